@@ -1,0 +1,165 @@
+"""Laying the synced crops back over their frames, on the region of the face only.
+
+Pixels that the mask does not reach are bit-identical to the source, and no work is done on them.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .crops import ANTIALIAS_BELOW, published_crop, shrink, warp_crop
+from .faces import FaceTrack
+from .frames import Frames, as_float, as_uint8
+from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
+from .masks import mouth_mask, ring_mask
+
+
+@dataclass(frozen=True)
+class BlendSettings:
+    """How crops are laid over frames.
+
+    Attributes:
+        mask_smooth: width of the soft edge, 0 (hard) to 1.
+        match_colour: shift the crop's colours so that the skin around the mouth matches the source's.
+        published: the published program's way: the whole aligned face, twice resampled, with its soft mask.
+    """
+
+    mask_smooth: float = 0.5
+    match_colour: bool = False
+    published: bool = False
+
+
+def blend(
+    frames: Frames,
+    track: FaceTrack,
+    crops: Iterable[torch.Tensor],
+    settings: BlendSettings = BlendSettings(),  # noqa: B008 - frozen
+    mask: torch.Tensor | None = None,
+    start: int = 0,
+) -> Iterator[torch.Tensor]:
+    """Frames with the synced mouth, one window (n, h, w, 3) for each window of `crops`, in the dtype of `frames`.
+
+    Args:
+        frames: the source clip.
+        track: where the face is; frames without it come out as they went in.
+        crops: windows (n, resolution, resolution, 3) float in [0, 1], in order, together at most len(frames).
+        settings: see `BlendSettings`.
+        mask: (resolution, resolution) float, 1 = crop and 0 = frame, instead of `mouth_mask`.
+        start: frame number of the first crop.
+
+    Raises:
+        ValueError: crops or mask of another size than the track's, or more crops than frames.
+    """
+    weights = mouth_mask(track.resolution, settings.mask_smooth) if mask is None else mask.float().cpu()
+    side = (track.resolution, track.resolution)
+    if tuple(weights.shape) != side:
+        raise ValueError(f"the blend mask is {tuple(weights.shape)}: make it {side}, the size of the crops")
+    for window in crops:
+        numbers = list(range(start, start + len(window)))
+        if tuple(window.shape[1:3]) != side or numbers[-1] >= min(len(frames), len(track)):
+            raise ValueError(
+                f"crops {numbers[0]}..{numbers[-1]} of {tuple(window.shape[1:3])} do not fit a track of "
+                f"{len(track)} faces of {side} on {len(frames)} frames: use the track that made the crops"
+            )
+        sources = frames[numbers]
+        out = sources.clone()
+        for frame, source, crop, i in zip(out, sources, window.float().cpu(), numbers, strict=True):
+            if track.weight[i] > 0:
+                _paste(frame[..., :3], source[..., :3], crop, weights, track, i, settings)
+        yield out
+        start += len(window)
+
+
+def _paste(frame, source, crop, weights, track, i, settings):
+    """Write crop `i` of `track` into `frame` (h, w, 3), whose pixels are those of `source` so far."""
+    matrix, resolution = track.matrices[i], track.resolution
+    if settings.match_colour:
+        warp = published_crop if settings.published else warp_crop
+        crop = match_colour(crop, warp(source, matrix, resolution), ring_mask(resolution))
+    paste = paste_published if settings.published else paste_crop
+    found = paste(source, crop, weights, matrix, float(track.weight[i]))
+    if found is not None:
+        where, pixels = found
+        frame[where] = pixels
+
+
+def paste_crop(
+    source: torch.Tensor, crop: torch.Tensor, weights: torch.Tensor, matrix: np.ndarray, strength: float = 1.0
+) -> tuple[tuple[slice, slice], torch.Tensor] | None:
+    """Region of `source` (h, w, 3) that `crop` covers, and its blended pixels in the dtype of `source`.
+
+    Crop and mask go through one bicubic warp together. A crop finer than the frame is shrunk by area first.
+    `strength` in 0..1 scales the mask.
+    """
+    resolution = crop.shape[0]
+    rows, columns = np.nonzero(weights.numpy())
+    if rows.size == 0:
+        return None
+    to_crop = crop_matrix(matrix, resolution)
+    used = np.array([[x, y] for x in (columns.min(), columns.max()) for y in (rows.min(), rows.max())], np.float64)
+    where = region(apply(invert(to_crop), used), *source.shape[:2], margin=2)
+    if where is None:
+        return None
+    layers = torch.cat([crop, weights[..., None]], dim=-1).numpy()
+    to_crop = shifted(to_crop, *where)
+    scale = 1 / max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
+    if scale < ANTIALIAS_BELOW:
+        layers, back = shrink(layers, np.eye(3)[:2], scale)
+        to_crop = (np.linalg.inv(homogeneous(back)) @ homogeneous(to_crop))[:2]
+    patch = source[where]
+    size = (patch.shape[1], patch.shape[0])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    warped = torch.from_numpy(cv2.warpAffine(layers, to_crop, size, flags=flags, borderMode=cv2.BORDER_CONSTANT))
+    alpha = warped[..., 3:].clamp(0, 1) * strength
+    return where, _mix(patch, warped[..., :3].clamp(0, 1), alpha)
+
+
+def _mix(patch: torch.Tensor, face: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """alpha * face + (1 - alpha) * patch in the dtype of `patch`, exactly `patch` where alpha is 0."""
+    mixed = torch.lerp(as_float(patch), face, alpha.expand_as(face))
+    mixed = as_uint8(mixed) if patch.dtype == torch.uint8 else mixed.to(patch.dtype)
+    return torch.where(alpha > 0, mixed, patch)
+
+
+def paste_published(
+    source: torch.Tensor, crop: torch.Tensor, weights: torch.Tensor, matrix: np.ndarray, strength: float = 1.0
+) -> tuple[tuple[slice, slice], torch.Tensor] | None:
+    """`paste_crop` as the published program does it: canvas, bilinear warp, eroded and blurred canvas mask.
+
+    Its mask covers the whole canvas; `weights` only turn it off where they are all zero.
+    """
+    size = canvas_size(crop.shape[0])
+    where = region(corners(matrix, crop.shape[0]), *source.shape[:2], margin=4)
+    if where is None or not weights.any():
+        return None
+    patch = source[where]
+    levels = crop.permute(2, 0, 1)[None] * 255.0
+    canvas = F.interpolate(levels, size=size, mode="bicubic", antialias=True, align_corners=False)[0]
+    to_canvas = shifted(matrix, *where)
+    shape = tuple(patch.shape[:2])
+    face = bilinear(canvas, to_canvas, shape)
+    inside = bilinear(torch.ones(1, *size), to_canvas, shape)[0].numpy()
+    covered = cv2.erode(inside, np.ones((2, 2), np.uint8))
+    width = max(1, int(math.sqrt(covered.sum())) // 20)
+    soft = cv2.erode(covered, np.ones((2 * width, 2 * width), np.uint8))
+    kernel = 2 * width + 1
+    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+    soft = cv2.GaussianBlur(soft, (kernel, kernel), sigma, borderType=cv2.BORDER_REFLECT_101)
+    # Even boxes are off centre, so the blur can reach a pixel beyond the canvas: those stay the source's.
+    alpha = torch.from_numpy(soft * (inside > 0) * strength)[..., None]
+    face = face.permute(1, 2, 0) * torch.from_numpy(covered)[..., None]
+    mixed = alpha * face + (1 - alpha) * as_float(patch) * 255.0
+    mixed = mixed.clamp(0, 255).to(torch.uint8)
+    mixed = mixed if patch.dtype == torch.uint8 else as_float(mixed).to(patch.dtype)
+    return where, torch.where(alpha > 0, mixed, patch)
+
+
+def match_colour(crop: torch.Tensor, source_crop: torch.Tensor, ring: torch.Tensor) -> torch.Tensor:
+    """`crop` (h, w, 3) shifted so that its mean colour inside `ring` (h, w) bool is that of `source_crop`."""
+    shift = source_crop[ring].mean(0) - crop[ring].mean(0)
+    return (crop + shift).clamp(0, 1)

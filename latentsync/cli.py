@@ -1,0 +1,244 @@
+"""The command line: python -m latentsync run | track | download | convert.
+
+Each command imports what it needs when it runs, so that --help answers at once.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from .frames import EndMode
+from .samplers import SAMPLERS
+
+DETECTORS = ("auto", "insightface", "yunet", "facexlib", "file")
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 with one sentence on stderr for bad input, 130 after Ctrl-C."""
+    parser = build_parser()
+    arguments = parser.parse_args([_underscored(a) for a in (sys.argv[1:] if argv is None else argv)])
+    logging.basicConfig(level=logging.INFO, format="latentsync: %(message)s")
+    for noisy in ("httpx", "diffusers", "transformers", "insightface"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Our own process: OpenCV 5 warns on stderr about every detector it loads.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    try:
+        arguments.command(arguments)
+    except KeyboardInterrupt:
+        print("\nlatentsync: interrupted; no unfinished output was left", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if arguments.debug:
+            raise
+        print(f"latentsync: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def _underscored(argument: str) -> str:
+    """`--video-path=a-b.mp4` as `--video_path=a-b.mp4`: options are accepted with hyphens and with underscores."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
+    commands = parser.add_subparsers(required=True, metavar="run | track | download | convert")
+    for add in (_add_run, _add_track, _add_download, _add_convert):
+        command = add(commands)
+        command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+        command.add_argument("--debug", action="store_true", help="show where an error came from")
+    return parser
+
+
+def _add_run(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("run", help="make a video speak an audio track")
+    parser.set_defaults(command=run)
+    add = parser.add_argument_group("files").add_argument
+    add("--video_path", required=True, help="the video")
+    add("--audio_path", required=True, help="the voice: an audio file, or a video whose sound is taken")
+    add("--video_out_path", required=True, help="the result: .mp4, .mov, .mkv or .webm")
+    add("--checkpoints", default="checkpoints", help="folder of the weights (see download), or ComfyUI's models folder")
+    add("--resume", action="store_true", help="keep finished stretches while running, and go on from them next time")
+    add = parser.add_argument_group("model").add_argument
+    add("--inference_steps", type=int, default=20, help="denoising steps")
+    add("--guidance_scale", type=float, default=1.5, help="how strongly the lips follow the audio; 1 is off and faster")
+    add("--guidance_start", type=float, default=0.0, help="share of the steps after which guidance is on")
+    add("--guidance_end", type=float, default=1.0, help="share of the steps after which guidance is off")
+    add("--sampler", choices=SAMPLERS, default="ddim", help="ddim is the published one")
+    add("--seed", type=int, default=1247, help="the same seed gives the same video")
+    add("--resolution", type=int, help="side of the face crop: 512 for 1.6, 256 for 1.5 (default: the model's)")
+    add("--window", type=int, default=16, help="frames denoised together")
+    add("--overlap", type=int, default=0, help="frames that neighbouring windows share and cross-fade")
+    add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    add("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16, float32 on the CPU")
+    _add_face_options(parser)
+    add = parser.add_argument_group("result").add_argument
+    add("--mask_smooth", type=float, default=0.5, help="width of the mouth's soft edge, 0 (hard) to 1")
+    add("--match_colour", action="store_true", help="match the colours of the skin around the mouth to the source's")
+    add("--audio_longer", choices=EndMode.__args__, default="pingpong", help="the video, when the audio is longer")
+    add("--audio_shorter", choices=("stop", "silent"), default="stop", help="the video, when the audio is shorter")
+    add("--crf", type=int, default=16, help="quality of the result: lower is better and larger")
+    add("--published", action="store_true", help="the published program's geometry, blending and 25 frames/s")
+    return parser
+
+
+def _add_face_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("face").add_argument
+    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file")
+    add("--detector_model", help="the detector's model file; for file, the track file")
+    add("--face", default="largest", help="largest, similar (to the first), index:K (from the left) or nearest:X,Y")
+    add("--detect_every", type=int, default=1, help="look in every n-th frame and interpolate between")
+    add("--max_gap", type=float, default=0.5, help="seconds without a face that are bridged")
+    add("--smoothing", type=float, default=0.08, help="seconds over which the face's place is smoothed")
+    add("--fps", type=float, help="frame rate of the result; the model was trained at 25 (default: the video's)")
+
+
+def _add_track(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("track", help="write where the face is, to look at and to correct")
+    parser.set_defaults(command=track)
+    add = parser.add_argument_group("files").add_argument
+    add("--video_path", required=True, help="the video")
+    add("--track_path", required=True, help="the track file to write (.json); run takes it with --detector file")
+    add("--strip_path", help="picture strip to write (default: the track file's name with .png)")
+    add("--checkpoints", default="checkpoints", help="folder of the weights, where detectors look for their files")
+    add("--resolution", type=int, default=256, help="side of the crops in the picture strip")
+    add("--device", help="cuda, mps or cpu, for the detectors that can use it")
+    _add_face_options(parser)
+    return parser
+
+
+def _add_download(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("download", help="fetch the published weights")
+    parser.set_defaults(command=download)
+    parser.add_argument("--checkpoints", default="checkpoints", help="folder to put them in")
+    parser.add_argument("--version", choices=("1.5", "1.6"), default="1.6", help="1.5 works at 256, 1.6 at 512")
+    parser.add_argument("--only", help="groups of files, with commas between; --list names them")
+    parser.add_argument("--list", action="store_true", help="print every file with its purpose, size and licence")
+    parser.add_argument("--force", action="store_true", help="replace files of another version or size")
+    return parser
+
+
+def _add_convert(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("convert", help="rewrite a .pt checkpoint as .safetensors")
+    parser.set_defaults(command=convert)
+    parser.add_argument("source", help="the .pt, .pth or .safetensors file")
+    parser.add_argument("target", help="the .safetensors file to write")
+    parser.add_argument("--half", action="store_true", help="store float16: half the size")
+    parser.add_argument("--force", action="store_true", help="overwrite the target")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    import torch
+
+    from .checkpoint import default_device, load_model
+    from .detect import load_detector
+    from .progress import Bar
+    from .run import check_paths, lip_sync
+
+    settings = _run_settings(arguments)
+    check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    device = torch.device(arguments.device) if arguments.device else default_device()
+    detector = _detector(arguments, load_detector, device)
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
+    model = load_model(arguments.checkpoints, resolution=arguments.resolution, device=device, dtype=dtype)
+    files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    with Bar() as bar:
+        summary = lip_sync(*files, model, detector, settings, resume=arguments.resume, progress=bar)
+    print(
+        f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
+        f"crop jitter {summary.jitter:.2f} px"
+    )
+
+
+def _run_settings(arguments: argparse.Namespace):
+    from .blend import BlendSettings
+    from .run import RunSettings
+    from .sync import Settings
+
+    settings = RunSettings(
+        sync=Settings(
+            steps=arguments.inference_steps,
+            guidance=arguments.guidance_scale,
+            guidance_start=arguments.guidance_start,
+            guidance_end=arguments.guidance_end,
+            seed=arguments.seed,
+            window=arguments.window,
+            overlap=arguments.overlap,
+            sampler=arguments.sampler,
+        ),
+        track=_track_settings(arguments),
+        blend=BlendSettings(mask_smooth=arguments.mask_smooth, match_colour=arguments.match_colour),
+        fps=arguments.fps,
+        detect_every=arguments.detect_every,
+        audio_longer=arguments.audio_longer,
+        audio_shorter=arguments.audio_shorter,
+        crf=arguments.crf,
+    )
+    return settings.as_published() if arguments.published else settings
+
+
+def _track_settings(arguments: argparse.Namespace):
+    from .faces import TrackSettings
+
+    return TrackSettings(which=arguments.face, max_gap=arguments.max_gap, smoothing=arguments.smoothing)
+
+
+def _detector(arguments: argparse.Namespace, load_detector, device):
+    return load_detector(
+        arguments.detector, model=arguments.detector_model, checkpoints=arguments.checkpoints, device=device
+    )
+
+
+def track(arguments: argparse.Namespace) -> None:
+    from .detect import load_detector
+    from .progress import Bar
+    from .track import write_track
+
+    detector = _detector(arguments, load_detector, arguments.device)
+    with Bar() as bar:
+        report = write_track(
+            arguments.video_path,
+            arguments.track_path,
+            detector,
+            _track_settings(arguments),
+            strip_path=arguments.strip_path,
+            resolution=arguments.resolution,
+            fps=arguments.fps,
+            detect_every=arguments.detect_every,
+            progress=bar,
+        )
+    print(report)
+
+
+def download(arguments: argparse.Namespace) -> None:
+    from .download import download, tree
+    from .progress import Bar
+    from .registry import listing
+
+    if arguments.list:
+        print(listing())
+        return
+    only = [name.strip() for name in arguments.only.split(",")] if arguments.only else None
+    with Bar(unit="B") as bar:
+        download(
+            arguments.checkpoints,
+            arguments.version,
+            only,
+            force=arguments.force,
+            progress=lambda done, total, name: bar(name, done, total),
+        )
+    print(tree(arguments.checkpoints))
+
+
+def convert(arguments: argparse.Namespace) -> None:
+    from .convert import convert
+
+    print(convert(arguments.source, arguments.target, half=arguments.half, force=arguments.force))

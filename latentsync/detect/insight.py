@@ -1,0 +1,108 @@
+"""InsightFace `buffalo_l`: the detector that LatentSync was trained and published with.
+
+Its code is MIT; its models are for non-commercial use only and are never downloaded from here.
+"""
+
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..landmarks import Face, points_from_106
+
+logger = logging.getLogger(__name__)
+
+HOME_FOLDER = Path(".insightface", "models", "buffalo_l")  # under the user's home: where the package puts it
+DETECTION, LANDMARKS, RECOGNITION = "detection", "landmark_2d_106", "recognition"
+LICENCE = "InsightFace's models are for non-commercial use only"
+
+
+class InsightFace:
+    """A `Detector` with the 106 landmarks that the published program uses; optionally with embeddings."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        det_size: int = 512,
+        device: str | None = None,
+        score: float = 0.5,
+        embeddings: bool = False,
+    ):
+        """
+        Args:
+            folder: holds the ONNX files of `buffalo_l` (det_10g.onnx, 2d106det.onnx; w600k_r50.onnx for embeddings).
+            det_size: side of the square in which faces are searched, a multiple of 32; published 512.
+            device: "cpu", "cuda" or "cuda:1"; None takes the GPU where onnxruntime has one.
+            score: least confidence; published 0.5.
+            embeddings: give each face its ArcFace embedding, unit length; takes the recognition model and time.
+
+        Raises:
+            FileNotFoundError: the folder is missing or without ONNX files.
+            ImportError: the package insightface is not installed.
+            ValueError: one of the models that are needed is not among the files, or a bad `det_size`.
+        """
+        self.folder = check_folder(folder)
+        if det_size < 64 or det_size % 32:
+            raise ValueError(f"det_size is {det_size}: give a multiple of 32, 64 or more")
+        self._app = _load(self.folder, device, [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings)
+        self._app.prepare(0, det_thresh=score, det_size=(det_size, det_size))
+
+    def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
+        found = self._app.get(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))  # the package takes BGR
+        return [
+            Face(
+                tuple(float(v) for v in face.bbox),
+                float(face.det_score),
+                points_from_106(face[LANDMARKS]),
+                face.normed_embedding,
+            )
+            for face in found
+            if face.bbox[2] > face.bbox[0] and face.bbox[3] > face.bbox[1]
+        ]
+
+
+def check_folder(folder: str | Path) -> Path:
+    """The absolute path of a folder with ONNX files.
+
+    Raises:
+        FileNotFoundError: it is missing or has none (the package would ask the network or fail an assertion).
+    """
+    folder = Path(folder).expanduser().resolve()
+    if not folder.is_dir() or not any(folder.glob("*.onnx")):
+        state = "holds no .onnx files" if folder.is_dir() else "is no folder"
+        raise FileNotFoundError(
+            f"{folder}: {state}; unpack InsightFace's buffalo_l.zip there ({LICENCE}), or use the detector yunet"
+        )
+    return folder
+
+
+def _load(folder: Path, device: str | None, tasks: list[str]):
+    try:
+        from insightface.app import FaceAnalysis
+    except ImportError as error:
+        raise ImportError(f"the detector insightface needs its package ({error}): pip install insightface") from error
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+
+    logger.info("faces are found with InsightFace; %s", LICENCE)
+    try:
+        models = FaceAnalysis(str(folder), allowed_modules=tasks, providers=_providers(device))
+    except (Fail, InvalidGraph, InvalidProtobuf) as error:
+        raise ValueError(f"{folder}: holds a damaged ONNX file ({error}); unpack buffalo_l.zip again") from error
+    except AssertionError as error:  # how the package says that there is no detection model
+        raise ValueError(f"{folder}: no {DETECTION} model in it; unpack all of buffalo_l.zip there") from error
+    missing = [task for task in tasks if task not in models.models]
+    if missing:
+        raise ValueError(f"{folder}: no {missing[0]} model in it; unpack all of buffalo_l.zip there")
+    return models
+
+
+def _providers(device: str | None) -> list:
+    """onnxruntime's execution providers for a torch-like device name."""
+    import onnxruntime
+
+    wants_gpu = device is None or device.startswith("cuda")
+    if not wants_gpu or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return ["CPUExecutionProvider"]
+    number = (device or "").partition(":")[2] or "0"
+    return [("CUDAExecutionProvider", {"device_id": number}), "CPUExecutionProvider"]

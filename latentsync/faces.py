@@ -1,0 +1,268 @@
+"""One face through a clip: which of the detected ones, where it is in frames without a detection, and how steady."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .geometry import canvas_size, corners, fit_similarity, from_pose, published_matrices, to_pose
+from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Face, plausible
+from .smoothing import bridge, jumps, smooth
+
+# Cosine above which two faces are the same person: by a recognition net (ArcFace's usual threshold), by appearance.
+SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
+JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
+REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How one face is followed.
+
+    Attributes:
+        which: "largest", "index:K" (K-th from the left, from 0), "nearest:X,Y" (frame pixels), or "similar"
+            (most like the first one found, by embedding where the detector gives one, else by appearance).
+        max_gap: seconds without a detection that are bridged; longer ones pass the source through.
+        fade: seconds over which the synced face fades in and out at both ends of a longer gap.
+        smoothing: seconds, the standard deviation of the filter's time window; 0 turns it off.
+        published: the published program's rounding and smoothing, and the largest face of each frame.
+    """
+
+    which: str = "largest"
+    max_gap: float = 0.5
+    fade: float = 0.2
+    smoothing: float = 0.08
+    published: bool = False
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """Where one face is in each frame of a clip; see `geometry` for the conventions.
+
+    Attributes:
+        matrices: (n, 2, 3) float32, frame pixels to canvas pixels; zeros where the face is not found.
+        weight: (n,) float32, how much of the synced face is shown: 0 without a face, below 1 while fading.
+        score: (n,) float32, the detector's score; 0 where the place was interpolated.
+        cuts: (n,) bool, True where a new shot begins.
+        resolution: side of the crops in pixels.
+    """
+
+    matrices: np.ndarray
+    weight: np.ndarray
+    score: np.ndarray
+    cuts: np.ndarray
+    resolution: int
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+    @property
+    def found(self) -> np.ndarray:
+        """(n,) bool, the frames that show the face."""
+        return self.weight > 0
+
+    def take(self, index_map: Sequence[int]) -> "FaceTrack":
+        """The track of a clip whose output frame i is frame `index_map[i]` of this one; jumps count as cuts."""
+        index = np.asarray(index_map, int)
+        cuts = np.zeros(len(index), bool)
+        steps = np.diff(index)
+        cuts[1:] = (np.abs(steps) > 1) | np.where(steps > 0, self.cuts[index[1:]], self.cuts[index[:-1]] & (steps < 0))
+        parts = {name: getattr(self, name)[index] for name in ("matrices", "weight", "score")}
+        return replace(self, **parts, cuts=cuts)
+
+    def runs(self) -> list[tuple[int, int]]:
+        """(start, stop) of every stretch of frames with the face and without a cut, in order."""
+        return _runs(self.found, self.cuts)
+
+    def jitter(self) -> float:
+        """Unsteadiness in frame pixels: root mean square of the crop corners' second difference over time."""
+        squares = []
+        for start, stop in self.runs():
+            path = np.stack([corners(m, self.resolution) for m in self.matrices[start:stop]])
+            squares.append((np.diff(path, n=2, axis=0) ** 2).sum(-1).ravel())
+        total = np.concatenate(squares) if squares else np.zeros(0)
+        return float(np.sqrt(total.mean())) if total.size else 0.0
+
+
+def _runs(found: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    for i, shown in enumerate(found):
+        if not shown:
+            continue
+        if runs and runs[-1][1] == i and not cuts[i]:
+            runs[-1] = (runs[-1][0], i + 1)
+        else:
+            runs.append((i, i + 1))
+    return runs
+
+
+def track_faces(
+    detections: Iterable[Detection], resolution: int, fps: float, settings: TrackSettings | None = None
+) -> FaceTrack:
+    """Follow one face through the detections of a clip.
+
+    A frame without the face does not stop anything: short gaps are bridged, in longer ones `found` is False.
+
+    Args:
+        detections: one for each frame, as `scan.detect_faces` yields them.
+        resolution: side of the crops in pixels.
+        fps: frames per second, which gives the settings' seconds their length.
+
+    Raises:
+        ValueError: no frame shows the face that was asked for, or an unknown `which`.
+    """
+    settings = settings or TrackSettings()
+    detections = list(detections)
+    chosen = choose_faces(detections, fps, settings)
+    cuts = np.array([d.cut for d in detections], bool)
+    hits = np.array([face is not None for face in chosen], bool)
+    if not hits.any():
+        seen = sum(bool(d.faces) for d in detections)
+        raise ValueError(
+            f"no frame of the clip's {len(chosen)} shows the face asked for ({settings.which}; {seen} frames show some "
+            "face): try another detector or --face, or give a track file with --detector file --detector_model FILE"
+        )
+    missed = np.array([d.faces is not None for d in detections]) & ~hits
+    max_gap = max(1, round(settings.max_gap * fps))
+    if settings.published:
+        matrices = _published(chosen, hits, resolution)
+        found = _bridged(hits, missed, cuts, max_gap)
+    else:
+        found = _bridged(hits, missed, cuts, max_gap)
+        matrices = _filtered(chosen, found, cuts, resolution, settings.smoothing * fps)
+    matrices[~found] = 0
+    score = np.array([0.0 if face is None else face.score for face in chosen], np.float32)
+    weight = _fade(found, cuts, round(settings.fade * fps))
+    return FaceTrack(matrices.astype(np.float32), weight, score, cuts, resolution)
+
+
+def _bridged(hits: np.ndarray, missed: np.ndarray, cuts: np.ndarray, max_gap: int) -> np.ndarray:
+    """(n,) bool: frames that are a hit or lie in a gap of one shot that may be bridged.
+
+    A gap counts by the frames that were looked at in vain; frames skipped on purpose do not make it longer.
+    """
+    found = hits.copy()
+    places = np.flatnonzero(hits)
+    for a, b in zip(places[:-1], places[1:], strict=True):
+        inside = missed[a + 1 : b]
+        short = not inside.any() or b - a - 1 <= max_gap
+        if short and not cuts[a + 1 : b + 1].any():
+            found[a:b] = True
+    return found
+
+
+def _filtered(
+    chosen: Sequence[Face | None], found: np.ndarray, cuts: np.ndarray, resolution: int, sigma: float
+) -> np.ndarray:
+    """(n, 2, 3) matrices of the unrounded points, interpolated over gaps and smoothed within each shot."""
+    matrices = np.zeros((len(chosen), 2, 3))
+    for start, stop in _runs(found, cuts):
+        places = np.array([i for i in range(start, stop) if chosen[i] is not None])
+        poses = [to_pose(fit_similarity(chosen[i].points, resolution)[0], resolution) for i in places]
+        path = bridge(places - start, np.stack(poses), stop - start)
+        jump = JUMP * canvas_size(resolution)[0] / np.exp(np.median(path[:, 2]))
+        ends = [0, *jumps(path[:, :2], jump), stop - start]
+        for a, b in zip(ends[:-1], ends[1:], strict=True):
+            path[a:b] = smooth(path[a:b], sigma)
+        matrices[start:stop] = from_pose(path, resolution)
+    return matrices
+
+
+def _published(chosen: Sequence[Face | None], hits: np.ndarray, resolution: int) -> np.ndarray:
+    """(n, 2, 3) matrices as published; a frame without a face keeps the matrix of the last one with it."""
+    places = np.flatnonzero(hits)
+    matrices = published_matrices(np.stack([chosen[i].points for i in places]), resolution)
+    return matrices[np.clip(np.searchsorted(places, np.arange(len(chosen)), side="right") - 1, 0, None)]
+
+
+def _fade(found: np.ndarray, cuts: np.ndarray, length: int) -> np.ndarray:
+    """(n,) float32 weights: 1 where found, ramps next to frames of the same shot without the face."""
+    weight = found.astype(np.float32)
+    ramp = (np.arange(length, dtype=np.float32) + 1) / (length + 1)
+    for start, stop in _runs(found, cuts):
+        size = min(length, stop - start)
+        if start > 0 and not cuts[start] and not found[start - 1]:
+            weight[start : start + size] = np.minimum(weight[start : start + size], ramp[:size])
+        if stop < len(found) and not cuts[stop] and not found[stop]:
+            weight[stop - size : stop] = np.minimum(weight[stop - size : stop], ramp[:size][::-1])
+    return weight
+
+
+def choose_faces(detections: Sequence[Detection], fps: float, settings: TrackSettings) -> list[Face | None]:
+    """The one face that is followed, in each frame; None where it was not found or not looked for."""
+    pick = _rule(settings.which)
+    limits = PUBLISHED_LIMITS if settings.published else LOOSE_LIMITS
+    chosen: list[Face | None] = []
+    last: Face | None = None
+    reference: Face | None = None
+    lost = 0
+    for detection in detections:
+        if detection.cut or lost > settings.max_gap * fps:
+            last = None
+        candidates = [face for face in detection.faces or [] if plausible(face, limits)]
+        face = None
+        if settings.which == "similar" and reference is not None:
+            face = _most_like(candidates, reference)
+        elif last is None or settings.published:
+            face = pick(candidates) if candidates else None
+        else:
+            face = _follow(candidates, last)
+        if detection.faces is not None:
+            lost = 0 if face else lost + 1
+        last, reference = face or last, reference or face
+        chosen.append(face)
+    return chosen
+
+
+def _rule(which: str):
+    """A function that picks one of several faces; it may return None."""
+    name, _, value = which.partition(":")
+    try:
+        if name in ("largest", "similar") and not value:
+            return lambda faces: max(faces, key=_area)
+        if name == "index":
+            k = int(value)
+            if k >= 0:
+                return lambda faces: sorted(faces, key=lambda f: f.box[0] + f.box[2])[k] if k < len(faces) else None
+        if name == "nearest":
+            x, y = (float(part) for part in value.split(","))
+            return lambda faces: min(faces, key=lambda f: math.dist(_centre(f), (x, y)))
+    except ValueError:
+        pass
+    raise ValueError(f"face is {which!r}: give largest, similar, index:K (from the left, 0 first) or nearest:X,Y")
+
+
+def _follow(candidates: Sequence[Face], last: Face) -> Face | None:
+    """The candidate that is `last` one look later: the nearest of about its size."""
+    size = math.sqrt(_area(last))
+
+    def distance(face: Face) -> float:
+        return math.dist(_centre(face), _centre(last)) / size + abs(math.log(_area(face) / _area(last))) / 2
+
+    best = min(candidates, key=distance, default=None)
+    return best if best is not None and distance(best) < REACH else None
+
+
+def _most_like(candidates: Sequence[Face], reference: Face) -> Face | None:
+    for name, same in (("embedding", SAME_EMBEDDING), ("appearance", SAME_APPEARANCE)):
+        known = getattr(reference, name)
+        if known is not None and all(getattr(face, name) is not None for face in candidates):
+            scores = [_cosine(getattr(face, name), known) for face in candidates]
+            best = max(range(len(scores)), key=scores.__getitem__, default=None)
+            return candidates[best] if best is not None and scores[best] >= same else None
+    raise ValueError("face is 'similar' and the faces are not described: scan with describe=True")
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.dot(a, b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
+
+
+def _area(face: Face) -> float:
+    x1, y1, x2, y2 = face.box
+    return max((x2 - x1) * (y2 - y1), 1e-6)
+
+
+def _centre(face: Face) -> tuple[float, float]:
+    x1, y1, x2, y2 = face.box
+    return (x1 + x2) / 2, (y1 + y2) / 2

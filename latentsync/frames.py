@@ -1,0 +1,87 @@
+"""Frame sequences: the one shape that every stage reads and writes.
+
+A `Frames` has a length and is indexed by a list of frame numbers. A tensor is one; so are a video file
+(`media.VideoReader`), a clip stretched to the length of an audio track (`Extended`) and the aligned
+crops of a face (`faces.Aligned`). Stages pull windows out of them, so memory does not grow with duration.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import torch
+
+EndMode = Literal["pingpong", "loop", "hold", "stop"]
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """A sequence of RGB pictures of one size.
+
+    Indexing with a list of n frame numbers gives (n, h, w, 3): float in [0, 1], or uint8 in 0..255 where
+    the source has no more than that (a file). The dtype says which; `as_float` and `as_uint8` convert.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor: ...
+
+
+def as_float(frames: torch.Tensor) -> torch.Tensor:
+    """Pictures as float32 in [0, 1], whatever their dtype."""
+    if frames.dtype == torch.uint8:
+        return frames.to(torch.float32).div_(255.0)
+    return frames.to(torch.float32)
+
+
+def as_stored(frames: torch.Tensor) -> torch.Tensor:
+    """Pictures on the CPU, as uint8 if they are and else as float32: what NumPy and OpenCV can work on."""
+    return frames.cpu() if frames.dtype == torch.uint8 else frames.to("cpu", torch.float32)
+
+
+def as_uint8(frames: torch.Tensor) -> torch.Tensor:
+    """Pictures as uint8 in 0..255, rounded to the nearest level; `as_uint8(as_float(x))` is x for uint8 x."""
+    if frames.dtype == torch.uint8:
+        return frames
+    return frames.to(torch.float32).mul(255.0).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def end_map(count: int, length: int, mode: EndMode) -> list[int]:
+    """Source frame number for each of `length` output frames of a clip of `count` frames.
+
+    `pingpong` plays forward and backward without repeating the turning frames, `loop` starts over, `hold`
+    repeats the last frame; `stop` never goes past the end, so its result may be shorter than `length`.
+
+    Raises:
+        ValueError: an unknown mode, or a clip without frames.
+    """
+    if mode not in get_args(EndMode):
+        raise ValueError(f"end mode is {mode!r}: choose one of {', '.join(get_args(EndMode))}")
+    if count < 1:
+        raise ValueError("the clip has no frames: give one with at least one frame")
+    if mode == "stop":
+        return list(range(min(count, length)))
+    if mode == "hold":
+        return [min(i, count - 1) for i in range(length)]
+    if mode == "loop" or count == 1:
+        return [i % count for i in range(length)]
+    period = 2 * (count - 1)
+    return [min(i % period, period - i % period) for i in range(length)]
+
+
+class Extended:
+    """A view of `frames` in the order of `index_map` (source frame number of each output frame)."""
+
+    def __init__(self, frames: Frames, index_map: Sequence[int]):
+        self.frames = frames
+        self.index_map = list(index_map)
+
+    def __len__(self) -> int:
+        return len(self.index_map)
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        return self.frames[[self.index_map[i] for i in indices]]
+
+
+def batches(count: int, size: int) -> list[list[int]]:
+    """The numbers 0 .. count - 1 in consecutive lists of `size`, the last one shorter."""
+    return [list(range(i, min(i + size, count))) for i in range(0, count, size)]

@@ -1,0 +1,166 @@
+"""Faces as the alignment sees them: a box, a score and three points.
+
+Convention: points are (x, y) in frame pixels, pixel centres at integers, y downwards. "Left" and "right" are
+those of the PICTURE, so the left brow is the one with the smaller x on an upright face. The three points are
+the left brow centre, the right brow centre and the nose, in this order; the crop is fitted to them (LatentSync,
+arXiv 2412.09262, and its published program). Detectors that give other points are mapped to these three here.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+# Rows of InsightFace's `landmark_2d_106` that the published program averages. Each brow is its upper edge
+# with the outer tip; the nose is the lower bridge, the two wings and the tip.
+LEFT_BROW_106 = (43, 48, 49, 51, 50)
+RIGHT_BROW_106 = (101, 102, 103, 104, 105)
+NOSE_106 = (74, 77, 83, 86)
+
+# From eyes and nose tip to the three points. The ratios are those of the mean face of the usual 68-point mark-up:
+# eye centres (0.2257, 0.2161) and (0.7547, 0.2161), so 0.529 apart; brow centres (0.188, 0.0552) and
+# (0.792, 0.0552); nose tip at y 0.5156. The mean of the four nose points of the 106-point mark-up lies at about
+# y 0.48. On real clips the crops that follow hold mouth and chin inside the repainted region and the nose
+# inside its notch.
+BROW_SPREAD = 0.571  # half the distance of the brow centres, in eye distances: 0.604 / 2 / 0.529
+BROW_RISE = 0.304  # brow centres above the eye centres, in eye distances: (0.2161 - 0.0552) / 0.529
+NOSE_FRACTION = 0.88  # of the way from the eyes' midpoint to the nose tip: (0.48 - 0.2161) / (0.5156 - 0.2161)
+
+# Where the three points lie in a detector's face box (hairline to chin), as fractions of its width and height.
+# Mean over every 10th frame of two talking-head clips, YuNet boxes, heads turning both ways (so x is symmetric).
+BOX_BROW_X = 0.24  # left brow; the right one is at 1 - 0.24
+BOX_BROW_Y = 0.28
+BOX_NOSE_Y = 0.555
+BOX_ASPECT = 0.74  # width / height
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in one frame.
+
+    Attributes:
+        box: (x1, y1, x2, y2) in frame pixels; may reach beyond the frame.
+        score: the detector's confidence, 0..1.
+        points: float64 (3, 2): left brow centre, right brow centre, nose.
+        embedding: a recognition net's vector that tells people apart, or None where the detector has none.
+        appearance: the colours of hair, face and clothes (`appearance.appearance`), or None.
+    """
+
+    box: Box
+    score: float
+    points: np.ndarray
+    embedding: np.ndarray | None = None
+    appearance: np.ndarray | None = None
+
+    @property
+    def width(self) -> float:
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        return self.box[3] - self.box[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Detection:
+    """What was seen in one frame: its faces (None where nobody looked) and whether a new shot begins with it."""
+
+    faces: list[Face] | None
+    cut: bool = False
+
+
+class Detector(Protocol):
+    """Finds the faces of a frame.
+
+    `frame` is uint8 RGB (h, w, 3) and `index` its number in the sequence that is scanned; detectors that look at
+    the picture ignore the number, those that read a file go by it. The order of the faces has no meaning.
+    """
+
+    def __call__(self, frame: np.ndarray, index: int) -> list[Face]: ...
+
+
+@dataclass(frozen=True)
+class FaceLimits:
+    """Which detections count as a face: least score, least size in frame pixels, range of width / height."""
+
+    score: float = 0.5
+    width: float = 50.0
+    height: float = 80.0
+    aspect: tuple[float, float] = (0.2, 1.5)
+
+
+PUBLISHED_LIMITS = FaceLimits()  # those of the published program
+LOOSE_LIMITS = FaceLimits(width=24.0, height=24.0)  # small faces too: a blurry lip sync is better than none
+
+
+def plausible(face: Face, limits: FaceLimits = PUBLISHED_LIMITS) -> bool:
+    """Whether a detection passes `limits`; every bound is inclusive. A box without area never does."""
+    if face.width <= 0 or face.height <= 0:
+        return False
+    low, high = limits.aspect
+    big_enough = face.width >= limits.width and face.height >= limits.height
+    return face.score >= limits.score and big_enough and low <= face.width / face.height <= high
+
+
+def points_from_106(landmarks: np.ndarray) -> np.ndarray:
+    """The three points from InsightFace's 106 landmarks (106, 2), as float64 (3, 2), not rounded.
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    landmarks = _checked(landmarks, (106, 2), "InsightFace's 2d106 landmarks")
+    return np.stack([landmarks[list(rows)].mean(0) for rows in (LEFT_BROW_106, RIGHT_BROW_106, NOSE_106)])
+
+
+def points_from_five(five: np.ndarray) -> np.ndarray:
+    """The three points from (5, 2): eye on the left of the picture, eye on the right, nose tip, mouth corners.
+
+    YuNet, RetinaFace and SCRFD give this order (the subject's right eye first). The brows are placed by the
+    proportions of the mean face, turned and scaled with the line between the eyes. The mouth corners are not
+    used, for they move with speech. Float64 (3, 2).
+
+    Raises:
+        ValueError: another shape, or values that are not finite.
+    """
+    left_eye, right_eye, tip = _checked(five, (5, 2), "five-point landmarks")[:3]
+    across = right_eye - left_eye
+    up = np.array([across[1], -across[0]])  # a quarter turn of `across`, so on an upright face (0, -distance)
+    middle = (left_eye + right_eye) / 2
+    brows = middle + BROW_RISE * up
+    nose = middle + NOSE_FRACTION * (tip - middle)
+    return np.stack([brows - BROW_SPREAD * across, brows + BROW_SPREAD * across, nose])
+
+
+def points_from_box(box: Box) -> np.ndarray:
+    """The three points of an upright, frontal face that fills `box` from hairline to chin. Float64 (3, 2)."""
+    x1, y1, x2, y2 = box
+    fractions = np.array([[BOX_BROW_X, BOX_BROW_Y], [1 - BOX_BROW_X, BOX_BROW_Y], [0.5, BOX_NOSE_Y]])
+    return np.array([x1, y1], dtype=np.float64) + fractions * np.array([x2 - x1, y2 - y1], dtype=np.float64)
+
+
+def box_from_points(points: np.ndarray) -> Box:
+    """The upright box of usual proportions around a face whose three points (3, 2) are given.
+
+    Raises:
+        ValueError: another shape, values that are not finite, or brows that coincide.
+    """
+    left, right, _ = _checked(points, (3, 2), "brow and nose points")
+    across = right - left
+    width = float(np.hypot(*across)) / (1 - 2 * BOX_BROW_X)
+    if width == 0:
+        raise ValueError(f"the two brow points coincide at {left.tolist()}: give two different points")
+    height = width / BOX_ASPECT
+    down = np.array([-across[1], across[0]]) / np.hypot(*across)
+    x, y = (left + right) / 2 + (0.5 - BOX_BROW_Y) * height * down
+    return float(x - width / 2), float(y - height / 2), float(x + width / 2), float(y + height / 2)
+
+
+def _checked(points: np.ndarray, shape: tuple[int, int], what: str) -> np.ndarray:
+    points = np.asarray(points, dtype=np.float64)
+    if points.shape != shape:
+        raise ValueError(f"{what} have shape {points.shape}: expected {shape}")
+    if not np.isfinite(points).all():
+        raise ValueError(f"{what} hold values that are not finite: drop this face")
+    return points

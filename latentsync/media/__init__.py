@@ -1,0 +1,9 @@
+"""Video and audio files: reading and writing, with PyAV alone."""
+
+from .audio import read_audio
+from .colour import Colour
+from .join import join
+from .read import VideoReader
+from .write import VideoWriter
+
+__all__ = ["Colour", "VideoReader", "VideoWriter", "join", "read_audio"]

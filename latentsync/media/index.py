@@ -1,0 +1,193 @@
+"""Where the frames of a video file are: one pass over its packets, without decoding them."""
+
+import logging
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import median
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from .source import PathLike, open_source, packets, video_stream
+
+log = logging.getLogger(__name__)
+
+STANDARD_RATES = [Fraction(n, 1001) for n in (24000, 30000, 60000)] + [Fraction(n) for n in (24, 25, 30, 50, 60)]
+DEFAULT_RATE = Fraction(25)
+# No camera of a talking face is faster; a file that says so has broken time stamps.
+MAX_RATE = 240
+
+# Formats whose frames paint over the one before, though every packet is marked as a key frame.
+CANVAS_CODECS = {"gif", "apng"}
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """The frames of a video in the order in which they are shown.
+
+    Attributes:
+        stamps: when each frame comes on screen, in units of `time_base`, ascending.
+        keys: stamps at which decoding may start, ascending. Some may be of frames that are not shown.
+        time_base: seconds in one unit.
+        end: when the last frame leaves the screen, in units of `time_base`.
+        rate: frames per second; of a variable-rate file, that of its commonest interval.
+        constant: whether frame i is on screen at i / rate.
+        places: for a file without time stamps, the number of the frame in each packet (None: no frame);
+            such a file has the frame numbers for stamps.
+    """
+
+    stamps: list[int]
+    keys: list[int]
+    time_base: Fraction
+    end: int
+    rate: Fraction
+    constant: bool
+    places: list[int | None] | None = None
+
+    def find(self, stamp: int | None) -> int | None:
+        """The number of the frame with this stamp, or None."""
+        if stamp is None:
+            return None
+        number = bisect_left(self.stamps, stamp)
+        return number if number < len(self.stamps) and self.stamps[number] == stamp else None
+
+    def key_before(self, number: int) -> int | None:
+        """The last stamp at which decoding may start to reach frame `number`."""
+        place = bisect_right(self.keys, self.stamps[number])
+        return self.keys[place - 1] if place else None
+
+    def starts(self, number: int) -> Iterator[int | None]:
+        """Stamps to start decoding from, the best one first, then ever earlier; None is the start of the file."""
+        place, step = bisect_right(self.keys, self.stamps[number]) - 1, 1
+        while place > 0:
+            yield self.keys[place]
+            place, step = place - step, step * 2
+        yield None
+
+    def resampled(self, fps: Fraction) -> list[int]:
+        """For each output frame the number of the source frame that is on screen in the middle of it.
+
+        The middle, so that jitter of less than half a frame changes nothing. FFmpeg's `fps` filter agrees.
+        """
+        duration = (self.end - self.stamps[0]) * self.time_base
+        unit = 1 / (fps * self.time_base)
+        middles = ((i + Fraction(1, 2)) * unit for i in range(max(1, round(duration * fps))))
+        return [max(0, bisect_left(self.stamps, math.ceil(self.stamps[0] + m)) - 1) for m in middles]
+
+
+def scan(path: PathLike) -> FrameIndex:
+    """Index the first video stream of a file.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `open_source`; no video stream; no frames.
+    """
+    with open_source(path, "video") as container:
+        stream = video_stream(container)
+        if stream is None:
+            raise ValueError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
+        index = _scan_packets(container, stream)
+    if index is None:
+        index = _scan_frames(path)
+    if not index.stamps:
+        raise ValueError(f"{path} has no video frames: it is empty or damaged")
+    return index
+
+
+def _scan_packets(container: InputContainer, stream: VideoStream) -> FrameIndex | None:
+    """The index by the time stamps of the packets, or None where they do not give the order shown."""
+    # AVI stores when to decode a packet, not when to show it: with B-frames that is another order.
+    if container.format.name == "avi" and stream.codec_context.has_b_frames:
+        return None
+    stamps, keys, last, last_duration = set(), set(), None, 0
+    for packet in packets(container, stream, warn=True):
+        if packet.size == 0:
+            continue
+        if packet.pts is None:
+            return None
+        if packet.is_keyframe:
+            keys.add(packet.pts)
+        if packet.is_discard or _never_shown(packet, stream):
+            continue
+        stamps.add(packet.pts)
+        if last is None or packet.pts > last:
+            last, last_duration = packet.pts, packet.duration or 0
+    if stream.codec_context.name in CANVAS_CODECS:
+        keys = set(sorted(keys)[:1])
+    return _timed(sorted(stamps), sorted(keys), stream, last_duration)
+
+
+def _timed(stamps: list[int], keys: list[int], stream: VideoStream, last_duration: int) -> FrameIndex:
+    hints = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate and 0 < rate <= MAX_RATE]
+    rate, constant = frame_rate(stamps, stream.time_base, hints)
+    interval = round(1 / (rate * stream.time_base))
+    end = stamps[-1] + (last_duration or interval) if stamps else 0
+    return FrameIndex(stamps, keys, stream.time_base, end, rate, constant)
+
+
+def _never_shown(packet: Packet, stream: VideoStream) -> bool:
+    # VP8 has packets that only serve as reference; bit 4 of the frame header says so (RFC 6386, section 9.1).
+    return stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
+
+
+def _scan_frames(path: PathLike) -> FrameIndex:
+    """The index of a file whose packets have no time stamps to go by (raw H.264, some AVI): decode it once.
+
+    The packet's number serves as its stamp; the decoder hands it on to the frame.
+    """
+    log.info("%s has no usable time stamps: counting its frames by decoding them", path)
+    order, keys, count = [], [], 0
+    with open_source(path, "video") as container:
+        stream = video_stream(container)
+        stream.thread_type = "AUTO"
+        hints = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate and 0 < rate <= MAX_RATE]
+        for packet in packets(container, stream):
+            if packet.size:
+                packet.pts, packet.dts = count, None
+                if packet.is_keyframe:
+                    keys.append(count)
+                count += 1
+            order += [frame.pts for frame in decoded(packet) if frame.pts is not None]
+    places: list[int | None] = [None] * count
+    for number, place in enumerate(order):
+        places[place] = number
+    rate = hints[0] if hints else DEFAULT_RATE
+    stamps = list(range(len(order)))
+    known = sorted(places[key] for key in keys if places[key] is not None)
+    return FrameIndex(stamps, known, 1 / rate, len(order), rate, True, places)
+
+
+def decoded(packet: Packet) -> list[av.VideoFrame]:
+    """The frames that come out of the decoder for this packet; none where it is damaged."""
+    try:
+        return [frame for frame in packet.decode() if not frame.is_corrupt]
+    except av.error.FFmpegError:
+        return []
+
+
+def frame_rate(stamps: list[int], time_base: Fraction, hints: list[Fraction]) -> tuple[Fraction, bool]:
+    """The rate of frames with these time stamps, and whether it is constant.
+
+    It is constant if no frame is further than a quarter of an interval from its place; time bases of whole
+    milliseconds and the jitter of cameras stay below that, a dropped frame does not. `hints` are the rates
+    that the file names, the likelier one first. Without a constant rate it is that of the commonest interval,
+    moved to a hint or a standard rate within 1 %.
+    """
+    if len(stamps) < 2:
+        return (hints[0] if hints else DEFAULT_RATE), True
+    times = np.asarray(stamps, dtype=np.float64) - stamps[0]
+    average = (len(stamps) - 1) / ((stamps[-1] - stamps[0]) * time_base)
+    for rate in [*hints, average.limit_denominator(1001)]:
+        interval = float(1 / (rate * time_base))
+        if np.abs(times - np.arange(len(times)) * interval).max() < interval / 4:
+            return rate, True
+    usual = 1 / (Fraction(median(np.diff(times).tolist())) * time_base)
+    if usual > MAX_RATE:
+        usual = min(average, Fraction(MAX_RATE))
+    nearest = min([*hints, *STANDARD_RATES], key=lambda rate: abs(rate - usual))
+    return (nearest if abs(nearest - usual) < usual / 100 else usual.limit_denominator(1001)), False

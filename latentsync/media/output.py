@@ -1,0 +1,122 @@
+"""A video file while it is written: under another name until it is complete."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+
+import av
+from av.packet import Packet
+
+from .source import PathLike, local_url
+from .track import Track, open_track
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+WAYS_OUT = {
+    errno.ENOSPC: "free some space or choose another drive",
+    errno.EDQUOT: "free some space or choose another drive",
+    errno.EFBIG: "choose a drive that takes larger files, lift the limit on file sizes, or raise crf",
+    errno.ENOENT: "create its folder first",
+    errno.ENOTDIR: "choose a folder that exists",
+    errno.EISDIR: "give the name of a file, not of a folder",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+}
+
+
+class OutputFile:
+    """A container with one video stream and at most one audio track, written to `<path>.part`.
+
+    Add streams, `start`, `mux` the pictures, then `commit` or `discard`. Sound is muxed as far as the
+    pictures have come, so that nothing piles up.
+
+    Raises:
+        ValueError: an extension that is not in `FORMATS`.
+        OSError: the folder is missing, or `path` is a folder.
+    """
+
+    def __init__(self, path: PathLike):
+        self.path = os.fspath(path)
+        self.part = self.path + ".part"
+        extension = os.path.splitext(self.path)[1].lower()
+        if extension not in FORMATS:
+            raise ValueError(f"cannot write {self.path}: its name must end in one of {', '.join(FORMATS)}")
+        if os.path.isdir(self.path):
+            raise _write_error(self.path, errno.EISDIR)
+        if not os.path.isdir(os.path.dirname(self.path) or os.curdir):
+            raise _write_error(self.path, errno.ENOENT)
+        self.format = FORMATS[extension]
+        # The index goes to the front, so that playback starts before the whole file is there.
+        options = {"movflags": "+faststart"} if self.format in ("mp4", "mov") else {}
+        self.container = av.open(local_url(self.part), "w", format=self.format, container_options=options)
+        self._track: Track | None = None
+        self._duration: Fraction | None = None
+        self._open = True
+
+    def add_audio(self, path: PathLike, duration: float | None, pad: bool) -> None:
+        """Add the audio of the file `path`, cut at `duration` seconds, or where the pictures end if None."""
+        if duration is not None and not 0 < duration < float("inf"):
+            raise ValueError(f"duration is {duration}: give a positive number of seconds")
+        self._duration = None if duration is None else Fraction(duration)
+        self._track = open_track(self.container, path, self._duration, pad)
+
+    def start(self) -> None:
+        """Create the file. The streams can no longer be changed."""
+        with self._writing():
+            self.container.start_encoding()
+
+    def mux(self, packets: Iterable[Packet]) -> None:
+        """Write packets of pictures, and the sound that goes with them."""
+        for packet in packets:
+            time = packet.pts * packet.time_base
+            with self._writing():
+                self.container.mux(packet)
+                if self._track is not None and (self._duration is None or time < self._duration):
+                    self._mux_all(self._track.until(time))
+
+    def commit(self, end: Fraction) -> None:
+        """Complete the file, whose pictures end at `end` seconds, and give it its name."""
+        with self._writing():
+            if self._track is not None:
+                self._mux_all(self._track.finish(end if self._duration is None else self._duration))
+                self._track.close()
+            self.container.close()
+            os.replace(self.part, self.path)
+        self._open = False
+
+    def discard(self) -> None:
+        """Remove what has been written; nothing if it is complete."""
+        if not self._open:
+            return
+        self._open = False
+        if self._track is not None:
+            self._track.close()
+        # Where the system allows it, first the name: closing then finds no file to bring into order.
+        with suppress(OSError):
+            os.unlink(self.part)
+        with suppress(av.error.FFmpegError):
+            self.container.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.part)
+
+    def _mux_all(self, packets: Iterator[Packet]) -> None:
+        for packet in packets:
+            self.container.mux(packet)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _write_error(self.path, error.errno, error.strerror) from error
+        except av.error.FFmpegError as error:
+            raise ValueError(f"cannot write {self.path}: the encoder refuses ({error.strerror})") from error
+
+
+def _write_error(path: str, number: int | None, reason: str | None = None) -> OSError:
+    number = number or errno.EIO
+    way_out = WAYS_OUT.get(number, "check the drive")
+    return OSError(number, f"cannot write {path} ({reason or os.strerror(number)}): {way_out}")

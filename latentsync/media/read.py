@@ -1,0 +1,179 @@
+"""Video files as sequences of frames."""
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Sequence
+from fractions import Fraction
+from types import TracebackType
+
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from .colour import read_colour, to_rgb
+from .decode import FrameDecoder
+from .index import scan
+from .source import PathLike, as_rate
+
+log = logging.getLogger(__name__)
+
+
+class VideoReader:
+    """The pictures of a video file as `Frames`: `reader[[0, 5]]` is (2, h, w, 3) uint8 RGB, upright.
+
+    Without `fps`, output frame i of a constant-rate file is its frame i. Of a variable-rate file, and with
+    `fps`, output frame i is what is on screen in the middle of the interval from i / fps to (i + 1) / fps.
+    Time starts with the first frame.
+
+    Any order of access works. A jump seeks to the nearest key frame and decodes from there; the last `cache`
+    pictures stay in memory, so playing backward decodes a group of g frames about g / (2 * cache) + 1 times.
+    Memory depends on `cache` and the picture size, not on the duration. A damaged frame repeats the good one
+    before it, and a warning is logged once. HDR is not tone-mapped; 10-bit video gives 8 bits.
+
+    Args:
+        path: a video file in any format that FFmpeg reads.
+        fps: frames per second of the output; None keeps the file's.
+        cache: how many pictures to keep, at least 1.
+
+    Attributes:
+        fps: Fraction, frames per second of the output.
+        height, width: of the upright picture.
+        duration: seconds, `len(reader) / fps`.
+        colour: the file's `Colour` tags.
+        sample_aspect_ratio: Fraction, width of an upright pixel by its height; None where the file does not say.
+
+    Raises:
+        FileNotFoundError: no such file.
+        OSError: the file may not be read.
+        ValueError: not a video, no video stream, no frame that can be decoded, or `fps` or `cache` not positive.
+    """
+
+    def __init__(self, path: PathLike, fps: float | Fraction | None = None, cache: int = 48):
+        if cache < 1:
+            raise ValueError(f"cache is {cache}: keep at least 1 picture")
+        self.path = os.fspath(path)
+        index = scan(path)
+        self.fps = index.rate if fps is None else as_rate(fps)
+        self._count = len(index.stamps)
+        resample = fps is not None or not index.constant
+        self._numbers = index.resampled(self.fps) if resample else range(self._count)
+        self._capacity = min(cache, self._count)
+        self._repeats: dict[int, int] = {}
+        # Frame number -> its place in the block of kept pictures, the one used last at the end.
+        self._kept: OrderedDict[int, int] = OrderedDict()
+        self._reformatter = VideoReformatter()
+        self._closed = False
+        self._decoder = FrameDecoder(path, index)
+        try:
+            self._read_first()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_first(self) -> None:
+        _, frame = next(self._decoder.up_to(0), (0, None))
+        if frame is None:
+            raise ValueError(f"no frame of {self.path} can be decoded: it is damaged or in an unknown format")
+        context = self._decoder.context
+        self.colour = read_colour(context)
+        self._turns = round(frame.rotation / 90) % 4
+        self._size = (frame.height, frame.width)
+        self.height, self.width = self._size if self._turns % 2 == 0 else self._size[::-1]
+        aspect = context.sample_aspect_ratio or None
+        self.sample_aspect_ratio = 1 / aspect if aspect and self._turns % 2 else aspect
+        # One block for good: pictures that come and go one by one between large windows fragment the memory.
+        self._pictures = torch.empty((self._capacity, self.height, self.width, 3), dtype=torch.uint8)
+        self._keep(*self._decoder.last)
+
+    @property
+    def duration(self) -> float:
+        return float(len(self) / self.fps)
+
+    @property
+    def decoded(self) -> int:
+        """How many frames have been decoded so far: what an order of access costs."""
+        return self._decoder.count
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        """The frames with these numbers, in this order: (n, height, width, 3) uint8 RGB.
+
+        Raises:
+            IndexError: a number below 0 or not below `len(reader)`.
+            ValueError: the reader is closed.
+        """
+        if self._closed:
+            raise ValueError(f"cannot read frames of {self.path}: it is closed")
+        places: dict[int, list[int]] = {}
+        for place, i in enumerate(indices):
+            if not 0 <= i < len(self):
+                raise IndexError(f"frame {i} of {self.path}: it has the frames 0 to {len(self) - 1}")
+            places.setdefault(self._numbers[i], []).append(place)
+        frames = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.uint8)
+        # In the file's order, so that a window played backward is decoded forward, once.
+        for number in sorted(places):
+            frames[places[number]] = self._frame(number)
+        return frames
+
+    def _frame(self, number: int) -> torch.Tensor:
+        number = self._repeats.get(number, number)
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._pictures[self._kept[number]]
+        before, found = self._decoder.last, None
+        for found, frame in self._decoder.up_to(number):
+            if found > number - self._capacity:
+                self._keep(found, frame)
+            if found <= number:
+                before = found, frame
+        if found != number:
+            return self._repeat(number, before)
+        return self._pictures[self._kept[number]]
+
+    def _repeat(self, number: int, before: tuple[int, VideoFrame] | None) -> torch.Tensor:
+        """Put the good frame before the damaged frame `number` in its place, or else the one after it."""
+        if self._decoder.threaded:
+            self._decoder.slow_down()
+            return self._frame(number)
+        after = self._decoder.last
+        good = before if before and before[0] < number else after
+        if good is None:
+            raise ValueError(f"{self.path} can no longer be decoded at frame {number}: the file has changed")
+        if not self._repeats:
+            log.warning("%s is damaged at frame %d: frame %d is shown instead", self.path, number, good[0])
+        # The whole gap at once: to look for each of its frames would decode the way there each time.
+        first = good[0] + 1 if good[0] < number else 0
+        end = after[0] if after[0] > number else self._count
+        self._repeats.update(dict.fromkeys(range(first, end), good[0]))
+        self._keep(*good)
+        return self._pictures[self._kept[good[0]]]
+
+    def _keep(self, number: int, frame: VideoFrame) -> None:
+        """Keep the frame as upright RGB in place of the one that was used longest ago."""
+        # `frame.rotation` counts counter-clockwise degrees, as np.rot90 does.
+        picture = np.rot90(to_rgb(frame, self.colour, self._size, self._reformatter), self._turns)
+        place = self._kept.pop(number, None)
+        if place is None:
+            full = len(self._kept) == self._capacity
+            place = self._kept.popitem(last=False)[1] if full else len(self._kept)
+        self._kept[number] = place
+        np.copyto(self._pictures[place].numpy(), picture)
+
+    def close(self) -> None:
+        """Close the file. Pictures can no longer be read."""
+        self._closed = True
+        self._decoder.close()
+        self._kept.clear()
+        self._pictures = torch.empty(0)
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

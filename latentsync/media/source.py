@@ -1,0 +1,110 @@
+"""Opening media files: one clear error for each way in which a file may be unfit."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+
+# Wide enough for the NTSC rates (30000/1001), narrow enough to turn the float 29.97 into a short fraction.
+RATE_DENOMINATOR = 1001
+
+SCHEME = "file:"
+
+
+def as_rate(fps: float | Fraction) -> Fraction:
+    """Frames per second as a fraction: 25, 29.97 and Fraction(30000, 1001) are all taken.
+
+    Raises:
+        ValueError: not a positive, finite number.
+    """
+    try:
+        rate = Fraction(fps).limit_denominator(RATE_DENOMINATOR)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"fps is {fps!r}: give a positive number of frames per second") from error
+    if rate <= 0:
+        raise ValueError(f"fps is {fps!r}: give a positive number of frames per second")
+    return rate
+
+
+def local_url(path: PathLike) -> str:
+    """The name under which FFmpeg takes `path` for a local file even if it has a colon in it."""
+    return SCHEME + os.fspath(path)
+
+
+def open_source(path: PathLike, kind: str) -> InputContainer:
+    """Open a file for reading; `kind` ("video", "audio") is what the caller wants from it.
+
+    Only local files are opened, also where the file itself (a playlist) names others.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the system does not let us read it.
+        ValueError: it is no media file.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
+    if os.path.isdir(name):
+        raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give a {kind} file")
+    try:
+        # Tags in old encodings must not stop a file from being read.
+        options = {"protocol_whitelist": "file"}
+        container = av.open(local_url(name), container_options=options, metadata_errors="ignore")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ValueError(_unreadable(name, kind)) from error
+    # FFmpeg renders any text as pictures of a terminal.
+    if container.format.name == "tty":
+        container.close()
+        raise ValueError(_unreadable(name, kind))
+    return container
+
+
+def _unreadable(name: str, kind: str) -> str:
+    return f"{name} is not readable as {kind}: it is damaged, incomplete or not a media file"
+
+
+def video_stream(container: InputContainer) -> VideoStream | None:
+    """The first stream of moving pictures (a song's cover is none) in a known format, or None."""
+    for stream in container.streams.video:
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
+            return stream
+    return None
+
+
+def audio_stream(container: InputContainer, path: PathLike) -> AudioStream:
+    """The first audio track of a file in a known format.
+
+    Raises:
+        ValueError: it has none.
+    """
+    for stream in container.streams.audio:
+        if stream.codec_context is not None:
+            return stream
+    raise ValueError(f"{os.fspath(path)} has no audio track that can be decoded: give a file with sound")
+
+
+def packets(container: InputContainer, stream: Stream, warn: bool = False) -> Iterator[Packet]:
+    """The packets of one stream; a damaged file ends where it cannot be read on, with a warning if `warn`."""
+    try:
+        yield from container.demux(stream)
+    except av.error.FFmpegError as error:
+        if warn:
+            log.warning("%s ends early: it is damaged (%s)", container.name.removeprefix(SCHEME), error.strerror)
+        # FFmpeg drains its decoders on an empty packet: what came before the damage is still delivered.
+        flush = Packet()
+        flush.stream = stream
+        yield flush

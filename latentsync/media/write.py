@@ -1,0 +1,166 @@
+"""Writing frames to a video file, with a sound track."""
+
+from fractions import Fraction
+from types import TracebackType
+
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+
+from ..frames import as_uint8
+from .colour import Colour, tag, to_yuv420, written_colour
+from .output import OutputFile
+from .source import PathLike, as_rate
+
+# x264's presets, the fastest first.
+PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
+MAX_CRF = {"libx264": 51, "libvpx-vp9": 63}
+
+
+class VideoWriter:
+    """Writes pictures as H.264 to .mp4, .m4v, .mov or .mkv, or as VP9 to .webm; 8 bits, 4:2:0.
+
+    Use it in a `with` block, or call `close` or `discard`. The file appears under its name when it is
+    complete; after any exception it is gone, and an older file of that name is as it was. Pictures of odd
+    size get their last row or column twice.
+
+    Args:
+        path: where to write; the extension chooses the container.
+        fps: frames per second.
+        height, width: of the pictures that will come.
+        crf: quality in the codec's scale, less is better: H.264 0 to 51, VP9 0 to 63.
+        preset: the name of an x264 preset; for VP9 the speed of that rank.
+        colour: tags to write (`VideoReader.colour`), by which RGB is converted too; None is limited BT.709.
+        sample_aspect_ratio: width of a pixel by its height; None for square ones.
+        audio: a file whose first audio track is added. It is copied where the container allows for its
+            codec, and else encoded as AAC (Opus in .webm) with 96 kbit/s per channel.
+        duration: seconds after which the sound is cut: to the nearest packet if it is copied, else to the
+            sample. None is the end of the pictures.
+        pad_audio: fill up sound that is shorter with silence, for which it is encoded.
+
+    Attributes:
+        path, fps, height, width: as given; `fps` as a Fraction.
+        count: pictures written so far.
+
+    Raises:
+        ValueError: an unknown extension, a number out of range, or audio that cannot be read.
+        FileNotFoundError: no such audio file.
+        OSError: the file cannot be written; the message says why and what to do.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        fps: float | Fraction,
+        height: int,
+        width: int,
+        *,
+        crf: float = 16,
+        preset: str = "medium",
+        colour: Colour | None = None,
+        sample_aspect_ratio: Fraction | None = None,
+        audio: PathLike | None = None,
+        duration: float | None = None,
+        pad_audio: bool = False,
+    ):
+        if height < 1 or width < 1:
+            raise ValueError(f"cannot write pictures of {height} x {width}: both sides must be at least 1")
+        self.path, self.fps, self.height, self.width = path, as_rate(fps), height, width
+        self.count = 0
+        self._colour = written_colour(colour, height)
+        self._reformatter = VideoReformatter()
+        self._closed = False
+        self._output = OutputFile(path)
+        try:
+            self._stream = self._add_video(crf, preset)
+            self._stream.codec_context.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
+            if audio is not None:
+                self._output.add_audio(audio, duration, pad_audio)
+            self._output.start()
+        except BaseException:
+            self.discard()
+            raise
+
+    def _add_video(self, crf: float, preset: str) -> VideoStream:
+        codec = "libvpx-vp9" if self._output.format == "webm" else "libx264"
+        if preset not in PRESETS:
+            raise ValueError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}")
+        if not 0 <= crf <= MAX_CRF[codec]:
+            raise ValueError(f"crf is {crf}: choose from 0 (best) to {MAX_CRF[codec]}")
+        options = {"crf": str(crf), "preset": preset}
+        if codec == "libvpx-vp9":
+            speed = str(len(PRESETS) - 1 - PRESETS.index(preset))
+            options = {"crf": str(round(crf)), "cpu-used": speed, "deadline": "good", "row-mt": "1"}
+        stream = self._output.container.add_stream(codec, rate=self.fps, options=options)
+        # 4:2:0 has one colour sample for two by two pixels.
+        stream.height, stream.width = self.height + self.height % 2, self.width + self.width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = 1 / self.fps
+        stream.thread_type = "AUTO"
+        tag(stream.codec_context, self._colour)
+        return stream
+
+    def write(self, frames: torch.Tensor) -> None:
+        """Add pictures: (n, height, width, 3) RGB, float in [0, 1] or uint8.
+
+        Raises:
+            ValueError: another shape or dtype, or the writer is closed.
+            OSError: the file cannot be written; it has been removed.
+        """
+        if self._closed:
+            raise ValueError(f"cannot add frames to {self.path}: it is closed")
+        if frames.ndim != 4 or frames.shape[1:] != (self.height, self.width, 3):
+            wanted = f"(n, {self.height}, {self.width}, 3)"
+            raise ValueError(f"cannot write frames of shape {tuple(frames.shape)} to {self.path}: give {wanted}")
+        if frames.dtype != torch.uint8 and not frames.is_floating_point():
+            raise ValueError(f"cannot write frames of {frames.dtype}: give uint8, or float in [0, 1]")
+        try:
+            for frame in frames:
+                self._write_picture(as_uint8(frame).cpu().numpy())
+        except BaseException:
+            self.discard()
+            raise
+
+    def _write_picture(self, picture: np.ndarray) -> None:
+        padding = ((0, self.height % 2), (0, self.width % 2), (0, 0))
+        picture = np.pad(picture, padding, mode="edge") if self.height % 2 or self.width % 2 else picture
+        frame = to_yuv420(np.ascontiguousarray(picture), self._colour, self._reformatter)
+        frame.pts, frame.time_base = self.count, 1 / self.fps
+        self._output.mux(self._stream.encode(frame))
+        self.count += 1
+
+    def close(self) -> None:
+        """Complete the file and give it its name.
+
+        Raises:
+            ValueError: no frames were written.
+            OSError: the file cannot be written; it has been removed.
+        """
+        if self._closed:
+            return
+        try:
+            if self.count == 0:
+                raise ValueError(f"cannot write {self.path}: no frames were given")
+            self._output.mux(self._stream.encode(None))
+            self._output.commit(self.count / self.fps)
+            self._closed = True
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Stop and remove what has been written; nothing after `close`."""
+        self._closed = True
+        self._output.discard()
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()

@@ -1,0 +1,53 @@
+"""Strict loading of state dicts, with a message that says what does not fit."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+SHOWN_KEYS = 5
+
+
+def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], net: str) -> None:
+    """Compare names and shapes with those of `expected` (a state dict; its tensors may be on the meta device).
+
+    Raises:
+        ValueError: names are missing or unexpected, or shapes differ. The message counts each kind and shows the
+            first five with their shapes. `net` is what the message calls the network.
+    """
+    missing = [f"{name} {_shape(tensor)}" for name, tensor in expected.items() if name not in state_dict]
+    unexpected = [f"{name} {_shape(tensor)}" for name, tensor in state_dict.items() if name not in expected]
+    misshapen = [
+        f"{name} {_shape(state_dict[name])}, expected {_shape(tensor)}"
+        for name, tensor in expected.items()
+        if name in state_dict and _shape(state_dict[name]) != _shape(tensor)
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
+    faults = [f"{len(found)} {kind} ({_first(found)})" for kind, found in kinds if found]
+    if faults:
+        raise ValueError(
+            f"the weights do not fit the {net}: {'; '.join(faults)}: give a complete, unmodified checkpoint of it"
+        )
+
+
+def assign(
+    net: nn.Module,
+    state_dict: Mapping[str, torch.Tensor],
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> None:
+    """Put checked tensors into `net`, which may be on the meta device, without a second copy.
+
+    The net shares memory with `state_dict` wherever dtype and device already fit (None: as they are).
+    """
+    net.load_state_dict(
+        {name: tensor.to(device=device, dtype=dtype) for name, tensor in state_dict.items()}, assign=True
+    )
+
+
+def _shape(value: object) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _first(found: list[str]) -> str:
+    return "; ".join(found[:SHOWN_KEYS]) + ("; ..." if len(found) > SHOWN_KEYS else "")

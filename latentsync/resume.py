@@ -1,0 +1,104 @@
+"""What a long run keeps beside its result, so that it can go on after an interruption."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .faces import FaceTrack
+from .media import VideoWriter
+
+PART_FRAMES = 250  # frames lost at most when a run is interrupted, and frames between forced key frames
+TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
+
+
+class Workspace:
+    """The folder `<out>.parts`: the plan of a run, its face track, and the finished stretches of its video.
+
+    Everything in it is written under another name first, so what is there is whole.
+
+    Args:
+        out: the result's path.
+        plan: what the pixels depend on (files, model, settings), as JSON types.
+
+    Raises:
+        ValueError: the folder holds a run with another plan.
+    """
+
+    def __init__(self, out: Path, plan: dict):
+        self.folder = out.with_name(out.name + ".parts")
+        self.suffix = out.suffix
+        self.folder.mkdir(exist_ok=True)
+        file = self.folder / "plan.json"
+        plan = json.loads(json.dumps(plan))
+        if file.exists():
+            old = json.loads(file.read_text(encoding="utf-8"))
+            changed = sorted(key for key in {*old, *plan} if old.get(key) != plan.get(key))
+            if changed:
+                raise ValueError(
+                    f"the unfinished run in {self.folder} was made with another {', '.join(changed)}: give it the same "
+                    "again, or delete that folder to start anew"
+                )
+        else:
+            self._write(file, lambda path: path.write_text(json.dumps(plan, indent=1), encoding="utf-8"))
+
+    def _write(self, path: Path, save: Callable[[Path], object]) -> None:
+        part = path.with_name("unfinished-" + path.name)
+        save(part)
+        os.replace(part, path)
+
+    def track(self) -> FaceTrack | None:
+        """The face track, if an earlier run got that far."""
+        file = self.folder / "track.npz"
+        if not file.exists():
+            return None
+        with np.load(file, allow_pickle=False) as saved:
+            return FaceTrack(*(saved[name] for name in TRACK_FIELDS), resolution=int(saved["resolution"]))
+
+    def keep_track(self, track: FaceTrack) -> None:
+        fields = {name: getattr(track, name) for name in TRACK_FIELDS}
+        save = {**fields, "resolution": np.array(track.resolution)}
+        self._write(self.folder / "track.npz", lambda path: np.savez(path, **save))
+
+    def parts(self) -> list[Path]:
+        """The finished stretches, in order and without a hole."""
+        found = {}
+        for path in self.folder.iterdir():
+            if match := re.fullmatch(r"(\d{9})-(\d{9})" + re.escape(self.suffix), path.name):
+                found[int(match[1])] = (int(match[2]), path)
+        parts, frame = [], 0
+        while frame in found:
+            frame, path = found[frame]
+            parts.append(path)
+        return parts
+
+    def frames_done(self) -> int:
+        parts = self.parts()
+        return int(parts[-1].stem.split("-")[1]) if parts else 0
+
+    def write(self, windows: Iterable[torch.Tensor], open_writer: Callable[[Path], VideoWriter]) -> None:
+        """Write windows of frames (n, h, w, 3) after those that are there, `PART_FRAMES` or a little more a file."""
+        start = self.frames_done()
+        windows = iter(windows)
+        window = next(windows, None)
+        while window is not None:
+            unfinished = self.folder / f"unfinished{self.suffix}"
+            count = 0
+            with open_writer(unfinished) as writer:
+                while window is not None and count < PART_FRAMES:
+                    writer.write(window)
+                    count += len(window)
+                    window = next(windows, None)
+            os.replace(unfinished, self.folder / f"{start:09d}-{start + count:09d}{self.suffix}")
+            start += count
+
+    def remove(self) -> None:
+        """Delete the files made here, and the folder if nothing else is in it."""
+        for path in [*self.parts(), self.folder / "track.npz", self.folder / "plan.json"]:
+            path.unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()

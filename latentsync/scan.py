@@ -1,0 +1,93 @@
+"""One pass over a clip: which faces are where, and where a new shot begins."""
+
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from statistics import median
+
+import cv2
+import numpy as np
+
+from .appearance import appearance
+from .frames import Frames, as_uint8, batches
+from .landmarks import Detection, Detector
+
+THUMBNAIL = (64, 36)  # width and height at which pictures are compared: noise and small motion average out
+CUT_LEVELS = 8.0  # least mean difference of a cut, in 8-bit levels; a talking head stays below 2
+CUT_RATIO = 4.0  # ... and how many times the usual difference it must be
+CUT_MEMORY = 24  # frames over which the usual difference is taken: about a second
+SAME_PATTERN = 0.85  # correlation of brightness above which only the light has changed
+BLANK_LEVELS = 3.0  # a picture whose brightness varies less is black, white or grey: it shows no shot
+
+
+class CutDetector:
+    """Tells whether a picture starts a new shot; call it with the frames of one clip in order.
+
+    A cut is a difference to the previous picture that is large in itself and against both the running median
+    and the last difference, so that a pan or fast motion raises the bar. A flash, a change of exposure or a fade
+    keeps the pattern of light and dark and is no cut; blank pictures are passed over.
+    """
+
+    def __init__(self, levels: float = CUT_LEVELS, ratio: float = CUT_RATIO):
+        self.levels = levels
+        self.ratio = ratio
+        self._previous: np.ndarray | None = None
+        self._recent: deque[float] = deque([0.0], maxlen=CUT_MEMORY)
+
+    def __call__(self, frame: np.ndarray) -> bool:
+        """`frame`: uint8 RGB (h, w, 3). The first frame of a clip is no cut."""
+        small = cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA)
+        now = cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+        before = self._previous
+        if now[..., 0].std() < BLANK_LEVELS:
+            return False
+        self._previous = now
+        if before is None:
+            return False
+        difference = float(np.abs(now - before).mean())
+        usual = max(median(self._recent), self._recent[-1])
+        self._recent.append(difference)
+        if difference <= max(self.levels, self.ratio * usual):
+            return False
+        return bool(np.corrcoef(now[..., 0].ravel(), before[..., 0].ravel())[0, 1] < SAME_PATTERN)
+
+
+def detect_faces(
+    frames: Frames,
+    detector: Detector,
+    every: int = 1,
+    window: int = 8,
+    cuts: Collection[int] | None = None,
+    describe: bool = False,
+) -> Iterator[Detection]:
+    """One `Detection` per frame of the clip, in order; `window` frames are held at a time.
+
+    Args:
+        frames: the clip, n pictures.
+        detector: called with uint8 RGB (h, w, 3) and the frame number.
+        every: look for faces in every so-manieth frame only; the first and the last frame and the first one of
+            each shot are always looked at.
+        cuts: numbers of the frames that start a new shot, where they are known; None finds them in the pictures.
+        describe: give each face its `appearance`, for following one person across cuts.
+
+    Raises:
+        ValueError: `every` or `window` below 1.
+    """
+    if every < 1 or window < 1:
+        raise ValueError(f"every is {every} and window is {window}: both must be 1 or more")
+    return _scan(frames, detector, every, window, cuts, describe)
+
+
+def _scan(
+    frames: Frames, detector: Detector, every: int, window: int, cuts: Collection[int] | None, describe: bool
+) -> Iterator[Detection]:
+    is_cut = CutDetector()
+    last = len(frames) - 1
+    for indices in batches(len(frames), window):
+        for index, picture in zip(indices, as_uint8(frames[indices]).cpu().numpy(), strict=True):
+            cut = is_cut(picture) if cuts is None else index in cuts
+            look = cut or index % every == 0 or index == last
+            faces = detector(picture, index) if look else None
+            if describe and faces:
+                faces = [replace(face, appearance=appearance(picture, face)) for face in faces]
+            yield Detection(faces, cut)

@@ -1,0 +1,269 @@
+"""Condition, denoise, decode: from aligned crops and audio features to crops whose mouth speaks the audio.
+
+Inside this file pictures are (f, 3, h, w) in [-1, 1] and latents (b, c, f, h, w); outside they are crops in [0, 1].
+Windows are independent of each other given the seed, so a run can start at any frame and gives the same pixels
+streamed or whole (LatentSync, arXiv 2412.09262).
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from .audio import AudioFeatures
+from .checkpoint import LipSyncModel
+from .frames import Frames
+from .masks import keep_mask
+from .samplers import check_sampler, make_sampler
+
+log = logging.getLogger(__name__)
+
+LATENT_SCALE = 8  # pixels per latent pixel
+TRAINED_WINDOW = 16
+PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
+
+StepCallback = Callable[[int, int, torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may turn.
+
+    Attributes:
+        steps: denoising steps of each window.
+        guidance: strength of classifier-free guidance over silence; 1 is off and halves the work.
+        guidance_start, guidance_end: the part of the steps, as fractions 0..1, in which guidance is on.
+        seed: of the one noise latent that all frames share.
+        window: frames denoised together; 16 in training, at most the net's position table (24).
+        overlap: frames that neighbouring windows share, over which they are cross-faded; 0 as published.
+        sampler: one of `samplers.SAMPLERS`.
+    """
+
+    steps: int = 20
+    guidance: float = 1.5
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    seed: int = 1247
+    window: int = TRAINED_WINDOW
+    overlap: int = 0
+    sampler: str = "ddim"
+
+    def __post_init__(self):
+        if self.window < 1:
+            raise ValueError(f"window is {self.window}: give at least 1 frame")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap is {self.overlap}: give 0 to {self.window - 1}, less than the window")
+        if not 0 <= self.guidance_start <= self.guidance_end <= 1:
+            raise ValueError(
+                f"guidance is on from {self.guidance_start} to {self.guidance_end}: give two rising fractions in 0..1"
+            )
+        check_sampler(self.sampler, self.steps)
+
+
+def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int, int]]:
+    """(first, end) of the windows that cover the frames start .. stop - 1.
+
+    Without overlap the last is shorter, as published; with overlap it is moved back to full length.
+    """
+    spans = []
+    for first in range(start, stop, window - overlap):
+        if overlap:
+            first = max(start, min(first, stop - window))
+        spans.append((first, min(first + window, stop)))
+        if spans[-1][1] == stop:
+            break
+    return spans
+
+
+def initial_noise(model: LipSyncModel, seed: int) -> torch.Tensor:
+    """(1, 4, 1, h / 8, w / 8) float32: the noise that every frame of a clip starts from.
+
+    Drawn on the CPU, so that a seed gives the same video on every device.
+    """
+    side = model.resolution // LATENT_SCALE
+    channels = model.vae.config.latent_channels
+    return torch.randn(1, channels, 1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def sync(
+    model: LipSyncModel,
+    crops: Frames,
+    audio: AudioFeatures,
+    settings: Settings | None = None,
+    runs: Sequence[tuple[int, int]] | None = None,
+    start: int = 0,
+    on_step: StepCallback | None = None,
+) -> Iterator[torch.Tensor]:
+    """Crops whose mouth speaks the audio, in order, a stretch of frames at a time.
+
+    Args:
+        model: the nets.
+        crops: aligned crops, [indices] -> (n, resolution, resolution, 3) in [0, 1].
+        audio: features at the same frame rate; frames after its end hear its last sound.
+        settings: see `Settings`.
+        runs: (start, stop) of the stretches to work on (`FaceTrack.runs`); other crops pass through. No window
+            crosses from one into the next. All frames if None.
+        start: first frame to give, to go on with an interrupted run; the pixels are those of a whole run.
+        on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step; what it raises ends
+            the run.
+
+    Yields:
+        (n, resolution, resolution, 3) float32 in [0, 1], together len(crops) - start frames.
+
+    Raises:
+        FloatingPointError: the net gave values that are not finite.
+    """
+    settings = settings or Settings()
+    size = settings.window
+    if model.unet.config.motion != "none" and size > model.unet.config.max_frames:
+        size = model.unet.config.max_frames
+        log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
+    overlap = min(settings.overlap, size - 1)
+    noise = initial_noise(model, settings.seed)
+    done = start
+    for run_start, run_stop in [(0, len(crops))] if runs is None else runs:
+        if run_stop <= done:
+            continue
+        yield from _untouched(crops, done, run_start, size)
+        done = max(done, run_start)
+        pending = None
+        spans = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
+        for (first, end), (following, _) in zip(spans, [*spans[1:], (run_stop, run_stop)], strict=True):
+            numbers = list(range(first, end))
+            pictures = crops[numbers].to("cpu", torch.float32).permute(0, 3, 1, 2) * 2 - 1
+            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step)
+            _check_finite(fresh, first, end, model)
+            fresh = ((fresh + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1)
+            if pending is not None and len(pending):
+                fresh[: len(pending)] = _cross_fade(pending, fresh[: len(pending)])
+            ready, pending = fresh[: following - first], fresh[following - first :]
+            if following > done:
+                yield ready[max(0, done - first) :]
+                done = following
+    yield from _untouched(crops, done, len(crops), size)
+
+
+def _untouched(crops: Frames, start: int, stop: int, size: int) -> Iterator[torch.Tensor]:
+    for first in range(start, stop, size):
+        yield crops[list(range(first, min(first + size, stop)))].float()
+
+
+def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    weight = (torch.arange(len(old), dtype=torch.float32) + 1) / (len(old) + 1)
+    return torch.lerp(old, new, weight[:, None, None, None])
+
+
+def _check_finite(pictures: torch.Tensor, first: int, end: int, model: LipSyncModel) -> None:
+    if not torch.isfinite(pictures).all():
+        kind = str(model.dtype).removeprefix("torch.")
+        raise FloatingPointError(
+            f"the net gave NaN or infinite values in frames {first}..{end - 1} ({kind}, {model.source}): "
+            + ("the checkpoint is damaged, download it again" if kind == "float32" else "try --dtype float32")
+        )
+
+
+@torch.no_grad()
+def synced_window(
+    model: LipSyncModel,
+    pictures: torch.Tensor,
+    audio: torch.Tensor,
+    noise: torch.Tensor,
+    settings: Settings,
+    on_step: StepCallback | None = None,
+) -> torch.Tensor:
+    """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
+
+    The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
+    is 1. `noise` is that of `initial_noise`.
+    """
+    mask = keep_mask(model.resolution)
+    condition = encode_condition(model, pictures, mask)
+    latents = denoise(model, condition, audio, noise, settings, on_step)
+    decoded = decode(model, latents)
+    return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
+
+
+def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """What the U-Net sees beside the noise: (1, 9, f, h / 8, w / 8) = mask, masked-crop and reference latents.
+
+    The mode of the VAE's posterior is taken instead of a sample of it, so that two runs agree.
+    """
+
+    def encode(batch: torch.Tensor) -> torch.Tensor:
+        latent = model.vae.encode(batch).latent_dist.mode()
+        return (latent - model.shift_factor) * model.scaling_factor
+
+    side = model.resolution // LATENT_SCALE
+    small = F.interpolate(mask[None], size=(side, side), mode="nearest").expand(len(pictures), -1, -1, -1)
+    masked, reference = (_in_batches(encode, model, x) for x in (pictures * mask, pictures))
+    return torch.cat([small.to(masked), masked, reference], dim=1).transpose(0, 1)[None]
+
+
+def decode(model: LipSyncModel, latents: torch.Tensor) -> torch.Tensor:
+    """Latents (1, 4, f, h, w) as pictures (f, 3, 8h, 8w) float32 on the CPU, in about [-1, 1], not clamped."""
+
+    def decode_batch(batch: torch.Tensor) -> torch.Tensor:
+        latent = batch / model.scaling_factor + model.shift_factor
+        return model.vae.decode(latent).sample.to("cpu", torch.float32)
+
+    return _in_batches(decode_batch, model, latents[0].transpose(0, 1))
+
+
+def _in_batches(net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor) -> torch.Tensor:
+    """`net` over the frames of `x`, as many at once as the resolution allows; fewer if memory runs out."""
+    size = max(1, PIXELS_AT_ONCE // model.resolution**2)
+    done: list[torch.Tensor] = []
+    while (first := sum(map(len, done))) < len(x):
+        try:
+            done.append(net(x[first : first + size].to(model.device, model.dtype)))
+            continue
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2  # outside the except block, which would keep the failed call's tensors alive
+        log.warning("out of memory in the VAE: going on with %d frames at once", size)
+    return torch.cat(done)
+
+
+def denoise(
+    model: LipSyncModel,
+    condition: torch.Tensor,
+    audio: torch.Tensor,
+    noise: torch.Tensor,
+    settings: Settings,
+    on_step: StepCallback | None = None,
+) -> torch.Tensor:
+    """Latents (1, 4, f, h, w) float32 of one window, from the shared `noise` and the `condition`.
+
+    The sampler works in float32; only the U-Net runs in the model's dtype.
+    """
+    sampler = make_sampler(settings.sampler, settings.steps)
+    steps = sampler.timesteps.tolist()
+    latents = noise.to(model.device).expand(-1, -1, condition.shape[2], -1, -1) * sampler.init_noise_sigma
+    heard = audio[None].to(model.device, model.dtype)
+    for k, t in enumerate(sampler.timesteps):
+        guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
+        scaled = sampler.scale_model_input(latents, t).to(model.dtype)
+        noisy = torch.cat([scaled, condition], dim=1)
+        epsilon = predict(model, noisy, t, heard, settings.guidance if guided else 1.0)
+        latents = sampler.step(epsilon.float(), t, latents).prev_sample
+        if on_step is not None:
+            on_step(k + 1, len(steps), latents)
+    return latents
+
+
+def predict(model: LipSyncModel, noisy: torch.Tensor, t, audio: torch.Tensor, guidance: float) -> torch.Tensor:
+    """Predicted noise with classifier-free guidance: silent + guidance * (heard - silent), zeros being silence."""
+    if guidance == 1:
+        return model.unet(noisy, t, audio)
+    try:
+        both = model.unet(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]))
+        silent, heard = both.chunk(2)
+    except torch.cuda.OutOfMemoryError:
+        silent = None
+    if silent is None:
+        log.warning("out of memory in the U-Net: guidance goes in two passes")
+        silent, heard = model.unet(noisy, t, torch.zeros_like(audio)), model.unet(noisy, t, audio)
+    return silent + guidance * (heard - silent)

@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+from golden_data import tensors
+from real_clips import FOLDER, media_file
+
+from latentsync.faces import FaceTrack, TrackSettings, choose_faces, track_faces
+from latentsync.geometry import apply, fit_similarity
+from latentsync.landmarks import Detection, Face
+from latentsync.smoothing import bridge, jumps, smooth
+
+FPS = 25.0
+
+
+def face(x=300.0, y=200.0, size=100.0, score=0.9, **more) -> Face:
+    points = np.array([[x - 0.25 * size, y - 0.2 * size], [x + 0.25 * size, y - 0.2 * size], [x, y + 0.05 * size]])
+    return Face((x - size / 2, y - 0.6 * size, x + size / 2, y + 0.6 * size), score, points, **more)
+
+
+def seen(*faces, cut=False) -> Detection:
+    return Detection(list(faces), cut)
+
+
+def test_published_matrices_come_out_of_a_track():
+    golden = tensors("align_256")
+    detections = [seen(Face((0, 0, 100, 120), 0.9, points)) for points in golden["landmarks"].numpy()]
+    track = track_faces(detections, 256, FPS, TrackSettings(published=True))
+    assert np.abs(track.matrices - golden["matrices"].numpy()).max() <= 1e-3
+    assert track.found.all() and (track.weight == 1).all()
+
+
+def test_short_gaps_are_bridged_and_long_ones_pass():
+    """10 frames with the face, 5 without (0.2 s), 10 with, 30 without (1.2 s), 10 with."""
+    shown = [True] * 10 + [False] * 5 + [True] * 10 + [False] * 30 + [True] * 10
+    track = track_faces([seen(face()) if s else seen() for s in shown], 256, FPS)
+    assert track.found.tolist() == [True] * 25 + [False] * 30 + [True] * 10
+    assert track.runs() == [(0, 25), (55, 65)]
+    assert (track.matrices[25:55] == 0).all() and (track.score[10:15] == 0).all()
+
+
+def test_fade_at_both_ends_of_a_gap_but_not_at_cuts_or_clip_ends():
+    detections = [seen(face())] * 20 + [seen()] * 30 + [seen(face())] * 20
+    weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.16)).weight
+    assert np.allclose(weight[15:21], [1, 0.8, 0.6, 0.4, 0.2, 0])
+    assert np.allclose(weight[49:55], [0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert weight[0] == 1 and weight[-1] == 1
+    detections[20], detections[50] = seen(cut=True), seen(face(), cut=True)
+    weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.16)).weight
+    assert weight[:20].min() == 1 and weight[20:50].max() == 0 and weight[50:].min() == 1
+
+
+def test_frames_not_looked_at_are_interpolated():
+    moving = [face(x=100.0 + 3 * i) for i in range(41)]
+    every = [seen(f) if i % 4 == 0 else Detection(None) for i, f in enumerate(moving)]
+    track = track_faces(every, 256, FPS)
+    assert track.found.all()
+    full = track_faces([seen(f) for f in moving], 256, FPS)
+    assert np.abs(track.matrices - full.matrices).max() < 1e-3
+
+
+def test_steady_motion_passes_the_filter_unchanged():
+    """No lag: a face that turns, grows and moves evenly is where it was measured."""
+    path = [face(x=100 + 4.0 * i, y=200 - 1.5 * i, size=100 * 1.01**i) for i in range(60)]
+    smooth_track = track_faces([seen(f) for f in path], 256, FPS)
+    exact = np.stack([fit_similarity(f.points, 256)[0] for f in path])
+    corner = np.array([[100.0, 140.0]])
+    error = [
+        np.abs(apply(a, corner) - apply(b, corner)).max() for a, b in zip(smooth_track.matrices, exact, strict=True)
+    ]
+    assert max(error) < 0.1
+
+
+def test_noise_is_taken_out_and_outliers_ignored():
+    rng = np.random.default_rng(0)
+    noisy = []
+    for i in range(80):
+        f = face(x=200 + 2 * np.sin(i / 10))
+        noisy.append(Face(f.box, f.score, f.points + rng.normal(0, 0.7, (3, 2))))
+    noisy[40] = Face(noisy[40].box, 0.9, noisy[40].points + [12, -9])
+    detections = [seen(f) for f in noisy]
+    default = track_faces(detections, 256, FPS)
+    raw = track_faces(detections, 256, FPS, TrackSettings(smoothing=0))
+    published = track_faces(detections, 256, FPS, TrackSettings(published=True))
+    assert default.jitter() < 0.3 * raw.jitter() and default.jitter() < 0.3 * published.jitter()
+    places = default.matrices[38:43, :, 2]
+    assert np.abs(places - places.mean(0)).max() < 4
+
+
+def test_a_cut_resets_smoothing():
+    detections = [seen(face(x=100))] * 20 + [seen(face(x=500), cut=True)] + [seen(face(x=500))] * 19
+    track = track_faces(detections, 256, FPS)
+    assert np.ptp(track.matrices[:20], axis=0).max() < 1e-4 and np.ptp(track.matrices[20:], axis=0).max() < 1e-4
+    assert track.runs() == [(0, 20), (20, 40)]
+
+
+def test_an_edit_inside_a_shot_is_not_smoothed_over():
+    detections = [seen(face(x=200 + 0.1 * i)) for i in range(20)] + [seen(face(x=230 + 0.1 * i)) for i in range(20)]
+    track = track_faces(detections, 256, FPS)
+    exact = np.stack([fit_similarity(d.faces[0].points, 256)[0] for d in detections])
+    assert np.abs(track.matrices - exact).max() < 0.01
+    assert jumps(np.array([[0.0, 0]] * 10 + [[50.0, 0]] + [[0.0, 0]] * 10), 8) == []
+
+
+def test_the_chosen_face():
+    small, large, middle = face(x=100, size=60), face(x=300, size=120), face(x=500, size=90)
+    detections = [seen(large, middle, small)] * 3
+
+    def first(which):
+        return choose_faces(detections, FPS, TrackSettings(which=which))[0]
+
+    assert first("largest") is large
+    assert [first(f"index:{k}") for k in range(3)] == [small, large, middle]
+    assert first("nearest:480,210") is middle
+    assert choose_faces(detections, FPS, TrackSettings(which="index:3")) == [None] * 3
+
+
+def test_the_followed_face_is_kept_when_another_grows():
+    mine = [face(x=200 + 3 * i, size=100) for i in range(20)]
+    other = [face(x=600 - 3 * i, size=80 + 4 * i) for i in range(20)]
+    both = [seen(a, b) for a, b in zip(mine, other, strict=True)]
+    assert choose_faces(both, FPS, TrackSettings()) == mine
+    published = choose_faces(both, FPS, TrackSettings(published=True))
+    assert published[0] is mine[0] and published[-1] is other[-1]
+
+
+def test_someone_else_in_the_same_place_after_a_cut_is_not_similar():
+    def dressed(k, x):
+        return face(x=x, appearance=np.eye(3)[k])
+
+    detections = [seen(dressed(0, 200), dressed(1, 500))] * 5 + [seen(dressed(1, 200), cut=True)] * 1
+    detections += [seen(dressed(1, 200))] * 30 + [seen(dressed(1, 200), dressed(0, 500), cut=True)] * 5
+    chosen = choose_faces(detections, FPS, TrackSettings(which="similar"))
+    assert [None if f is None else f.box[0] for f in chosen] == [150.0] * 5 + [None] * 31 + [450.0] * 5
+    with pytest.raises(ValueError, match="not described"):
+        choose_faces([seen(face()), seen(face())], FPS, TrackSettings(which="similar"))
+
+
+def test_no_face_at_all_is_an_error_that_says_what_was_asked():
+    with pytest.raises(ValueError, match=r"no frame of the clip's 7 shows the face asked for \(largest; 0 frames"):
+        track_faces([seen()] * 7, 256, FPS)
+    with pytest.raises(ValueError, match="'biggest': give largest, similar"):
+        track_faces([seen(face())], 256, FPS, TrackSettings(which="biggest"))
+    for which in ("index:-1", "index:x", "nearest:3", "largest:2"):
+        with pytest.raises(ValueError, match="give largest"):
+            track_faces([seen(face())], 256, FPS, TrackSettings(which=which))
+
+
+def test_a_track_follows_the_order_of_the_frames():
+    cuts = np.array([False, False, True, False])
+    track = FaceTrack(np.arange(24.0).reshape(4, 2, 3), np.ones(4), np.arange(4.0), cuts, 256)
+    there_and_back = track.take([0, 1, 2, 3, 2, 1, 0, 1])
+    assert there_and_back.score.tolist() == [0, 1, 2, 3, 2, 1, 0, 1]
+    assert there_and_back.cuts.tolist() == [False, False, True, False, False, True, False, False]
+    assert track.take([2, 3, 0]).cuts.tolist() == [False, False, True]  # a loop's wrap
+    assert not track.take([3, 3, 3]).cuts.any()
+
+
+def test_bridge_takes_the_short_way_round():
+    path = bridge(np.array([0, 10]), np.array([[0.0, 3.0], [10.0, -3.0]]), 11)
+    assert np.allclose(path[:, 0], np.arange(11))
+    assert path[5, 1] == pytest.approx(np.pi, abs=1e-6)
+
+
+def test_smoothing_keeps_parabolas_and_short_paths():
+    t = np.arange(50.0)
+    path = np.stack([t, 0.1 * t**2], axis=1)
+    assert np.abs(smooth(path, 3.0) - path).max() < 1e-4
+    assert np.array_equal(smooth(path, 0), path) and np.array_equal(smooth(path[:2], 3.0), path[:2])
+
+
+@pytest.mark.parametrize("name, count", [("demo1_video.mp4", 120), ("demo3_video.mp4", 120)])
+def test_steadier_than_published_on_a_real_clip(name, count, capsys):
+    from latentsync.detect import load_detector
+    from latentsync.frames import Extended
+    from latentsync.media import VideoReader
+    from latentsync.scan import detect_faces
+
+    with VideoReader(media_file(name)) as reader:
+        frames = Extended(reader, range(count))
+        detector = load_detector("yunet", model=FOLDER / "face_detection_yunet.onnx")
+        detections = list(detect_faces(frames, detector))
+        fps = float(reader.fps)
+    ours = track_faces(detections, 256, fps).jitter()
+    published = track_faces(detections, 256, fps, TrackSettings(published=True)).jitter()
+    with capsys.disabled():
+        print(f"\n{name}: crop jitter {ours:.2f} px, {published:.2f} px with the published smoothing")
+    assert ours < 0.6 * published

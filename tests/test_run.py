@@ -1,0 +1,200 @@
+"""Whole runs with a small random net on clips of a drawn face."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from drawn_clips import HEIGHT, WIDTH, make_clip
+from media_clips import packet_bytes, stream_seconds
+
+from latentsync.audio import encode_audio
+from latentsync.checkpoint import load_model
+from latentsync.detect import load_detector
+from latentsync.frames import Extended
+from latentsync.media import VideoReader, read_audio
+from latentsync.run import RunSettings, follow, frame_map, lip_sync, render
+from latentsync.sync import Settings
+
+FAST = RunSettings(sync=Settings(steps=1, window=8, guidance=1.0))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return load_model(tiny.make_checkpoints(tmp_path_factory.mktemp("checkpoints") / "1", resolution=64))
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path)
+
+
+def run(clip, model, out=None, settings=FAST, **kwargs):
+    out = out or clip.video.with_name("out.mp4")
+    detector = load_detector("file", model=clip.track)
+    return lip_sync(clip.video, clip.audio, out, model, detector, settings, **kwargs)
+
+
+def test_a_video_and_a_voice_go_in_and_the_finished_video_comes_out(clip, model):
+    summary = run(clip, model)
+    with VideoReader(clip.video) as source, VideoReader(summary.path) as result:
+        assert (len(result), result.fps, result.height, result.width) == (40, 25, HEIGHT, WIDTH)
+        before, after = source[range(40)].float(), result[range(40)].float()
+    assert summary.frames == summary.frames_with_face == 40 and summary.fps == 25
+    assert abs(stream_seconds(summary.path, "video") - 1.6) < 1 / 25
+    assert abs(stream_seconds(summary.path, "audio") - 1.6) < 1 / 25
+    changed = (after - before).abs().mean((0, 3))
+    assert changed[:40].mean() < 3 and changed[95:120, 100:140].mean() > 15  # the wall is kept, the mouth is not
+    assert {p.name for p in clip.video.parent.iterdir()} == {"clip.mp4", "voice.wav", "track.json", "out.mp4"}
+
+
+def streamed(reader, clip, model, settings, index_map, start=0):
+    track = follow(reader, 25.0, load_detector("file", model=clip.track), 64, settings, lambda *_: None).take(index_map)
+    wave, rate = read_audio(clip.audio)
+    features = encode_audio(model.audio_encoder, wave, rate, 25.0)
+    return list(render(model, Extended(reader, index_map), track, features, settings, start))
+
+
+@pytest.mark.parametrize("overlap", [0, 3])
+def test_streamed_equals_whole_and_untouched_pixels_are_equal(clip, model, overlap):
+    settings = replace(FAST, sync=replace(FAST.sync, overlap=overlap))
+    order = list(range(40)) + list(range(38, 20, -1))
+    with VideoReader(clip.video, cache=8) as reader:
+        pieces = streamed(reader, clip, model, settings, order)
+        whole = reader[range(40)]
+        assert max(map(len, pieces)) <= 8
+        result = torch.cat(pieces)
+        assert torch.equal(torch.cat(streamed(whole, clip, model, settings, order)), result)
+        assert torch.equal(torch.cat(streamed(reader, clip, model, settings, order, start=29)), result[29:])
+    # Far from the face and above the mouth nothing changes, before encoding.
+    assert torch.equal(result[:, :, :40], whole[order][:, :, :40])
+    assert torch.equal(result[:, :60], whole[order][:, :60])
+    assert not torch.equal(result, whole[order])
+
+
+def test_frames_without_a_face_are_bit_identical(tmp_path, model):
+    clip = make_clip(tmp_path, frames=60, seconds=2.4, without_face=range(20, 45))
+    with VideoReader(clip.video) as reader:
+        result = torch.cat(streamed(reader, clip, model, FAST, range(60)))
+        source = reader[range(60)]
+    same = [torch.equal(a, b) for a, b in zip(result, source, strict=True)]
+    assert same == [20 <= i < 45 for i in range(60)]
+    change = (result.float() - source.float()).abs().mean((1, 2, 3))
+    assert change[19] < change[17] < change[14] and change[45] < change[47] < change[50]
+
+
+@pytest.mark.parametrize(
+    "seconds, options, expected",
+    [
+        (0.8, {}, list(range(20))),
+        (0.8, {"audio_shorter": "silent"}, list(range(40))),
+        (2.0, {}, list(range(40)) + list(range(38, 28, -1))),
+        (2.0, {"audio_longer": "loop"}, list(range(40)) + list(range(10))),
+        (2.0, {"audio_longer": "hold"}, list(range(40)) + [39] * 10),
+        (2.0, {"audio_longer": "stop"}, list(range(40))),
+    ],
+)
+def test_audio_longer_or_shorter_than_the_video(tmp_path, model, seconds, options, expected):
+    settings = replace(FAST, **options)
+    assert frame_map(40, seconds * 25, settings) == expected
+    clip = make_clip(tmp_path, seconds=seconds)
+    summary = run(clip, model, settings=settings)
+    assert summary.frames == len(expected)
+    for kind in ("video", "audio"):
+        assert abs(stream_seconds(summary.path, kind) - len(expected) / 25) < 1 / 25
+
+
+def test_frame_rate_is_kept_or_changed(tmp_path, model):
+    clip = make_clip(tmp_path, frames=30, seconds=1.0, fps=30)
+    assert (run(clip, model).frames, run(clip, model, settings=replace(FAST, fps=25.0)).frames) == (30, 25)
+    with VideoReader(clip.video.with_name("out.mp4")) as reader:
+        assert reader.fps == 25
+
+
+def test_a_track_file_speaks_for_its_time_at_another_frame_rate(tmp_path, model):
+    clip = make_clip(tmp_path, frames=60, seconds=2.0, fps=30, without_face=range(30, 60))
+    assert run(clip, model, settings=replace(FAST, fps=15.0)).frames_with_face == 15
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mov", ".webm"])
+def test_other_containers(tmp_path, model, suffix):
+    clip = make_clip(tmp_path, frames=10, seconds=0.4)
+    assert run(clip, model, out=tmp_path / f"out{suffix}").frames == 10
+
+
+def test_published_settings_run(clip, model):
+    summary = run(clip, model, settings=FAST.as_published())
+    assert summary.frames == 40 and summary.fps == 25
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(phase, frame):
+    def progress(now, done, total):
+        if (now, done) == (phase, frame):
+            raise Stop
+
+    return progress
+
+
+@pytest.mark.parametrize("phase, frame", [("looking for the face", 7), ("listening", 0), ("syncing", 16)])
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
+def test_an_interrupted_run_leaves_nothing(clip, model, phase, frame, error, monkeypatch):
+    before = {p.name: p.stat().st_mtime_ns for p in clip.video.parent.iterdir()}
+
+    def progress(now, done, total):
+        if (now, done) == (phase, frame):
+            raise error
+
+    with pytest.raises(error):
+        run(clip, model, progress=progress)
+    assert {p.name: p.stat().st_mtime_ns for p in clip.video.parent.iterdir()} == before
+
+
+def test_resume_goes_on_and_gives_the_same_frames(clip, model, monkeypatch):
+    monkeypatch.setattr("latentsync.resume.PART_FRAMES", 10)
+    plain = run(clip, model, out=clip.video.with_name("plain.mp4"))
+    out = clip.video.with_name("out.mp4")
+    parts = clip.video.with_name("out.mp4.parts")
+    with pytest.raises(Stop):
+        run(clip, model, out, resume=True, progress=stop_at("syncing", 32))
+    assert not out.exists()
+    kept = sorted(p.name for p in parts.iterdir())
+    assert kept == ["000000000-000000016.mp4", "plan.json", "track.npz"]
+    looked = []
+
+    def progress(phase, done, total):
+        looked.append((phase, done))
+
+    summary = run(clip, model, out, resume=True, progress=progress)
+    assert ("syncing", 16) in looked and ("syncing", 0) not in looked
+    assert not any(phase == "looking for the face" for phase, _ in looked)
+    assert not parts.exists() and summary.frames == 40
+    with VideoReader(plain.path) as a, VideoReader(out) as b:
+        assert len(a) == len(b) == 40
+        assert (a[range(40)].float() - b[range(40)].float()).abs().mean() < 1.5  # both encoded
+    assert packet_bytes(plain.path, "audio") == packet_bytes(out, "audio")
+
+
+def test_resume_refuses_another_plan(clip, model, monkeypatch):
+    monkeypatch.setattr("latentsync.resume.PART_FRAMES", 10)
+    with pytest.raises(Stop):
+        run(clip, model, resume=True, progress=stop_at("syncing", 24))
+    other = replace(FAST, sync=replace(FAST.sync, seed=1))
+    with pytest.raises(ValueError, match="made with another settings"):
+        run(clip, model, settings=other, resume=True)
+    assert (
+        json.loads((clip.video.with_name("out.mp4.parts") / "plan.json").read_text())["settings"]["sync"]["steps"] == 1
+    )
+
+
+def test_random_numbers_outside_are_not_touched(clip, model):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    run(clip, model)
+    assert torch.equal(before[0], torch.get_rng_state()) and np.array_equal(before[1], np.random.get_state()[1])
