@@ -2,10 +2,10 @@
 
     python benchmarks/align.py
 
-Prints milliseconds a frame for faces of several sizes, then the ratio for the middle one, as `31.2x`.
+Prints the median milliseconds a frame for faces of several sizes, then the ratio for the middle one, as `31.2x`.
 """
 
-from timing import best_ms, face_matrix
+from timing import median_ms, face_matrix
 
 import numpy as np
 import published
@@ -26,9 +26,9 @@ def main() -> None:
     print("face px   published ms   ours ms   ours, published geometry ms   worst difference of the last two pictures")
     for size in FACES:
         matrix = face_matrix(size, RESOLUTION)
-        theirs = best_ms(lambda m=matrix: published.crop(frame.numpy(), m, RESOLUTION), repeats=5)
-        quick = best_ms(lambda m=matrix: warp_crop(frame, m, RESOLUTION), repeats=10)
-        same = best_ms(lambda m=matrix: published_crop(frame, m, RESOLUTION), repeats=5)
+        theirs = median_ms(lambda m=matrix: published.crop(frame.numpy(), m, RESOLUTION), repeats=15)
+        quick = median_ms(lambda m=matrix: warp_crop(frame, m, RESOLUTION), repeats=30)
+        same = median_ms(lambda m=matrix: published_crop(frame, m, RESOLUTION), repeats=15)
         expected = published.crop(frame.numpy(), matrix, RESOLUTION).astype(int)
         worst = np.abs(as_uint8(published_crop(frame, matrix, RESOLUTION)).numpy().astype(int) - expected).max()
         ratios[size] = theirs / quick

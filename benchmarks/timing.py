@@ -1,5 +1,6 @@
 """What the benchmarks share. Importing it first makes the repository importable from any folder."""
 
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -10,15 +11,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
-def best_ms(work: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of the fastest of `repeats` calls, after one that is not counted."""
+def median_ms(work: Callable[[], object], repeats: int) -> float:
+    """Milliseconds of the median of `repeats` calls, after one that is not counted."""
     work()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-    return 1000 * min(times)
+    return 1000 * statistics.median(times)
 
 
 def face_matrix(size: float, resolution: int) -> np.ndarray:

@@ -12,11 +12,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .crops import ANTIALIAS_BELOW, published_crop, shrink, warp_crop
+from .crops import published_crop, shrink, warp_crop
 from .faces import FaceTrack
 from .frames import Frames, as_float, as_uint8
 from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
 from .masks import mouth_mask, ring_mask
+
+# Crop pixels per frame pixel: above the first a linear warp is as good as a cubic and much quicker, above the second
+# a crop is shrunk to so many first.
+LINEAR_FROM, FINEST = 1.2, 1.5
+MARGIN = 4  # crop pixels kept around the mask, more than shrinking and a cubic reach
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,29 @@ def blend(
                 f"crops {numbers[0]}..{numbers[-1]} of {tuple(window.shape[1:3])} do not fit a track of "
                 f"{len(track)} faces of {side} on {len(frames)} frames: use the track that made the crops"
             )
-        sources = frames[numbers]
-        out = sources.clone()
-        for frame, source, crop, i in zip(out, sources, window.float().cpu(), numbers, strict=True):
+        out = frames[numbers]
+        for frame, crop, i in zip(out, window.float().cpu(), numbers, strict=True):
             if track.weight[i] > 0:
-                _paste(frame[..., :3], source[..., :3], crop, weights, track, i, settings)
+                _paste(frame[..., :3], crop, weights, track, i, settings)
         yield out
         start += len(window)
 
 
-def _paste(frame, source, crop, weights, track, i, settings):
-    """Write crop `i` of `track` into `frame` (h, w, 3), whose pixels are those of `source` so far."""
+def _paste(
+    frame: torch.Tensor,
+    crop: torch.Tensor,
+    weights: torch.Tensor,
+    track: FaceTrack,
+    i: int,
+    settings: BlendSettings,
+) -> None:
+    """Lay crop `i` of `track` over `frame` (h, w, 3), in place."""
     matrix, resolution = track.matrices[i], track.resolution
     if settings.match_colour:
         warp = published_crop if settings.published else warp_crop
-        crop = match_colour(crop, warp(source, matrix, resolution), ring_mask(resolution))
+        crop = match_colour(crop, warp(frame, matrix, resolution), ring_mask(resolution))
     paste = paste_published if settings.published else paste_crop
-    found = paste(source, crop, weights, matrix, float(track.weight[i]))
+    found = paste(frame, crop, weights, matrix, float(track.weight[i]))
     if found is not None:
         where, pixels = found
         frame[where] = pixels
@@ -93,37 +104,46 @@ def paste_crop(
 ) -> tuple[tuple[slice, slice], torch.Tensor] | None:
     """Region of `source` (h, w, 3) that `crop` covers, and its blended pixels in the dtype of `source`.
 
-    Crop and mask go through one bicubic warp together. A crop finer than the frame is shrunk by area first.
+    Crop and mask go through one warp together, cubic or, where the crop is finer than the frame, area and linear.
     `strength` in 0..1 scales the mask.
     """
-    resolution = crop.shape[0]
-    rows, columns = np.nonzero(weights.numpy())
-    if rows.size == 0:
+    used = _used(weights.numpy())
+    if used is None:
         return None
-    to_crop = crop_matrix(matrix, resolution)
-    used = np.array([[x, y] for x in (columns.min(), columns.max()) for y in (rows.min(), rows.max())], np.float64)
-    where = region(apply(invert(to_crop), used), *source.shape[:2], margin=2)
+    to_crop = crop_matrix(matrix, crop.shape[0])
+    box = np.array([[x, y] for x in (used[1].start, used[1].stop) for y in (used[0].start, used[0].stop)], np.float64)
+    where = region(apply(invert(to_crop), box), *source.shape[:2], margin=2)
     if where is None:
         return None
-    layers = torch.cat([crop, weights[..., None]], dim=-1).numpy()
+    layers = torch.cat([crop[used], weights[used][..., None]], dim=-1).numpy()
     to_crop = shifted(to_crop, *where)
-    scale = 1 / max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
-    if scale < ANTIALIAS_BELOW:
-        layers, back = shrink(layers, np.eye(3)[:2], scale)
+    to_crop[:, 2] -= [used[1].start, used[0].start]
+    finer = max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
+    interpolation = cv2.INTER_LINEAR if finer > LINEAR_FROM else cv2.INTER_CUBIC
+    if finer > FINEST:
+        layers, back = shrink(layers, np.eye(3)[:2], FINEST / finer)
         to_crop = (np.linalg.inv(homogeneous(back)) @ homogeneous(to_crop))[:2]
     patch = source[where]
     size = (patch.shape[1], patch.shape[0])
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    warped = torch.from_numpy(cv2.warpAffine(layers, to_crop, size, flags=flags, borderMode=cv2.BORDER_CONSTANT))
-    alpha = warped[..., 3:].clamp(0, 1) * strength
-    return where, _mix(patch, warped[..., :3].clamp(0, 1), alpha)
+    flags = interpolation | cv2.WARP_INVERSE_MAP
+    warped = torch.from_numpy(cv2.warpAffine(layers, to_crop, size, flags=flags))
+    warped.clamp_(0, 1)  # a cubic overshoots
+    return where, _mix(patch, warped[..., :3], warped[..., 3:] * strength)
+
+
+def _used(weights: np.ndarray) -> tuple[slice, slice] | None:
+    """Rows and columns of `weights` around all that is not 0, and the cubic's reach beyond; None if all is 0."""
+    rows, columns = (np.flatnonzero(weights.any(axis)) for axis in (1, 0))
+    if rows.size == 0:
+        return None
+    top, left = (max(0, int(v[0]) - MARGIN) for v in (rows, columns))
+    return slice(top, int(rows[-1]) + MARGIN + 1), slice(left, int(columns[-1]) + MARGIN + 1)
 
 
 def _mix(patch: torch.Tensor, face: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """alpha * face + (1 - alpha) * patch in the dtype of `patch`, exactly `patch` where alpha is 0."""
     mixed = torch.lerp(as_float(patch), face, alpha.expand_as(face))
-    mixed = as_uint8(mixed) if patch.dtype == torch.uint8 else mixed.to(patch.dtype)
-    return torch.where(alpha > 0, mixed, patch)
+    return as_uint8(mixed) if patch.dtype == torch.uint8 else mixed.to(patch.dtype)
 
 
 def paste_published(

@@ -19,6 +19,7 @@ class Frames(Protocol):
 
     Indexing with a list of n frame numbers gives (n, h, w, 3): float in [0, 1], or uint8 in 0..255 where
     the source has no more than that (a file). The dtype says which; `as_float` and `as_uint8` convert.
+    The result is the caller's own to change, as it is where a tensor is indexed by a list.
     """
 
     def __len__(self) -> int: ...
