@@ -5,14 +5,15 @@
     model = load_model("checkpoints")
     lip_sync("video.mp4", "voice.wav", "out.mp4", model, load_detector("auto", checkpoints="checkpoints"))
 
-The names below are imported when they are first used, so that importing the package costs nothing.
+The names below are imported when they are first used, so that importing the package costs nothing. Functions that
+are called like their module are found there: `latentsync.sync.sync`, `latentsync.blend.blend`.
 """
 
 import importlib
 
 _HOMES = {
     "audio": ("AudioFeatures", "encode_audio"),
-    "blend": ("BlendSettings", "blend"),
+    "blend": ("BlendSettings",),
     "checkpoint": ("LipSyncModel", "load_model"),
     "crops": ("Aligned",),
     "detect": ("load_detector",),
@@ -22,7 +23,7 @@ _HOMES = {
     "media": ("VideoReader", "VideoWriter", "read_audio"),
     "run": ("RunSettings", "Summary", "lip_sync"),
     "scan": ("detect_faces",),
-    "sync": ("Settings", "sync"),
+    "sync": ("Settings",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __version__ = "0.1.0"

@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = _run_settings(arguments)
     check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
-    device = torch.device(arguments.device) if arguments.device else default_device()
+    device = _device(arguments.device) if arguments.device else default_device()
     detector = _detector(arguments, load_detector, device)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     model = load_model(arguments.checkpoints, resolution=arguments.resolution, device=device, dtype=dtype)
@@ -156,6 +156,17 @@ def run(arguments: argparse.Namespace) -> None:
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
         f"crop jitter {summary.jitter:.2f} px"
     )
+
+
+def _device(name: str):
+    """The torch device called `name`, if this machine and this torch have it."""
+    import torch
+
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is {name!r}, which cannot be used here ({reason}): try cpu, cuda or mps") from error
 
 
 def _run_settings(arguments: argparse.Namespace):
@@ -219,9 +230,8 @@ def track(arguments: argparse.Namespace) -> None:
 
 
 def download(arguments: argparse.Namespace) -> None:
-    from .download import download, tree
+    from .download import download, listing, tree
     from .progress import Bar
-    from .registry import listing
 
     if arguments.list:
         print(listing())

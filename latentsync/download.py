@@ -178,3 +178,14 @@ def _branches(folder: Path, indent: str = "") -> list[str]:
             note = "  (unfinished)" if path.suffix == ".part" else ""
             lines.append(f"{indent}{fork}{path.name}  {in_words(path.stat().st_size)}{note}")
     return lines
+
+
+def listing() -> str:
+    """A line for each file: group, place, what it is for, size, licence, and whether it may be used commercially."""
+    lines = []
+    for row in WEIGHTS:
+        size = f"{in_words(row.bytes_hint)}" if row.bytes_hint else "size not stated"
+        version = f" ({row.version})" if row.version else ""
+        use = "" if row.commercial else " - NOT for commercial use"
+        lines.append(f"{row.group}: {row.target}{version}, {row.purpose}, {size}, {row.licence}{use}")
+    return "\n".join(lines)

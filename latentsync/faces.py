@@ -35,6 +35,13 @@ class TrackSettings:
     smoothing: float = 0.08
     published: bool = False
 
+    def __post_init__(self):
+        for name in ("max_gap", "fade", "smoothing"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}: give seconds, 0 or more")
+        _rule(self.which)
+
 
 @dataclass(frozen=True)
 class FaceTrack:

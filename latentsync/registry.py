@@ -7,8 +7,6 @@ with a file is checked too (see `download`). `None` means "not stated", never "a
 from dataclasses import dataclass
 from pathlib import Path
 
-from .transfer import in_words
-
 #: Published versions of the U-Net and the side of the square crop, in pixels, that each was trained for.
 RESOLUTIONS = {"1.5": 256, "1.6": 512}
 
@@ -222,14 +220,3 @@ def select(version: str = "1.6", only: list[str] | tuple[str, ...] | None = None
     if unknown := [name for name in wanted if name not in GROUPS]:
         raise ValueError(f"no group of files is called {', '.join(unknown)!r}: choose from {', '.join(GROUPS)}")
     return [w for w in WEIGHTS if w.group in wanted and w.version in (None, version)]
-
-
-def listing() -> str:
-    """A line for each file: group, place, what it is for, size, licence, and whether it may be used commercially."""
-    lines = []
-    for row in WEIGHTS:
-        size = f"{in_words(row.bytes_hint)}" if row.bytes_hint else "size not stated"
-        version = f" ({row.version})" if row.version else ""
-        use = "" if row.commercial else " - NOT for commercial use"
-        lines.append(f"{row.group}: {row.target}{version}, {row.purpose}, {size}, {row.licence}{use}")
-    return "\n".join(lines)

@@ -15,7 +15,7 @@ from .crops import Aligned
 from .faces import FaceTrack, TrackSettings, track_faces
 from .frames import EndMode, Extended, Frames, end_map
 from .landmarks import Detection, Detector
-from .media import VideoReader, VideoWriter, join, read_audio
+from .media import VideoReader, VideoWriter, join, output_format, read_audio
 from .resume import Workspace
 from .scan import detect_faces
 from .sync import Settings, sync
@@ -100,15 +100,13 @@ def lip_sync(
     """
     settings = settings or RunSettings()
     progress = progress or (lambda phase, done, total: None)
-    out = Path(out)
     check_paths(video, audio, out)
     with VideoReader(video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
         fps = float(reader.fps)
         wave, rate = read_audio(audio)
         index_map = frame_map(len(reader), wave.shape[-1] / rate * fps, settings)
         length = len(index_map)
-        silence = max(0, round(length / fps * rate) - wave.shape[-1])
-        work = Workspace(out, _plan(video, audio, model, settings)) if resume else None
+        work = Workspace(Path(out), _plan(video, audio, model, settings)) if resume else None
         track = work.track() if work else None
         if track is None:
             used = Extended(reader, range(max(index_map) + 1))
@@ -117,37 +115,44 @@ def lip_sync(
                 work.keep_track(track)
         track = track.take(index_map)
         progress("listening", 0, length)
+        silence = max(0, round(length / fps * rate) - wave.shape[-1])
         features = encode_audio(model.audio_encoder, F.pad(wave, (0, silence)), rate, fps, settings.hard_cut)
         del wave
         start = work.frames_done() if work else 0
         windows = render(model, Extended(reader, index_map), track, features, settings, start)
         windows = counted(windows, length, "syncing", progress, start)
         sound = {"audio": audio, "duration": length / fps, "pad_audio": silence > 0}
+        write(windows, Path(out), reader, settings.crf, sound, work)
+    return Summary(Path(out), length, int(track.found.sum()), fps, track.jitter())
 
-        def open_writer(path: Path, **sound) -> VideoWriter:
-            tags = {"colour": reader.colour, "sample_aspect_ratio": reader.sample_aspect_ratio}
-            return VideoWriter(path, reader.fps, reader.height, reader.width, crf=settings.crf, **tags, **sound)
 
-        if work is None:
-            with open_writer(out, **sound) as writer:
-                for window in windows:
-                    writer.write(window)
-        else:
-            work.write(windows, open_writer)
-            join(work.parts(), out, **sound)
-            work.remove()
-    return Summary(out, length, int(track.found.sum()), fps, track.jitter())
+def write(
+    windows: Iterable[torch.Tensor], out: Path, source: VideoReader, crf: int, sound: dict, work: Workspace | None
+) -> None:
+    """Encode windows of frames as `out`, in the source's rate, size and colours; in stretches if there is a workspace.
+
+    `sound` is what `VideoWriter` and `join` take: audio, duration and pad_audio.
+    """
+
+    def open_writer(path: Path, **sound) -> VideoWriter:
+        tags = {"colour": source.colour, "sample_aspect_ratio": source.sample_aspect_ratio}
+        return VideoWriter(path, source.fps, source.height, source.width, crf=crf, **tags, **sound)
+
+    if work is None:
+        with open_writer(out, **sound) as writer:
+            for window in windows:
+                writer.write(window)
+    else:
+        work.write(windows, open_writer)
+        join(work.parts(), out, **sound)
+        work.remove()
 
 
 def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | os.PathLike) -> None:
-    """Refuse, before any work, an output folder that is missing and an output that would replace an input."""
-    out = Path(out)
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"the output folder {out.parent} does not exist: create it or give another path")
-    if out.is_dir():
-        raise IsADirectoryError(f"the output path {out} is a folder: give a file name such as {out / 'out.mp4'}")
+    """Refuse, before any work, an output that cannot be written and one that would replace an input."""
+    output_format(out)
     for path in (video, audio):
-        if out.exists() and Path(path).exists() and os.path.samefile(out, path):
+        if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise ValueError(f"the output {out} is also an input: give another output path")
 
 

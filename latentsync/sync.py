@@ -6,6 +6,7 @@ streamed or whole (LatentSync, arXiv 2412.09262).
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,8 @@ class Settings:
     sampler: str = "ddim"
 
     def __post_init__(self):
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance is {self.guidance}: give a finite number; 1 is off")
         if self.window < 1:
             raise ValueError(f"window is {self.window}: give at least 1 frame")
         if not 0 <= self.overlap < self.window:

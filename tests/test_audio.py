@@ -1,7 +1,8 @@
+import golden_data
 import numpy as np
 import pytest
 import torch
-from golden_data import json_of, seed, state_dict, tensors
+from golden_data import json_of, state_dict, tensors
 
 from latentsync.audio import AudioFeatures, encode_audio, encode_mel, log_mel, resample, segment_starts, to_mono
 
@@ -21,10 +22,7 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def wave():
-    t = np.arange(int(json_of("audio")["seconds"] * 16000)) / 16000
-    tone = 0.4 * np.sin(2 * np.pi * (180 + 40 * np.sin(2 * np.pi * 0.7 * t)) * t)
-    loudness = 0.5 + 0.5 * np.sin(2 * np.pi * (2.3 + 0.1 * seed()) * t)
-    return torch.from_numpy((tone * loudness + 0.05 * np.sin(2 * np.pi * 3100 * t)).astype(np.float32))
+    return golden_data.wave()
 
 
 @pytest.fixture(scope="module")

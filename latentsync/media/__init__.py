@@ -3,7 +3,8 @@
 from .audio import read_audio
 from .colour import Colour
 from .join import join
+from .output import output_format
 from .read import VideoReader
 from .write import VideoWriter
 
-__all__ = ["Colour", "VideoReader", "VideoWriter", "join", "read_audio"]
+__all__ = ["Colour", "VideoReader", "VideoWriter", "join", "output_format", "read_audio"]

@@ -27,6 +27,24 @@ WAYS_OUT = {
 }
 
 
+def output_format(path: PathLike) -> str:
+    """FFmpeg's name of the container that `path` asks for, where a file can be written there.
+
+    Raises:
+        ValueError: an extension that is not in `FORMATS`.
+        OSError: the folder is missing, or `path` is a folder.
+    """
+    path = os.fspath(path)
+    extension = os.path.splitext(path)[1].lower()
+    if os.path.isdir(path):
+        raise _write_error(path, errno.EISDIR)
+    if extension not in FORMATS:
+        raise ValueError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+    if not os.path.isdir(os.path.dirname(path) or os.curdir):
+        raise _write_error(path, errno.ENOENT)
+    return FORMATS[extension]
+
+
 class OutputFile:
     """A container with one video stream and at most one audio track, written to `<path>.part`.
 
@@ -41,14 +59,7 @@ class OutputFile:
     def __init__(self, path: PathLike):
         self.path = os.fspath(path)
         self.part = self.path + ".part"
-        extension = os.path.splitext(self.path)[1].lower()
-        if extension not in FORMATS:
-            raise ValueError(f"cannot write {self.path}: its name must end in one of {', '.join(FORMATS)}")
-        if os.path.isdir(self.path):
-            raise _write_error(self.path, errno.EISDIR)
-        if not os.path.isdir(os.path.dirname(self.path) or os.curdir):
-            raise _write_error(self.path, errno.ENOENT)
-        self.format = FORMATS[extension]
+        self.format = output_format(path)
         # The index goes to the front, so that playback starts before the whole file is there.
         options = {"movflags": "+faststart"} if self.format in ("mp4", "mov") else {}
         self.container = av.open(local_url(self.part), "w", format=self.format, container_options=options)

@@ -1,0 +1,275 @@
+"""The command line: what it takes, and for what it does not: one sentence, exit code 2 and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from drawn_clips import make_clip
+from media_clips import encode_audio, tone
+from safetensors.torch import load_file
+
+from latentsync.cli import main
+from latentsync.media import VideoReader
+from latentsync.track_file import read_track_file
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--inference_steps", "1", "--guidance_scale", "1", "--window", "8", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    return tiny.make_checkpoints(tmp_path_factory.mktemp("weights") / "checkpoints", resolution=64)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return make_clip(tmp_path, frames=12, seconds=0.48)
+
+
+def arguments(clip, weights, **changes):
+    given = {
+        "video_path": clip.video,
+        "audio_path": clip.audio,
+        "video_out_path": clip.video.with_name("out.mp4"),
+        "checkpoints": weights,
+        "detector": "file",
+        "detector_model": clip.track,
+    }
+    return ["run", *QUICK, *(f"--{key}={value}" for key, value in (given | changes).items())]
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def refused(capsys, folder: Path, argv) -> str:
+    """The sentence with which the command is refused."""
+    before = everything(folder)
+    assert main([str(a) for a in argv]) == 2
+    assert everything(folder) == before
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("latentsync: error:")]
+    assert len(lines) == 1 and "Traceback" not in lines[0]
+    return lines[0].removeprefix("latentsync: error: ")
+
+
+def test_run_writes_the_video_and_says_what_it_did(clip, checkpoints, capsys):
+    assert main(arguments(clip, checkpoints)) == 0
+    out = capsys.readouterr()
+    assert "12 frames at 25 fps, the face in 12" in out.out
+    assert "looking for the face" in out.err and "syncing" in out.err and "12/12" in out.err
+    with VideoReader(clip.video.with_name("out.mp4")) as reader:
+        assert len(reader) == 12
+
+
+def test_hyphens_work_too(clip, checkpoints):
+    argv = arguments(clip, checkpoints, mask_smooth=0.2, face="index:0", overlap=2, sampler="euler", crf=20)
+    hyphens = [
+        "--" + a[2:].replace("_", "-", a.partition("=")[0].count("_")) if a.startswith("--") else a for a in argv
+    ]
+    assert any("--video-out-path=" in a for a in hyphens) and main(hyphens) == 0
+    assert clip.video.with_name("out.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ['a b\'s "clip"', "视频 émoji 🎬", "-dash", "semi;colon && $HOME `x`", "100%"])
+def test_any_path_works(tmp_path, checkpoints, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    clip = make_clip(folder, frames=4, seconds=0.16)
+    assert main(arguments(clip, checkpoints, video_out_path=folder / f"{name}.mp4")) == 0
+    assert (folder / f"{name}.mp4").stat().st_size > 1000
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_missing_and_unreadable_files(clip, checkpoints, capsys, tmp_path):
+    text = write(tmp_path / "text.mp4", b"this is not a video\n" * 100)
+    empty = write(tmp_path / "empty.mp4", b"")
+    cut = write(tmp_path / "cut.mp4", clip.video.read_bytes()[:300])
+    for key in ("video_path", "audio_path"):
+        for path in (tmp_path / "nothing.mp4", text, empty, cut, tmp_path):
+            sentence = refused(capsys, tmp_path, arguments(clip, checkpoints, **{key: path}))
+            assert str(path) in sentence and len(sentence) < 400
+
+
+def test_no_video_and_no_audio_stream(clip, checkpoints, capsys, tmp_path):
+    assert "no video" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_path=clip.audio))
+    assert "no audio" in refused(capsys, tmp_path, arguments(clip, checkpoints, audio_path=clip.video))
+
+
+def test_audio_without_samples_and_with_hardly_any(clip, checkpoints, capsys, tmp_path):
+    with wave.open(str(tmp_path / "none.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    assert "none.wav" in refused(capsys, tmp_path, arguments(clip, checkpoints, audio_path=tmp_path / "none.wav"))
+    encode_audio(tmp_path / "short.wav", "pcm_s16le", tone(0.005, 16000), 16000)
+    assert main(arguments(clip, checkpoints, audio_path=tmp_path / "short.wav")) == 0
+    with VideoReader(clip.video.with_name("out.mp4")) as reader:
+        assert len(reader) == 1
+
+
+def test_no_face_in_the_whole_clip(tmp_path, checkpoints, capsys):
+    clip = make_clip(tmp_path, frames=6, seconds=0.24, without_face=range(6))
+    assert "no frame of the clip's 6 shows the face" in refused(capsys, tmp_path, arguments(clip, checkpoints))
+
+
+def test_wrong_and_missing_checkpoints(clip, checkpoints, capsys, tmp_path):
+    sentence = refused(capsys, tmp_path, arguments(clip, tmp_path / "none"))
+    assert "unet" in sentence and "python -m latentsync download" in sentence
+    folder = tiny.make_checkpoints(tmp_path / "broken", resolution=64)
+    state = tiny.weights(tiny.vae())
+    torch.save({"state_dict": state}, folder / "latentsync_unet.pt")
+    assert "VAE" in refused(capsys, tmp_path, arguments(clip, folder))
+    (folder / "latentsync_unet.pt").write_bytes(b"not a checkpoint at all")
+    assert "latentsync_unet.pt" in refused(capsys, tmp_path, arguments(clip, folder))
+
+
+def test_a_checkpoint_with_other_keys_names_them(clip, capsys, tmp_path):
+    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=64)
+    saved = torch.load(folder / "latentsync_unet.pt", weights_only=True)
+    saved["state_dict"]["conv_out.bias_old"] = saved["state_dict"].pop("conv_out.bias")
+    torch.save(saved, folder / "latentsync_unet.pt")
+    sentence = refused(capsys, tmp_path, arguments(clip, folder))
+    assert "conv_out.bias" in sentence and "conv_out.bias_old" in sentence
+
+
+def test_nan_from_the_net(clip, capsys, tmp_path):
+    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=64)
+    saved = torch.load(folder / "latentsync_unet.pt", weights_only=True)
+    saved["state_dict"]["conv_out.bias"][0] = float("nan")
+    torch.save(saved, folder / "latentsync_unet.pt")
+    assert "NaN" in refused(capsys, tmp_path, arguments(clip, folder))
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"resolution": 100}, "resolution is 100: choose a multiple of 64"),
+        ({"inference_steps": 0}, "inference steps is 0"),
+        ({"overlap": 8}, "overlap is 8"),
+        ({"mask_smooth": 2}, "mask_smooth is 2"),
+        ({"face": "tallest"}, "face is 'tallest'"),
+        ({"fps": 0}, "0"),
+        ({"crf": 99}, "crf is 99"),
+        ({"detect_every": 0}, "every is 0"),
+        ({"device": "warp9"}, "warp9"),
+        ({"max_gap": -1}, "max_gap is -1"),
+        ({"smoothing": float("nan")}, "smoothing is nan"),
+        ({"guidance_scale": "inf"}, "guidance is inf"),
+    ],
+)
+def test_settings_out_of_range(clip, checkpoints, capsys, tmp_path, changes, words):
+    assert words in refused(capsys, tmp_path, arguments(clip, checkpoints, **changes))
+
+
+def test_output_paths_that_cannot_be(clip, checkpoints, capsys, tmp_path):
+    missing = refused(capsys, tmp_path, arguments(clip, checkpoints, video_out_path=tmp_path / "no" / "out.mp4"))
+    assert str(tmp_path / "no") in missing and "create its folder" in missing
+    (tmp_path / "link.mp4").symlink_to(clip.video)
+    for path in (clip.video, tmp_path / "link.mp4"):
+        assert "also an input" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_out_path=path))
+    assert ".mp4" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_out_path=tmp_path / "out.xyz"))
+    assert "not of a folder" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_out_path=tmp_path))
+
+
+def test_a_full_disk_is_named_and_an_older_result_survives(clip, checkpoints, tmp_path):
+    """A limit on the size of files stands for the disk; mounts need rights that tests do not have everywhere."""
+    out = write(clip.video.with_name("out.mp4"), b"an older result")
+    before = everything(tmp_path)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "from latentsync.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    argv = arguments(clip, checkpoints, video_out_path=out, crf=0)
+    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "out.mp4" in done.stderr and "Traceback" not in done.stderr
+    assert everything(tmp_path) == before
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path, checkpoints):
+    clip = make_clip(tmp_path, frames=200, seconds=8)
+    before = everything(tmp_path)
+    command = [sys.executable, "-m", "latentsync", *arguments(clip, checkpoints)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "syncing" not in seen:
+        letter = process.stderr.read(1)
+        assert letter, seen
+        seen += letter
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in rest and "interrupted" in rest
+    assert everything(tmp_path) == before
+
+
+def test_track_writes_a_file_that_run_takes(tmp_path, checkpoints, capsys):
+    clip = make_clip(tmp_path, frames=30, seconds=1.2)
+    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'mine.json'}"]
+    argv += ["--detector=file", f"--detector_model={clip.track}", "--detect_every=4"]
+    assert main(argv) == 0
+    assert "the face is in 30 of 30 frames, 0 cuts; crop jitter" in capsys.readouterr().out
+    import cv2
+
+    strip = cv2.imread(str(tmp_path / "mine.png"))
+    assert strip.shape[0] > 480 and strip.std() > 20
+    written, given = read_track_file(tmp_path / "mine.json"), read_track_file(clip.track)
+    blank = np.zeros((180, 240, 3), np.uint8)
+    for i in range(30):  # frames between the looked-at ones are on the line between them
+        assert np.abs(written(blank, i)[0].points - given(blank, i)[0].points).max() < 1.5
+    assert main(arguments(clip, checkpoints, detector_model=tmp_path / "mine.json")) == 0
+
+
+def test_track_of_a_clip_without_a_face_writes_nothing(tmp_path, capsys):
+    clip = make_clip(tmp_path, frames=5, without_face=range(5))
+    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'mine.json'}"]
+    argv += ["--detector=file", f"--detector_model={clip.track}"]
+    assert "no frame of the clip's 5" in refused(capsys, tmp_path, argv)
+
+
+def test_convert_writes_safetensors(checkpoints, tmp_path, capsys):
+    assert main(["convert", str(checkpoints / "latentsync_unet.pt"), str(tmp_path / "unet.safetensors"), "--half"]) == 0
+    assert str(tmp_path / "unet.safetensors") in capsys.readouterr().out
+    assert load_file(tmp_path / "unet.safetensors")["conv_in.weight"].dtype == torch.float16
+
+
+def test_download_lists_files_with_their_licences(capsys):
+    assert main(["download", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "latentsync_unet.pt (1.6)" in out
+    assert [line for line in out.splitlines() if "codeformer" in line][0].endswith("NOT for commercial use")
+
+
+def test_download_offline_says_where_to_put_the_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert main(["download", f"--checkpoints={tmp_path}", "--only", "whisper,vae"]) == 2
+    assert "127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_came_from(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["convert", str(tmp_path / "none.pt"), str(tmp_path / "x.safetensors"), "--debug"])
+
+
+def test_help_is_quick_and_names_every_command():
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "latentsync", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and time.monotonic() - started < 30
+    assert all(name in done.stdout for name in ("run", "track", "download", "convert"))
+
+
+def test_opencv_is_not_told_to_be_quiet_when_imported():
+    code = "import latentsync, os; import latentsync.run; print(os.environ.get('OPENCV_LOG_LEVEL'))"
+    environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "None", done.stderr
