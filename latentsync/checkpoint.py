@@ -77,10 +77,14 @@ class LipSyncModel:
         return self.vae.config.shift_factor or 0.0
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "LipSyncModel":
-        """Moves and casts all three networks in place; returns self."""
-        for module in (self.unet, self.vae, self.audio_encoder):
+        """Moves and casts U-Net and VAE in place; returns self.
+
+        The audio encoder is small and stays in float32, as in the published program.
+        """
+        for module in (self.unet, self.vae):
             # Not module.to: that of diffusers logs a warning about every cast, even where it keeps nothing in float32.
             nn.Module.to(module, device=device, dtype=dtype)
+        self.audio_encoder.to(device=device, dtype=torch.float32)
         return self
 
 
@@ -89,6 +93,23 @@ def default_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def needed_checkpoints(folder: str | Path) -> Checkpoints:
+    """The files in a checkpoints folder, when those that a model is made of are all there.
+
+    Raises:
+        FileNotFoundError: lists the missing ones and the command that fetches them.
+    """
+    paths = find_checkpoints(folder)
+    needed = ("unet", "whisper", "vae")
+    if lacking := [name for name in needed if getattr(paths, name) is None]:
+        only = "" if len(lacking) == len(needed) else f" --only {','.join(lacking)}"
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(lacking)}: fetch with `python -m latentsync download --checkpoints "
+            f"{folder}{only}`"
+        )
+    return paths
 
 
 def load_model(
@@ -108,13 +129,7 @@ def load_model(
         FileNotFoundError: lists the missing files and the command that fetches them.
         ValueError: a file of another kind, a damaged one, or a resolution that is not a multiple of 64 in 64..1024.
     """
-    folder = Path(folder)
-    paths = find_checkpoints(folder)
-    if lacking := [name for name in ("unet", "whisper", "vae") if getattr(paths, name) is None]:
-        raise FileNotFoundError(
-            f"{folder} lacks {', '.join(lacking)}: fetch with `python -m latentsync download --checkpoints {folder} "
-            f"--only {','.join(lacking)}`"
-        )
+    paths = needed_checkpoints(folder)
     resolution = _choose_resolution(paths, resolution)
     device = default_device() if device is None else torch.device(device)
     if dtype is None:

@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments.command(arguments)
     except KeyboardInterrupt:
-        print("\nlatentsync: interrupted; no unfinished output was left", file=sys.stderr)
+        resumable = getattr(arguments, "resume", False)
+        left = "the same command goes on from here" if resumable else "nothing was left behind"
+        print(f"\nlatentsync: interrupted; {left}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         if arguments.debug:
@@ -138,13 +140,14 @@ def _add_convert(commands) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     import torch
 
-    from .checkpoint import default_device, load_model
+    from .checkpoint import default_device, load_model, needed_checkpoints
     from .detect import load_detector
     from .progress import Bar
     from .run import check_paths, lip_sync
 
     settings = _run_settings(arguments)
     check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    needed_checkpoints(arguments.checkpoints)
     device = _device(arguments.device) if arguments.device else default_device()
     detector = _detector(arguments, load_detector, device)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None

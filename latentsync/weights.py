@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 # The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, face restorers.
-_WRAPPERS = ("state_dict", "model_state_dict", "params_ema", "params")
+_WRAPPERS = ("state_dict", "model_state_dict", "module", "params_ema", "params")
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
 _KINDS = (

@@ -1,0 +1,151 @@
+"""hyperIQA: how good a picture looks, 0 to 100, without another one to compare it with.
+
+S. Su et al., "Blindly assess image quality in the wild guided by a self-adaptive hyper network", CVPR 2020: what the
+picture shows decides the weights of the small net that judges it. Names of modules are those of the published weights,
+koniq_pretrained.pkl.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from einops import rearrange
+from torch import nn
+
+from .loading import assign, check_state_dict
+
+SIZE = 224  # height and width of what is judged
+SIDE = SIZE // 32  # of the backbone's last map
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
+STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # ResNet-50: inner width and blocks of each
+EXPANSION = 4
+PARTS = ((16, 16), (32, 16), (64, 16), (None, 176))  # of the judged vector, by stage: channels before pooling, entries
+TARGET = (224, 112, 56, 28, 14)  # widths of the judging net, which ends in one more layer, to 1
+CODE = 112  # channels of the map that its weights are made from
+
+
+class Bottleneck(nn.Module):
+    """Residual block of ResNet-50, with the stride in its 3 x 3 convolution."""
+
+    def __init__(self, in_channels: int, width: int, stride: int):
+        super().__init__()
+        channels = EXPANSION * width
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.downsample = None
+        if stride != 1 or in_channels != channels:
+            shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.bn1(self.conv1(x)).relu()
+        hidden = self.bn2(self.conv2(hidden)).relu()
+        hidden = self.bn3(self.conv3(hidden))
+        return (hidden + (x if self.downsample is None else self.downsample(x))).relu()
+
+
+class Backbone(nn.Module):
+    """ResNet-50 that gives its last map (n, 2048, 7, 7) and the vector to judge, (n, 224), gathered from all stages."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        in_channels, side = 64, SIZE // 4
+        for i, ((width, blocks), (squeezed, entries)) in enumerate(zip(STAGES, PARTS, strict=True), start=1):
+            channels, stride = EXPANSION * width, 1 if i == 1 else 2
+            first = Bottleneck(in_channels, width, stride)
+            rest = [Bottleneck(channels, width, 1) for _ in range(blocks - 1)]
+            setattr(self, f"layer{i}", nn.Sequential(first, *rest))
+            side //= stride
+            pool = [nn.AvgPool2d(SIDE, stride=SIDE)]
+            if squeezed is not None:
+                pool.insert(0, nn.Conv2d(channels, squeezed, 1, bias=False))
+            setattr(self, f"lda{i}_pool", nn.Sequential(*pool))
+            setattr(self, f"lda{i}_fc", nn.Linear((squeezed or channels) * (side // SIDE) ** 2, entries))
+            in_channels = channels
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.maxpool(self.bn1(self.conv1(x)).relu())
+        parts = []
+        for i in range(1, len(STAGES) + 1):
+            x = getattr(self, f"layer{i}")(x)
+            pooled = getattr(self, f"lda{i}_pool")(x)
+            parts.append(getattr(self, f"lda{i}_fc")(pooled.flatten(1)))
+        return x, torch.cat(parts, dim=1)
+
+
+class HyperIQA(nn.Module):
+    """The backbone, and the layers that make a judging net out of what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.res = Backbone()
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(2048, 1024, 1), nn.ReLU(), nn.Conv2d(1024, 512, 1), nn.ReLU(), nn.Conv2d(512, CODE, 1), nn.ReLU()
+        )
+        for i, (width, out) in enumerate(zip(TARGET[:-1], TARGET[1:], strict=True), start=1):
+            # Every pixel of every channel that it makes is one weight.
+            setattr(self, f"fc{i}w_conv", nn.Conv2d(CODE, width * out // SIDE**2, 3, padding=1))
+            setattr(self, f"fc{i}b_fc", nn.Linear(CODE, out))
+        self.fc5w_fc = nn.Linear(CODE, TARGET[-1])
+        self.fc5b_fc = nn.Linear(CODE, 1)
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Judge the central 224 x 224 pixels of each picture, each by itself.
+
+        Args:
+            pictures: (n, 3, h, w) RGB floats in [0, 1], h and w from 224 up.
+
+        Returns:
+            (n,) scores; the published weights give 0 (bad) to 100 (excellent).
+
+        Raises:
+            ValueError: integers, another shape, or pictures smaller than 224.
+        """
+        features, x = self.res(_centre(pictures))
+        code = self.conv1(features)
+        pooled = code.mean(dim=(2, 3))
+        for i, out in enumerate(TARGET[1:], start=1):
+            weight = rearrange(getattr(self, f"fc{i}w_conv")(code), "n c h w -> n (c h w)").unflatten(1, (out, -1))
+            bias = getattr(self, f"fc{i}b_fc")(pooled)
+            x = (torch.einsum("noi,ni->no", weight, x) + bias).sigmoid()
+        return (self.fc5w_fc(pooled) * x).sum(dim=1) + self.fc5b_fc(pooled)[:, 0]
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, torch.Tensor],
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> "HyperIQA":
+        """The net with these weights, strictly loaded, ready to judge (in eval mode).
+
+        Args:
+            dtype, device: of the weights; None leaves them as they are, without a copy.
+
+        Raises:
+            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
+        """
+        with torch.device("meta"):
+            net = cls()
+        check_state_dict(net.state_dict(), state_dict, "hyperIQA net")
+        assign(net, state_dict, dtype, device)
+        return net.eval()
+
+
+def _centre(pictures: torch.Tensor) -> torch.Tensor:
+    """The central 224 x 224 pixels, normalised as ImageNet's were."""
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or min(pictures.shape[2:]) < SIZE:
+        raise ValueError(f"pictures have shape {tuple(pictures.shape)}: give (n, 3, h, w), h and w from {SIZE} up")
+    if not pictures.is_floating_point():
+        raise ValueError(f"pictures are {pictures.dtype}: give floats in [0, 1]")
+    top, left = (round((side - SIZE) / 2) for side in pictures.shape[2:])
+    centre = pictures[:, :, top : top + SIZE, left : left + SIZE]
+    mean, std = (centre.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+    return (centre - mean) / std

@@ -1,0 +1,300 @@
+"""StableSyncNet: tells whether 16 frames of a mouth and the sound of 16 frames belong together.
+
+Two convolutional encoders give unit vectors whose cosine says how well they fit; see LatentSync, arXiv 2412.09262,
+sec. 3.3. Names of modules are those of the published checkpoints.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import nn
+
+from .layers import Attention, FeedForward, Parts, Recomputed
+from .loading import assign, check_state_dict
+
+GROUPS = 32  # of every group norm; not visible in the weights
+N_HEAD = 8  # of every attention; not visible in the weights
+EPS = 1e-6  # of every group norm
+PARTS = Parts(nn, F.scaled_dot_product_attention, N_HEAD, GROUPS)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One residual block: its width, by what it divides (rows, columns), and whether attention follows it."""
+
+    channels: int
+    factor: tuple[int, int] = (2, 2)
+    attention: bool = False
+
+    def __post_init__(self):
+        if self.channels < 1 or self.channels % GROUPS:
+            raise ValueError(f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS}")
+        if len(self.factor) != 2 or min(self.factor) < 1:
+            raise ValueError(f"a stage of SyncNet has the factor {self.factor}: give two whole numbers from 1 up")
+
+    @property
+    def downsamples(self) -> bool:
+        return self.factor != (1, 1)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Shape of one encoder. `dropout` is a probability, at work only in training."""
+
+    in_channels: int
+    stages: tuple[Stage, ...]
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        if not self.stages:
+            raise ValueError("an encoder of SyncNet has no stages: give at least one")
+
+    @classmethod
+    def from_table(
+        cls,
+        in_channels: int,
+        block_out_channels: Sequence[int],
+        downsample_factors: Sequence[int | Sequence[int]],
+        attn_blocks: Sequence[int],
+        dropout: float = 0.0,
+    ) -> "EncoderConfig":
+        """From parallel lists, as the published configurations have them; a factor is one number or (rows, columns).
+
+        Raises:
+            ValueError: the lists differ in length.
+        """
+        lengths = len(block_out_channels), len(downsample_factors), len(attn_blocks)
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"block_out_channels, downsample_factors and attn_blocks have {lengths} entries: give one of each for "
+                "every stage"
+            )
+        pairs = [(f, f) if isinstance(f, int) else tuple(f) for f in downsample_factors]
+        rows = zip(block_out_channels, pairs, map(bool, attn_blocks), strict=True)
+        return cls(in_channels, tuple(Stage(*row) for row in rows), dropout)
+
+
+@dataclass(frozen=True)
+class SyncNetConfig:
+    """Shape of both encoders."""
+
+    visual: EncoderConfig
+    audio: EncoderConfig
+
+    @classmethod
+    def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> "SyncNetConfig":
+        """Read widths and attention off names and shapes.
+
+        By what a stage divides is not in the weights, only whether it does: the factors are those of the shipped table
+        whose stages divide in the same places. Dropout is not in the weights either: 0, as in every shipped table.
+
+        Raises:
+            ValueError: not the weights of a StableSyncNet, or no shipped table divides in these places.
+        """
+        return cls(*(_read_encoder(state_dict, kind) for kind in ("visual", "audio")))
+
+
+_PIXEL_VISUAL = (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2)
+_PIXEL_AUDIO = (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3))
+
+# The published configurations. Pixel nets see the lower halves of 16 frames of 256 x 256, the latent net 16 latents of
+# 4 x 32 x 32; all hear 52 columns of 80 mels. Every encoder ends at 1 x 1.
+PIXEL_ATTN = SyncNetConfig(
+    visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0)),
+    audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0, 0, 0, 1, 1, 0, 0)),
+)
+PIXEL = SyncNetConfig(
+    visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0,) * 8),
+    audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0,) * 7),
+)
+LATENT = SyncNetConfig(
+    visual=EncoderConfig.from_table(16 * 4, (64, 128, 256, 256, 512, 1024), (2, 2, 2, 1, 2, 2), (0,) * 6),
+    audio=EncoderConfig.from_table(1, (32, 64, 128, 256, 512, 1024), ((2, 1), 2, 2, 2, 2, (2, 3)), (0,) * 6),
+)
+SHIPPED = {"16_pixel_attn": PIXEL_ATTN, "16_pixel": PIXEL, "16_latent": LATENT}
+
+
+class ResnetBlock(Recomputed):
+    """Two convolutions with a residual, then a strided convolution where the stage divides."""
+
+    def __init__(self, in_channels: int, stage: Stage, dropout: float):
+        super().__init__()
+        channels, (rows, columns) = stage.channels, stage.factor
+        self.norm1 = nn.GroupNorm(GROUPS, in_channels, eps=EPS)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(GROUPS, channels, eps=EPS)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else None
+        self.downsample_conv = nn.Conv2d(channels, channels, 3, stride=stage.factor) if stage.downsamples else None
+        # An axis that keeps its length is padded on both sides, one that is divided only at its end.
+        self.padding = (int(columns == 1), 1, int(rows == 1), 1)  # left, right, top, bottom
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        hidden = self.conv2(self.dropout(F.silu(self.norm2(hidden))))
+        x = hidden + (x if self.conv_shortcut is None else self.conv_shortcut(x))
+        return x if self.downsample_conv is None else self.downsample_conv(F.pad(x, self.padding))
+
+
+class SelfAttention(Attention):
+    """Multi-head self-attention of x (b, n, width), whose projections have biases."""
+
+    def __init__(self, width: int):
+        super().__init__(width, width, PARTS)
+        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
+
+
+class AttentionBlock(Recomputed):
+    """Self-attention and feed-forward over the pixels of x (b, c, h, w), with a residual around both."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(GROUPS, channels, eps=EPS)
+        self.conv_in = nn.Conv2d(channels, channels, 1)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn = SelfAttention(channels)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, PARTS)
+        self.conv_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = rearrange(self.conv_in(self.norm1(x)), "b c h w -> b (h w) c")
+        tokens = tokens + self.attn(self.norm2(tokens))
+        tokens = tokens + self.ff(self.norm3(tokens))
+        return x + self.conv_out(rearrange(tokens, "b (h w) c -> b c h w", h=x.shape[-2]))
+
+
+class Encoder(nn.Module):
+    """(b, in_channels, h, w) to an embedding (b, d) of length 1 without negative entries, float32."""
+
+    def __init__(self, config: EncoderConfig):
+        super().__init__()
+        width = config.stages[0].channels
+        self.conv_in = nn.Conv2d(config.in_channels, width, 3, padding=1)
+        self.down_blocks = nn.ModuleList()
+        for stage in config.stages:
+            self.down_blocks.append(ResnetBlock(width, stage, config.dropout))
+            width = stage.channels
+            if stage.attention:
+                self.down_blocks.append(AttentionBlock(width))
+        self.norm_out = nn.GroupNorm(GROUPS, width, eps=EPS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim != 4 or x.shape[1] != self.conv_in.in_channels:
+            raise ValueError(
+                f"SyncNet's input has shape {tuple(x.shape)}: give (b, {self.conv_in.in_channels}, height, width)"
+            )
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        # float32: the squares of 16-bit embeddings under- or overflow.
+        return F.normalize(F.relu(self.norm_out(x)).flatten(1).float(), dim=1)
+
+
+class StableSyncNet(nn.Module):
+    """Both encoders; `config` is one of the shipped tables or another of their kind."""
+
+    def __init__(self, config: SyncNetConfig):
+        super().__init__()
+        self.config = config
+        self.audio_encoder = Encoder(config.audio)
+        self.visual_encoder = Encoder(config.visual)
+
+    def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embed frames and sound.
+
+        Args:
+            frames: (b, 16 * channels, h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256, the lower
+                half. The latent net: scaled latents, 32 x 32.
+            mel: (b, 1, 80, 52), as `latentsync.speech.mel_window` makes it.
+
+        Returns:
+            The embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries. Their
+            scalar product lies in [0, 1]; above 0.5 they belong together.
+
+        Raises:
+            ValueError: the channels do not fit, or the pictures are of a size that makes the embeddings differ in d.
+        """
+        vision, audio = self.visual_encoder(frames), self.audio_encoder(mel)
+        if vision.shape != audio.shape:
+            raise ValueError(
+                f"frames {tuple(frames.shape)} and mel {tuple(mel.shape)} have embeddings {tuple(vision.shape)} and "
+                f"{tuple(audio.shape)}: give as many of each, in the sizes that this SyncNet was trained on"
+            )
+        return vision, audio
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, torch.Tensor],
+        *,
+        config: SyncNetConfig | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> "StableSyncNet":
+        """Build the net that a state dict describes (of stable_syncnet.pt: its entry `state_dict`); load it strictly.
+
+        It is in eval mode.
+
+        Args:
+            config: for nets whose factors are not those of a shipped table, and for dropout. None: see
+                `SyncNetConfig.from_state_dict`.
+            dtype, device: of the weights; None leaves them as they are, without a copy.
+
+        Raises:
+            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
+        """
+        with torch.device("meta"):
+            net = cls(config or SyncNetConfig.from_state_dict(state_dict))
+        check_state_dict(net.state_dict(), state_dict, "StableSyncNet")
+        assign(net, state_dict, dtype, device)
+        return net.eval()
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether the backward pass computes activations again, block by block, instead of keeping them."""
+        return any(module.recompute for module in self.modules() if isinstance(module, Recomputed))
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, Recomputed):
+                module.recompute = enabled
+
+
+def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str) -> EncoderConfig:
+    """The `visual` or `audio` encoder that names and shapes describe."""
+    blocks = f"{kind}_encoder.down_blocks"
+    channels, downsampled, attention = [], [], []
+    for i in range(len({name.split(".")[2] for name in state_dict if name.startswith(f"{blocks}.")})):
+        if f"{blocks}.{i}.attn.to_q.weight" in state_dict and channels:
+            attention[-1] = True
+            continue
+        channels.append(_size(state_dict, f"{blocks}.{i}.conv1.weight", 0))
+        downsampled.append(f"{blocks}.{i}.downsample_conv.weight" in state_dict)
+        attention.append(False)
+    in_channels = _size(state_dict, f"{kind}_encoder.conv_in.weight", 1)
+    for shipped in SHIPPED.values():
+        stages = getattr(shipped, kind).stages
+        if [stage.downsamples for stage in stages] == downsampled:
+            return EncoderConfig.from_table(in_channels, channels, [stage.factor for stage in stages], attention)
+    places = [i for i, divides in enumerate(downsampled) if divides]
+    raise ValueError(
+        f"the {kind} encoder has {len(channels)} stages and divides in {places}, unlike every shipped table "
+        f"({', '.join(SHIPPED)}): give its config"
+    )
+
+
+def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
+    tensor = state_dict.get(name)
+    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis:
+        return tensor.shape[axis]
+    first = ", ".join(list(state_dict)[:5]) or "none"
+    raise ValueError(
+        f"not the weights of a StableSyncNet: no usable {name} among {len(state_dict)} keys ({first}): give the inner "
+        "state dict of stable_syncnet.pt"
+    )

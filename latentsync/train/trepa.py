@@ -1,0 +1,219 @@
+"""TREPA, temporal representation alignment: clips are compared by VideoMAE v2 features, not frame by frame.
+
+LatentSync, arXiv 2412.09262, sec. 3; VideoMAE v2, arXiv 2303.16727. The blocks are those of transformers.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..nets.loading import assign, check_state_dict
+from ..weights import load_state_dict, recognise
+
+SIDE = 224  # pixels; the fixed position table belongs to this size
+_NORM_EPS = 1e-6
+_HEADS = {1408: 16}  # by width: ViT-g, the net that LatentSync was trained with
+
+# Names in VideoMAE below and what the published checkpoint calls them, applied in this order. transformers keeps the
+# biases of query and value in their linear layers; before version 5 they were parameters beside these.
+_PUBLISHED_NAMES = (
+    (r"^backbone\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^backbone\.encoder\.layer\.", "blocks."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.attention\.attention\.(query|key|value)\.weight$", ".attn.qkv.weight"),
+    (r"\.attention\.attention\.(query\.|q_)bias$", ".attn.q_bias"),
+    (r"\.attention\.attention\.(value\.|v_)bias$", ".attn.v_bias"),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+)
+_THIRDS = {"query.weight": 0, "key.weight": 1, "value.weight": 2}
+
+
+@dataclass(frozen=True)
+class VideoMAEConfig:
+    """The shape of a VideoMAE v2 encoder; all but `n_head` and `n_frames` can be read off its weights."""
+
+    width: int
+    depth: int
+    n_head: int
+    mlp_width: int
+    patch: int
+    tubelet: int
+    n_frames: int
+
+    @classmethod
+    def from_state_dict(
+        cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, n_frames: int = 16
+    ) -> "VideoMAEConfig":
+        """Read the shape off a state dict with the published names.
+
+        Raises:
+            ValueError: not a VideoMAE; no number of heads is given or known for its width, or it does not divide that.
+        """
+        patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
+        if patches is None or fc1 is None or patches.ndim != 5:
+            raise ValueError(
+                f"the weights look like {recognise(state_dict)}, not a VideoMAE v2: give "
+                "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
+            )
+        width, _, tubelet, patch, _ = patches.shape
+        n_head = _HEADS.get(width) if n_head is None else n_head
+        if not n_head or width % n_head:
+            raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
+        depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
+        return cls(width, depth, n_head, fc1.shape[0], patch, tubelet, n_frames)
+
+
+class VideoMAE(nn.Module):
+    """VideoMAE v2 as an extractor of one feature vector for each clip."""
+
+    def __init__(self, config: VideoMAEConfig):
+        super().__init__()
+        try:
+            import transformers
+        except ImportError as error:
+            raise ImportError("the TREPA loss needs the transformers package: pip install transformers") from error
+
+        self.config = config
+        self.backbone = transformers.VideoMAEModel(
+            transformers.VideoMAEConfig(
+                image_size=SIDE,
+                patch_size=config.patch,
+                num_frames=config.n_frames,
+                tubelet_size=config.tubelet,
+                hidden_size=config.width,
+                num_hidden_layers=config.depth,
+                num_attention_heads=config.n_head,
+                intermediate_size=config.mlp_width,
+                hidden_act="gelu",  # the exact one
+                layer_norm_eps=_NORM_EPS,
+                use_mean_pooling=True,
+            )
+        )
+        self.fc_norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Features of unit length.
+
+        Args:
+            clips: (b, 3, n_frames, h, w) in [-1, 1], of any size; what is beyond that range is cut off.
+
+        Returns:
+            (b, width), float32; gradients flow to `clips`.
+
+        Raises:
+            ValueError: another shape or number of frames.
+        """
+        if clips.ndim != 5 or clips.shape[1:3] != (3, self.config.n_frames):
+            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {self.config.n_frames}, h, w)")
+        pictures = rearrange(clips.float(), "b c f h w -> (b f) c h w")
+        pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", align_corners=False)
+        # Bicubic overshoots, hence the order. The published program feeds [0, 1] without ImageNet's mean and deviation.
+        pictures = (pictures / 2 + 0.5).clamp(0, 1)
+        videos = rearrange(pictures, "(b f) c h w -> b f c h w", b=len(clips)).to(self.fc_norm.weight.dtype)
+        tokens = self.backbone(videos).last_hidden_state
+        return F.normalize(self.fc_norm(tokens.mean(dim=1)).float(), dim=1)
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, Tensor],
+        *,
+        n_head: int | None = None,
+        n_frames: int = 16,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> "VideoMAE":
+        """Build the net that a state dict with the published names describes and load it strictly, frozen.
+
+        Args:
+            n_head: attention heads, which the weights do not tell; None: 16 for width 1408.
+            n_frames: of a clip; a multiple of the tubelet (2).
+            dtype, device: of the weights; None leaves them as they are.
+
+        Raises:
+            ValueError: the weights are not those of a VideoMAE v2; says which keys are missing, unexpected or of the
+                wrong shape. The classifier, `head`, is not used.
+        """
+        config = VideoMAEConfig.from_state_dict(state_dict, n_head, n_frames)
+        with torch.device("meta"):
+            net = cls(config)
+        published = {name: tensor for name, tensor in state_dict.items() if not name.startswith("head.")}
+        sources = {name: _published(name) for name in net.state_dict()}
+        expected = {}
+        for name, tensor in net.state_dict().items():
+            shares = 1 if _third(name) is None else 3
+            expected[sources[name]] = tensor.repeat(shares, *[1] * (tensor.ndim - 1))
+        check_state_dict(expected, published, "VideoMAE v2")
+        assign(net, {name: _part(name, published[source]) for name, source in sources.items()}, dtype, device)
+        return net.eval().requires_grad_(False)
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether the backward pass computes activations again, block by block; `train` and `eval` change it too."""
+        return self.backbone.is_gradient_checkpointing and self.backbone.training
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        if enabled:
+            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.backbone.gradient_checkpointing_disable()
+        # transformers only does so in training mode, which changes nothing else: these blocks drop nothing out.
+        self.backbone.train(enabled)
+
+
+def load_trepa(
+    path: str | Path,
+    *,
+    n_head: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> VideoMAE:
+    """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file; the sentence says what does not fit.
+        ImportError: the transformers package is missing.
+    """
+    state = load_state_dict(path)
+    try:
+        return VideoMAE.from_state_dict(state, n_head=n_head, dtype=dtype, device=device)
+    except ValueError as error:
+        raise ValueError(f"{path} does not load: {error}") from error
+
+
+def trepa_loss(net: VideoMAE, predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference between the features of two sets of clips, each (b, 3, f, h, w) in [-1, 1].
+
+    Gradients flow to `predicted` alone.
+    """
+    with torch.no_grad():
+        wanted = net(target)
+    return F.mse_loss(net(predicted), wanted)
+
+
+def _published(name: str) -> str:
+    """What the published checkpoint calls the tensor `name` of `VideoMAE`, or the tensor that it is a third of."""
+    for pattern, replacement in _PUBLISHED_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _third(name: str) -> int | None:
+    """Which third of the published qkv matrix the tensor `name` is; None: it is stored by itself."""
+    return _THIRDS.get(".".join(name.split(".")[-2:]))
+
+
+def _part(name: str, stored: Tensor) -> Tensor:
+    third = _third(name)
+    return stored if third is None else stored.chunk(3)[third]

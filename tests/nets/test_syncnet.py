@@ -1,0 +1,162 @@
+"""StableSyncNet against the published program's numbers and names, and what must hold of any such net."""
+
+from dataclasses import replace
+
+import golden_data
+import pytest
+import torch
+
+from latentsync.nets.syncnet import SHIPPED, EncoderConfig, StableSyncNet, Stage, SyncNetConfig
+
+SMALL = SyncNetConfig(
+    visual=EncoderConfig.from_table(6, (32, 64, 64, 32, 32, 64), (2, 2, 2, 1, 2, 2), (0, 0, 1, 1, 0, 0)),
+    audio=EncoderConfig.from_table(1, (32, 32, 32, 32, 64, 64), ((2, 1), 2, 2, 2, 2, (2, 3)), (0, 0, 0, 0, 0, 1)),
+)
+FRAME_SIZES = {"16_pixel_attn": (128, 256), "16_pixel": (128, 256), "16_latent": (32, 32)}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return StableSyncNet.from_state_dict(golden_data.state_dict(StableSyncNet(SMALL)))
+
+
+def inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(batch, *shape, generator=generator) for shape in ((6, 32, 32), (1, 80, 52)))
+
+
+def test_same_numbers_as_the_published_program():
+    published = golden_data.json_of("syncnet_stable")
+    config = SyncNetConfig(*(EncoderConfig.from_table(**published[f"{kind}_encoder"]) for kind in ("visual", "audio")))
+    net = StableSyncNet.from_state_dict(golden_data.state_dict(StableSyncNet(config)))
+    assert net.config == config
+    golden = golden_data.tensors("syncnet_stable")
+    with torch.inference_mode():
+        vision, audio = net(golden_data.normals(3, (2, 48, 128, 256), 0.5), golden["mel_windows"])
+    assert (vision - golden["vision"]).abs().max() <= 1e-5
+    assert (audio - golden["audio"]).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_published_names_and_shapes(name):
+    published = golden_data.json_of(f"state_dict_keys/stable_syncnet_{name}")
+    with torch.device("meta"):
+        net = StableSyncNet(SHIPPED[name])
+    assert {name: list(tensor.shape) for name, tensor in net.state_dict().items()} == published
+    empty = {name: torch.empty(shape, device="meta") for name, shape in published.items()}
+    assert SyncNetConfig.from_state_dict(empty) == SHIPPED[name]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_encoders_end_in_one_pixel(name):
+    def narrow(encoder):
+        return EncoderConfig(encoder.in_channels, tuple(replace(stage, channels=64) for stage in encoder.stages))
+
+    net = StableSyncNet(SyncNetConfig(narrow(SHIPPED[name].visual), narrow(SHIPPED[name].audio)))
+    frames = torch.zeros(1, SHIPPED[name].visual.in_channels, *FRAME_SIZES[name])
+    with torch.inference_mode():
+        vision, audio = net(frames, torch.zeros(1, 1, 80, 52))
+    assert vision.shape == audio.shape == (1, 64)
+
+
+def test_embeddings_are_unit_vectors_without_negative_entries(small):
+    with torch.inference_mode():
+        for embedding in small(*inputs()):
+            assert torch.allclose(embedding.norm(dim=1), torch.ones(3)) and embedding.min() >= 0
+
+
+def test_embeddings_do_not_depend_on_the_rest_of_the_batch(small):
+    frames, mel = inputs()
+    with torch.inference_mode():
+        for together, alone in zip(small(frames, mel), small(frames[1:2], mel[1:2]), strict=True):
+            assert (together[1:2] - alone).abs().max() < 1e-5
+
+
+def test_hyper_parameters_come_back_from_a_state_dict(small):
+    assert small.config == SMALL
+    weights = small.state_dict()
+    again = StableSyncNet.from_state_dict(weights)
+    assert all(tensor.data_ptr() == weights[name].data_ptr() for name, tensor in again.state_dict().items())
+
+
+def test_a_net_unlike_the_shipped_ones_needs_its_config(small):
+    config = replace(SMALL, visual=EncoderConfig(6, (Stage(32), Stage(64))))
+    weights = golden_data.state_dict(StableSyncNet(config))
+    with pytest.raises(ValueError, match=r"the visual encoder has 2 stages and divides in \[0, 1\].*give its config"):
+        StableSyncNet.from_state_dict(weights)
+    assert StableSyncNet.from_state_dict(weights, config=config).config == config
+
+
+def test_dropout_works_in_training_only():
+    config = SyncNetConfig(*(replace(encoder, dropout=0.5) for encoder in (SMALL.visual, SMALL.audio)))
+    weights = golden_data.state_dict(StableSyncNet(SMALL))
+    net = StableSyncNet.from_state_dict(weights, config=config)
+    with torch.inference_mode():
+        plain = StableSyncNet.from_state_dict(weights)(*inputs())
+        assert all(map(torch.equal, net(*inputs()), plain))
+        assert not any(map(torch.equal, net.train()(*inputs()), plain))
+
+
+def test_gradient_checkpointing_keeps_less_and_changes_no_gradient():
+    def gradients(checkpointing: bool) -> tuple[int, list[torch.Tensor]]:
+        net = StableSyncNet.from_state_dict(golden_data.state_dict(StableSyncNet(SMALL)))
+        net.gradient_checkpointing = checkpointing
+        assert net.gradient_checkpointing == checkpointing
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+            vision, audio = net(*inputs(batch=1))
+        (vision * audio).sum().backward()
+        return sum(kept), [parameter.grad for parameter in net.parameters()]
+
+    most, expected = gradients(False)
+    least, found = gradients(True)
+    assert least < most / 2
+    assert all((a - b).abs().max() <= 1e-6 for a, b in zip(found, expected, strict=True))
+
+
+def test_16_bit_weights_give_float32_embeddings(small):
+    net = StableSyncNet.from_state_dict(small.state_dict(), dtype=torch.bfloat16)
+    with torch.inference_mode():
+        exact, rough = small(*inputs()), net(*(x.bfloat16() for x in inputs()))
+    for a, b in zip(exact, rough, strict=True):
+        assert b.dtype == torch.float32 and (a * b).sum(dim=1).min() > 0.99
+        assert torch.allclose(b.norm(dim=1), torch.ones(3))
+
+
+def test_loading_names_what_does_not_fit(small):
+    weights = dict(small.state_dict(), extra=torch.zeros(2, 3))
+    del weights["visual_encoder.norm_out.bias"]
+    weights["audio_encoder.norm_out.bias"] = torch.zeros(7)
+    with pytest.raises(ValueError) as error:
+        StableSyncNet.from_state_dict(weights)
+    assert "1 missing (visual_encoder.norm_out.bias (64,))" in str(error.value)
+    assert "1 unexpected (extra (2, 3))" in str(error.value)
+    assert "1 of the wrong shape (audio_encoder.norm_out.bias (7,), expected (64,))" in str(error.value)
+
+
+@pytest.mark.parametrize("foreign", [{}, {"state_dict": {}}, {"visual_encoder.down_blocks.0.conv1.weight": 3}])
+def test_foreign_weights_are_refused(foreign):
+    with pytest.raises(ValueError, match="not the weights of a StableSyncNet"):
+        StableSyncNet.from_state_dict(foreign)
+
+
+def test_inputs_of_wrong_shape_are_refused(small):
+    frames, mel = inputs()
+    with pytest.raises(ValueError, match=r"\(3, 5, 32, 32\): give \(b, 6, height, width\)"):
+        small(frames[:, :5], mel)
+    with pytest.raises(ValueError, match="in the sizes that this SyncNet was trained on"):
+        small(torch.zeros(3, 6, 64, 64), mel)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (((32, 64), (2,), (0, 0)), r"\(2, 1, 2\) entries"),
+        (((32, 40), (2, 2), (0, 0)), "40 channels"),
+        (((32,), ((2, 0),), (0,)), r"factor \(2, 0\)"),
+        (((), (), ()), "no stages"),
+    ],
+)
+def test_bad_tables_are_refused(table, words):
+    with pytest.raises(ValueError, match=words):
+        EncoderConfig.from_table(1, *table)

@@ -1,0 +1,189 @@
+"""Noise and losses of training: the published program's numbers, and what must hold of any clip."""
+
+import math
+import sys
+
+import golden_data
+import pytest
+import torch
+import torch.nn.functional as F
+
+from latentsync.samplers import make_sampler
+from latentsync.train.losses import add_noise, load_lpips, lpips_loss, mixed_noise, one_step_estimate, sync_loss
+
+# torchvision about the way in which lpips calls it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
+
+
+HALF = {"atol": 1e-3, "rtol": 1e-3}  # rounding to float16
+
+
+@pytest.fixture(scope="module")
+def abar():
+    return make_sampler("ddim", 20).alphas_cumprod
+
+
+@pytest.fixture(scope="module")
+def random_lpips():
+    torch.manual_seed(0)
+    return load_lpips(random_weights=True)
+
+
+def clips(seed: int, shape=(2, 3, 2, 48, 32)) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_one_step_estimate_is_the_published_one(abar):
+    golden = golden_data.tensors("one_step")
+    estimate = one_step_estimate(golden["noisy"], golden["pred_noise"], golden["timesteps"], abar)
+    assert (estimate - golden["estimate"]).abs().max() < 1e-5
+
+
+def test_the_estimate_from_the_true_noise_is_the_clean_latents(abar):
+    latents, noise = clips(0), clips(1)
+    timesteps = torch.tensor([20, 980])
+    noisy = add_noise(latents.half(), noise.half(), timesteps, abar)
+    assert noisy.dtype == torch.float32
+    torch.testing.assert_close(noisy[1], abar[980].sqrt() * latents[1] + (1 - abar[980]).sqrt() * noise[1], **HALF)
+    torch.testing.assert_close(one_step_estimate(noisy, noise.half(), timesteps, abar), latents, **HALF)
+
+
+def test_time_steps_must_be_one_for_each_clip(abar):
+    with pytest.raises(ValueError, match="one for each of 2 clips"):
+        add_noise(clips(0), clips(1), torch.tensor([5]), abar)
+
+
+@pytest.mark.parametrize(("a", "correlation"), [(1.0, 0.5), (2.0, 0.8), (0.0, 0.0)])
+def test_mixed_noise_is_unit_normal_with_the_stated_correlation_between_frames(a, correlation):
+    noise = mixed_noise((4, 4, 3, 64, 64), torch.Generator().manual_seed(3), a)
+    frames = noise.transpose(0, 2).flatten(1)
+    assert torch.cov(frames).sub(torch.full((3, 3), correlation).fill_diagonal_(1.0)).abs().max() < 0.02
+    other_clip = torch.corrcoef(noise.flatten(1))
+    assert other_clip.fill_diagonal_(0).abs().max() < 0.02
+    assert torch.equal(noise, mixed_noise((4, 4, 3, 64, 64), torch.Generator().manual_seed(3), a))
+
+
+def test_mixed_noise_refuses_a_picture_shape():
+    with pytest.raises(ValueError, match="b, c, f, h, w"):
+        mixed_noise((1, 4, 8, 8), torch.Generator())
+
+
+def embeddings(cosines: list[float], dtype=torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
+    """Non-negative unit vectors with these cosines."""
+    cosine = torch.tensor(cosines)
+    vision = torch.stack([torch.ones_like(cosine), torch.zeros_like(cosine), torch.zeros_like(cosine)], dim=1)
+    audio = torch.stack([cosine, (1 - cosine**2).sqrt(), torch.zeros_like(cosine)], dim=1)
+    return vision.to(dtype).requires_grad_(), audio.to(dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_sync_loss_of_a_net_that_says_one_half_is_ln_2(target):
+    assert sync_loss(*embeddings([0.5, 0.5]), target).item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_sync_loss_is_the_cross_entropy_of_the_cosine():
+    cosines, target = [0.9, 0.2, 0.7, 0.999], torch.tensor([1.0, 0.0, 0.0, 1.0])
+    expected = F.binary_cross_entropy(torch.tensor(cosines), target)
+    assert sync_loss(*embeddings(cosines), target).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_sync_loss_and_gradients_are_finite_at_the_ends(dtype, target):
+    vision, audio = embeddings([0.0, 1.0, 0.5], dtype)
+    with torch.no_grad():
+        vision[2] = 0  # an embedding whose every ReLU is off
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = sync_loss(vision, audio, target)
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite()
+    assert vision.grad.isfinite().all() and audio.grad.isfinite().all()
+
+
+def test_sync_loss_pulls_orthogonal_embeddings_together():
+    vision, audio = embeddings([0.0])
+    sync_loss(vision, audio, 1.0).backward()
+    with torch.no_grad():
+        moved = F.cosine_similarity(vision - 1e-5 * vision.grad, audio)
+    assert moved > 0
+
+
+def test_sync_loss_refuses_different_shapes():
+    with pytest.raises(ValueError, match=r"\(2, 3\) and \(1, 3\)"):
+        sync_loss(torch.ones(2, 3), torch.ones(1, 3), 1.0)
+
+
+def test_lpips_sees_the_lower_half_only(random_lpips):
+    predicted, target = clips(0), clips(1)
+    loss = lpips_loss(random_lpips, predicted, target)
+    above, below = predicted.clone(), predicted.clone()
+    above[..., :24, :] = 0
+    below[..., 24, :] = 0
+    assert lpips_loss(random_lpips, above, target) == loss
+    assert lpips_loss(random_lpips, below, target) != loss
+    assert lpips_loss(random_lpips, target, target) == 0
+
+
+def test_lpips_is_the_mean_over_clips_and_frames_of_the_package_s_distance(random_lpips):
+    predicted, target = clips(0), clips(1)
+    each = [
+        random_lpips(predicted[b : b + 1, :, f, 24:], target[b : b + 1, :, f, 24:]).item()
+        for b in range(2)
+        for f in range(2)
+    ]
+    assert lpips_loss(random_lpips, predicted, target).item() == pytest.approx(sum(each) / 4, rel=1e-5)
+
+
+def test_lpips_gradients_reach_the_prediction_and_not_the_net(random_lpips):
+    predicted = clips(0).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = lpips_loss(random_lpips, predicted, clips(1))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert predicted.grad[..., 24:, :].abs().sum() > 0 and predicted.grad[..., :24, :].abs().sum() == 0
+    assert predicted.grad.isfinite().all() and all(p.grad is None for p in random_lpips.parameters())
+
+
+def vgg_weights() -> dict[str, torch.Tensor]:
+    """Weights with the names and shapes of torchvision's VGG 16; of the classifier only a token."""
+    torchvision = pytest.importorskip("torchvision")
+    with torch.device("meta"):
+        features = torchvision.models.vgg16().features
+    weights = {f"features.{name}": tensor for name, tensor in golden_data.state_dict(features).items()}
+    return weights | {"classifier.0.weight": torch.zeros(2, 2)}
+
+
+def test_lpips_computes_the_features_of_torchvision_s_vgg(tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    weights = vgg_weights()
+    torch.save(weights, tmp_path / "vgg.pth", _use_new_zipfile_serialization=False)  # as the published file is
+    net = load_lpips(tmp_path / "vgg.pth")
+    with torch.device("meta"):
+        features = torchvision.models.vgg16().features
+    features.load_state_dict(
+        {name.removeprefix("features."): t for name, t in weights.items() if "features." in name}, assign=True
+    )
+    pictures = clips(0)[:, :, 0]
+    with torch.inference_mode():
+        assert torch.equal(net.net(pictures).relu5_3, features[:30](pictures))
+
+
+def test_lpips_names_what_a_file_lacks(tmp_path):
+    weights = vgg_weights()
+    weights["features.31.weight"] = weights.pop("features.28.weight")
+    torch.save(weights, tmp_path / "vgg.pth")
+    with pytest.raises(ValueError, match=r"1 missing \(features.28.weight .*1 unexpected \(features.31.weight"):
+        load_lpips(tmp_path / "vgg.pth")
+
+
+def test_lpips_has_random_weights_only_when_asked(tmp_path):
+    with pytest.raises(ValueError, match="random_weights=True"):
+        load_lpips()
+    with pytest.raises(FileNotFoundError, match="vgg.pth"):
+        load_lpips(tmp_path / "vgg.pth")
+
+
+def test_without_the_package_lpips_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    with pytest.raises(ImportError, match="pip install lpips"):
+        load_lpips(random_weights=True)

@@ -1,0 +1,155 @@
+"""VideoMAE v2 features against the published program's, and the names and shapes of its checkpoint."""
+
+import sys
+
+import golden_data
+import numpy as np
+import pytest
+import torch
+
+from latentsync.train import trepa
+from latentsync.train.trepa import VideoMAE, VideoMAEConfig, load_trepa, trepa_loss
+
+KEYS = "state_dict_keys/videomaev2_vit_giant_tiny"
+
+
+@pytest.fixture(scope="module")
+def config() -> dict:
+    return golden_data.json_of("trepa")
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    """The golden weights under the names of the published checkpoint."""
+    array, shapes = golden_data.golden_init().golden_array, golden_data.json_of(KEYS)
+    return {name: torch.from_numpy(array(name, tuple(shape), golden_data.seed())) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def net(weights, config) -> VideoMAE:
+    return VideoMAE.from_state_dict(weights, n_head=config["num_heads"])
+
+
+def clip(tag: int) -> torch.Tensor:
+    rng = np.random.default_rng([golden_data.seed(), 1000 + tag])
+    return torch.from_numpy(rng.standard_normal((1, 3, 16, 64, 64), dtype=np.float32) * np.float32(0.5))
+
+
+def test_same_numbers_as_the_published_program(net):
+    golden = golden_data.tensors("trepa")
+    a, b = clip(13), clip(14)
+    with torch.inference_mode():
+        assert (net(a) - golden["features_a"]).abs().max() < 1e-5
+        assert (net(b) - golden["features_b"]).abs().max() < 1e-5
+        assert trepa_loss(net, a, b).item() == pytest.approx(golden["loss"].item(), rel=1e-3)
+
+
+def test_hyper_parameters_come_from_the_weights(weights, config):
+    read = VideoMAEConfig.from_state_dict(weights, n_head=4)
+    assert (read.width, read.depth, read.patch) == (config["embed_dim"], config["depth"], config["patch_size"])
+    assert (read.tubelet, read.n_frames) == (config["tubelet_size"], config["all_frames"])
+    assert read.mlp_width == int(config["embed_dim"] * config["mlp_ratio"])
+
+
+def test_the_published_size_has_16_heads():
+    with torch.device("meta"):
+        weights = {"patch_embed.proj.weight": torch.empty(1408, 3, 2, 14, 14)}
+        weights |= {f"blocks.{i}.mlp.fc1.weight": torch.empty(6144, 1408) for i in range(40)}
+    assert VideoMAEConfig.from_state_dict(weights) == VideoMAEConfig(1408, 40, 16, 6144, 14, 2, 16)
+
+
+@pytest.mark.parametrize("n_head", [None, 5])
+def test_a_number_of_heads_that_cannot_be_is_refused(weights, n_head):
+    with pytest.raises(ValueError, match=f"n_head is {n_head} for a VideoMAE of width 48"):
+        VideoMAE.from_state_dict(weights, n_head=n_head)
+
+
+def test_every_weight_is_used_and_the_position_table_is_real(weights, net):
+    assert not any(tensor.is_meta for tensor in [*net.parameters(), *net.buffers()])
+    used = sum(p.numel() for p in net.parameters())
+    assert used == sum(t.numel() for name, t in weights.items() if not name.startswith("head."))
+    assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_names_of_older_transformers_are_known():
+    block = "backbone.encoder.layer.3.attention.attention."
+    for old, new, published in (("q_bias", "query.bias", "q_bias"), ("v_bias", "value.bias", "v_bias")):
+        assert trepa._published(block + old) == trepa._published(block + new) == f"blocks.3.attn.{published}"
+
+
+def test_what_does_not_fit_is_named_as_in_the_file(weights):
+    wrong = weights | {"blocks.0.attn.qkv.weight": torch.zeros(96, 48), "blocks.0.attn.k_bias": torch.zeros(48)}
+    del wrong["blocks.1.attn.q_bias"]
+    message = (
+        r"1 missing \(blocks.1.attn.q_bias \(48,\)\); 1 unexpected \(blocks.0.attn.k_bias \(48,\)\); "
+        r"1 of the wrong shape \(blocks.0.attn.qkv.weight \(96, 48\), expected \(144, 48\)\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        VideoMAE.from_state_dict(wrong, n_head=4)
+
+
+def test_gradients_reach_the_prediction_with_and_without_checkpointing(net):
+    gradients = []
+    for checkpointing in (False, True):
+        net.gradient_checkpointing = checkpointing
+        assert net.gradient_checkpointing == checkpointing
+        predicted, target = clip(13).requires_grad_(), clip(14).requires_grad_()
+        trepa_loss(net, predicted, target).backward()
+        assert target.grad is None
+        gradients.append(predicted.grad)
+    net.gradient_checkpointing = False
+    assert gradients[0].isfinite().all() and gradients[0].abs().sum(dim=(0, 1, 3, 4)).min() > 0
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-12)
+
+
+def test_checkpointing_saves_what_backward_needs_less_of(net):
+    def kept(enabled: bool) -> int:
+        net.gradient_checkpointing = enabled
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            net(clip(13).requires_grad_())
+        return sum(sizes)
+
+    with_checkpointing, without = kept(True), kept(False)
+    assert with_checkpointing < 0.8 * without
+
+
+def test_the_features_see_the_order_of_frames(net):
+    with torch.inference_mode():
+        still = clip(13)[:, :, :1].expand(-1, -1, 16, -1, -1)
+        moving = clip(13)
+        assert torch.allclose(net(still), net(still.flip(2)), atol=1e-6)
+        assert not torch.allclose(net(moving), net(moving.flip(2)), atol=1e-4)
+
+
+def test_clips_are_cut_to_their_range_and_computed_in_float32(net):
+    with torch.inference_mode():
+        bright = torch.ones(1, 3, 16, 32, 32)
+        torch.testing.assert_close(net(3 * bright), net(bright))
+        assert net(clip(13).half()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 64, 64), (1, 4, 16, 64, 64), (3, 16, 64, 64)])
+def test_clips_of_another_shape_are_refused(net, shape):
+    with pytest.raises(ValueError, match=r"give \(b, 3, 16, h, w\)"):
+        net(torch.zeros(shape))
+
+
+def test_files_load_in_the_wanted_dtype(tmp_path, weights, net):
+    torch.save({"module": {name: tensor.half() for name, tensor in weights.items()}}, tmp_path / "vit.pth")
+    loaded = load_trepa(tmp_path / "vit.pth", n_head=4)
+    assert next(loaded.parameters()).dtype == torch.float32
+    with torch.inference_mode():
+        assert (loaded(clip(13)) - net(clip(13))).abs().max() < 1e-3
+
+
+def test_another_kind_of_file_is_named(tmp_path):
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
+    with pytest.raises(ValueError, match="vgg.pth .*looks? like a VGG, not a VideoMAE v2"):
+        load_trepa(tmp_path / "vgg.pth")
+
+
+def test_without_transformers_it_says_what_to_install(monkeypatch, weights):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ImportError, match="pip install transformers"):
+        VideoMAE.from_state_dict(weights, n_head=4)
