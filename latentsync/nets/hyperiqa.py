@@ -5,13 +5,11 @@ picture shows decides the weights of the small net that judges it. Names of modu
 koniq_pretrained.pkl.
 """
 
-from collections.abc import Mapping
-
 import torch
 from einops import rearrange
 from torch import nn
 
-from .loading import assign, check_state_dict
+from .loading import FixedNet
 
 SIZE = 224  # height and width of what is judged
 SIDE = SIZE // 32  # of the backbone's last map
@@ -79,8 +77,10 @@ class Backbone(nn.Module):
         return x, torch.cat(parts, dim=1)
 
 
-class HyperIQA(nn.Module):
+class HyperIQA(FixedNet):
     """The backbone, and the layers that make a judging net out of what it sees."""
+
+    title = "hyperIQA net"
 
     def __init__(self):
         super().__init__()
@@ -115,28 +115,6 @@ class HyperIQA(nn.Module):
             bias = getattr(self, f"fc{i}b_fc")(pooled)
             x = (torch.einsum("noi,ni->no", weight, x) + bias).sigmoid()
         return (self.fc5w_fc(pooled) * x).sum(dim=1) + self.fc5b_fc(pooled)[:, 0]
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        state_dict: Mapping[str, torch.Tensor],
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> "HyperIQA":
-        """The net with these weights, strictly loaded, ready to judge (in eval mode).
-
-        Args:
-            dtype, device: of the weights; None leaves them as they are, without a copy.
-
-        Raises:
-            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
-        """
-        with torch.device("meta"):
-            net = cls()
-        check_state_dict(net.state_dict(), state_dict, "hyperIQA net")
-        assign(net, state_dict, dtype, device)
-        return net.eval()
 
 
 def _centre(pictures: torch.Tensor) -> torch.Tensor:

@@ -47,6 +47,21 @@ class Recomputed(nn.Module):
         return super().__call__(*args)
 
 
+class MadeOfRecomputed(nn.Module):
+    """A net with `Recomputed` blocks somewhere in it."""
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Whether the backward pass computes activations again, block by block, instead of keeping them."""
+        return any(module.recompute for module in self.modules() if isinstance(module, Recomputed))
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, Recomputed):
+                module.recompute = enabled
+
+
 class Attention(nn.Module):
     """Multi-head attention of x (b, n, width) to `context` (b, m, context_width), or to x itself."""
 

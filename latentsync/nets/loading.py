@@ -45,6 +45,34 @@ def assign(
     )
 
 
+class FixedNet(nn.Module):
+    """A net of one published shape, called `title` in messages."""
+
+    title: str
+
+    @classmethod
+    def from_state_dict(
+        cls,
+        state_dict: Mapping[str, torch.Tensor],
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ):
+        """The net with these weights, strictly loaded, ready to judge (in eval mode).
+
+        Args:
+            dtype, device: of the weights; None leaves them as they are, without a copy.
+
+        Raises:
+            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
+        """
+        with torch.device("meta"):
+            net = cls()
+        check_state_dict(net.state_dict(), state_dict, cls.title)
+        assign(net, state_dict, dtype, device)
+        return net.eval()
+
+
 def _shape(value: object) -> tuple[int, ...] | str:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
-from .layers import Attention, FeedForward, Parts, Recomputed
+from .layers import Attention, FeedForward, MadeOfRecomputed, Parts, Recomputed
 from .loading import assign, check_state_dict
 
 GROUPS = 32  # of every group norm; not visible in the weights
@@ -195,7 +195,7 @@ class Encoder(nn.Module):
         return F.normalize(F.relu(self.norm_out(x)).flatten(1).float(), dim=1)
 
 
-class StableSyncNet(nn.Module):
+class StableSyncNet(MadeOfRecomputed):
     """Both encoders; `config` is one of the shipped tables or another of their kind."""
 
     def __init__(self, config: SyncNetConfig):
@@ -253,17 +253,6 @@ class StableSyncNet(nn.Module):
         check_state_dict(net.state_dict(), state_dict, "StableSyncNet")
         assign(net, state_dict, dtype, device)
         return net.eval()
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether the backward pass computes activations again, block by block, instead of keeping them."""
-        return any(module.recompute for module in self.modules() if isinstance(module, Recomputed))
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, enabled: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, Recomputed):
-                module.recompute = enabled
 
 
 def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str) -> EncoderConfig:

@@ -4,21 +4,22 @@ J. S. Chung and A. Zisserman, "Out of time: automated lip sync in the wild", 201
 published weights, syncnet_v2.model.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .loading import assign, check_state_dict
+from .loading import FixedNet
 
 SHIFT = 15  # frames either way that sound is tried at
 DISTANCE_EPS = 1e-6  # added to every difference, as in the published measure
 
 
-class SyncNetV2(nn.Module):
+class SyncNetV2(FixedNet):
     """Lips and sound of 0.2 s as vectors of 1024, close together where they belong together."""
+
+    title = "SyncNet v2"
 
     def __init__(self):
         super().__init__()
@@ -64,28 +65,6 @@ class SyncNetV2(nn.Module):
         """
         _check(mfcc, (1, 13, 20), "mfcc")
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
-
-    @classmethod
-    def from_state_dict(
-        cls,
-        state_dict: Mapping[str, torch.Tensor],
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> "SyncNetV2":
-        """The net with these weights, strictly loaded, ready to judge (in eval mode).
-
-        Args:
-            dtype, device: of the weights; None leaves them as they are, without a copy.
-
-        Raises:
-            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
-        """
-        with torch.device("meta"):
-            net = cls()
-        check_state_dict(net.state_dict(), state_dict, "SyncNet v2")
-        assign(net, state_dict, dtype, device)
-        return net.eval()
 
 
 class SyncScore(NamedTuple):

@@ -16,8 +16,8 @@ from .config import Motion, UNetConfig
 from .layers import (
     AttentionFunction,
     Downsample,
+    MadeOfRecomputed,
     Parts,
-    Recomputed,
     ResnetBlock,
     SpatialTransformer,
     TimestepEmbedding,
@@ -108,7 +108,7 @@ class UpBlock(Stage):
         return x
 
 
-class UNet(nn.Module):
+class UNet(MadeOfRecomputed):
     """The noise predictor.
 
     Args:
@@ -209,17 +209,6 @@ class UNet(nn.Module):
         check_state_dict(plain.state_dict(), state_dict, "U-Net")
         assign(net, state_dict, dtype, device)
         return net
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether the backward pass computes activations again, block by block, instead of keeping them."""
-        return any(module.recompute for module in self.modules() if isinstance(module, Recomputed))
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, enabled: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, Recomputed):
-                module.recompute = enabled
 
     def zero_init(self) -> None:
         """Set to zero what training from Stable Diffusion 1.5 weights starts at: conv_in, conv_out, motion outputs."""

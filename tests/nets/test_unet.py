@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import golden_data
 import pytest
+import tiny
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -16,23 +17,6 @@ from latentsync.nets.unet import UNet, UNetConfig
 SMALL = UNetConfig(
     block_out_channels=(32, 64), layers_per_block=1, cross_attention_dim=24, block_attention=(True, False)
 )
-
-
-def tiny_config(motion: bool) -> UNetConfig:
-    """The net of the golden files, from the published program's configuration."""
-    values = golden_data.json_of("unet_tiny")
-    return UNetConfig(
-        block_out_channels=tuple(values["block_out_channels"]),
-        layers_per_block=values["layers_per_block"],
-        cross_attention_dim=values["cross_attention_dim"],
-        in_channels=values["in_channels"],
-        out_channels=values["out_channels"],
-        block_attention=tuple(kind.startswith("CrossAttn") for kind in values["down_block_types"]),
-        motion="all" if motion else "none",
-        max_frames=values["motion_module_kwargs"]["temporal_position_encoding_max_len"],
-        n_head=values["attention_head_dim"],
-        groups=values["norm_num_groups"],
-    )
 
 
 def golden_weights(config: UNetConfig) -> dict[str, torch.Tensor]:
@@ -54,7 +38,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("motion", [False, True])
 def test_same_numbers_as_the_published_program(motion):
     golden = golden_data.tensors("unet_tiny")
-    net = UNet.from_state_dict(golden_weights(tiny_config(motion)))
+    net = UNet.from_state_dict(golden_weights(tiny.unet_config(motion)))
     with torch.inference_mode():
         out = net(golden["sample"], golden["timestep"], golden["audio"])
     assert (out - golden[f"motion_{motion}.out"]).abs().max() <= 5e-5
