@@ -14,9 +14,9 @@ import torch.nn.functional as F
 
 from .crops import published_crop, shrink, warp_crop
 from .faces import FaceTrack
-from .frames import Frames, as_float, as_uint8
+from .frames import Frames, as_float, as_stored, as_uint8
 from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
-from .masks import mouth_mask, ring_mask
+from .masks import check_smooth, mouth_mask, ring_mask
 
 # Crop pixels per frame pixel: above the first a linear warp is as good as a cubic and much quicker, above the second
 # a crop is shrunk to so many first.
@@ -37,6 +37,9 @@ class BlendSettings:
     mask_smooth: float = 0.5
     match_colour: bool = False
     published: bool = False
+
+    def __post_init__(self):
+        check_smooth(self.mask_smooth)
 
 
 def blend(
@@ -72,7 +75,7 @@ def blend(
                 f"{len(track)} faces of {side} on {len(frames)} frames: use the track that made the crops"
             )
         out = frames[numbers]
-        for frame, crop, i in zip(out, window.float().cpu(), numbers, strict=True):
+        for frame, crop, i in zip(out, as_float(window).cpu(), numbers, strict=True):
             if track.weight[i] > 0:
                 _paste(frame[..., :3], crop, weights, track, i, settings)
         yield out
@@ -89,14 +92,15 @@ def _paste(
 ) -> None:
     """Lay crop `i` of `track` over `frame` (h, w, 3), in place."""
     matrix, resolution = track.matrices[i], track.resolution
+    source = as_stored(frame)
     if settings.match_colour:
         warp = published_crop if settings.published else warp_crop
-        crop = match_colour(crop, warp(frame, matrix, resolution), ring_mask(resolution))
+        crop = match_colour(crop, warp(source, matrix, resolution), ring_mask(resolution))
     paste = paste_published if settings.published else paste_crop
-    found = paste(frame, crop, weights, matrix, float(track.weight[i]))
+    found = paste(source, crop, weights, matrix, float(track.weight[i]))
     if found is not None:
         where, pixels = found
-        frame[where] = pixels
+        frame[where] = pixels.to(frame)
 
 
 def paste_crop(
@@ -143,7 +147,7 @@ def _used(weights: np.ndarray) -> tuple[slice, slice] | None:
 def _mix(patch: torch.Tensor, face: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """alpha * face + (1 - alpha) * patch in the dtype of `patch`, exactly `patch` where alpha is 0."""
     mixed = torch.lerp(as_float(patch), face, alpha.expand_as(face))
-    return as_uint8(mixed) if patch.dtype == torch.uint8 else mixed.to(patch.dtype)
+    return as_uint8(mixed) if patch.dtype == torch.uint8 else mixed
 
 
 def paste_published(
@@ -175,7 +179,7 @@ def paste_published(
     face = face.permute(1, 2, 0) * torch.from_numpy(covered)[..., None]
     mixed = alpha * face + (1 - alpha) * as_float(patch) * 255.0
     mixed = mixed.clamp(0, 255).to(torch.uint8)
-    mixed = mixed if patch.dtype == torch.uint8 else as_float(mixed).to(patch.dtype)
+    mixed = mixed if patch.dtype == torch.uint8 else as_float(mixed)
     return where, torch.where(alpha > 0, mixed, patch)
 
 

@@ -50,7 +50,7 @@ class LipSyncModel:
     source: str = ""
 
     def __post_init__(self) -> None:
-        _check_resolution(self.resolution)
+        check_resolution(self.resolution)
         needed, given = self.unet.config.cross_attention_dim, self.audio_encoder.conv1.out_channels
         if needed != given:
             name = _WHISPER_SIZES.get(needed, "one")
@@ -244,7 +244,8 @@ def _fitting_whisper(path: Path, unet: nn.Module) -> Path:
     return next((p for p in (path.with_stem(name), path.with_name(f"{name}.pt")) if p.is_file()), path)
 
 
-def _check_resolution(resolution: int) -> None:
+def check_resolution(resolution: int) -> None:
+    """Refuse a crop side that is not a multiple of 64 in 64..1024 with a ValueError."""
     if resolution % 64 or not 64 <= resolution <= 1024:
         raise ValueError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
 
@@ -261,7 +262,7 @@ def _choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)
         logger.info("%s does not say its resolution: taking %d", paths.unet, resolution)
-    _check_resolution(resolution)
+    check_resolution(resolution)
     trained = RESOLUTIONS.get(version, resolution)
     if resolution != trained and resolution in RESOLUTIONS.values():
         logger.warning(

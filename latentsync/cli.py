@@ -6,12 +6,15 @@ Each command imports what it needs when it runs, so that --help answers at once.
 import argparse
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from .frames import EndMode
 from .samplers import SAMPLERS
 
+AUDIO_LONGER, AUDIO_SHORTER = ("pingpong", "loop", "hold", "stop"), ("stop", "silent")
 DETECTORS = ("auto", "insightface", "yunet", "facexlib", "file")
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -27,18 +30,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Our own process: OpenCV 5 warns on stderr about every detector it loads.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
-        arguments.command(arguments)
+        with _terminable():
+            arguments.command(arguments)
     except KeyboardInterrupt:
         resumable = getattr(arguments, "resume", False)
         left = "the same command goes on from here" if resumable else "nothing was left behind"
         print(f"\nlatentsync: interrupted; {left}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        if arguments.debug:
+    except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
+        full = "out of memory" in str(error) or "allocate memory" in str(error)  # of a GPU, of the CPU
+        known = full or not isinstance(error, RuntimeError)
+        if arguments.debug or not known:
             raise
-        print(f"latentsync: error: {error}", file=sys.stderr)
+        advice = ": try --window 8, --guidance_scale 1 or a smaller --resolution"
+        print(f"latentsync: error: {error}{advice if isinstance(error, RuntimeError) else ''}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """While a command runs, SIGTERM (a container or a scheduler that stops) ends it as Ctrl-C does, tidily."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _underscored(argument: str) -> str:
@@ -49,12 +69,20 @@ def _underscored(argument: str) -> str:
     return "--" + name[2:].replace("-", "_") + equals + value
 
 
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of an option, unless it has none or its text says what happens without it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        silent = action.default in (None, False) or action.required
+        return action.help if silent else super()._get_help_string(action)
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
     commands = parser.add_subparsers(required=True, metavar="run | track | download | convert")
     for add in (_add_run, _add_track, _add_download, _add_convert):
         command = add(commands)
-        command.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+        command.formatter_class = Help
         command.add_argument("--debug", action="store_true", help="show where an error came from")
     return parser
 
@@ -74,7 +102,7 @@ def _add_run(commands) -> argparse.ArgumentParser:
     add("--guidance_start", type=float, default=0.0, help="share of the steps after which guidance is on")
     add("--guidance_end", type=float, default=1.0, help="share of the steps after which guidance is off")
     add("--sampler", choices=SAMPLERS, default="ddim", help="ddim is the published one")
-    add("--seed", type=int, default=1247, help="the same seed gives the same video")
+    add("--seed", type=int, default=1247, help="of the noise that the mouth starts from")
     add("--resolution", type=int, help="side of the face crop: 512 for 1.6, 256 for 1.5 (default: the model's)")
     add("--window", type=int, default=16, help="frames denoised together")
     add("--overlap", type=int, default=0, help="frames that neighbouring windows share and cross-fade")
@@ -84,8 +112,8 @@ def _add_run(commands) -> argparse.ArgumentParser:
     add = parser.add_argument_group("result").add_argument
     add("--mask_smooth", type=float, default=0.5, help="width of the mouth's soft edge, 0 (hard) to 1")
     add("--match_colour", action="store_true", help="match the colours of the skin around the mouth to the source's")
-    add("--audio_longer", choices=EndMode.__args__, default="pingpong", help="the video, when the audio is longer")
-    add("--audio_shorter", choices=("stop", "silent"), default="stop", help="the video, when the audio is shorter")
+    add("--audio_longer", choices=AUDIO_LONGER, default="pingpong", help="the video, when the audio is longer")
+    add("--audio_shorter", choices=AUDIO_SHORTER, default="stop", help="the video, when the audio is shorter")
     add("--crf", type=int, default=16, help="quality of the result: lower is better and larger")
     add("--published", action="store_true", help="the published program's geometry, blending and 25 frames/s")
     return parser
@@ -118,7 +146,7 @@ def _add_track(commands) -> argparse.ArgumentParser:
 
 def _add_download(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("download", help="fetch the published weights")
-    parser.set_defaults(command=download)
+    parser.set_defaults(command=download, resume=True)
     parser.add_argument("--checkpoints", default="checkpoints", help="folder to put them in")
     parser.add_argument("--version", choices=("1.5", "1.6"), default="1.6", help="1.5 works at 256, 1.6 at 512")
     parser.add_argument("--only", help="groups of files, with commas between; --list names them")
@@ -207,7 +235,11 @@ def _track_settings(arguments: argparse.Namespace):
 
 def _detector(arguments: argparse.Namespace, load_detector, device):
     return load_detector(
-        arguments.detector, model=arguments.detector_model, checkpoints=arguments.checkpoints, device=device
+        arguments.detector,
+        model=arguments.detector_model,
+        checkpoints=arguments.checkpoints,
+        device=device,
+        embeddings=arguments.detector == "insightface" and arguments.face == "similar",
     )
 
 
@@ -216,7 +248,7 @@ def track(arguments: argparse.Namespace) -> None:
     from .progress import Bar
     from .track import write_track
 
-    detector = _detector(arguments, load_detector, arguments.device)
+    detector = _detector(arguments, load_detector, _device(arguments.device) if arguments.device else None)
     with Bar() as bar:
         report = write_track(
             arguments.video_path,

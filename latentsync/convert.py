@@ -1,12 +1,13 @@
 """PyTorch weight files to safetensors: no code in them, faster to map, and with room for what they are."""
 
-import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .files import replacing
 from .layout import read_sidecar
 from .weights import read_checkpoint
 
@@ -32,12 +33,11 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
     metadata = {"format": "pt"} | _about(src, state) | metadata
     tensors = _separate({key: _halved(key, value) if half else value for key, value in state.items()})
     dst.parent.mkdir(parents=True, exist_ok=True)
-    part = dst.with_name(dst.name + ".part")
     try:
-        save_file(tensors, part, metadata)
-        os.replace(part, dst)
-    finally:
-        part.unlink(missing_ok=True)
+        with replacing(dst) as part:
+            save_file(tensors, part, metadata)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {dst} ({error}): free some space or choose another drive") from error
     return dst
 
 

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from .geometry import canvas_size, corners, fit_similarity, from_pose, published_matrices, to_pose
-from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Face, plausible
+from .landmarks import Detection, Face
 from .smoothing import bridge, jumps, smooth
 
 # Cosine above which two faces are the same person: by a recognition net (ArcFace's usual threshold), by appearance.
@@ -104,6 +105,14 @@ def _runs(found: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
     return runs
 
 
+class Chosen(NamedTuple):
+    """The one face that is followed, frame by frame: None where it was not found, `looked` where it was looked for."""
+
+    faces: list[Face | None]
+    looked: np.ndarray
+    cuts: np.ndarray
+
+
 def track_faces(
     detections: Iterable[Detection], resolution: int, fps: float, settings: TrackSettings | None = None
 ) -> FaceTrack:
@@ -112,7 +121,7 @@ def track_faces(
     A frame without the face does not stop anything: short gaps are bridged, in longer ones `found` is False.
 
     Args:
-        detections: one for each frame, as `scan.detect_faces` yields them.
+        detections: one for each frame, as `scan.detect_faces` yields them; read once, and not kept.
         resolution: side of the crops in pixels.
         fps: frames per second, which gives the settings' seconds their length.
 
@@ -120,26 +129,25 @@ def track_faces(
         ValueError: no frame shows the face that was asked for, or an unknown `which`.
     """
     settings = settings or TrackSettings()
-    detections = list(detections)
-    chosen = choose_faces(detections, fps, settings)
-    cuts = np.array([d.cut for d in detections], bool)
-    hits = np.array([face is not None for face in chosen], bool)
+    return place_faces(choose_faces(detections, fps, settings), resolution, fps, settings)
+
+
+def place_faces(chosen: Chosen, resolution: int, fps: float, settings: TrackSettings) -> FaceTrack:
+    """The track of faces that have been chosen; see `track_faces`."""
+    faces, cuts = chosen.faces, chosen.cuts
+    hits = np.array([face is not None for face in faces], bool)
     if not hits.any():
-        seen = sum(bool(d.faces) for d in detections)
         raise ValueError(
-            f"no frame of the clip's {len(chosen)} shows the face asked for ({settings.which}; {seen} frames show some "
-            "face): try another detector or --face, or give a track file with --detector file --detector_model FILE"
+            f"no frame of the clip's {len(faces)} shows the face asked for ({settings.which}): try another detector or "
+            "--face, or give a track file with --detector file --detector_model FILE"
         )
-    missed = np.array([d.faces is not None for d in detections]) & ~hits
-    max_gap = max(1, round(settings.max_gap * fps))
+    found = _bridged(hits, chosen.looked & ~hits, cuts, max(1, round(settings.max_gap * fps)))
     if settings.published:
-        matrices = _published(chosen, hits, resolution)
-        found = _bridged(hits, missed, cuts, max_gap)
+        matrices = _published(faces, hits, resolution)
     else:
-        found = _bridged(hits, missed, cuts, max_gap)
-        matrices = _filtered(chosen, found, cuts, resolution, settings.smoothing * fps)
+        matrices = _filtered(faces, found, cuts, resolution, settings.smoothing * fps)
     matrices[~found] = 0
-    score = np.array([0.0 if face is None else face.score for face in chosen], np.float32)
+    score = np.array([0.0 if face is None else face.score for face in faces], np.float32)
     weight = _fade(found, cuts, round(settings.fade * fps))
     return FaceTrack(matrices.astype(np.float32), weight, score, cuts, resolution)
 
@@ -196,18 +204,17 @@ def _fade(found: np.ndarray, cuts: np.ndarray, length: int) -> np.ndarray:
     return weight
 
 
-def choose_faces(detections: Sequence[Detection], fps: float, settings: TrackSettings) -> list[Face | None]:
-    """The one face that is followed, in each frame; None where it was not found or not looked for."""
+def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSettings) -> Chosen:
+    """The one face that is followed, picked out of the faces of each frame."""
     pick = _rule(settings.which)
-    limits = PUBLISHED_LIMITS if settings.published else LOOSE_LIMITS
-    chosen: list[Face | None] = []
+    chosen, looked, cuts = [], [], []
     last: Face | None = None
     reference: Face | None = None
     lost = 0
     for detection in detections:
         if detection.cut or lost > settings.max_gap * fps:
             last = None
-        candidates = [face for face in detection.faces or [] if plausible(face, limits)]
+        candidates = detection.faces or []
         face = None
         if settings.which == "similar" and reference is not None:
             face = _most_like(candidates, reference)
@@ -218,8 +225,11 @@ def choose_faces(detections: Sequence[Detection], fps: float, settings: TrackSet
         if detection.faces is not None:
             lost = 0 if face else lost + 1
         last, reference = face or last, reference or face
-        chosen.append(face)
-    return chosen
+        # Of a long clip's faces only the places are kept.
+        chosen.append(face and replace(face, embedding=None, appearance=None))
+        looked.append(detection.faces is not None)
+        cuts.append(detection.cut)
+    return Chosen(chosen, np.array(looked, bool), np.array(cuts, bool))
 
 
 def _rule(which: str):

@@ -157,6 +157,12 @@ def box_from_points(points: np.ndarray) -> Box:
     return float(x - width / 2), float(y - height / 2), float(x + width / 2), float(y + height / 2)
 
 
+def between(a: Face, b: Face, t: float) -> Face:
+    """The face on the line from `a` (t = 0) to `b` (t = 1), with the lesser score."""
+    box = tuple((1 - t) * p + t * q for p, q in zip(a.box, b.box, strict=True))
+    return Face(box, min(a.score, b.score), (1 - t) * a.points + t * b.points)
+
+
 def _checked(points: np.ndarray, shape: tuple[int, int], what: str) -> np.ndarray:
     points = np.asarray(points, dtype=np.float64)
     if points.shape != shape:

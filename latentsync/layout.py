@@ -5,14 +5,16 @@ Known layouts: the published program's (`latentsync_unet.pt`, `whisper/tiny.pt`,
 """
 
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from .files import replacing
 
 #: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: bytes}}.
 SIDECAR = "latentsync.json"
 
 _TENSORS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+_CONVERTIBLE = (".pth", ".model", ".pkl")  # tensors under other names, which `convert` makes .safetensors of too
 _VAE_FOLDERS = ("vae", "vae/sd-vae-ft-mse", "sd-vae-ft-mse")
 _RESTORERS = ("GFPGAN", "CodeFormer", "RestoreFormer", "gfpgan", "codeformer", "restoreformer", "facerestore_models")
 _FACEXLIB = ("auxiliary", "facexlib", "facedetection")
@@ -97,6 +99,8 @@ def _matches(root: Path, name: str):
         hits = [p for p in root.glob(pattern + ".*") if p.suffix in _TENSORS and stem in (None, p.stem) and p.is_file()]
         yield from sorted(hits, key=lambda p: (p.stem, -_TENSORS.index(p.suffix)), reverse=True)
     for pattern in _EXACT.get(name, ()):
+        if Path(pattern).suffix in _CONVERTIBLE:
+            yield from (p for p in root.glob(str(Path(pattern).with_suffix(".safetensors"))) if p.is_file())
         yield from sorted((p for p in root.glob(pattern) if p.is_file()), reverse=True)
 
 
@@ -140,6 +144,5 @@ def write_sidecar(folder: str | Path, **changes) -> None:
     path = Path(folder) / SIDECAR
     content = read_sidecar(folder) | changes
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

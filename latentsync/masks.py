@@ -29,6 +29,12 @@ def keep_mask(resolution: int) -> torch.Tensor:
     return torch.from_numpy(mask.astype(np.float32) / 255)[None]
 
 
+def check_smooth(mask_smooth: float) -> None:
+    """Refuse a `mask_smooth` outside 0..1 with a ValueError."""
+    if not 0 <= mask_smooth <= 1:
+        raise ValueError(f"mask_smooth is {mask_smooth}: give a number from 0 (hard edge) to 1 (widest)")
+
+
 def mouth_mask(resolution: int, mask_smooth: float = 0.5) -> torch.Tensor:
     """The mask that lays a crop over its frame: (resolution, resolution) float32, 1 = crop, 0 = frame.
 
@@ -38,8 +44,7 @@ def mouth_mask(resolution: int, mask_smooth: float = 0.5) -> torch.Tensor:
     Raises:
         ValueError: `mask_smooth` outside 0..1.
     """
-    if not 0 <= mask_smooth <= 1:
-        raise ValueError(f"mask_smooth is {mask_smooth}: give a number from 0 (hard edge) to 1 (widest)")
+    check_smooth(mask_smooth)
     kept = cv2.resize(_polygon_mask(), (resolution, resolution), interpolation=cv2.INTER_LINEAR)
     repaint = (kept < 128).astype(np.uint8)
     # The crop's border counts as outside: a mask that touched it would end in a hard line.
@@ -48,6 +53,7 @@ def mouth_mask(resolution: int, mask_smooth: float = 0.5) -> torch.Tensor:
     return torch.from_numpy((ramp * ramp * (3 - 2 * ramp)).astype(np.float32))
 
 
+@lru_cache(maxsize=4)
 def ring_mask(resolution: int) -> torch.Tensor:
     """(resolution, resolution) bool: the skin just inside the edge of the repainted region.
 

@@ -50,11 +50,12 @@ class Weight:
         return self.size or self.about or 0
 
     def locate(self, folder: str | Path) -> Path | None:
-        """This file in `folder`: at its target or, for a `.pt`, as `.safetensors` of the same name."""
+        """This file in `folder`: at its target or, for tensors, as `.safetensors` of the same name."""
         target = Path(folder) / self.target
         if self.members:
             return target if all((target / name).is_file() for name in self.members) else None
-        twins = [target, target.with_suffix(".safetensors")] if target.suffix == ".pt" else [target]
+        tensors = target.suffix in (".pt", ".pth", ".model", ".pkl")
+        twins = [target, target.with_suffix(".safetensors")] if tensors else [target]
         return next((path for path in twins if path.is_file()), None)
 
 
@@ -157,11 +158,11 @@ WEIGHTS: tuple[Weight, ...] = (
     Weight(
         "insightface",
         "insightface/models/buffalo_l",
-        "InsightFace detection and 106 landmarks (the insightface package also fetches it by itself)",
+        "InsightFace detection, 106 landmarks, embeddings (the insightface package also fetches it by itself)",
         "InsightFace, non-commercial",
         url=f"{GITHUB}/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
         commercial=False,
-        members=("det_10g.onnx", "2d106det.onnx"),
+        members=("det_10g.onnx", "2d106det.onnx", "w600k_r50.onnx"),
     ),
     _auxiliary("syncnet_v2.model", "SyncNet v2: Sync-C, Sync-D and audio offset"),
     _auxiliary("koniq_pretrained.pkl", "hyperIQA: picture quality of training clips"),

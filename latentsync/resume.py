@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .faces import FaceTrack
+from .files import replacing
 from .media import VideoWriter
 
 PART_FRAMES = 250  # frames lost at most when a run is interrupted, and frames between forced key frames
@@ -32,24 +33,15 @@ class Workspace:
     def __init__(self, out: Path, plan: dict):
         self.folder = out.with_name(out.name + ".parts")
         self.suffix = out.suffix
-        self.folder.mkdir(exist_ok=True)
+        self._plan = json.loads(json.dumps(plan))
         file = self.folder / "plan.json"
-        plan = json.loads(json.dumps(plan))
-        if file.exists():
-            old = json.loads(file.read_text(encoding="utf-8"))
-            changed = sorted(key for key in {*old, *plan} if old.get(key) != plan.get(key))
-            if changed:
-                raise ValueError(
-                    f"the unfinished run in {self.folder} was made with another {', '.join(changed)}: give it the same "
-                    "again, or delete that folder to start anew"
-                )
-        else:
-            self._write(file, lambda path: path.write_text(json.dumps(plan, indent=1), encoding="utf-8"))
-
-    def _write(self, path: Path, save: Callable[[Path], object]) -> None:
-        part = path.with_name("unfinished-" + path.name)
-        save(part)
-        os.replace(part, path)
+        old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else self._plan
+        changed = sorted(key for key in {*old, *self._plan} if old.get(key) != self._plan.get(key))
+        if changed:
+            raise ValueError(
+                f"the unfinished run in {self.folder} was made with another {', '.join(changed)}: give it the same "
+                "again, or delete that folder to start anew"
+            )
 
     def track(self) -> FaceTrack | None:
         """The face track, if an earlier run got that far."""
@@ -60,14 +52,18 @@ class Workspace:
             return FaceTrack(*(saved[name] for name in TRACK_FIELDS), resolution=int(saved["resolution"]))
 
     def keep_track(self, track: FaceTrack) -> None:
+        """Write the plan and the track; before, the folder is not there."""
+        self.folder.mkdir(exist_ok=True)
+        with replacing(self.folder / "plan.json") as part:
+            part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
         fields = {name: getattr(track, name) for name in TRACK_FIELDS}
-        save = {**fields, "resolution": np.array(track.resolution)}
-        self._write(self.folder / "track.npz", lambda path: np.savez(path, **save))
+        with replacing(self.folder / "track.npz") as part, part.open("wb") as file:
+            np.savez(file, **fields, resolution=np.array(track.resolution))
 
     def parts(self) -> list[Path]:
         """The finished stretches, in order and without a hole."""
         found = {}
-        for path in self.folder.iterdir():
+        for path in self.folder.glob("*"):
             if match := re.fullmatch(r"(\d{9})-(\d{9})" + re.escape(self.suffix), path.name):
                 found[int(match[1])] = (int(match[2]), path)
         parts, frame = [], 0

@@ -4,23 +4,25 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 
-from .audio import AudioFeatures, encode_audio
+from .audio import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
 from .blend import BlendSettings, blend
 from .checkpoint import LipSyncModel
 from .crops import Aligned
 from .faces import FaceTrack, TrackSettings, track_faces
 from .frames import EndMode, Extended, Frames, end_map
-from .landmarks import Detection, Detector
+from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from .media import VideoReader, VideoWriter, join, output_format, read_audio
 from .resume import Workspace
 from .scan import detect_faces
 from .sync import Settings, sync
 from .track_file import FaceFile
 
+MOST_FPS = 1000
 Progress = Callable[[str, int, int], None]
 
 
@@ -47,6 +49,17 @@ class RunSettings:
     audio_shorter: str = "stop"
     hard_cut: bool = False
     crf: int = 16
+
+    def __post_init__(self):
+        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
+            raise ValueError(f"fps is {self.fps}: give a number of frames per second above 0, at most {MOST_FPS}")
+        if self.detect_every < 1:
+            raise ValueError(f"detect_every is {self.detect_every}: give 1 (every frame) or more")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}: give 0 (best) to 51")
+        for name, choices in (("audio_longer", get_args(EndMode)), ("audio_shorter", ("stop", "silent"))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
 
     def as_published(self) -> "RunSettings":
         """These settings with the published program's geometry, smoothing, blending, windows and 25 frames/s."""
@@ -103,10 +116,10 @@ def lip_sync(
     check_paths(video, audio, out)
     with VideoReader(video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
         fps = float(reader.fps)
-        wave, rate = read_audio(audio)
-        index_map = frame_map(len(reader), wave.shape[-1] / rate * fps, settings)
+        wave = heard(audio)
+        index_map = frame_map(len(reader), len(wave) / SAMPLE_RATE * fps, settings)
         length = len(index_map)
-        work = Workspace(Path(out), _plan(video, audio, model, settings)) if resume else None
+        work = Workspace(Path(out), _plan(video, audio, model, detector, settings)) if resume else None
         track = work.track() if work else None
         if track is None:
             used = Extended(reader, range(max(index_map) + 1))
@@ -115,13 +128,15 @@ def lip_sync(
                 work.keep_track(track)
         track = track.take(index_map)
         progress("listening", 0, length)
-        silence = max(0, round(length / fps * rate) - wave.shape[-1])
-        features = encode_audio(model.audio_encoder, F.pad(wave, (0, silence)), rate, fps, settings.hard_cut)
+        silence = max(0, round(length / fps * SAMPLE_RATE) - len(wave))
+        wave = F.pad(wave, (0, silence)) if silence else wave
+        features = encode_audio(model.audio_encoder, wave, SAMPLE_RATE, fps, settings.hard_cut)
         del wave
         start = work.frames_done() if work else 0
         windows = render(model, Extended(reader, index_map), track, features, settings, start)
         windows = counted(windows, length, "syncing", progress, start)
-        sound = {"audio": audio, "duration": length / fps, "pad_audio": silence > 0}
+        # Less than a frame of silence is no reason to encode the sound again.
+        sound = {"audio": audio, "duration": length / fps, "pad_audio": silence * fps >= SAMPLE_RATE}
         write(windows, Path(out), reader, settings.crf, sound, work)
     return Summary(Path(out), length, int(track.found.sum()), fps, track.jitter())
 
@@ -151,19 +166,28 @@ def write(
 def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | os.PathLike) -> None:
     """Refuse, before any work, an output that cannot be written and one that would replace an input."""
     output_format(out)
-    for path in (video, audio):
+    refuse_inputs(out, (video, audio))
+
+
+def refuse_inputs(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse an output that would replace one of the inputs."""
+    for path in inputs:
         if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
             raise ValueError(f"the output {out} is also an input: give another output path")
 
 
+def heard(audio: str | os.PathLike) -> torch.Tensor:
+    """What the model hears of an audio file: (samples,) float32, mono, 16 kHz."""
+    wave, rate = read_audio(audio)
+    return resample(to_mono(wave), rate)
+
+
 def frame_map(count: int, audio_frames: float, settings: RunSettings) -> list[int]:
     """Source frame of each output frame, for a clip of `count` frames and audio of so many frames' length."""
-    heard = max(1, round(audio_frames))
-    if settings.audio_shorter not in ("stop", "silent"):
-        raise ValueError(f"audio_shorter is {settings.audio_shorter!r}: choose stop or silent")
-    if heard < count and settings.audio_shorter == "silent":
-        heard = count
-    return end_map(count, heard, settings.audio_longer)
+    length = max(1, round(audio_frames))
+    if length < count and settings.audio_shorter == "silent":
+        length = count
+    return end_map(count, length, settings.audio_longer)
 
 
 def follow(
@@ -178,12 +202,12 @@ def watch(
     frames: Frames, fps: float, detector: Detector, settings: TrackSettings, every: int, progress: Progress
 ) -> Iterator[Detection]:
     """What the detector sees in each frame, with what following the face needs; a track file speaks for its time."""
-    cuts = None
+    cuts, limits = None, PUBLISHED_LIMITS if settings.published else LOOSE_LIMITS
     if isinstance(detector, FaceFile):
-        cuts = detector.cuts if fps == detector.fps else None
         detector = detector.at(fps)
-    describe = settings.which == "similar"
-    detections = detect_faces(frames, detector, every, cuts=cuts, describe=describe)
+        cuts, limits = detector.starts, None
+    similar = settings.which == "similar"
+    detections = detect_faces(frames, detector, every, cuts=cuts, describe=similar, limits=limits)
     return counted(detections, len(frames), "looking for the face", progress)
 
 
@@ -211,7 +235,11 @@ def counted(items: Iterable, total: int, phase: str, progress: Progress, done: i
 
 
 def _plan(
-    video: str | os.PathLike, audio: str | os.PathLike, model: LipSyncModel, settings: RunSettings
+    video: str | os.PathLike,
+    audio: str | os.PathLike,
+    model: LipSyncModel,
+    detector: Detector,
+    settings: RunSettings,
 ) -> dict[str, object]:
     """Everything that the pixels of a run depend on."""
 
@@ -219,5 +247,12 @@ def _plan(
         stat = os.stat(path)
         return [str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
 
-    nets = [str(model.source), model.resolution, str(model.dtype)]
-    return {"video": identity(video), "audio": identity(audio), "model": nets, "settings": asdict(settings)}
+    nets = [identity(model.source) if os.path.isfile(model.source) else model.source]
+    faces = [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])]
+    return {
+        "video": identity(video),
+        "audio": identity(audio),
+        "model": [*nets, model.resolution, str(model.dtype)],
+        "detector": faces,
+        "settings": asdict(settings),
+    }

@@ -10,7 +10,7 @@ import numpy as np
 
 from .appearance import appearance
 from .frames import Frames, as_uint8, batches
-from .landmarks import Detection, Detector
+from .landmarks import LOOSE_LIMITS, Detection, Detector, Face, FaceLimits, plausible
 
 THUMBNAIL = (64, 36)  # width and height at which pictures are compared: noise and small motion average out
 CUT_LEVELS = 8.0  # least mean difference of a cut, in 8-bit levels; a talking head stays below 2
@@ -59,6 +59,7 @@ def detect_faces(
     window: int = 8,
     cuts: Collection[int] | None = None,
     describe: bool = False,
+    limits: FaceLimits | None = LOOSE_LIMITS,
 ) -> Iterator[Detection]:
     """One `Detection` per frame of the clip, in order; `window` frames are held at a time.
 
@@ -69,17 +70,23 @@ def detect_faces(
             each shot are always looked at.
         cuts: numbers of the frames that start a new shot, where they are known; None finds them in the pictures.
         describe: give each face its `appearance`, for following one person across cuts.
+        limits: what counts as a face; None takes all, as for faces that a person marked.
 
     Raises:
         ValueError: `every` or `window` below 1.
     """
     if every < 1 or window < 1:
         raise ValueError(f"every is {every} and window is {window}: both must be 1 or more")
-    return _scan(frames, detector, every, window, cuts, describe)
+
+    def look(picture: np.ndarray, index: int) -> list[Face]:
+        faces = [face for face in detector(picture, index) if limits is None or plausible(face, limits)]
+        return [replace(face, appearance=appearance(picture, face)) for face in faces] if describe else faces
+
+    return _scan(frames, look, every, window, cuts)
 
 
 def _scan(
-    frames: Frames, detector: Detector, every: int, window: int, cuts: Collection[int] | None, describe: bool
+    frames: Frames, detector: Detector, every: int, window: int, cuts: Collection[int] | None
 ) -> Iterator[Detection]:
     is_cut = CutDetector()
     last = len(frames) - 1
@@ -87,7 +94,4 @@ def _scan(
         for index, picture in zip(indices, as_uint8(frames[indices]).cpu().numpy(), strict=True):
             cut = is_cut(picture) if cuts is None else index in cuts
             look = cut or index % every == 0 or index == last
-            faces = detector(picture, index) if look else None
-            if describe and faces:
-                faces = [replace(face, appearance=appearance(picture, face)) for face in faces]
-            yield Detection(faces, cut)
+            yield Detection(detector(picture, index) if look else None, cut)

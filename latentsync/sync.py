@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from .audio import AudioFeatures
 from .checkpoint import LipSyncModel
-from .frames import Frames
+from .frames import Frames, as_float
 from .masks import keep_mask
 from .samplers import check_sampler, make_sampler
 
@@ -26,6 +26,15 @@ TRAINED_WINDOW = 16
 PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
 
 StepCallback = Callable[[int, int, torch.Tensor], None]
+
+
+@dataclass
+class Limits:
+    """What was found to fit into memory, kept for the whole of a run: pixels at once through the VAE, and whether
+    both halves of the guidance go through the U-Net together."""
+
+    pixels: int = PIXELS_AT_ONCE
+    together: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,8 @@ class Settings:
     sampler: str = "ddim"
 
     def __post_init__(self):
+        if not -(2**63) <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}: give a whole number of at most 64 bits")
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance is {self.guidance}: give a finite number; 1 is off")
         if self.window < 1:
@@ -83,7 +94,7 @@ def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int,
 def initial_noise(model: LipSyncModel, seed: int) -> torch.Tensor:
     """(1, 4, 1, h / 8, w / 8) float32: the noise that every frame of a clip starts from.
 
-    Drawn on the CPU, so that a seed gives the same video on every device.
+    Drawn on the CPU, so that a seed means the same noise on every device.
     """
     side = model.resolution // LATENT_SCALE
     channels = model.vae.config.latent_channels
@@ -125,6 +136,7 @@ def sync(
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
     overlap = min(settings.overlap, size - 1)
     noise = initial_noise(model, settings.seed)
+    limits = Limits()
     done = start
     for run_start, run_stop in [(0, len(crops))] if runs is None else runs:
         if run_stop <= done:
@@ -135,8 +147,8 @@ def sync(
         spans = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
         for (first, end), (following, _) in zip(spans, [*spans[1:], (run_stop, run_stop)], strict=True):
             numbers = list(range(first, end))
-            pictures = crops[numbers].to("cpu", torch.float32).permute(0, 3, 1, 2) * 2 - 1
-            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step)
+            pictures = as_float(crops[numbers]).cpu().permute(0, 3, 1, 2) * 2 - 1
+            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step, limits)
             _check_finite(fresh, first, end, model)
             fresh = ((fresh + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1)
             if pending is not None and len(pending):
@@ -150,7 +162,7 @@ def sync(
 
 def _untouched(crops: Frames, start: int, stop: int, size: int) -> Iterator[torch.Tensor]:
     for first in range(start, stop, size):
-        yield crops[list(range(first, min(first + size, stop)))].float()
+        yield as_float(crops[list(range(first, min(first + size, stop)))]).cpu()
 
 
 def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
@@ -175,20 +187,22 @@ def synced_window(
     noise: torch.Tensor,
     settings: Settings,
     on_step: StepCallback | None = None,
+    limits: Limits | None = None,
 ) -> torch.Tensor:
     """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
 
     The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
     is 1. `noise` is that of `initial_noise`.
     """
+    limits = limits or Limits()
     mask = keep_mask(model.resolution)
-    condition = encode_condition(model, pictures, mask)
-    latents = denoise(model, condition, audio, noise, settings, on_step)
-    decoded = decode(model, latents)
+    condition = encode_condition(model, pictures, mask, limits)
+    latents = denoise(model, condition, audio, noise, settings, on_step, limits)
+    decoded = decode(model, latents, limits)
     return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
 
 
-def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, limits: Limits) -> torch.Tensor:
     """What the U-Net sees beside the noise: (1, 9, f, h / 8, w / 8) = mask, masked-crop and reference latents.
 
     The mode of the VAE's posterior is taken instead of a sample of it, so that two runs agree.
@@ -200,34 +214,43 @@ def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Te
 
     side = model.resolution // LATENT_SCALE
     small = F.interpolate(mask[None], size=(side, side), mode="nearest").expand(len(pictures), -1, -1, -1)
-    masked, reference = (_in_batches(encode, model, x) for x in (pictures * mask, pictures))
+    masked, reference = (_in_batches(encode, model, x, limits) for x in (pictures * mask, pictures))
     return torch.cat([small.to(masked), masked, reference], dim=1).transpose(0, 1)[None]
 
 
-def decode(model: LipSyncModel, latents: torch.Tensor) -> torch.Tensor:
+def decode(model: LipSyncModel, latents: torch.Tensor, limits: Limits) -> torch.Tensor:
     """Latents (1, 4, f, h, w) as pictures (f, 3, 8h, 8w) float32 on the CPU, in about [-1, 1], not clamped."""
 
     def decode_batch(batch: torch.Tensor) -> torch.Tensor:
         latent = batch / model.scaling_factor + model.shift_factor
         return model.vae.decode(latent).sample.to("cpu", torch.float32)
 
-    return _in_batches(decode_batch, model, latents[0].transpose(0, 1))
+    return _in_batches(decode_batch, model, latents[0].transpose(0, 1), limits)
 
 
-def _in_batches(net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor) -> torch.Tensor:
-    """`net` over the frames of `x`, as many at once as the resolution allows; fewer if memory runs out."""
-    size = max(1, PIXELS_AT_ONCE // model.resolution**2)
+def _in_batches(
+    net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, limits: Limits
+) -> torch.Tensor:
+    """`net` over the frames of `x`, as many at once as fit into memory."""
     done: list[torch.Tensor] = []
     while (first := sum(map(len, done))) < len(x):
+        batch = x[first : first + max(1, limits.pixels // model.resolution**2)]
+        size = len(batch)
         try:
-            done.append(net(x[first : first + size].to(model.device, model.dtype)))
+            done.append(net(batch.to(model.device, model.dtype)))
             continue
-        except torch.cuda.OutOfMemoryError:
-            if size == 1:
+        except RuntimeError as error:
+            if size == 1 or not _out_of_memory(error):
                 raise
-        size //= 2  # outside the except block, which would keep the failed call's tensors alive
-        log.warning("out of memory in the VAE: going on with %d frames at once", size)
+        # Outside the except block, which would keep the failed call's tensors alive.
+        limits.pixels = size // 2 * model.resolution**2
+        log.warning("out of memory in the VAE: going on with %d frames at once", size // 2)
     return torch.cat(done)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """MPS has no exception of its own for it."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
 
 
 def denoise(
@@ -236,7 +259,8 @@ def denoise(
     audio: torch.Tensor,
     noise: torch.Tensor,
     settings: Settings,
-    on_step: StepCallback | None = None,
+    on_step: StepCallback | None,
+    limits: Limits,
 ) -> torch.Tensor:
     """Latents (1, 4, f, h, w) float32 of one window, from the shared `noise` and the `condition`.
 
@@ -250,23 +274,30 @@ def denoise(
         guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
-        epsilon = predict(model, noisy, t, heard, settings.guidance if guided else 1.0)
+        epsilon = predict(model, noisy, t, heard, settings.guidance if guided else 1.0, limits)
         latents = sampler.step(epsilon.float(), t, latents).prev_sample
         if on_step is not None:
             on_step(k + 1, len(steps), latents)
     return latents
 
 
-def predict(model: LipSyncModel, noisy: torch.Tensor, t, audio: torch.Tensor, guidance: float) -> torch.Tensor:
+def predict(
+    model: LipSyncModel, noisy: torch.Tensor, t: torch.Tensor, audio: torch.Tensor, guidance: float, limits: Limits
+) -> torch.Tensor:
     """Predicted noise with classifier-free guidance: silent + guidance * (heard - silent), zeros being silence."""
     if guidance == 1:
         return model.unet(noisy, t, audio)
-    try:
-        both = model.unet(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]))
-        silent, heard = both.chunk(2)
-    except torch.cuda.OutOfMemoryError:
-        silent = None
+    silent = heard = None
+    if limits.together:
+        try:
+            both = model.unet(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]))
+            silent, heard = both.chunk(2)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
     if silent is None:
-        log.warning("out of memory in the U-Net: guidance goes in two passes")
+        if limits.together:
+            log.warning("out of memory in the U-Net: guidance goes in two passes from here on")
+        limits.together = False
         silent, heard = model.unet(noisy, t, torch.zeros_like(audio)), model.unet(noisy, t, audio)
     return silent + guidance * (heard - silent)

@@ -1,21 +1,22 @@
 """Where the face is, written down: a track file to correct by hand, and a picture strip to look at."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from .checkpoint import check_resolution
 from .crops import Aligned
-from .faces import FaceTrack, TrackSettings, choose_faces, track_faces
+from .faces import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
+from .files import replacing
 from .frames import Frames, as_uint8
 from .geometry import corners
-from .landmarks import Detection, Detector, Face
+from .landmarks import Detection, Detector, Face, between
 from .masks import keep_mask
 from .media import VideoReader
-from .run import Progress, watch
+from .run import Progress, refuse_inputs, watch
 from .track_file import write_track_file
 
 SHOWN_FRAMES = 6
@@ -49,22 +50,21 @@ def write_track(
         ValueError, OSError: bad input, in one sentence.
     """
     settings = settings or TrackSettings()
+    check_resolution(resolution)
     track_path = Path(track_path)
     strip_path = track_path.with_suffix(".png") if strip_path is None else Path(strip_path)
-    for path in (track_path, strip_path):
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
+    _check_outputs(track_path, strip_path, video)
     progress = progress or (lambda phase, done, total: None)
     with VideoReader(video, fps=fps) as reader:
         rate = float(reader.fps)
-        detections = list(watch(reader, rate, detector, settings, detect_every, progress))
-        track = track_faces(detections, resolution, rate, settings)
-        chosen = between(choose_faces(detections, rate, settings), detections)
-        picture = strip(reader, track, chosen)
-        kept = [Detection([face] if face else [], d.cut) for face, d in zip(chosen, detections, strict=True)]
+        chosen = choose_faces(watch(reader, rate, detector, settings, detect_every, progress), rate, settings)
+        track = place_faces(chosen, resolution, rate, settings)
+        published = place_faces(chosen, resolution, rate, replace(settings, published=True))
+        faces = filled(chosen)
+        picture = strip(reader, track, faces)
+        kept = [Detection([face] if face else [], cut) for face, cut in zip(faces, chosen.cuts.tolist(), strict=True)]
         write_track_file(track_path, kept, reader.width, reader.height, rate)
     write_png(strip_path, picture)
-    published = track_faces(kept, resolution, rate, replace(settings, published=True))
     return (
         f"{track_path}: the face is in {int(track.found.sum())} of {len(track)} frames, {int(track.cuts.sum())} cuts; "
         f"crop jitter {track.jitter():.2f} px, {published.jitter():.2f} px with the published smoothing; "
@@ -72,19 +72,23 @@ def write_track(
     )
 
 
-def between(chosen: Sequence[Face | None], detections: Sequence[Detection]) -> list[Face | None]:
-    """`chosen` with the frames filled in that were not looked at, on the line between their neighbours."""
-    filled = list(chosen)
-    places = [i for i, face in enumerate(chosen) if face is not None]
+def _check_outputs(track_path: Path, strip_path: Path, video: str | os.PathLike) -> None:
+    for path, ending in ((track_path, ".json"), (strip_path, ".png")):
+        if path.suffix.lower() != ending:
+            raise ValueError(f"cannot write {path}: its name must end in {ending}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
+        refuse_inputs(path, [video])
+
+
+def filled(chosen: Chosen) -> list[Face | None]:
+    """The chosen faces, with those of frames that were not looked at on the line between their neighbours."""
+    faces = list(chosen.faces)
+    places = [i for i, face in enumerate(faces) if face is not None]
     for a, b in zip(places[:-1], places[1:], strict=True):
-        if any(d.faces is not None or d.cut for d in detections[a + 1 : b]) or detections[b].cut:
-            continue
-        for i in range(a + 1, b):
-            t = (i - a) / (b - a)
-            box = tuple((1 - t) * p + t * q for p, q in zip(chosen[a].box, chosen[b].box, strict=True))
-            points = (1 - t) * chosen[a].points + t * chosen[b].points
-            filled[i] = Face(box, min(chosen[a].score, chosen[b].score), points)
-    return filled
+        if not chosen.looked[a + 1 : b].any() and not chosen.cuts[a + 1 : b + 1].any():
+            faces[a + 1 : b] = [between(faces[a], faces[b], (i - a) / (b - a)) for i in range(a + 1, b)]
+    return faces
 
 
 def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.ndarray:
@@ -119,9 +123,5 @@ def _draw(frame: np.ndarray, face: Face | None, outline: np.ndarray, label: str)
 def write_png(path: Path, picture: np.ndarray) -> None:
     """Write (h, w, 3) uint8 RGB; OpenCV's own file writing fails on names outside ASCII on some systems."""
     coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         part.write_bytes(coded.tobytes())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ are optional.
 
 import json
 import logging
-import os
+import math
 from bisect import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from .landmarks import Detection, Face, box_from_points, points_from_106, points_from_box, points_from_five
+from .files import replacing
+from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class FaceFile:
     def __call__(self, frame: np.ndarray, index: int) -> list[Face]:
         """Faces of frame number `index`, in the pixels of `frame` (h, w, 3); none where the file lists none."""
         if self.rate is not None:
-            index = round(index * self.fps / self.rate)
+            index = self.number(index)
         if index >= self.frames:
             self._tell_once("length", f"{self.path}: covers {self.frames} frames, frame {index} has no face in it")
             return []
@@ -78,8 +79,22 @@ class FaceFile:
         return [_scaled(face, width / self.width, height / self.height) for face in faces]
 
     def at(self, fps: float) -> "FaceFile":
-        """The same faces for the same video read at another frame rate."""
-        return self if fps == self.fps else replace(self, rate=fps)
+        """The same faces and cuts for the same video read at another frame rate."""
+        if abs(fps - self.fps) < 1e-3 * self.fps:
+            return self
+        return replace(self, rate=fps)
+
+    @property
+    def starts(self) -> list[int] | None:
+        """Frames, at `rate`, that start a new shot; None where the file does not say."""
+        if self.cuts is None or self.rate is None:
+            return self.cuts
+        shots = [bisect(self.cuts, self.number(i)) for i in range(math.ceil(self.frames * self.rate / self.fps))]
+        return [i for i in range(1, len(shots)) if shots[i] != shots[i - 1]]
+
+    def number(self, index: int) -> int:
+        """The file's frame that is on screen in the middle of frame `index` at `rate`, as `VideoReader` shows it."""
+        return max(0, math.ceil((index + 0.5) * self.fps / self.rate) - 1) if self.rate else index
 
     def _tell_once(self, what: str, message: str) -> None:
         if what not in self._told:
@@ -99,9 +114,7 @@ class FaceFile:
             return self.faces[before if other_shot else after][0]
         if shot < len(cuts) and cuts[shot] <= after:
             return self.faces[before][0]
-        a, b, t = self.faces[before][0], self.faces[after][0], (index - before) / (after - before)
-        box = tuple((1 - t) * p + t * q for p, q in zip(a.box, b.box, strict=True))
-        return Face(box, min(a.score, b.score), (1 - t) * a.points + t * b.points)
+        return between(self.faces[before][0], self.faces[after][0], (index - before) / (after - before))
 
 
 def write_track_file(
@@ -144,13 +157,8 @@ def write_track_file(
     lines += [f'"cuts": {json.dumps(cuts)}', f'"interpolate": {json.dumps(interpolate)}']
     faces = ",\n".join("  " + json.dumps(entry, allow_nan=False) for entry in entries)
     text = "{\n" + ",\n".join(lines) + ',\n"faces": [\n' + faces + "\n]}\n"  # one line per face: easy to edit
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_track_file(path: str | Path) -> FaceFile:

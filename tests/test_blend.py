@@ -62,7 +62,6 @@ def test_pixels_outside_the_face_are_the_source_bit_for_bit(settings):
     out = torch.cat(list(blend(source, faces, [torch.rand(2, R, R, 3)], settings)))
     assert out.dtype == torch.uint8 and not torch.equal(out, source)
     for i in range(2):
-        inside = np.zeros(source.shape[1:3], bool)
         rows, columns = np.mgrid[: source.shape[1], : source.shape[2]]
         x, y = (
             np.einsum("ij,jhw->ihw", faces.matrices[i, :, :2], np.stack([columns, rows]))
@@ -73,10 +72,8 @@ def test_pixels_outside_the_face_are_the_source_bit_for_bit(settings):
         assert torch.equal(out[i][~torch.from_numpy(inside)], source[i][~torch.from_numpy(inside)])
         if not settings.published:  # not even the eyes change
             mask = mouth_mask(R, settings.mask_smooth).numpy()
-            crop_x, crop_y = np.einsum(
-                "ij,jhw->ihw", crop_matrix(faces.matrices[i], R)[:, :2], np.stack([columns, rows])
-            )
-            crop_y = crop_y + crop_matrix(faces.matrices[i], R)[1, 2]
+            crop_y = np.einsum("ij,jhw->ihw", crop_matrix(faces.matrices[i], R)[:, :2], np.stack([columns, rows]))
+            crop_y = crop_y[1] + crop_matrix(faces.matrices[i], R)[1, 2]
             above = crop_y < np.nonzero(mask)[0].min() - 3
             assert torch.equal(out[i][torch.from_numpy(above)], source[i][torch.from_numpy(above)])
 
@@ -164,6 +161,15 @@ def test_four_channels_keep_their_alpha():
     source = torch.rand(1, 240, 320, 4)
     out = list(blend(source, track([place(150, 120)]), [torch.rand(1, R, R, 3)]))[0]
     assert torch.equal(out[..., 3], source[..., 3]) and not torch.equal(out, source)
+
+
+@pytest.mark.parametrize("settings", MODES)
+def test_half_precision_frames_and_uint8_crops(settings):
+    source, crop = noise(1), (torch.rand(1, R, R, 3) * 255).to(torch.uint8)
+    faces = track([place(150, 120)])
+    out = list(blend(source.half() / 255, faces, [crop], settings))[0]
+    expected = list(blend((source.half() / 255).float(), faces, [crop.float() / 255], settings))[0]
+    assert out.dtype == torch.float16 and (out.float() - expected).abs().max() < 1e-3
 
 
 def test_crops_and_masks_that_do_not_fit_are_refused():

@@ -8,11 +8,12 @@ import pytest
 import tiny
 import torch
 from drawn_clips import HEIGHT, WIDTH, make_clip
-from media_clips import packet_bytes, stream_seconds
+from media_clips import encode_audio, packet_bytes, stream_seconds, tone
 
-from latentsync.audio import encode_audio
+from latentsync import audio
 from latentsync.checkpoint import load_model
 from latentsync.detect import load_detector
+from latentsync.faces import TrackSettings
 from latentsync.frames import Extended
 from latentsync.media import VideoReader, read_audio
 from latentsync.run import RunSettings, follow, frame_map, lip_sync, render
@@ -52,8 +53,7 @@ def test_a_video_and_a_voice_go_in_and_the_finished_video_comes_out(clip, model)
 
 def streamed(reader, clip, model, settings, index_map, start=0):
     track = follow(reader, 25.0, load_detector("file", model=clip.track), 64, settings, lambda *_: None).take(index_map)
-    wave, rate = read_audio(clip.audio)
-    features = encode_audio(model.audio_encoder, wave, rate, 25.0)
+    features = audio.encode_audio(model.audio_encoder, *read_audio(clip.audio), 25.0)
     return list(render(model, Extended(reader, index_map), track, features, settings, start))
 
 
@@ -133,25 +133,20 @@ class Stop(Exception):
     pass
 
 
-def stop_at(phase, frame):
+def stop_at(phase, frame, error=Stop):
     def progress(now, done, total):
         if (now, done) == (phase, frame):
-            raise Stop
+            raise error
 
     return progress
 
 
 @pytest.mark.parametrize("phase, frame", [("looking for the face", 7), ("listening", 0), ("syncing", 16)])
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt])
-def test_an_interrupted_run_leaves_nothing(clip, model, phase, frame, error, monkeypatch):
+def test_an_interrupted_run_leaves_nothing(clip, model, phase, frame, error):
     before = {p.name: p.stat().st_mtime_ns for p in clip.video.parent.iterdir()}
-
-    def progress(now, done, total):
-        if (now, done) == (phase, frame):
-            raise error
-
     with pytest.raises(error):
-        run(clip, model, progress=progress)
+        run(clip, model, progress=stop_at(phase, frame, error))
     assert {p.name: p.stat().st_mtime_ns for p in clip.video.parent.iterdir()} == before
 
 
@@ -190,6 +185,38 @@ def test_resume_refuses_another_plan(clip, model, monkeypatch):
     assert (
         json.loads((clip.video.with_name("out.mp4.parts") / "plan.json").read_text())["settings"]["sync"]["steps"] == 1
     )
+
+
+def test_resume_refuses_another_track_file_and_leaves_nothing_after_bad_input(clip, model, monkeypatch):
+    monkeypatch.setattr("latentsync.resume.PART_FRAMES", 10)
+    parts = clip.video.with_name("out.mp4.parts")
+    with pytest.raises(ValueError, match="index:7"):
+        run(clip, model, settings=replace(FAST, track=TrackSettings(which="index:7")), resume=True)
+    assert not parts.exists()
+    with pytest.raises(Stop):
+        run(clip, model, resume=True, progress=stop_at("syncing", 24))
+    clip.track.write_text(clip.track.read_text().replace('"score": 0.9', '"score": 0.8'))
+    with pytest.raises(ValueError, match="made with another detector"):
+        run(clip, model, resume=True)
+
+
+@pytest.mark.parametrize("frames", [11.4, 11.5, 11.9])
+def test_a_part_of_a_frame_is_no_reason_to_encode_the_voice_again(tmp_path, model, frames):
+    clip = make_clip(tmp_path, frames=20)
+    voice = tmp_path / "voice.m4a"
+    encode_audio(voice, "aac", tone(frames / 25, 16000), 16000)
+    run(replace(clip, audio=voice), model)
+    given, copied = packet_bytes(voice, "audio"), packet_bytes(tmp_path / "out.mp4", "audio")
+    assert copied == given[: len(copied)] and len(copied) >= len(given) - 1
+
+
+def test_a_small_or_flat_face_of_a_track_file_counts(tmp_path, model):
+    """What a person marked is a face, whatever a detector's limits say."""
+    clip = make_clip(tmp_path, frames=6, seconds=0.24)
+    boxes = ",".join(f'{{"frame": {i}, "box": [100, 80, 150, 102], "score": 0.1}}' for i in range(6))
+    head = '"format": "latentsync-track", "version": 1, "fps": 25, "width": 240, "height": 180, "frames": 6'
+    clip.track.write_text(f'{{{head}, "faces": [{boxes}]}}')
+    assert run(clip, model).frames_with_face == 6
 
 
 def test_random_numbers_outside_are_not_touched(clip, model):

@@ -55,6 +55,13 @@ def test_ddim_takes_the_published_steps():
     assert make_sampler("ddim", 4).timesteps.tolist() == tensors("denoise")["timesteps"].tolist()
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("steps", [1, 20, 500])
+def test_every_sampler_takes_different_steps_that_exist(sampler, steps):
+    taken = make_sampler(sampler, steps).timesteps.tolist()
+    assert len(set(taken)) == len(taken) == steps and max(taken) < 1000 and min(taken) >= 0
+
+
 @pytest.mark.parametrize("count, window, overlap", [(1, 16, 0), (15, 16, 4), (16, 16, 4), (40, 16, 0), (41, 16, 15)])
 def test_windows_cover_every_frame_in_order(count, window, overlap):
     spans = windows(5, 5 + count, window, overlap)
@@ -100,6 +107,13 @@ def test_frames_outside_the_runs_pass_and_no_window_crosses_a_cut(model, clip):
 
     alone = whole(model, crops[6:9], Later(), FAST)
     assert torch.equal(out[6:9], alone)
+
+
+def test_crops_may_be_uint8(model, clip):
+    crops, audio = (clip[0][:4] * 255).round().to(torch.uint8), clip[1]
+    out = whole(model, crops, audio, FAST, runs=[(1, 3)])
+    assert torch.equal(out, whole(model, crops.float() / 255, audio, FAST, runs=[(1, 3)]))
+    assert torch.equal(out[0], crops[0].float() / 255)
 
 
 def test_kept_pixels_are_those_of_the_crop(model, clip):
@@ -225,14 +239,18 @@ def test_running_out_of_memory_makes_smaller_batches(model, clip, monkeypatch):
     monkeypatch.setattr(model.vae, "decode", decode)
     monkeypatch.setattr(model.unet, "forward", forward)
     out = whole(model, crops[:8], audio, Settings(steps=1, window=8))
-    assert sizes[:3] == [-2, -1, -1] and sizes[-4:] == [2, 2, 2, 2]
+    assert sizes == [-2, -1, -1, 8, 4, 2, 2, 2, 2]
     assert (out - expected).abs().max() < 1e-4
+    sizes.clear()
+    list(sync(model, crops[:16], audio, Settings(steps=2, window=8)))
+    assert sizes.count(-2) == 1 and max(sizes) == 8 and sizes.count(8) == 1  # what fits is found once a run
 
 
 @pytest.mark.parametrize(
     "values, words",
     [
         ({"steps": 0}, "inference steps is 0"),
+        ({"steps": 501}, "inference steps is 501: give a number from 1 to 500"),
         ({"window": 0}, "window is 0"),
         ({"window": 8, "overlap": 8}, "overlap is 8: give 0 to 7"),
         ({"sampler": "magic"}, "sampler is 'magic': choose one of ddim"),
