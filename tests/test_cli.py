@@ -198,6 +198,16 @@ def test_a_full_disk_is_named_and_an_older_result_survives(clip, checkpoints, tm
     assert everything(tmp_path) == before
 
 
+def test_two_programs_with_one_output_leave_a_whole_file(tmp_path, checkpoints):
+    clip = make_clip(tmp_path, frames=30, seconds=1.2)
+    command = [sys.executable, "-m", "latentsync", *arguments(clip, checkpoints)]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    with VideoReader(clip.video.with_name("out.mp4")) as reader:
+        assert len(reader) == 30 and len(reader[range(30)]) == 30
+    assert not list(tmp_path.glob("*.part"))
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_termination_leave_no_half_file(tmp_path, checkpoints, how):
     clip = make_clip(tmp_path, frames=200, seconds=8)

@@ -103,7 +103,7 @@ def test_an_exception_leaves_no_trace(tmp_path, sounds, error, old):
         path.write_bytes(old)
     with pytest.raises(error), VideoWriter(path, 25, HEIGHT, WIDTH, audio=sounds["aac.m4a"]) as writer:
         writer.write(clip(60))
-        assert (tmp_path / "clip.mp4.part").exists()
+        assert (tmp_path / f"clip.mp4.{os.getpid()}.part").exists()
         raise error
     assert os.listdir(tmp_path) == ([] if old is None else ["clip.mp4"])
     assert old is None or path.read_bytes() == old

@@ -46,7 +46,7 @@ def output_format(path: PathLike) -> str:
 
 
 class OutputFile:
-    """A container with one video stream and at most one audio track, written to `<path>.part`.
+    """A container with one video stream and at most one audio track, written to `<path>.<process>.part`.
 
     Add streams, `start`, `mux` the pictures, then `commit` or `discard`. Sound is muxed as far as the
     pictures have come, so that nothing piles up.
@@ -58,7 +58,8 @@ class OutputFile:
 
     def __init__(self, path: PathLike):
         self.path = os.fspath(path)
-        self.part = self.path + ".part"
+        # Two programs that write the same output must not write into each other's file: the last one wins.
+        self.part = f"{self.path}.{os.getpid()}.part"
         self.format = output_format(path)
         # The index goes to the front, so that playback starts before the whole file is there.
         options = {"movflags": "+faststart"} if self.format in ("mp4", "mov") else {}
