@@ -1,27 +1,16 @@
 """Small real media files for the tests of `latentsync.media`, made with PyAV alone."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 import torch
 
 from latentsync.media import VideoReader, VideoWriter
 
 HEIGHT, WIDTH = 64, 96
 BLOCK = 16
-
-
-def media(name: str) -> Path:
-    """A clip of a real face, or skip the test."""
-    root = Path(__file__).parents[1]
-    path = Path(os.environ.get("LATENTSYNC_MEDIA", root.parent / "shared" / "media")) / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    return path
 
 
 def numbered(i: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:

@@ -310,10 +310,10 @@ def test_converted_file_counts(server, tmp_path):
     assert server.requests == []
 
 
-def test_archive_gives_its_two_models(server, tmp_path):
+def test_archive_gives_its_three_models(server, tmp_path):
     assert download(tmp_path, only=["insightface"]) == [tmp_path / "insightface/models/buffalo_l"]
     models = tmp_path / "insightface/models/buffalo_l"
-    assert sorted(path.name for path in models.iterdir()) == ["2d106det.onnx", "det_10g.onnx"]
+    assert sorted(path.name for path in models.iterdir()) == ["2d106det.onnx", "det_10g.onnx", "w600k_r50.onnx"]
     assert (models / "det_10g.onnx").read_bytes() == content("det_10g.onnx", 500)
     assert download(tmp_path, only=["insightface"]) == []
     assert not list(tmp_path.rglob("*.part"))

@@ -5,7 +5,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from media_clips import delay, encode_audio, encode_video, media, numbered, tone
+from media_clips import delay, encode_audio, encode_video, numbered, tone
+from real_clips import media_file
 
 from latentsync.media import read_audio
 
@@ -132,7 +133,7 @@ def test_unfit_files_are_named(tmp_path):
 
 
 def test_real_clips():
-    waveform, rate = read_audio(media("demo1_audio.wav"))
+    waveform, rate = read_audio(media_file("demo1_audio.wav"))
     assert rate == 16000 and waveform.shape == (1, 153600)
-    waveform, rate = read_audio(media("demo1_video.mp4"))
+    waveform, rate = read_audio(media_file("demo1_video.mp4"))
     assert rate == 44100 and waveform.shape[0] == 2 and abs(waveform.shape[1] / rate - 10) < 0.04

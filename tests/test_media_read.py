@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 import torch
-from media_clips import HEIGHT, WIDTH, clip, encode_video, media, numbered, numbers
+from media_clips import HEIGHT, WIDTH, clip, encode_video, numbered, numbers
+from real_clips import media_file
 
 from latentsync.frames import Frames
 from latentsync.media import Colour, VideoReader, VideoWriter
@@ -298,7 +299,7 @@ def test_a_playlist_reaches_no_other_machine(tmp_path):
 
 @pytest.mark.parametrize("name, count, fps", [("demo1_video.mp4", 250, 25), ("demo3_video.mp4", 600, 30)])
 def test_real_clips(name, count, fps):
-    with VideoReader(media(name)) as reader:
+    with VideoReader(media_file(name)) as reader:
         assert (len(reader), reader.fps, reader.duration) == (count, fps, count / fps)
         frames = reader[[0, 1]]
         assert frames.shape == (2, reader.height, reader.width, 3) and frames.float().std() > 10
