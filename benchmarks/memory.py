@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import tiny
 import torch
 
-from latentsync.frames import Extended, end_map
+from latentsync.frames import Extended, batches, end_map
 from latentsync.media import VideoReader, VideoWriter, read_audio
 
 LENGTHS = (10, 60)  # seconds
@@ -36,8 +36,8 @@ def looped(video: Path, seconds: int, out: Path) -> None:
     with VideoReader(video) as reader:
         frames = Extended(reader, end_map(len(reader), round(seconds * reader.fps), "loop"))
         with VideoWriter(out, reader.fps, reader.height, reader.width, preset="ultrafast", crf=20) as writer:
-            for first in range(0, len(frames), 16):
-                writer.write(frames[range(first, min(first + 16, len(frames)))])
+            for numbers in batches(len(frames), 16):
+                writer.write(frames[numbers])
 
 
 def looped_audio(audio: Path, seconds: int, out: Path) -> None:

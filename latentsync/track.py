@@ -98,7 +98,7 @@ def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.nda
     crops = Aligned(frames, track.matrices, track.found, track.resolution)
     columns = []
     for i in numbers:
-        frame = as_uint8(frames[[i]][0]).numpy().copy()
+        frame = as_uint8(frames[[i]][0]).numpy()
         _draw(frame, chosen[i], corners(track.matrices[i], track.resolution), str(i))
         crop = crops[[i]][0].numpy() * (0.6 + 0.4 * keep_mask(track.resolution)[0, ..., None].numpy())
         column = cv2.resize(frame, (frame.shape[1] * PICTURE_HEIGHT // frame.shape[0], PICTURE_HEIGHT))
