@@ -17,6 +17,7 @@ _HOMES = {
     "checkpoint": ("LipSyncModel", "load_model"),
     "crops": ("Aligned",),
     "detect": ("load_detector",),
+    "embedded": ("load_embedded",),
     "faces": ("FaceTrack", "TrackSettings", "track_faces"),
     "frames": ("Extended", "Frames"),
     "landmarks": ("Detection", "Detector", "Face"),

@@ -29,6 +29,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: The files of `layout.Checkpoints` that a model is made of.
+NEEDED = ("unet", "whisper", "vae")
 _WHISPER_SIZES = {384: "tiny", 768: "small"}
 
 
@@ -95,21 +97,25 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def missing_checkpoints(folder: str | Path) -> list[str]:
+    """Which of the files that a model is made of, out of `NEEDED`, a checkpoints folder does not have."""
+    paths = find_checkpoints(folder)
+    return [name for name in NEEDED if getattr(paths, name) is None]
+
+
 def needed_checkpoints(folder: str | Path) -> Checkpoints:
     """The files in a checkpoints folder, when those that a model is made of are all there.
 
     Raises:
         FileNotFoundError: lists the missing ones and the command that fetches them.
     """
-    paths = find_checkpoints(folder)
-    needed = ("unet", "whisper", "vae")
-    if lacking := [name for name in needed if getattr(paths, name) is None]:
-        only = "" if len(lacking) == len(needed) else f" --only {','.join(lacking)}"
+    if missing := missing_checkpoints(folder):
+        only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
         raise FileNotFoundError(
-            f"{folder} lacks {', '.join(lacking)}: fetch with `python -m latentsync download --checkpoints "
+            f"{folder} lacks {', '.join(missing)}: fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
-    return paths
+    return find_checkpoints(folder)
 
 
 def load_model(
@@ -161,12 +167,12 @@ def load_unet(
     """
     from .nets.unet import UNet
 
-    state = load_state_dict(path)
+    state, about = read_checkpoint(path)
     kind = recognise(state)
     if kind != "a lip-sync U-Net":
         raise ValueError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
-        unet = UNet.from_state_dict(state, device=device, dtype=dtype, **unet_kwargs)
+        unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
     except ValueError as error:
         raise ValueError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The command line: python -m latentsync run | track | download | convert.
+"""The command line: python -m latentsync run | track | train | prepare | download | convert | demo.
 
 Each command imports what it needs when it runs, so that --help answers at once.
 """
@@ -12,10 +12,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from .demo import add_demo
+from .prepare.cli import add_prepare
 from .samplers import SAMPLERS
+from .train.cli import add_train
 
 AUDIO_LONGER, AUDIO_SHORTER = ("pingpong", "loop", "hold", "stop"), ("stop", "silent")
 DETECTORS = ("auto", "insightface", "yunet", "facexlib", "file")
+CHECKPOINTS = "checkpoints"  # the default folder, in the current one
+LESS_MEMORY = "--window 8, --guidance_scale 1 or a smaller --resolution"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -32,18 +37,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             arguments.command(arguments)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         resumable = getattr(arguments, "resume", False)
         left = "the same command goes on from here" if resumable else "nothing was left behind"
-        print(f"\nlatentsync: interrupted; {left}", file=sys.stderr)
+        print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
         full = "out of memory" in str(error) or "allocate memory" in str(error)  # of a GPU, of the CPU
         known = full or not isinstance(error, RuntimeError)
         if arguments.debug or not known:
             raise
-        advice = ": try --window 8, --guidance_scale 1 or a smaller --resolution"
-        print(f"latentsync: error: {error}{advice if isinstance(error, RuntimeError) else ''}", file=sys.stderr)
+        advice = f": try {arguments.less_memory}" if isinstance(error, RuntimeError) else ""
+        print(f"latentsync: error: {error}{advice}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return 0
 
@@ -79,10 +84,11 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
-    commands = parser.add_subparsers(required=True, metavar="run | track | download | convert")
-    for add in (_add_run, _add_track, _add_download, _add_convert):
+    commands = parser.add_subparsers(required=True, metavar="run | track | train | prepare | download | convert | demo")
+    for add in (_add_run, _add_track, add_train, add_prepare, _add_download, _add_convert, add_demo):
         command = add(commands)
         command.formatter_class = Help
+        command.set_defaults(less_memory=command.get_default("less_memory") or LESS_MEMORY)
         command.add_argument("--debug", action="store_true", help="show where an error came from")
     return parser
 
@@ -94,7 +100,11 @@ def _add_run(commands) -> argparse.ArgumentParser:
     add("--video_path", required=True, help="the video")
     add("--audio_path", required=True, help="the voice: an audio file, or a video whose sound is taken")
     add("--video_out_path", required=True, help="the result: .mp4, .mov, .mkv or .webm")
-    add("--checkpoints", default="checkpoints", help="folder of the weights (see download), or ComfyUI's models folder")
+    add(
+        "--checkpoints",
+        help="folder of the weights (see download), or ComfyUI's models folder; embedded is the small model that comes "
+        "along (default: checkpoints, or embedded where that has none)",
+    )
     add("--resume", action="store_true", help="keep finished stretches while running, and go on from them next time")
     add = parser.add_argument_group("model").add_argument
     add("--inference_steps", type=int, default=20, help="denoising steps")
@@ -137,7 +147,7 @@ def _add_track(commands) -> argparse.ArgumentParser:
     add("--video_path", required=True, help="the video")
     add("--track_path", required=True, help="the track file to write (.json); run takes it with --detector file")
     add("--strip_path", help="picture strip to write (default: the track file's name with .png)")
-    add("--checkpoints", default="checkpoints", help="folder of the weights, where detectors look for their files")
+    add("--checkpoints", default=CHECKPOINTS, help="folder of the weights, where detectors look for their files")
     add("--resolution", type=int, default=256, help="side of the crops in the picture strip")
     add("--device", help="cuda, mps or cpu, for the detectors that can use it")
     _add_face_options(parser)
@@ -147,7 +157,7 @@ def _add_track(commands) -> argparse.ArgumentParser:
 def _add_download(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("download", help="fetch the published weights")
     parser.set_defaults(command=download, resume=True)
-    parser.add_argument("--checkpoints", default="checkpoints", help="folder to put them in")
+    parser.add_argument("--checkpoints", default=CHECKPOINTS, help="folder to put them in")
     parser.add_argument("--version", choices=("1.5", "1.6"), default="1.6", help="1.5 works at 256, 1.6 at 512")
     parser.add_argument("--only", help="groups of files, with commas between; --list names them")
     parser.add_argument("--list", action="store_true", help="print every file with its purpose, size and licence")
@@ -170,16 +180,18 @@ def run(arguments: argparse.Namespace) -> None:
 
     from .checkpoint import default_device, load_model, needed_checkpoints
     from .detect import load_detector
+    from .embedded import choose_folder
     from .progress import Bar
     from .run import check_paths, lip_sync
 
     settings = _run_settings(arguments)
     check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
-    needed_checkpoints(arguments.checkpoints)
+    weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
+    needed_checkpoints(weights)
     device = _device(arguments.device) if arguments.device else default_device()
     detector = _detector(arguments, load_detector, device)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    model = load_model(arguments.checkpoints, resolution=arguments.resolution, device=device, dtype=dtype)
+    model = load_model(weights, resolution=arguments.resolution, device=device, dtype=dtype)
     files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     with Bar() as bar:
         summary = lip_sync(*files, model, detector, settings, resume=arguments.resume, progress=bar)
@@ -234,10 +246,11 @@ def _track_settings(arguments: argparse.Namespace):
 
 
 def _detector(arguments: argparse.Namespace, load_detector, device):
+    folder = CHECKPOINTS if arguments.checkpoints in (None, "embedded") else arguments.checkpoints
     return load_detector(
         arguments.detector,
         model=arguments.detector_model,
-        checkpoints=arguments.checkpoints,
+        checkpoints=folder,  # the embedded model has no detector
         device=device,
         embeddings=arguments.detector == "insightface" and arguments.face == "similar",
     )

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 
 Motion = Literal["none", "up", "all"]
+UNSEEN = ("n_head", "groups")  # hyper-parameters that no name or shape tells
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class UNetConfig:
     motion: where motion modules stand: nowhere (stage 1), in the up blocks, or in every down and up block.
     max_frames: length of the position tables, and so of the longest window of a net with motion modules.
     n_head: heads of every attention. Not visible in the weights: 8 in all published configurations.
-    groups: groups of every group norm. Not visible in the weights: 32 in all published configurations.
+    groups: groups of every group norm. Not visible in the weights: 32 in all published configurations. Files of nets
+        with other numbers say so in their metadata (`UNSEEN`).
     """
 
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
@@ -58,11 +60,18 @@ class UNetConfig:
                 )
 
     @classmethod
-    def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> "UNetConfig":
-        """Read every hyper-parameter that names and shapes tell; `n_head` and `groups` keep their defaults.
+    def from_state_dict(
+        cls, state_dict: Mapping[str, torch.Tensor], about: Mapping[str, str] | None = None
+    ) -> "UNetConfig":
+        """Read every hyper-parameter that names and shapes tell.
+
+        Args:
+            about: what the file says beside the weights. `n_head` and `groups` are looked for here, and keep their
+                defaults where it does not tell.
 
         Raises:
-            ValueError: a tensor that tells one is missing or has too few axes.
+            ValueError: a tensor that tells one is missing or has too few axes, or `about` has something else than
+                whole numbers.
         """
         names = state_dict.keys()
         blocks = range(_count(names, r"down_blocks\.(\d+)\."))
@@ -82,12 +91,19 @@ class UNetConfig:
             block_attention=tuple(_count(names, rf"down_blocks\.{i}\.attentions\.(\d+)\.") > 0 for i in blocks),
             motion=motion,
             max_frames=cls.max_frames if table is None else _size(state_dict, table, 1),
+            **{name: _whole(name, about[name]) for name in UNSEEN if about and name in about},
         )
 
 
 def _count(names, pattern: str) -> int:
     """Number of different list indices that `pattern` captures; a hole among them is left to the check of all names."""
     return len({found[1] for name in names if (found := re.match(pattern, name))})
+
+
+def _whole(name: str, value: str) -> int:
+    if not str(value).isdecimal():
+        raise ValueError(f"the file's metadata has {name} = {value!r}: a whole number is needed there")
+    return int(value)
 
 
 def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:

@@ -177,6 +177,7 @@ class UNet(MadeOfRecomputed):
         cls,
         state_dict: Mapping[str, torch.Tensor],
         *,
+        about: Mapping[str, str] | None = None,
         motion: Motion | None = None,
         operations=nn,
         attention: AttentionFunction = F.scaled_dot_product_attention,
@@ -188,6 +189,7 @@ class UNet(MadeOfRecomputed):
         No weight is copied that has the wanted dtype and device already: the net shares memory with `state_dict`.
 
         Args:
+            about: what the file says beside the weights, for what they do not tell; see `UNetConfig.from_state_dict`.
             motion: where motion modules shall stand, to start stage 2 of training from a checkpoint without them: those
                 that are wholly absent are made, and change nothing until trained. None: as in the checkpoint.
             operations, attention: see `UNet`.
@@ -197,7 +199,7 @@ class UNet(MadeOfRecomputed):
             ValueError: the weights are not those of a U-Net of this kind; says which keys are missing, unexpected or
                 of the wrong shape.
         """
-        config = UNetConfig.from_state_dict(state_dict)
+        config = UNetConfig.from_state_dict(state_dict, about)
         if motion is not None:
             config = replace(config, motion=motion)
         with torch.device("meta"):

@@ -69,6 +69,26 @@ def _coefficients(latents: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) ->
     return abar.sqrt(), (1 - abar).sqrt()
 
 
+def noise_loss(
+    predicted: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor, snr_gamma: float | None = None
+) -> Tensor:
+    """Mean squared error of a noise prediction, which may count less where there is little noise.
+
+    Args:
+        predicted, noise: (b, c, f, h, w).
+        timesteps, alphas_cumprod: as in `add_noise`.
+        snr_gamma: a clip counts min(snr, snr_gamma) / snr, with the ratio snr of signal to noise at its time step
+            (min-SNR, arXiv 2303.09556): the less, the more training is about what cannot be seen through the noise.
+            None weighs all alike, as published.
+    """
+    errors = (predicted - noise).square().flatten(1).mean(dim=1)
+    if snr_gamma is not None:
+        abar = alphas_cumprod.to(errors)[timesteps.to(errors.device)]
+        snr = abar / (1 - abar)
+        errors = errors * snr.clamp(max=snr_gamma) / snr
+    return errors.mean()
+
+
 def sync_loss(vision: Tensor, audio: Tensor, target: Tensor | float) -> Tensor:
     """Binary cross-entropy of the cosine between StableSyncNet's embeddings, taken as a probability of being in sync.
 

@@ -9,7 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from latentsync.samplers import make_sampler
-from latentsync.train.losses import add_noise, load_lpips, lpips_loss, mixed_noise, one_step_estimate, sync_loss
+from latentsync.train.losses import (
+    add_noise,
+    load_lpips,
+    lpips_loss,
+    mixed_noise,
+    noise_loss,
+    one_step_estimate,
+    sync_loss,
+)
 
 # torchvision about the way in which lpips calls it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
@@ -46,6 +54,17 @@ def test_the_estimate_from_the_true_noise_is_the_clean_latents(abar):
     assert noisy.dtype == torch.float32
     torch.testing.assert_close(noisy[1], abar[980].sqrt() * latents[1] + (1 - abar[980]).sqrt() * noise[1], **HALF)
     torch.testing.assert_close(one_step_estimate(noisy, noise.half(), timesteps, abar), latents, **HALF)
+
+
+def test_errors_count_less_where_there_is_little_noise(abar):
+    noise = torch.randn(2, 4, 2, 8, 8, generator=torch.Generator().manual_seed(5))
+    steps = torch.tensor([1, 901])
+    predicted = noise + torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1, 1)
+    assert float(noise_loss(predicted, noise, steps, abar)) == pytest.approx((1 + 4) / 2, rel=1e-5)
+    assert float(noise_loss(predicted, noise, steps, abar)) == pytest.approx(float(F.mse_loss(predicted, noise)))
+    snr = abar[1] / (1 - abar[1])
+    expected = (2.0 / float(snr) + 4) / 2  # at step 901 there is more noise than signal, and nothing changes
+    assert float(noise_loss(predicted, noise, steps, abar, snr_gamma=2.0)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_time_steps_must_be_one_for_each_clip(abar):

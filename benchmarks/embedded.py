@@ -1,0 +1,296 @@
+"""How well the embedded model speaks, on drawn heads and words that it was not trained on.
+
+    python benchmarks/embedded.py [--clips 6] [--guidance 1 1.5 2] [--overlap 0 4 8] [--stage1 UNET] [--speech WAV ...]
+
+Prints Markdown tables: lips and pictures for each guidance, unsteadiness for each overlap (of a net without motion
+modules too, where one is given), the SyncNet's accuracy, and what the lips do to real or spoken-by-espeak speech,
+where only the loudness is known. Everything is measured on aligned crops, without video files.
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from latentsync.audio import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
+from latentsync.checkpoint import LipSyncModel, find_checkpoints, load_model, load_unet, load_vae
+from latentsync.demo.scene import Scene, make_scene
+from latentsync.embedded import EMBEDDED
+from latentsync.figures import (
+    best_lag,
+    correlation,
+    flicker,
+    largest_change,
+    loudness,
+    psnr,
+    window_borders,
+)
+from latentsync.masks import keep_mask
+from latentsync.media import read_audio
+from latentsync.speech import SYNCNET_FRAMES, mel_window, syncnet_mel
+from latentsync.sync import Settings, sync, windows
+from latentsync.synthetic import make_clip, make_speech, measure_opening
+from latentsync.synthetic.corpus import align_clip
+
+FIRST_SEED = 900_000  # of clips that nothing was trained on
+STRIDE = 2  # frames between the SyncNet's windows
+SENTENCES = (
+    ("en-us", "The quick brown fox jumps over the lazy dog, and nobody knows why."),
+    ("en-gb-x-rp", "Open your mouth, close your lips, and say the whole thing again."),
+    ("de", "Morgen geht die Sonne auf, und niemand weiß, warum das so ist."),
+    ("fr", "Le chat dort sur le lit, et personne ne sait pourquoi."),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scene as the model gets it: aligned crops of both clips, and what it hears of both speeches."""
+
+    scene: Scene
+    crops: torch.Tensor
+    truth: torch.Tensor
+    old: AudioFeatures
+    new: AudioFeatures
+
+
+def make_case(model: LipSyncModel, seed: int, seconds: float) -> Case:
+    scene = make_scene(seed, seconds)
+    clips = scene.source, scene.truth
+    crops = (align_clip(clip, model.resolution) for clip in clips)
+    heard = (encode_audio(model.audio_encoder, clip.waveform, clip.rate, clip.fps) for clip in clips)
+    return Case(scene, *crops, *heard)
+
+
+def synced(model: LipSyncModel, crops: torch.Tensor, heard: AudioFeatures, settings: Settings) -> torch.Tensor:
+    return torch.cat(list(sync(model, crops, heard, settings)))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print Markdown; floats with three digits after the point, nan as a dash."""
+
+    def shown(cell: object) -> str:
+        if isinstance(cell, float):
+            return "-" if np.isnan(cell) else f"{cell:.3f}"
+        return str(cell)
+
+    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(map(shown, row))} |", flush=True)
+
+
+def say(words: str, start: float = time.monotonic()) -> None:  # noqa: B008 - the start of the program
+    print(f"[{time.monotonic() - start:5.0f} s] {words}", file=sys.stderr, flush=True)
+
+
+def lips(model: LipSyncModel, cases: Sequence[Case], guidances: Sequence[float], steps: int) -> None:
+    """The mouth's course and its picture, for each guidance: means over the clips, and the worst correlation."""
+    mask = keep_mask(model.resolution)[0]
+    rows = []
+    for guidance in guidances:
+        figures = []
+        for k, case in enumerate(cases):
+            settings = Settings(steps=steps, guidance=guidance)
+            own = synced(model, case.crops, case.old, settings)
+            new = synced(model, case.crops, case.new, settings)
+            moves, spoken = measure_opening(own).numpy(), measure_opening(new).numpy()
+            source, truth = case.scene.source.opening, case.scene.truth.opening
+            figures.append(
+                (
+                    correlation(moves, source),
+                    best_lag(moves, source),
+                    correlation(spoken, truth),
+                    best_lag(spoken, truth),
+                    correlation(spoken, source),
+                    psnr(new, case.truth, mask < 0.5),
+                    max(largest_change(picture, case.crops, mask == 1) for picture in (own, new)),
+                )
+            )
+            say(f"guidance {guidance:g}, clip {k + 1} of {len(cases)}: {figures[-1][2]:.2f} with the new audio")
+        own, own_lag, new, lag, old, db, change = np.array(figures).T
+        lags = (" ".join(f"{int(v):d}" for v in column) for column in (own_lag, lag))
+        own_lags, new_lags = lags
+        worst = f"{new.mean():.3f} ({new.min():.3f})"
+        rows.append(
+            (
+                f"{guidance:g}",
+                own.mean(),
+                own_lags,
+                worst,
+                new_lags,
+                old.mean(),
+                f"{db.mean():.1f} dB",
+                int(change.max()),
+            )
+        )
+    head = ("guidance", "own audio: correlation", "best lags", "new audio: correlation (worst)", "best lags",
+            "with the old audio", "PSNR of the mouth", "change outside the mask, levels")  # fmt: skip
+    table(head, rows)
+
+
+def steadiness(
+    nets: dict[str, LipSyncModel], cases: Sequence[Case], overlaps: Sequence[int], steps: int, guidance: float
+) -> None:
+    """`figures.flicker` for each net and overlap, with the new audio: means over the clips, in 8-bit levels."""
+    rows = []
+    for name, model in nets.items():
+        region = keep_mask(model.resolution)[0] < 0.5
+        for overlap in overlaps:
+            settings = Settings(steps=steps, guidance=guidance, overlap=overlap)
+            figures = []
+            for case in cases:
+                result = synced(model, case.crops, case.new, settings)
+                borders = window_borders(windows(0, len(result), settings.window, overlap))
+                moved = correlation(measure_opening(result).numpy(), case.scene.truth.opening)
+                figures.append((*flicker(result, case.truth, region, borders), moved))
+            rows.append((name, overlap, *np.array(figures).mean(0).tolist()))
+            say(f"{name}, overlap {overlap}")
+    table(("net", "overlap", "flicker at window edges", "inside windows", "correlation with the new audio"), rows)
+
+
+def syncnet_accuracy(syncnet: Path, vae: Path, resolution: int, clips: int) -> None:
+    """Share of windows judged rightly (cosine above 0.5 = in sync): sound in place, and from so many frames later."""
+    from latentsync.train.estimate import SyncJudge
+    from latentsync.train.syncnet import load_syncnet
+
+    judge, net = SyncJudge(*load_syncnet(syncnet)), load_vae(vae)
+    shifts = [0, 2, 4, 8, 16, 32]
+    judged: dict[int, list[torch.Tensor]] = {shift: [] for shift in shifts}
+    for k in range(clips):
+        clip = make_clip(FIRST_SEED + 1000 + k)
+        seen, heard = embeddings(judge, net, align_clip(clip, resolution), clip.waveform)
+        for shift in shifts:
+            moved = shift // STRIDE
+            judged[shift].append((seen[: len(seen) - moved] * heard[moved:]).sum(1))
+        say(f"SyncNet, clip {k + 1} of {clips}")
+    cosines = {shift: torch.cat(found) for shift, found in judged.items()}
+    right = [float((c > 0.5).float().mean()) for c in cosines.values()]
+    right[1:] = [1 - share for share in right[1:]]
+    head = ("SyncNet", "in sync", *(f"{shift} frames off" for shift in shifts[1:]))
+    table(head, [("judged rightly", *right), ("mean cosine", *(float(c.mean()) for c in cosines.values()))])
+
+
+@torch.no_grad()
+def embeddings(judge, vae, crops: torch.Tensor, waveform: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the SyncNet sees and hears in the windows of a clip, STRIDE frames apart: (k, d) each."""
+    from latentsync.train.latents import encode_clips
+
+    clip = crops.permute(3, 0, 1, 2)[None] * 2 - 1
+    clip = clip if judge.sees_pixels else encode_clips(vae, clip)
+    mel = syncnet_mel(waveform)
+    starts = range(0, len(crops) - SYNCNET_FRAMES + 1, STRIDE)
+    seen = judge.vision(torch.cat([clip[:, :, i : i + SYNCNET_FRAMES] for i in starts]))
+    return seen, judge.hearing(torch.stack([mel_window(mel, i) for i in starts]))
+
+
+def real_speech(
+    model: LipSyncModel, voices: Sequence[tuple[str, torch.Tensor]], seconds: float, settings: Settings
+) -> None:
+    """How the opening goes with the loudness: of speech, and of the words that the net was trained on."""
+    clip = make_clip(FIRST_SEED, seconds)
+    crops = align_clip(clip, model.resolution)
+    rows = []
+    for name, wave in voices:
+        frames = min(len(crops), round(len(wave) / SAMPLE_RATE * clip.fps))
+        wave = wave[: round(frames / clip.fps * SAMPLE_RATE)]
+        result = synced(model, crops[:frames], encode_audio(model.audio_encoder, wave, SAMPLE_RATE, clip.fps), settings)
+        opening, level = measure_opening(result).numpy(), loudness(wave, SAMPLE_RATE, clip.fps, frames)
+        rows.append((name, f"{frames / clip.fps:.1f} s", correlation(opening, level), best_lag(opening, level)))
+        say(f"speech: {name}")
+    drawn = [make_speech(FIRST_SEED + k, seconds) for k in range(20)]
+    true = [correlation(s.opening, loudness(s.waveform, s.rate, s.fps, len(s))) for s in drawn]
+    rows.append(("(true mouths of 20 drawn clips)", f"{seconds:.1f} s", float(np.mean(true)), 0))
+    table(("speech", "length", "opening with loudness", "best lag"), rows)
+
+
+def voices_of(paths: Sequence[Path]) -> list[tuple[str, torch.Tensor]]:
+    """Names and 16 kHz waveforms of the files, and of sentences that espeak-ng speaks if it is installed."""
+    found = [(path.name, *read_audio(path)) for path in paths]
+    if importlib.util.find_spec("espeakng_loader"):
+        found += [(f"espeak-ng, {voice}", *espeak(text, voice)) for voice, text in SENTENCES]
+    else:
+        say("espeak-ng is left out: pip install espeakng-loader")
+    return [(name, resample(to_mono(wave), rate)) for name, wave, rate in found]
+
+
+def espeak(text: str, voice: str, speed: int = 160) -> tuple[torch.Tensor, int]:
+    """`text` spoken by espeak-ng: (samples,) float32 in [-1, 1] and their rate in Hz.
+
+    Args:
+        voice: a name or language of espeak-ng, such as "en-us".
+        speed: words per minute.
+
+    Raises:
+        ValueError: espeak-ng refuses; the message has what was asked and its error code.
+    """
+    import espeakng_loader
+
+    synchronous, utf8, rate_parameter = 2, 1, 1  # of espeak-ng's speak_lib.h
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    rate = library.espeak_Initialize(synchronous, 0, espeakng_loader.get_data_path().encode(), 0)
+    pieces: list[np.ndarray] = []
+
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    def keep(samples, count, events):
+        if samples and count > 0:
+            pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 0
+
+    library.espeak_SetSynthCallback(keep)
+    content = text.encode() + b"\0"
+    library.espeak_Synth.argtypes = (
+        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
+        ctypes.c_void_p, ctypes.c_void_p,
+    )  # fmt: skip
+    errors = (
+        min(rate, 0),
+        library.espeak_SetVoiceByName(voice.encode()),
+        library.espeak_SetParameter(rate_parameter, speed, 0),
+        library.espeak_Synth(content, len(content), 0, 0, 0, utf8, None, None),
+    )
+    if any(errors) or not pieces:
+        raise ValueError(f"espeak-ng does not speak {text!r} as {voice!r} at {speed}: codes {errors}")
+    return torch.from_numpy(np.concatenate(pieces).astype(np.float32) / 32768), rate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoints", type=Path, default=EMBEDDED)
+    parser.add_argument("--clips", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=2.56, help="of each clip: whole windows of 16 frames")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.5, 2.0])
+    parser.add_argument("--overlap", type=int, nargs="+", default=[0, 4, 8])
+    parser.add_argument("--steady_clips", type=int, default=2, help="clips for the overlaps")
+    parser.add_argument("--stage1", type=Path, help="a U-Net without motion modules to set beside it")
+    parser.add_argument("--sync_clips", type=int, default=20, help="clips for the SyncNet")
+    parser.add_argument("--speech", type=Path, nargs="*", default=[], help="files with real speech")
+    given = parser.parse_args()
+    model = load_model(given.checkpoints)
+    usual = Settings(steps=given.steps)
+    cases = [make_case(model, FIRST_SEED + 2 * k, given.seconds) for k in range(given.clips)]
+    say(f"{given.clips} clips of {given.seconds:g} s drawn")
+    lips(model, cases, given.guidance, given.steps)
+    nets = {"embedded": model}
+    if given.stage1:
+        unet = load_unet(given.stage1, model.device, model.dtype)
+        nets["stage 1, no motion modules"] = replace(model, unet=unet, source=str(given.stage1))
+    steadiness(nets, cases[: given.steady_clips], given.overlap, given.steps, usual.guidance)
+    paths = find_checkpoints(given.checkpoints)
+    if paths.syncnet:
+        syncnet_accuracy(paths.syncnet, paths.vae, model.resolution, given.sync_clips)
+    else:
+        say(f"no SyncNet in {given.checkpoints}: its accuracy is left out")
+    real_speech(model, voices_of(given.speech), 4.0, usual)
+
+
+if __name__ == "__main__":
+    main()

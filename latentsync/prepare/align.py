@@ -1,0 +1,111 @@
+"""The face of every frame, brought to one place and size."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..crops import Aligned
+from ..detect import load_detector
+from ..faces import TrackSettings, choose_faces, place_faces
+from ..files import replacing
+from ..frames import Frames, batches
+from ..landmarks import PUBLISHED_LIMITS, Detection, Detector
+from ..media import VideoReader, VideoWriter
+from ..scan import detect_faces
+from ..track_file import FaceFile
+from .settings import FPS
+from .sources import Source, reading
+from .work import Outcome
+
+WINDOW = 16  # frames decoded, aligned and encoded at a time
+
+
+@dataclass(frozen=True)
+class DetectorChoice:
+    """A face detector by name, as `detect.load_detector` takes it; of a track file, that of one source."""
+
+    name: str
+    model: Path | None
+    checkpoints: Path
+    device: str | None
+
+
+@lru_cache(maxsize=2)
+def detector_of(choice: DetectorChoice) -> Detector:
+    """The detector, loaded once in each process."""
+    return load_detector(choice.name, model=choice.model, checkpoints=choice.checkpoints, device=choice.device)
+
+
+class Segment:
+    """Frames `start` to `stop` of a source at 25 frames/s, as `Frames`, in a `with` block."""
+
+    def __init__(self, source: Source, start: int, stop: int):
+        self.source, self.start, self.stop = source, start, stop
+        with reading(source):
+            self._video = VideoReader(source.path, fps=FPS, cache=WINDOW)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        with reading(self.source):
+            return self._video[[self.start + i for i in indices]]
+
+    def __enter__(self) -> "Segment":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._video.close()
+
+
+@dataclass(frozen=True)
+class Align:
+    """Write the aligned crops of a segment, without sound, and the boxes of its face; drop it without a face."""
+
+    source: Source
+    start: int
+    stop: int
+    detector: DetectorChoice
+    resolution: int
+    crf: float
+    video: Path
+    boxes: Path
+
+    def run(self) -> Outcome:
+        settings = TrackSettings()
+        with Segment(self.source, self.start, self.stop) as frames:
+            chosen = choose_faces(until_faceless(self._detections(frames)), FPS, settings)
+            missing = next((i for i, face in enumerate(chosen.faces) if face is None), None)
+            if missing is not None:
+                return Outcome(reason="no_face", sentence=f"no face at {(self.start + missing) / FPS:.2f} s")
+            track = place_faces(chosen, self.resolution, FPS, settings)
+            crops = Aligned(frames, track.matrices, track.found, self.resolution)
+            side = self.resolution
+            with VideoWriter(self.video, FPS, side, side, crf=self.crf) as writer:
+                for indices in batches(len(crops), WINDOW):
+                    writer.write(crops[indices])
+        boxes = np.array([face.box for face in chosen.faces])
+        with replacing(self.boxes) as part, part.open("wb") as file:
+            np.save(file, boxes)
+        sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+        return Outcome({"face_size": round(float(np.median(sides)), 1)})
+
+    def _detections(self, frames: Frames) -> Iterator[Detection]:
+        """Every frame is looked at. A track file knows the source's frames, and what it says is a face."""
+        detector, limits = detector_of(self.detector), PUBLISHED_LIMITS
+        if isinstance(detector, FaceFile):
+            at_25, limits = detector.at(FPS), None
+            return detect_faces(frames, lambda frame, i: at_25(frame, self.start + i), limits=limits)
+        return detect_faces(frames, detector, limits=limits)
+
+
+def until_faceless(detections: Iterable[Detection]) -> Iterator[Detection]:
+    """`detections` up to the first frame without a face, that one included: the rest need not be looked at."""
+    for detection in detections:
+        yield detection
+        if not detection.faces:
+            return

@@ -1,0 +1,154 @@
+"""What has been done, so that nothing is done twice, and what came of each item.
+
+journal.jsonl is appended to, one line for each finished piece of work; manifest.jsonl is made from it at the end.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..files import replacing
+from .settings import FPS
+from .sources import Source
+from .work import Job, Outcome
+
+JOURNAL, MANIFEST = "journal.jsonl", "manifest.jsonl"
+
+
+class Journal:
+    """The outcomes of all jobs done in an output folder, whatever ended the runs; a context manager.
+
+    A line is written at once and counts when its end is there: what a killed run left of its last line is cut off.
+    A later line of the same stage and item replaces an earlier one, and one without outcome makes it unknown.
+
+    Raises:
+        ValueError: another run is at work in the folder.
+        OSError: the file cannot be read or written.
+    """
+
+    def __init__(self, folder: Path):
+        self._entries: dict[tuple[str, str], tuple[str, Outcome | None]] = {}
+        self._file = (folder / JOURNAL).open("a+b")
+        try:
+            _lock(self._file, folder)
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                self._file.truncate(whole)
+                break
+            whole += len(line)
+            try:
+                stage, item, fingerprint, outcome = json.loads(line)
+                self._entries[stage, item] = fingerprint, outcome and Outcome(**outcome)
+            except (ValueError, TypeError):
+                continue  # a power cut can leave anything; that piece of work is done again
+
+    def get(self, job: Job) -> Outcome | None:
+        """The outcome of this very job, if it has been done."""
+        fingerprint, outcome = self._entries.get((job.stage, job.item), (None, None))
+        return outcome if fingerprint == job.fingerprint else None
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Keep an outcome, unless another run should try again."""
+        if outcome.final:
+            self._append(job, {"figures": outcome.figures, "reason": outcome.reason, "sentence": outcome.sentence})
+
+    def forget(self, job: Job) -> None:
+        """Its files are about to be written: from now on an older outcome no longer speaks of what is in them."""
+        if (job.stage, job.item) in self._entries:
+            self._append(job, None)
+
+    def _append(self, job: Job, outcome: dict | None) -> None:
+        line = json.dumps([job.stage, job.item, job.fingerprint, outcome], ensure_ascii=False) + "\n"
+        self._file.write(line.encode())
+        self._file.flush()
+        self._entries[job.stage, job.item] = job.fingerprint, outcome and Outcome(**outcome)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+
+def _lock(file, folder: Path) -> None:
+    """Keep other runs out until the file is closed, by a lock that ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(f"another run is at work in {folder}: wait for it, or give another output folder") from error
+
+
+@dataclass
+class Item:
+    """A source, or frames `start` to `stop` of it at 25 frames/s, on its way through the stages.
+
+    `stage` is the last one that it reached. At its end it is dropped, for a `reason`, or kept, as the file `clip`.
+    """
+
+    source: Source
+    start: int | None = None
+    stop: int | None = None
+    figures: dict[str, object] = field(default_factory=dict)
+    stage: str = ""
+    reason: str | None = None
+    sentence: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the journal."""
+        return self.source.name if self.start is None else f"{self.source.name}@{self.start}-{self.stop}"
+
+    @property
+    def label(self) -> str:
+        """What its files are called, without an ending."""
+        return self.source.label if self.start is None else f"{self.source.label}-{self.start:06d}-{self.stop:06d}"
+
+    @property
+    def clip(self) -> str | None:
+        """Its finished clip, in the output folder."""
+        return f"clips/{self.label}.mp4" if self.stage == "clip" and self.reason is None else None
+
+    def line(self) -> dict[str, object]:
+        """Its line in the manifest. Times are seconds of the source."""
+        times = None if self.start is None else [self.start / FPS, self.stop / FPS]
+        return {
+            "source": self.source.name,
+            "seconds": times,
+            "stage": self.stage,
+            "fate": "kept" if self.reason is None else "dropped",
+            "reason": self.reason,
+            "sentence": self.sentence,
+            "clip": self.clip,
+            "figures": self.figures,
+        }
+
+
+def write_manifest(path: Path, items: Iterable[Item]) -> None:
+    """One line for each item, by source and time; nothing in it says when, where or in which order it was made."""
+    ordered = sorted(items, key=lambda item: (item.source.name, -1 if item.start is None else item.start))
+    with replacing(path) as part:
+        part.write_text("".join(json.dumps(item.line(), ensure_ascii=False) + "\n" for item in ordered), "utf-8")
+
+
+def read_manifest(folder: str | os.PathLike) -> list[dict[str, object]]:
+    """The lines of an output folder's manifest; see `Item.line`.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    text = (Path(folder) / MANIFEST).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]

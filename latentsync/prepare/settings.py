@@ -1,0 +1,99 @@
+"""What can be chosen about preparing clips."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..audio import SAMPLE_RATE
+from ..checkpoint import check_resolution
+from ..nets.hyperiqa import SIZE as QUALITY_SIZE
+from ..nets.syncnet_v2 import SHIFT
+from ..speech import VIDEO_FPS
+
+FPS = VIDEO_FPS  # of every clip
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS  # 640, without a rest: sound and pictures are cut at the same times
+
+STAGES = ("read", "cuts", "segments", "align", "face_size", "sync", "quality", "clip")
+SKIPPABLE = ("cuts", "sync", "quality")
+OPTIONAL = ("face_size",)
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """Everything about the clips but the sources. The defaults are those of the LatentSync paper and program.
+
+    Attributes:
+        resolution: side of the aligned crops in pixels.
+        min_seconds, max_seconds: length of a clip; a shot is cut evenly into as few clips as fit.
+        cut_threshold: by how many times the usual difference a frame must change to begin a new shot.
+        min_confidence: least SyncNet v2 confidence (LSE-C).
+        max_offset: most frames by which the sound may be shifted.
+        min_quality: least hyperIQA score, the mean of the first, the middle and the last frame.
+        skip: stages to leave out, of `SKIPPABLE`.
+        also: stages to add, of `OPTIONAL`; face_size drops faces smaller than `resolution`.
+        crf: quality of the H.264 pictures, less is better.
+
+    Raises:
+        ValueError: a value out of range, or an unknown stage.
+    """
+
+    resolution: int = 256
+    min_seconds: float = 5.0
+    max_seconds: float = 10.0
+    cut_threshold: float = 2.0
+    min_confidence: float = 3.0
+    max_offset: int = 6
+    min_quality: float = 40.0
+    skip: Collection[str] = frozenset()
+    also: Collection[str] = frozenset()
+    crf: float = 13
+
+    def __post_init__(self):
+        check_resolution(self.resolution)
+        for name, known in (("skip", SKIPPABLE), ("also", OPTIONAL)):
+            if unknown := sorted(set(getattr(self, name)) - set(known)):
+                raise ValueError(f"{name} names {', '.join(unknown)!r}: choose from {', '.join(known)}")
+        if not (1 <= self.min_seconds and self.max_seconds < math.inf and self.longest >= 2 * self.shortest):
+            raise ValueError(
+                f"clips last {self.min_seconds:g} to {self.max_seconds:g} s: give at least 1 s, and for the longest at "
+                "least twice the shortest, so that any longer shot can be cut evenly"
+            )
+        if not self.cut_threshold > 0:
+            raise ValueError(f"cut_threshold is {self.cut_threshold}: give a number above 0")
+        if not 0 <= self.max_offset <= SHIFT:
+            raise ValueError(
+                f"max_offset is {self.max_offset}: give 0 to {SHIFT} frames, which is how far SyncNet looks"
+            )
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf is {self.crf}: give 0 (best) to 51")
+        if "quality" not in self.skip and self.resolution < QUALITY_SIZE:
+            raise ValueError(
+                f"resolution is {self.resolution} and hyperIQA judges {QUALITY_SIZE} x {QUALITY_SIZE} pixels: leave "
+                "that stage out with --skip quality, or choose a larger resolution"
+            )
+
+    @property
+    def shortest(self) -> int:
+        """Frames of the shortest clip."""
+        return math.ceil(self.min_seconds * FPS)
+
+    @property
+    def longest(self) -> int:
+        """Frames of the longest clip."""
+        return math.floor(self.max_seconds * FPS)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that are run, in order."""
+        return tuple(s for s in STAGES if s not in self.skip and (s not in OPTIONAL or s in self.also))
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Which detector and weights are used; `device` is where nets run, None for the best there is."""
+
+    detector: str = "auto"
+    detector_model: Path | None = None
+    checkpoints: Path = Path("checkpoints")
+    device: str | None = None

@@ -1,0 +1,90 @@
+"""Which videos are prepared, and what can be wrong with one of them."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# What a folder is searched for; a list file may name anything.
+SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm",
+            ".wmv"}  # fmt: skip
+SHOWN_STEM = 40  # characters of a source's name that its clips are called by
+
+
+class SourceError(Exception):
+    """One source cannot be used; the others can. The stable `reason` word and a sentence.
+
+    `final` is False where another try may succeed: a file that may not be read today.
+    """
+
+    def __init__(self, reason: str, sentence: str, final: bool = True):
+        super().__init__(reason, sentence, final)
+        self.reason, self.sentence, self.final = reason, sentence, final
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video. `name` is its path in the input folder (or as the list says), with / on every system."""
+
+    name: str
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """What its clips' file names begin with: readable, unique, and safe on every system."""
+        stem = re.sub(r"[^0-9A-Za-z_]+", "_", Path(self.name).stem)[:SHOWN_STEM].strip("_") or "video"
+        return f"{stem}-{hashlib.sha256(self.name.encode()).hexdigest()[:10]}"
+
+
+def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[Source]:
+    """The videos of a folder and the folders in it, or those that a text file lists, one path a line; by name.
+
+    Paths in a list are relative to its own folder; empty lines and lines that begin with # are passed over.
+
+    Raises:
+        FileNotFoundError: no such folder or file.
+        ValueError: no videos, or the output folder lies in the input folder.
+    """
+    inputs, output = Path(inputs).absolute(), Path(output)
+    if inputs.is_dir():
+        if inputs.resolve() in (output.resolve(), *output.resolve().parents):
+            raise ValueError(
+                f"the output folder {output} lies in the input folder {inputs}: choose another place for it"
+            )
+        paths = (path for path in inputs.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = {path.relative_to(inputs).as_posix(): path for path in paths if not path.name.startswith(".")}
+    elif inputs.is_file():
+        try:
+            lines = [line.strip() for line in inputs.read_text(encoding="utf-8").splitlines()]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{inputs} is no text file: give a folder, or a list with one path a line") from error
+        found = {line: inputs.parent / line for line in lines if line and not line.startswith("#")}
+    else:
+        raise FileNotFoundError(f"there is no folder or list of videos {inputs}: check the path")
+    if not found:
+        raise ValueError(f"there are no videos in {inputs}: give a folder that has some, or a list of their paths")
+    return [Source(name, found[name]) for name in sorted(found)]
+
+
+def identity(path: str | os.PathLike) -> list[int] | None:
+    """Size and time of change, which tell a file's versions apart; None where there is no such file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+@contextmanager
+def reading(source: Source, reason: str = "broken") -> Iterator[None]:
+    """Turn what goes wrong in the block while `source` is read into a `SourceError` with this reason."""
+    try:
+        yield
+    except ValueError as error:
+        raise SourceError(reason, str(error).replace(str(source.path), source.name)) from error
+    except OSError as error:
+        sentence = f"{source.name} cannot be read ({os.strerror(error.errno) if error.errno else error})"
+        raise SourceError("unreadable", sentence, final=False) from error

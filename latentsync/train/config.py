@@ -1,0 +1,261 @@
+"""What a training run is told: nested dataclasses; `parse.py` fills them from YAML and from the command line.
+
+Figures that are not said to be the published ones are this package's own choice.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Literal
+
+from ..nets.config import Motion, UNetConfig
+
+
+def _require(fits: bool, name: str, value: object, way_out: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} is {value!r}: give {way_out}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where samples come from.
+
+    clips: a folder of prepared clips, or a text file with the path of one clip per line.
+    resolution: side of the face crops, pixels.
+    frames: length of a sample.
+    negative_distance: least number of frames between the pictures and the sound of a sample that is out of sync.
+    cache: a folder for features that are computed once; null computes them anew every time.
+    cache_latents: whether the VAE's latents are among them (they exclude losses on pictures of the cached crop).
+    workers: processes per training process that read clips; 0 reads in the training process.
+    """
+
+    clips: str = "data/clips"
+    resolution: int = 256
+    frames: int = 16
+    negative_distance: int = 1
+    cache: str | None = None
+    cache_latents: bool = False
+    workers: int = 4
+
+    def __post_init__(self):
+        _require(
+            not self.resolution % 64 and 64 <= self.resolution <= 1024,
+            "resolution",
+            self.resolution,
+            "a multiple of 64 from 64 to 1024",
+        )
+        _require(self.frames >= 1, "frames", self.frames, "a number from 1 up")
+        _require(self.negative_distance >= 1, "negative_distance", self.negative_distance, "a number from 1 up")
+        _require(self.workers >= 0, "workers", self.workers, "0 or more")
+        _require(
+            not self.cache_latents or self.cache is not None, "cache_latents", True, "a folder as cache, or false here"
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its learning rate.
+
+    clip_norm: greatest norm of the gradient; null leaves it as it is.
+    warmup_steps: the rate rises in a straight line over these.
+    schedule: after that, constant, or a cosine that falls to 0 at the last step.
+    """
+
+    learning_rate: float = 1e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    clip_norm: float | None = 1.0
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+
+    def __post_init__(self):
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
+        _require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "two numbers from 0 to below 1")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "a number above 0 or null")
+        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how much at once, and what is written where.
+
+    output: folder of the log, the saved states and the validation results.
+    max_steps: steps of the optimizer.
+    batch_size: samples per process at once.
+    accumulate: batches per step; a step sees batch_size * accumulate * processes samples.
+    precision: no is float32; fp16 scales the loss, so that gradients do not underflow.
+    device: auto takes the GPUs there are.
+    ema: decay of an average of the weights, saved beside them; null keeps none.
+    keep: how many saved states stay.
+    validate_every: 0 is never.
+    """
+
+    output: str = "runs/latest"
+    max_steps: int = 1000
+    batch_size: int = 1
+    accumulate: int = 1
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    device: Literal["auto", "cpu"] = "auto"
+    gradient_checkpointing: bool = False
+    ema: float | None = None
+    seed: int = 1247
+    log_every: int = 10
+    save_every: int = 1000
+    keep: int = 3
+    validate_every: int = 0
+
+    def __post_init__(self):
+        for name in ("max_steps", "batch_size", "accumulate", "log_every", "save_every", "keep"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "a number from 1 up")
+        for name in ("validate_every", "seed"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "a decay between 0 and 1, such as 0.9999")
+        _require(
+            self.precision != "fp16" or self.device != "cpu", "precision", "fp16", "no or bf16 where the device is cpu"
+        )
+
+
+@dataclass(frozen=True)
+class EncoderTable:
+    """Stages of one encoder of SyncNet, as parallel lists; a factor is one number or [rows, columns]."""
+
+    block_out_channels: tuple[int, ...]
+    downsample_factors: tuple[int | tuple[int, int], ...]
+    attn_blocks: tuple[int, ...]
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class SyncNetTables:
+    """Both encoders; the defaults are those of the published pixel model."""
+
+    visual: EncoderTable = EncoderTable(
+        (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 1, 1, 0, 0)
+    )
+    audio: EncoderTable = EncoderTable(
+        (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3)), (0, 0, 0, 1, 1, 0, 0)
+    )
+
+
+@dataclass(frozen=True)
+class SyncNetTraining:
+    """Training of StableSyncNet.
+
+    space: whether it sees pictures (the lower half of the crop) or the VAE's latents (of the whole crop).
+    vae: folder or file of the VAE, for latents.
+    start: weights to go on from; null starts anew.
+    guide: what it counts that a coarse picture of the sound can be told from either embedding; gets small nets with
+        small batches off ln 2. 0 as published.
+    validation_clips: held-out clips, as `data.clips`; null validates nothing.
+    validation_samples: how many samples of them are judged.
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ("net", "space")  # what a resumed run cannot change
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    net: SyncNetTables = field(default_factory=SyncNetTables)
+    space: Literal["pixel", "latent"] = "pixel"
+    vae: str | None = None
+    start: str | None = None
+    guide: float = 0.0
+    validation_clips: str | None = None
+    validation_samples: int = 256
+
+    def __post_init__(self):
+        _require(self.space == "pixel" or self.vae is not None, "vae", None, "the VAE that makes the latents")
+        _require(self.data.frames == 16, "data.frames", self.data.frames, "16, which is what SyncNet judges")
+        _require(self.guide >= 0, "guide", self.guide, "0 or more")
+        _require(self.validation_samples >= 1, "validation_samples", self.validation_samples, "a number from 1 up")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """What each loss counts: epsilon's squared error, and three on the decoded one-step estimate; 0 leaves one out."""
+
+    mse: float = 1.0
+    sync: float = 0.0
+    lpips: float = 0.0
+    trepa: float = 0.0
+
+    def __post_init__(self):
+        for name, weight in asdict(self).items():
+            _require(weight >= 0, name, weight, "0 or more")
+        _require(any(asdict(self).values()), "every weight", 0, "at least one above 0")
+
+
+@dataclass(frozen=True)
+class UNetFiles:
+    """The frozen nets: the VAE and Whisper always, the others where a loss needs them."""
+
+    vae: str = "checkpoints/vae"
+    whisper: str = "checkpoints/whisper/tiny.pt"
+    syncnet: str | None = None
+    vgg16: str | None = None
+    videomae: str | None = None
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """One clip that is lip-synced now and then. video, audio: its files; null validates nothing."""
+
+    video: str | None = None
+    audio: str | None = None
+    steps: int = 20
+    guidance: float = 1.5
+
+    def __post_init__(self):
+        _require(self.steps >= 1, "steps", self.steps, "a number from 1 up")
+        _require((self.video is None) == (self.audio is None), "audio", self.audio, "both video and audio, or neither")
+
+
+@dataclass(frozen=True)
+class UNetTraining:
+    """Training of the lip-sync U-Net.
+
+    start: weights to go on from: a lip-sync U-Net, or Stable Diffusion 1.5's; null starts a fresh net of shape `net`.
+    net: the shape of a fresh net; its `motion` follows `motion`.
+    motion: where motion modules stand.
+    trained_parts: only weights whose name contains one of these are trained; empty trains all.
+    trepa_encoder: what sees the movement: VideoMAE v2, or, for small models, the pictures' side of SyncNet.
+    mixed_noise: a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance.
+    snr_gamma: of the min-SNR weighting of epsilon's error, see `losses.noise_loss`; null weighs all noise alike.
+    audio_dropout: probability with which a sample's audio is zeroed, so that guidance has a net without audio.
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ("net", "motion", "trained_parts")
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    start: str | None = None
+    net: UNetConfig = field(default_factory=UNetConfig)
+    motion: Motion = "none"
+    trained_parts: tuple[str, ...] = ()
+    losses: LossWeights = field(default_factory=LossWeights)
+    files: UNetFiles = field(default_factory=UNetFiles)
+    trepa_encoder: Literal["videomae", "syncnet"] = "videomae"
+    mixed_noise: float = 1.0
+    snr_gamma: float | None = None
+    audio_dropout: float = 0.0
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+
+    def __post_init__(self):
+        object.__setattr__(self, "net", UNetConfig(**asdict(self.net) | {"motion": self.motion}))
+        _require(self.mixed_noise >= 0, "mixed_noise", self.mixed_noise, "0 or more")
+        _require(self.snr_gamma is None or self.snr_gamma > 0, "snr_gamma", self.snr_gamma, "a number above 0 or null")
+        _require(0 <= self.audio_dropout < 1, "audio_dropout", self.audio_dropout, "a probability below 1")
+        uses_syncnet = self.losses.sync or (self.losses.trepa and self.trepa_encoder == "syncnet")
+        uses_videomae = self.losses.trepa and self.trepa_encoder == "videomae"
+        needed = {"syncnet": uses_syncnet, "vgg16": self.losses.lpips, "videomae": uses_videomae}
+        for name in [name for name, used in needed.items() if used]:
+            _require(getattr(self.files, name) is not None, f"files.{name}", None, "the file that the losses need")
+        _require(
+            not (uses_syncnet or uses_videomae) or self.data.frames == 16,
+            "data.frames",
+            self.data.frames,
+            "16, which is what SyncNet and VideoMAE judge, or the weight 0 to their losses",
+        )

@@ -1,0 +1,272 @@
+"""Samples to train on: which clip, where in it, and what a net gets of it.
+
+A dataset has samples without end, numbered from 0. Everything random about sample n follows from (seed, n) alone, so
+order, workers, processes and resuming change nothing. Each pass over the clips has an order of its own.
+"""
+
+import logging
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..audio import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, AudioFeatures
+from ..speech import MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SYNCNET_FRAMES, VIDEO_FPS, mel_window
+from .clips import BrokenClip, Clip, OpenClips, Progress, for_net, list_clips, scan_clips
+from .config import DataConfig
+from .features import Feature, FeatureCache, Latents, Mel, States
+
+log = logging.getLogger(__name__)
+
+SYNCNET_LEAST_FRAMES = 2 * SYNCNET_FRAMES  # of a clip (published program)
+UNET_LEAST_WINDOWS = 3  # so that every target leaves room for a reference (published program)
+STATES_PER_FRAME = STATES_PER_SECOND // VIDEO_FPS
+FRAMES_BEFORE = math.ceil(STATES_BEFORE / STATES_PER_FRAME)  # whose states are in a frame's window
+PERMUTATION = 1  # sets the random numbers of a pass apart from those of a sample
+
+
+class ClipSamples(Dataset):
+    """What the two datasets share. A subclass gives `sample`.
+
+    It may be pickled and forked: readers and nets stay behind. A clip that can no longer be read is reported once,
+    and its samples come from the next clip of the same pass.
+
+    Args:
+        data: `clips`, `resolution`, `frames` and `cache` are read here.
+        least: frames that a clip must have.
+        window: frames that are read at once.
+        seed: of everything random, from 0 up.
+        progress: called as ("clips", done, all) while the clips are scanned.
+
+    Attributes:
+        clips: the fit ones.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `list_clips` and `scan_clips`.
+    """
+
+    features: tuple[Feature, ...]
+
+    def __init__(self, data: DataConfig, least: int, window: int, seed: int, progress: Progress | None):
+        self.seed = seed
+        self.clips = scan_clips(list_clips(data.clips), least, data.resolution, progress)
+        self.pictures = OpenClips(data.resolution, window)
+        self.cache = FeatureCache(data.cache)
+        self._broken: set[int] = set()
+
+    def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Sample `n`, from `clip`; raises `BrokenClip`."""
+        raise NotImplementedError
+
+    def __getitem__(self, n: int) -> dict[str, Tensor]:
+        """Sample `n`, any number from 0 up.
+
+        Raises:
+            IndexError: a negative number.
+            ValueError: no clip can be read any more.
+            RuntimeError: a feature has to be made and this is a worker process, see `fill`.
+            OSError: the cache cannot be written.
+        """
+        if n < 0:
+            raise IndexError(f"sample {n}: samples are numbered from 0 up")
+        count = len(self.clips)
+        epoch, place = divmod(n, count)
+        order = _order(self.seed, epoch, count)
+        for k in range(count):
+            number = int(order[(place + k) % count])
+            if number in self._broken:
+                continue
+            rng = np.random.default_rng((self.seed, n))
+            seed = torch.tensor(rng.integers(2**63), dtype=torch.int64)
+            try:
+                return self.sample(self.clips[number], n, rng) | {"seed": seed}
+            except BrokenClip as error:
+                self._leave_out(number, error)
+        raise ValueError(f"none of the {count} clips can be read any more: check the drive that they are on")
+
+    def fill(self, progress: Progress | None = None) -> None:
+        """Make every clip's features that are not in the cache folder yet, so that worker processes only read them.
+
+        To be called in the process that has the nets, after they were moved to their device; without a cache folder
+        it does nothing. `progress` is called as ("features", done, all).
+
+        Raises:
+            ValueError: no clip can be read any more.
+            OSError: the cache cannot be written.
+        """
+        if self.cache.folder is None:
+            return
+        for number, clip in enumerate(self.clips):
+            if number not in self._broken:
+                try:
+                    for feature in self.features:
+                        self.cache.fill(feature, clip)
+                except BrokenClip as error:
+                    self._leave_out(number, error)
+            if progress is not None:
+                progress("features", number + 1, len(self.clips))
+        if len(self._broken) == len(self.clips):
+            raise ValueError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
+
+    def _leave_out(self, number: int, error: BrokenClip) -> None:
+        self._broken.add(number)
+        self.pictures.forget(self.clips[number])
+        log.warning("%s: other clips take its place", error)
+
+    def read_pictures(self, clip: Clip, first: int, count: int) -> Tensor:
+        """`count` frames from `first` on: (count, 3, h, w) float32 in [-1, 1]."""
+        return for_net(self.pictures(clip)[range(first, first + count)])
+
+    def read_mel(self, clip: Clip, first: int) -> Tensor:
+        """What `speech.mel_window` gives of the frames from `first` on: (1, 80, 52)."""
+        start = int(MEL_COLUMNS_PER_SECOND * first / VIDEO_FPS)
+        rows = self.cache.read(self.mel, clip, start, start + MEL_WINDOW)
+        return mel_window(rows.T, 0).contiguous()
+
+
+class UNetClips(ClipSamples):
+    """Samples for the U-Net: f frames with their sound, and f reference frames elsewhere in the same clip.
+
+    A sample is a dict of
+        audio: (f, 50, width) float32, the Whisper windows of the f frames;
+        mel: (1, 80, 52) float32, what StableSyncNet hears with them; only where f is 16;
+        pixels, reference_pixels: (3, f, h, w) float32 in [-1, 1]; or, with `data.cache_latents`,
+        latents, masked_latents, reference_latents: (c, f, h / 8, w / 8) float32, scaled;
+        seed: int64 scalar, for the noise and the time step of this sample.
+
+    Args:
+        data: where the clips are and what is read of them.
+        encoder: Whisper's audio encoder.
+        vae: needed for `data.cache_latents`. Give it the dtype that it will have, as that is part of the cache's key.
+        seed: of everything random, from 0 up.
+        progress: called as ("clips", done, all) while the clips are scanned.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `ClipSamples`; or `data.cache_latents` without a VAE, or workers
+            without a cache.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        encoder: nn.Module,
+        vae: nn.Module | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ):
+        if data.cache_latents and vae is None:
+            raise ValueError("cache_latents is set and there is no VAE to make latents with: give one or unset it")
+        _check_workers(data)
+        super().__init__(data, UNET_LEAST_WINDOWS * data.frames, data.frames, seed, progress)
+        self.frames = data.frames
+        self.states = States(encoder)
+        self.mel = Mel() if data.frames == SYNCNET_FRAMES else None
+        self.latents = self.masked_latents = None
+        if data.cache_latents:
+            self.latents, self.masked_latents = (Latents(vae, data.resolution, masked) for masked in (False, True))
+        kinds = (self.states, self.mel, self.latents, self.masked_latents)
+        self.features = tuple(kind for kind in kinds if kind is not None)
+
+    def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        first, reference = _two_places(rng, clip.frames - self.frames, self.frames)
+        sample = {"audio": self.read_audio(clip, first)}
+        if self.mel is not None:
+            sample["mel"] = self.read_mel(clip, first)
+        if self.latents is None:
+            sample["pixels"] = self._film(self.read_pictures(clip, first, self.frames))
+            sample["reference_pixels"] = self._film(self.read_pictures(clip, reference, self.frames))
+            return sample
+        places = {
+            "latents": (self.latents, first),
+            "masked_latents": (self.masked_latents, first),
+            "reference_latents": (self.latents, reference),
+        }
+        for name, (feature, start) in places.items():
+            sample[name] = self._film(self.cache.read(feature, clip, start, start + self.frames).float())
+        return sample
+
+    def read_audio(self, clip: Clip, first: int) -> Tensor:
+        """The Whisper windows of the frames from `first` on: (f, 50, width)."""
+        # A window's rows at the ends of the clip are repeated, so that those in its middle must not end at the slice.
+        skipped = max(0, first - FRAMES_BEFORE)
+        stop = STATES_PER_FRAME * (first + self.frames - 1) + STATES_AFTER + 1
+        states = self.cache.read(self.states, clip, STATES_PER_FRAME * skipped, stop)
+        return AudioFeatures(states, VIDEO_FPS, clip.frames)[range(first - skipped, first - skipped + self.frames)]
+
+    @staticmethod
+    def _film(frames: Tensor) -> Tensor:
+        return rearrange(frames, "f c h w -> c f h w").contiguous()
+
+
+class SyncNetClips(ClipSamples):
+    """Samples for StableSyncNet: 16 frames and the sound of 16 frames, which belong together where n is even.
+
+    A sample is a dict of
+        frames: (48, h / 2, w) float32 in [-1, 1], the lower halves, frame by frame; or, with a VAE,
+            (16 * c, h / 8, w / 8) float32, the scaled latents of the whole crops;
+        mel: (1, 80, 52) float32;
+        target: float32 scalar, 1 in sync (even n), 0 for frames of another place of the clip (odd n);
+        seed: int64 scalar.
+
+    Args:
+        data: where the clips are and what is read of them; frames out of sync are `negative_distance` away or more.
+        vae: for a SyncNet that sees latents. Give it the dtype that it will have, as that is part of the cache's key.
+        seed: of everything random, from 0 up.
+        progress: called as ("clips", done, all) while the clips are scanned.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: see `ClipSamples`.
+    """
+
+    def __init__(self, data: DataConfig, vae: nn.Module | None = None, seed: int = 0, progress: Progress | None = None):
+        self.distance = data.negative_distance
+        if vae is not None:
+            _check_workers(data)
+        least = max(SYNCNET_LEAST_FRAMES, SYNCNET_FRAMES + self.distance)
+        super().__init__(data, least, SYNCNET_FRAMES, seed, progress)
+        self.mel = Mel()
+        self.latents = None if vae is None else Latents(vae, data.resolution, masked=False)
+        self.features = (self.mel,) if self.latents is None else (self.mel, self.latents)
+
+    def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        heard, elsewhere = _two_places(rng, clip.frames - SYNCNET_FRAMES, self.distance)
+        seen = elsewhere if n % 2 else heard
+        if self.latents is None:
+            pictures = self.read_pictures(clip, seen, SYNCNET_FRAMES)
+            frames = pictures[:, :, pictures.shape[2] // 2 :]
+        else:
+            frames = self.cache.read(self.latents, clip, seen, seen + SYNCNET_FRAMES).float()
+        return {
+            "frames": rearrange(frames, "f c h w -> (f c) h w").contiguous(),
+            "mel": self.read_mel(clip, heard),
+            "target": torch.tensor(float(seen == heard)),
+        }
+
+
+def _check_workers(data: DataConfig) -> None:
+    if data.cache is None and data.workers:
+        raise ValueError(
+            f"data.workers is {data.workers} and data.cache is null: worker processes have no nets to compute "
+            "features with, so set data.cache to a folder that they can read them from, or data.workers=0"
+        )
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of the clips in one pass over them."""
+    return np.random.default_rng((seed, epoch, PERMUTATION)).permutation(count)
+
+
+def _two_places(rng: np.random.Generator, last: int, distance: int) -> tuple[int, int]:
+    """Two frame numbers in 0 .. last that are `distance` or more apart; last >= distance.
+
+    The first is uniform over those that have a second, the second over those it can be.
+    """
+    all_places = np.arange(last + 1)
+    one = int(rng.choice(all_places[(all_places >= distance) | (all_places <= last - distance)]))
+    other = int(rng.choice(all_places[np.abs(all_places - one) >= distance]))
+    return one, other

@@ -1,0 +1,288 @@
+"""The training loop, one for everything that is trained; on one or many GPUs, and on the CPU."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from .config import OptimizerConfig, RunConfig
+from .ema import Ema
+from .interrupt import Interruption, interruptible, leave_signals_to_the_parent
+from .log import Log
+from .state import Position, Training, find_state, keep_weights_ourselves, read_state, write_state
+from .task import Task
+
+logger = logging.getLogger(__name__)
+
+MAX_SKIPPED = 100  # steps in a row that float16 may overflow in; the scale has long reached its end by then
+Progress = Callable[[str, int, int], None]  # (what is done, steps done, steps in all)
+
+
+def train(task: Task, config: Any, resume: str | Path | None = None, progress: Progress | None = None) -> Path:
+    """Train `task.net` for `config.run.max_steps` steps; returns the folder of the last saved state.
+
+    Under `accelerate launch` every process calls this, and the net, the gradients or the weights are shared out as it
+    was told. Seeds the random generators of the process.
+
+    Args:
+        config: has `run`, `data` and `optimizer`; see `config.py`.
+        resume: a saved state, a run's folder, or "auto": the last state in `run.output`, or a new run without one.
+        progress: called by the main process after every step.
+
+    Raises:
+        FloatingPointError: the loss or the gradient became NaN or infinite. The saved states are from before.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with the state saved; says where. A second one does not wait.
+        ValueError, FileExistsError, FileNotFoundError: see `state.find_state`; or what does not fit this machine.
+        ImportError: accelerate is missing.
+    """
+    run = config.run
+    found = find_state(config, resume)
+    training = _prepare(task, config)
+    _fill_cache(training, progress)
+    position = read_state(training, found) if found else Position()
+    share = run.batch_size * training.accelerator.num_processes * run.accumulate
+    recent: list[dict[str, float]] = []
+    saved, stop, began = found, False, time.perf_counter()
+    with (
+        closing(_batches(training, position.sample)) as batches,
+        _open_log(training, position.step) as log,
+        interruptible() as interruption,
+    ):
+        while position.step < run.max_steps and not stop:
+            position = Position(position.step + 1, position.sample + share)
+            step = position.step
+            figures, stop = _train_step(training, batches, step, interruption)
+            last = stop or step == run.max_steps
+            recent.append(figures)
+            if step % run.log_every == 0 or last:
+                pace = {"samples_per_second": share * len(recent) / (time.perf_counter() - began)}
+                _report(log, task, _means(recent) | pace, step)
+                recent = []
+            if run.validate_every and (step % run.validate_every == 0 or step == run.max_steps):
+                _validate(training, log, step)
+            if step % run.save_every == 0 or last:
+                saved = write_state(training, position)
+                if log:
+                    log.draw()
+            if not recent:
+                began = time.perf_counter()  # after validating and saving, which say nothing about the pace
+            if progress and log:
+                progress(f"loss {figures['loss']:.4f}", step, run.max_steps)
+    if stop and position.step < run.max_steps:
+        raise KeyboardInterrupt(f"stopped after step {position.step}, saved in {saved}: go on with --resume auto")
+    training.accelerator.end_training()
+    assert saved is not None
+    return saved
+
+
+def _train_step(
+    training: Training, batches: Iterator[dict[str, Tensor]], step: int, interruption: Interruption
+) -> tuple[dict[str, float], bool]:
+    """One step of the optimizer: its figures, as means over batches and processes, and whether the run shall stop."""
+    accelerator, net, optimizer, config = training.accelerator, training.net, training.optimizer, training.config
+    rate = learning_rate(step - 1, config.optimizer, config.run.max_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parts = []
+    for _ in range(config.run.accumulate):
+        with accelerator.accumulate(net):  # scales the loss, and makes all but the last optimizer.step do nothing
+            batch = next(batches)
+            with accelerator.autocast():
+                parts.append(training.task.loss(net, batch))
+            accelerator.backward(parts[-1]["loss"])
+            if accelerator.sync_gradients:
+                figures, stop = _shared(accelerator, parts, interruption.wanted)
+                _check_loss(figures, step)
+                norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
+                figures["gradient_norm"] = _check_norm(float(norm), step, config.run.precision)
+                figures["learning_rate"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+    skipped = accelerator.optimizer_step_was_skipped
+    training.skipped = _check_skipped(training.skipped + 1 if skipped else 0, step)
+    if training.ema is not None and not skipped:
+        training.ema.update(accelerator.unwrap_model(net))
+    return figures, stop
+
+
+def learning_rate(step: int, optimizer: OptimizerConfig, max_steps: int) -> float:
+    """Of the step after `step` others: it rises in a straight line, then is constant or falls as half a cosine to 0."""
+    if step < optimizer.warmup_steps:
+        return optimizer.learning_rate * (step + 1) / optimizer.warmup_steps
+    if optimizer.schedule == "constant":
+        return optimizer.learning_rate
+    done = (step - optimizer.warmup_steps) / max(1, max_steps - optimizer.warmup_steps)
+    return optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def sample_numbers(start: int, batch_size: int, process: int, processes: int) -> Iterator[list[int]]:
+    """The numbers in every batch of one process, without end: the processes take batches in turn from `start` on."""
+    while True:
+        first = start + process * batch_size
+        yield list(range(first, first + batch_size))
+        start += processes * batch_size
+
+
+def _prepare(task: Task, config: Any) -> Training:
+    """Net and optimizer on their devices, wrapped for however many processes there are."""
+    try:
+        from accelerate.utils import set_seed
+    except ImportError as error:
+        raise ImportError("training needs the accelerate package: pip install accelerate") from error
+    run, settings = config.run, config.optimizer
+    accelerator = _accelerator(run)
+    set_seed(run.seed, device_specific=True)
+    net = task.net.train()
+    _set_checkpointing(net, run.gradient_checkpointing)
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ValueError("no weight of the net is to be trained: give parts of names that occur in it")
+    optimizer = torch.optim.AdamW(
+        trained, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+    )
+    net, optimizer = accelerator.prepare(net, optimizer)
+    task.to(accelerator.device)
+    ema = Ema(accelerator.unwrap_model(net), run.ema) if run.ema else None
+    training = Training(accelerator, net, optimizer, ema, task, config)
+    if training.sharded and ema is not None:
+        raise ValueError(f"run.ema is {run.ema}, but FSDP spreads the weights over processes: set run.ema=null")
+    return training
+
+
+def _accelerator(run: RunConfig):
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))  # the others wait while one process validates
+    on_cpu = run.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if run.precision == "fp16" and on_cpu:
+        raise ValueError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
+    accelerator = Accelerator(
+        cpu=run.device == "cpu",
+        mixed_precision=run.precision,
+        gradient_accumulation_steps=run.accumulate,
+        kwargs_handlers=[patient],
+    )
+    keep_weights_ourselves(accelerator)
+    return accelerator
+
+
+def _set_checkpointing(net: nn.Module, enabled: bool) -> None:
+    """Our nets have a property for it, those of diffusers two methods, others nothing."""
+    if hasattr(net, "gradient_checkpointing"):
+        net.gradient_checkpointing = enabled
+    elif hasattr(net, "enable_gradient_checkpointing"):
+        net.enable_gradient_checkpointing() if enabled else net.disable_gradient_checkpointing()
+    elif enabled:
+        raise ValueError(
+            f"run.gradient_checkpointing is true, but {type(net).__name__} cannot do without its activations: set false"
+        )
+
+
+def _batches(training: Training, start: int) -> Generator[dict[str, Tensor], None, None]:
+    """Batches of this process on its device, from sample number `start` on."""
+    accelerator, config = training.accelerator, training.config
+    processes = accelerator.num_processes
+    loader = DataLoader(
+        training.task.data,
+        batch_sampler=sample_numbers(start, config.run.batch_size, accelerator.process_index, processes),
+        num_workers=config.data.workers,
+        worker_init_fn=leave_signals_to_the_parent,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator(),  # of its own, so that starting workers does not shift the net's dropout
+    )
+    for batch in loader:
+        yield {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _fill_cache(training: Training, progress: Progress | None) -> None:
+    """Lets data that caches features make them where the nets are, once for all processes, before workers read them."""
+    accelerator, data = training.accelerator, training.task.data
+    if hasattr(data, "fill"):
+        if accelerator.is_main_process:
+            data.fill(progress)
+        accelerator.wait_for_everyone()
+
+
+def _shared(accelerator, parts: list[dict[str, Tensor]], interrupted: bool) -> tuple[dict[str, float], bool]:
+    """Means over the batches of a step and over processes, and whether any of these wants to stop."""
+    names = list(parts[0])
+    values = torch.stack([torch.stack([part[name].detach().float() for name in names]) for part in parts]).mean(dim=0)
+    values = torch.cat([values, values.new_tensor([float(interrupted)])])
+    *means, wanting = accelerator.reduce(values, reduction="mean").tolist()
+    return dict(zip(names, means, strict=True)), wanting > 0
+
+
+def _check_loss(figures: Mapping[str, float], step: int) -> None:
+    if not all(map(math.isfinite, figures.values())):
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        raise FloatingPointError(f"the loss is not finite at step {step} ({listed}): {_WAY_OUT}")
+
+
+def _check_norm(norm: float, step: int, precision: str) -> float:
+    """`norm`, if the weights can bear a step along this gradient; float16's scaler leaves out those it cannot."""
+    if not math.isfinite(norm) and precision != "fp16":
+        raise FloatingPointError(f"the gradient is {norm} at step {step}, though the loss is finite: {_WAY_OUT}")
+    return norm
+
+
+def _check_skipped(skipped: int, step: int) -> int:
+    if skipped > MAX_SKIPPED:
+        raise FloatingPointError(f"the gradient was not finite in {skipped} steps up to {step}: {_WAY_OUT}")
+    return skipped
+
+
+_WAY_OUT = (
+    "go on from the last saved state (--resume auto) with a lower optimizer.learning_rate, or with run.precision=bf16 "
+    "instead of fp16"
+)
+
+
+def _means(recent: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(figures[name] for figures in recent) / len(recent) for name in recent[0]}
+
+
+def _report(log: Log | None, task: Task, figures: dict[str, float], step: int) -> None:
+    if log is None:
+        return
+    log.write(step, figures)
+    if remark := task.remark(figures, step):
+        logger.warning("step %d: %s", step, remark)
+
+
+def _validate(training: Training, log: Log | None, step: int) -> None:
+    """Judges the net, with averaged weights where there are some; the others wait for the main process.
+
+    Draws nothing from the generators that training draws from, so that validating changes no later step.
+    """
+    accelerator, net = training.accelerator, training.accelerator.unwrap_model(training.net)
+    if training.sharded:
+        logger.warning("step %d: not validated: the weights are spread over processes", step)
+        return
+    if log is not None:
+        folder = Path(training.config.run.output) / "validation" / f"step-{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        averaged = training.ema.in_place(net) if training.ema else nullcontext()
+        with averaged, torch.random.fork_rng(), torch.no_grad():
+            net.eval()
+            figures = training.task.validate(net, folder, step)
+            net.train()
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        log.write(step, {f"validation_{name}": value for name, value in figures.items()})
+        logger.info("step %d: validation %s", step, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()) or "off")
+    accelerator.wait_for_everyone()
+
+
+def _open_log(training: Training, step: int):
+    """The log on the main process, None on the others, to be used in a `with` statement."""
+    main = training.accelerator.is_main_process
+    return Log(Path(training.config.run.output), step) if main else nullcontext()

@@ -1,0 +1,161 @@
+"""Where training of the U-Net starts from, and which of its parameters are trained."""
+
+import difflib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..layout import find_checkpoints, vae_weights
+from ..nets.config import Motion, UNetConfig
+from ..nets.motion import MotionModule
+from ..nets.unet import UNet
+from ..weights import read_checkpoint, recognise
+from .config import UNetTraining
+
+log = logging.getLogger(__name__)
+
+LIP_SYNC, STABLE_DIFFUSION = "a lip-sync U-Net", "a Stable Diffusion U-Net"
+_SHOWN = 5
+
+
+def start_unet(config: UNetTraining) -> UNet:
+    """The U-Net that training starts with: float32, on the CPU, in training mode, all of it trainable.
+
+    `config.start` names a lip-sync checkpoint (.pt or .safetensors), the U-Net of Stable Diffusion 1.5 in diffusers'
+    layout, or a folder that holds one of them; without it the net is fresh. Motion modules that a lip-sync checkpoint
+    lacks and `config.motion` wants are made, and change nothing until they are trained. What is made follows from
+    `config.run.seed`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file, one that has motion modules where `config.motion` wants none, or one of whose
+            tensors fewer than half fit.
+    """
+    with _seeded(config.run.seed):
+        if config.start is None:
+            net = _fresh(config.net)
+            log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
+            return net
+        path = _weights_file(Path(config.start))
+        state, about = read_checkpoint(path)
+        kind = recognise(state)
+        if kind == LIP_SYNC:
+            net = _from_lip_sync(state, about, path, config.motion)
+        elif kind.startswith(STABLE_DIFFUSION):
+            net = _from_stable_diffusion(state, path, config.net)
+        else:
+            raise ValueError(
+                f"{path} looks like {kind}: to start from, give latentsync_unet.pt or Stable Diffusion 1.5's "
+                "unet/diffusion_pytorch_model.safetensors"
+            )
+    return net.train().requires_grad_(True)
+
+
+def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
+    """Make only the parameters trainable whose name has one of `parts` in it; all of them without `parts`.
+
+    A part is one or more whole elements of a dotted name: "attn2", "motion_modules", "up_blocks.3"; dots around it, as
+    the published configurations have them, mean nothing more.
+
+    Returns:
+        (trained, all): numbers of parameters.
+
+    Raises:
+        ValueError: a part that is in no name; lists what could be meant.
+    """
+    parameters = dict(net.named_parameters())
+    for part in parts:
+        if not any(_has_part(name, part) for name in parameters):
+            raise ValueError(f"trained_parts has {part!r}, which is in no parameter's name: {_meant(part, parameters)}")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(not parts or any(_has_part(name, part) for part in parts))
+    trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
+    return trained, sum(p.numel() for p in parameters.values())
+
+
+@contextmanager
+def _seeded(seed: int):
+    """PyTorch's random numbers on the CPU follow from `seed` in the block, and are as they were after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def _fresh(shape: UNetConfig) -> UNet:
+    net = UNet(shape)
+    for module in net.modules():
+        if isinstance(module, MotionModule):
+            module.zero_init()
+    return net
+
+
+def _weights_file(path: Path) -> Path:
+    """The file itself, or that in a folder of ours or of diffusers."""
+    if not path.is_dir():
+        return path
+    if (found := find_checkpoints(path).unet) is not None:
+        return found
+    inner = path / "unet" if (path / "unet").is_dir() else path
+    try:
+        return vae_weights(inner)  # diffusers gives its files the same names for every net
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} holds neither latentsync_unet.pt nor diffusion_pytorch_model.safetensors: give the file"
+        ) from error
+
+
+def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: Path, motion: Motion) -> UNet:
+    kinds = get_args(Motion)
+    there = UNetConfig.from_state_dict(state, about).motion
+    if kinds.index(there) > kinds.index(motion):
+        raise ValueError(
+            f"{path} has motion modules ({there}) where motion={motion} wants none: set motion={there}, or start from "
+            "a checkpoint of stage 1"
+        )
+    # Copies: training would write into the mapped file's pages otherwise.
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}
+    try:
+        net = UNet.from_state_dict(copies, about=about, motion=motion)
+    except ValueError as error:
+        raise ValueError(f"{path} looks like {LIP_SYNC} but does not load: {error}") from error
+    fresh = len(net.state_dict()) - len(state)
+    log.info("the U-Net starts from %s: %d tensors taken, %d fresh (motion modules)", path, len(state), fresh)
+    return net
+
+
+def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetConfig) -> UNet:
+    """A net of `shape` with every tensor that fits, and zeros where training from an image model starts at zero.
+
+    The names are the same; conv_in has 13 instead of 4 inputs, and with Whisper tiny the keys and values of
+    cross-attention are narrower (384 instead of 768).
+    """
+    net = UNet(shape)
+    expected = net.state_dict()
+    fitting = {name: t for name, t in state.items() if name in expected and t.shape == expected[name].shape}
+    if 2 * len(fitting) < len(state):
+        others = [f"{name} {tuple(t.shape)}" for name, t in state.items() if name not in fitting][:_SHOWN]
+        raise ValueError(
+            f"only {len(fitting)} of the {len(state)} tensors in {path} fit the net in the configuration (not: "
+            f"{', '.join(others)}, ...): give the U-Net of Stable Diffusion 1.5, or the net its widths"
+        )
+    net.load_state_dict(fitting, strict=False)
+    net.zero_init()
+    log.info("the U-Net starts from %s: %d tensors taken, %d fresh", path, len(fitting), len(expected) - len(fitting))
+    return net
+
+
+def _has_part(name: str, part: str) -> bool:
+    return f".{part.strip('.')}." in f".{name}."
+
+
+def _meant(part: str, names: Mapping[str, object]) -> str:
+    elements = dict.fromkeys(e for name in names for e in name.split(".") if not e.isdigit())
+    close = difflib.get_close_matches(part, elements, n=_SHOWN)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose from {', '.join(elements)}"

@@ -1,0 +1,220 @@
+"""Training of StableSyncNet: frames and sound of one place against those of two (LatentSync, arXiv 2412.09262, 3.3)."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from ..checkpoint import load_vae
+from ..files import replacing
+from ..nets.layers import MadeOfRecomputed
+from ..nets.loading import check_state_dict
+from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
+from ..speech import MEL_WINDOW, N_MELS, SYNCNET_FRAMES
+from ..sync import LATENT_SCALE
+from ..weights import read_checkpoint, recognise
+from .config import EncoderTable, SyncNetTables, SyncNetTraining
+from .losses import sync_loss
+from .parse import plain
+from .task import Samples
+
+PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
+COARSE = 8, 13  # bands and times in which the sound is told
+WATCHED = 300  # steps whose mean loss tells whether anything was learned
+NEAR = 0.005  # the loss is no different from that of a net that always says 0.5
+
+
+class SyncNetTask:
+    """StableSyncNet, its clips and its loss; see `task.Task`.
+
+    Args:
+        config: what to train and with what.
+        data: the samples; None makes them of `config.data`.
+        held_out: samples to validate on; None makes them of `config.validation_clips`.
+
+    Raises:
+        ValueError: the tables do not fit each other, the start weights or the size of the crops.
+        FileNotFoundError, ImportError: a file or package is missing.
+    """
+
+    def __init__(self, config: SyncNetTraining, data: Samples | None = None, held_out: Samples | None = None):
+        self.config = config
+        self.vae = None if config.space == "pixel" else load_vae(config.vae)
+        self.net = _start(config, 3 if self.vae is None else self.vae.config.latent_channels)
+        self.data = self._clips(config.data.clips) if data is None else data
+        self.held_out = held_out
+        if held_out is None and config.validation_clips is not None:
+            self.held_out = self._clips(config.validation_clips)
+        self.recent: list[tuple[int, float]] = []  # (step, loss) since the first line of the log or the last remark
+
+    def _clips(self, clips: str) -> Samples:
+        from .dataset import SyncNetClips
+
+        return SyncNetClips(replace(self.config.data, clips=clips), self.vae, self.config.run.seed)
+
+    def to(self, device: torch.device) -> None:
+        """Move the VAE, if there is one."""
+        if self.vae is not None:
+            nn.Module.to(self.vae, device)  # diffusers' own `to` logs about casts
+
+    def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss, and the share of samples whose cosine is on the right side of 0.5."""
+        vision, audio, *told = net(batch["frames"], batch["mel"])
+        right = ((vision * audio).sum(dim=1) > 0.5) == (batch["target"] > 0.5)
+        sync = sync_loss(vision, audio, batch["target"])
+        figures = {"loss": sync, "accuracy": right.float().mean()}
+        if told:
+            guide = guide_loss(*told, batch["mel"], batch["target"])
+            figures |= {"loss": sync + self.config.guide * guide, "sync": sync.detach(), "guide": guide.detach()}
+        return figures
+
+    def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
+        """`stable_syncnet.pt` and `.safetensors`, with what `load_syncnet` needs to know beside the weights."""
+        inner = "syncnet." if self.config.guide else ""
+        kept = {name.removeprefix(inner): tensor for name, tensor in state_dict.items() if name.startswith(inner)}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
+        plain_file, safe_file = (folder / f"stable_syncnet{suffix}" for suffix in (".pt", ".safetensors"))
+        tables = _tables(self.config.net, tensors["visual_encoder.conv_in.weight"].shape[1])
+        about = {"global_step": step, "resolution": self.config.data.resolution, "tables": tables}
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(plain_file) as part:
+            torch.save(about | {"state_dict": tensors}, part)
+        with replacing(safe_file) as part:
+            save_file(tensors, part, {"format": "pt"} | {name: json.dumps(value) for name, value in about.items()})
+        return [plain_file, safe_file]
+
+    def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Loss and accuracy over the first `validation_samples` held-out samples, half of them in sync."""
+        if self.held_out is None:
+            return {}
+        count, size = self.config.validation_samples, self.config.run.batch_size
+        device = next(net.parameters()).device
+        sums = {"loss": 0.0, "accuracy": 0.0}
+        for first in range(0, count, size):
+            samples = [self.held_out[n] for n in range(first, min(first + size, count))]
+            batch = {name: tensor.to(device) for name, tensor in default_collate(samples).items()}
+            figures = self.loss(net, batch)
+            figures["loss"] = figures.get("sync", figures["loss"])
+            for name in sums:
+                sums[name] += float(figures[name]) * len(samples)
+        return {name: total / count for name, total in sums.items()}
+
+    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+        """Says so when the loss has been at ln 2, that of a net that always says 0.5, for some hundred steps."""
+        if step <= self.config.optimizer.warmup_steps:
+            return None
+        self.recent.append((step, figures.get("sync", figures["loss"])))
+        if step - self.recent[0][0] < WATCHED:
+            return None
+        inside = [loss for at, loss in self.recent if at > step - WATCHED]
+        mean = sum(inside) / len(inside)
+        if abs(mean - math.log(2)) > NEAR:
+            self.recent = self.recent[-len(inside) :]
+            return None
+        self.recent = []
+        return (
+            f"the loss has been {mean:.3f} for {WATCHED} steps, which is ln 2: the net has learned nothing yet. It "
+            "often sits there for thousands of steps; larger batches help most (run.batch_size, run.accumulate; "
+            "published: 256 to 1024). If it stays, check that the clips' sound is in sync with their pictures and that "
+            "the mouth is in the lower half of the crops"
+        )
+
+
+class GuidedSyncNet(MadeOfRecomputed):
+    """A SyncNet, and one linear layer that tells from either embedding what the sound is like.
+
+    One layer for both: where it tells the same from both, they say it in the same way, which is what their cosine
+    wants. Only `syncnet` is kept.
+    """
+
+    def __init__(self, syncnet: StableSyncNet, length: int):
+        super().__init__()
+        self.syncnet = syncnet
+        self.tell = nn.Linear(length, COARSE[0] * COARSE[1])
+        self.scale = length**0.5  # of embeddings of length 1, so that their numbers are about 1
+
+    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, ...]:
+        """Both embeddings (b, d), and what is told from each (b, 104)."""
+        vision, audio = self.syncnet(frames, mel)
+        return vision, audio, self.tell(self.scale * vision), self.tell(self.scale * audio)
+
+
+def guide_loss(seen: Tensor, heard: Tensor, mel: Tensor, target: Tensor) -> Tensor:
+    """Squared error of what the embeddings tell of the sound: of its mel in 8 bands and 13 times, of variance one.
+
+    What frames of another place tell is not judged, for their sound is not there.
+    """
+    coarse = F.adaptive_avg_pool2d(mel, COARSE).flatten(1)
+    coarse = (coarse - coarse.mean(dim=1, keepdim=True)) / coarse.std(dim=1, keepdim=True).clamp(min=1e-3)
+    errors = (heard - coarse).square().mean(dim=1) + (seen - coarse).square().mean(dim=1) * target
+    return errors.mean()
+
+
+def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
+    """The StableSyncNet in a file, frozen, float32, on the CPU, and the side in pixels of the crops that it judges.
+
+    The shape of the net and the side are those that `SyncNetTask.save` put beside the weights; for files without them,
+    such as the published ones, the shape is read off the weights and the side is 256.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file; the sentence says what it looks like and what does not fit.
+    """
+    state, about = read_checkpoint(path)
+    try:
+        config = None
+        if "tables" in about:
+            config = SyncNetConfig(**{k: EncoderConfig.from_table(**t) for k, t in json.loads(about["tables"]).items()})
+        net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
+    return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
+
+
+def _start(config: SyncNetTraining, channels: int) -> nn.Module:
+    """The net to train: fresh, the same for the same seed, or with the start weights."""
+    tables = config.net
+    shape = SyncNetConfig(_encoder(tables.visual, SYNCNET_FRAMES * channels), _encoder(tables.audio, 1))
+    length = _embedding_length(shape, config)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.run.seed)
+        net = StableSyncNet(shape)
+        guided = GuidedSyncNet(net, length) if config.guide else None
+    if config.start is not None:
+        state, _ = read_checkpoint(config.start)
+        check_state_dict(net.state_dict(), state, f"SyncNet that starts from {config.start}")
+        net.load_state_dict(state)
+    return guided or net
+
+
+def _encoder(table: EncoderTable, in_channels: int) -> EncoderConfig:
+    return EncoderConfig.from_table(in_channels, **asdict(table))
+
+
+def _embedding_length(shape: SyncNetConfig, config: SyncNetTraining) -> int:
+    """Length of the embeddings; refuses tables in which they differ, before clips are read.
+
+    Costs nothing on the meta device.
+    """
+    side = config.data.resolution
+    size = (side // 2, side) if config.space == "pixel" else (side // LATENT_SCALE, side // LATENT_SCALE)
+    with torch.device("meta"), torch.no_grad():
+        frames = torch.empty(1, shape.visual.in_channels, *size)
+        try:
+            return StableSyncNet(shape)(frames, torch.empty(1, 1, N_MELS, MEL_WINDOW))[0].shape[1]
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"net does not fit crops of {side} pixels in {config.space} space: {error}") from error
+
+
+def _tables(net: SyncNetTables, in_channels: int) -> dict[str, dict[str, Any]]:
+    """Of both encoders what `EncoderConfig.from_table` takes, in JSON types."""
+    inputs = {"visual": in_channels, "audio": 1}
+    return {kind: {"in_channels": inputs[kind]} | plain(table) for kind, table in asdict(net).items()}

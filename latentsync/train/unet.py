@@ -1,0 +1,248 @@
+"""Training of the lip-sync U-Net: its condition, its noise and its losses (LatentSync, arXiv 2412.09262, sec. 3)."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..checkpoint import LipSyncModel, load_audio_encoder, load_vae
+from ..files import replacing
+from ..masks import keep_mask
+from ..nets.config import UNSEEN
+from ..samplers import SCHEDULE, make_sampler
+from ..sync import LATENT_SCALE, Settings
+from .config import UNetTraining
+from .dataset import UNetClips
+from .estimate import Supervision, SyncJudge, Truth
+from .latents import encode_clips
+from .losses import add_noise, load_lpips, mixed_noise, noise_loss, one_step_estimate
+from .start import choose_trained, start_unet
+from .task import Samples
+from .trepa import load_trepa
+from .validate import check_crops, validate
+
+log = logging.getLogger(__name__)
+
+TIMESTEPS = SCHEDULE["num_train_timesteps"]
+
+
+@dataclass(frozen=True)
+class FrozenNets:
+    """The nets that help in training, float32; those that no weighted loss needs are None."""
+
+    vae: nn.Module
+    audio_encoder: nn.Module
+    judge: SyncJudge | None = None
+    lpips: nn.Module | None = None
+    trepa: nn.Module | None = None
+
+    @property
+    def all(self) -> list[nn.Module]:
+        judge = None if self.judge is None else self.judge.net
+        nets = (self.vae, self.audio_encoder, judge, self.lpips, self.trepa)
+        return [net for net in nets if net is not None]
+
+
+def load_frozen(config: UNetTraining) -> FrozenNets:
+    """The nets in `config.files` that training needs; SyncNet also where only validation uses it.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: a file or package is missing, or is of another kind.
+    """
+    from .syncnet import load_syncnet
+
+    files, weights = config.files, config.losses
+    judge = lpips = trepa = None
+    if files.syncnet is not None and (_uses_judge(config) or config.validation.video is not None):
+        judge = SyncJudge(*load_syncnet(files.syncnet))
+    if weights.lpips:
+        lpips = load_lpips(files.vgg16)
+    if weights.trepa and config.trepa_encoder == "videomae":
+        trepa = load_trepa(files.videomae)
+        trepa.gradient_checkpointing = config.run.gradient_checkpointing
+    return FrozenNets(load_vae(files.vae), load_audio_encoder(files.whisper), judge, lpips, trepa)
+
+
+def _uses_judge(config: UNetTraining) -> bool:
+    return bool(config.losses.sync or (config.losses.trepa and config.trepa_encoder == "syncnet"))
+
+
+def _clips(config: UNetTraining, frozen: FrozenNets) -> UNetClips:
+    workers = config.data.workers
+    if workers and config.data.cache is None:
+        raise ValueError(
+            f"data.workers is {workers} and data.cache is null, but workers only read what Whisper made of the sound: "
+            "give data.cache a folder, or set data.workers=0"
+        )
+    return UNetClips(config.data, frozen.audio_encoder, frozen.vae, config.run.seed)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random about the clips of a batch; it follows from their seeds alone.
+
+    Attributes:
+        noise: (b, c, f, h, w) float32.
+        timesteps: (b,) int64, 0 .. 999.
+        heard: (b,) bool, False for clips whose audio is dropped.
+    """
+
+    noise: Tensor
+    timesteps: Tensor
+    heard: Tensor
+
+
+def draw(seeds: Sequence[int], shape: Sequence[int], a: float, audio_dropout: float) -> Draws:
+    """Draws on the CPU, each clip's with a generator of its own: a batch is no different from its clips one by one.
+
+    Args:
+        seeds: one for each clip.
+        shape: of the latents of one clip, (c, f, h, w).
+        a: of the mixed noise, see `losses.mixed_noise`.
+        audio_dropout: probability that a clip's audio is dropped; it changes nothing of the other draws.
+    """
+    noise, timesteps, heard = [], [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        timesteps.append(torch.randint(TIMESTEPS, (1,), generator=generator))
+        heard.append(torch.rand(1, generator=generator) >= audio_dropout)
+        noise.append(mixed_noise((1, *shape), generator, a))
+    return Draws(torch.cat(noise), torch.cat(timesteps), torch.cat(heard))
+
+
+class UNetTask:
+    """The U-Net, its clips and its loss; see `task.Task`.
+
+    Args:
+        config: what to train and with what.
+        frozen: loaded already; None loads them from `config.files`.
+        data: the samples; None makes them of `config.data`.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: see `start_unet`, `choose_trained`, `load_frozen` and the dataset.
+    """
+
+    def __init__(self, config: UNetTraining, frozen: FrozenNets | None = None, data: Samples | None = None):
+        self.config = config
+        self.net = start_unet(config)
+        trained, parameters = choose_trained(self.net, config.trained_parts)
+        log.info("training %s of the U-Net's %s parameters", f"{trained:,}", f"{parameters:,}")
+        self.frozen = load_frozen(config) if frozen is None else frozen
+        for net in self.frozen.all:
+            net.eval().requires_grad_(False)
+        self._check_fit()
+        if config.validation.video is not None:
+            check_crops(Path(config.validation.video), config.data.resolution)
+        self.data = _clips(config, self.frozen) if data is None else data
+        self.supervision = self._supervision()
+        self.mask = keep_mask(config.data.resolution)
+        self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
+
+    def _check_fit(self) -> None:
+        """Refuse nets that do not belong together."""
+        needed, given = self.net.config.cross_attention_dim, self.frozen.audio_encoder.conv1.out_channels
+        if needed != given:
+            raise ValueError(
+                f"the U-Net takes audio of width {needed} and {self.config.files.whisper} gives {given}: give the "
+                "Whisper of that width (tiny: 384, small: 768), or start from another net"
+            )
+        judge, side = self.frozen.judge, self.config.data.resolution
+        if judge is not None and not judge.sees_pixels and judge.side != side:
+            raise ValueError(
+                f"{self.config.files.syncnet} judges latents of {judge.side} pixels and data.resolution is {side}: "
+                "give a SyncNet of latents of that size, or one of pixels"
+            )
+
+    def _supervision(self) -> Supervision:
+        weights = self.config.losses
+        by_judge = bool(weights.trepa) and self.config.trepa_encoder == "syncnet"
+        return Supervision(
+            vae=self.frozen.vae,
+            judge=self.frozen.judge if _uses_judge(self.config) else None,
+            sync=bool(weights.sync),
+            lpips=self.frozen.lpips if weights.lpips else None,
+            trepa=self.frozen.trepa if weights.trepa and not by_judge else None,
+            motion_by_judge=by_judge,
+        )
+
+    def to(self, device: torch.device) -> None:
+        """Move the frozen nets."""
+        for net in self.frozen.all:
+            nn.Module.to(net, device)  # diffusers' own `to` logs about casts
+        self.mask = self.mask.to(device)
+
+    def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses that have a weight, by their names, and as "loss" their weighted sum.
+
+        Only `net` runs under autocast. The frozen nets do not: an estimate from a late time step is 15 times as large
+        as a picture's latents, which half precision does not survive everywhere.
+        """
+        device = batch["audio"].device
+        with torch.autocast(device.type, enabled=False):
+            truth, condition = self.condition(batch)
+            latents = truth.latents
+            drawn = draw(batch["seed"].tolist(), latents.shape[1:], self.config.mixed_noise, self.config.audio_dropout)
+            noise, timesteps = drawn.noise.to(device), drawn.timesteps.to(device)
+            audio = batch["audio"] * drawn.heard.to(device)[:, None, None, None]
+            noisy = add_noise(latents, noise, timesteps, self.alphas_cumprod)
+        predicted = net(torch.cat([noisy, condition], dim=1), timesteps, audio)
+        with torch.autocast(device.type, enabled=False):
+            predicted = predicted.float()
+            parts = {}
+            if self.config.losses.mse:
+                gamma = self.config.snr_gamma
+                parts["mse"] = noise_loss(predicted, noise, timesteps, self.alphas_cumprod, gamma)
+            if not self.supervision.is_empty:
+                estimate = one_step_estimate(noisy, predicted, timesteps, self.alphas_cumprod)
+                parts |= self.supervision.losses(estimate, truth)
+            total = sum(getattr(self.config.losses, name) * part for name, part in parts.items())
+        return {"loss": total} | {name: part.detach() for name, part in parts.items()}
+
+    @torch.no_grad()
+    def condition(self, batch: dict[str, Tensor]) -> tuple[Truth, Tensor]:
+        """The clips, and what the U-Net sees beside the noise: (b, 1 + 2c, f, h / 8, w / 8).
+
+        That is the mask (1 = keep), the latents of the masked crops and those of the reference frames, in this order.
+        """
+        pixels, mel = batch.get("pixels"), batch.get("mel")
+        if pixels is None:
+            latents, masked, reference = (batch[f"{kind}latents"] for kind in ("", "masked_", "reference_"))
+        else:
+            clips = (pixels, pixels * self.mask, batch["reference_pixels"])
+            latents, masked, reference = (encode_clips(self.frozen.vae, clip.float()) for clip in clips)
+        side = self.config.data.resolution // LATENT_SCALE
+        mask = F.interpolate(self.mask[None], size=(side, side), mode="nearest")[:, :, None]
+        mask = mask.expand(len(latents), -1, latents.shape[2], -1, -1)
+        return Truth(latents, pixels, mel), torch.cat([mask, masked, reference], dim=1)
+
+    def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
+        """`latentsync_unet.pt` and `.safetensors`, with the resolution and what the weights do not tell beside them."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+        plain, safe = (folder / f"latentsync_unet{suffix}" for suffix in (".pt", ".safetensors"))
+        about = {"global_step": step, "resolution": self.config.data.resolution}
+        about |= {name: getattr(self.net.config, name) for name in UNSEEN}
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(plain) as part:
+            torch.save(about | {"state_dict": tensors}, part)
+        with replacing(safe) as part:
+            save_file(tensors, part, {"format": "pt"} | {name: str(value) for name, value in about.items()})
+        return [plain, safe]
+
+    def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """`validation-<step>.mp4` in `folder`, and how well its lips fit the sound; {} without `config.validation`."""
+        wanted = self.config.validation
+        if wanted.video is None or wanted.audio is None:
+            return {}
+        resolution, source = self.config.data.resolution, f"the net after {step} steps"
+        model = LipSyncModel(net, self.frozen.vae, self.frozen.audio_encoder, resolution, source)
+        settings = Settings(steps=wanted.steps, guidance=wanted.guidance, seed=self.config.run.seed)
+        out = folder / f"validation-{step:08d}.mp4"
+        return validate(model, Path(wanted.video), Path(wanted.audio), settings, out, self.frozen.judge)
+
+    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+        return None

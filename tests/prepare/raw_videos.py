@@ -1,0 +1,88 @@
+"""A folder of drawn videos, one for each fate, with track files instead of a detector."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from latentsync.landmarks import Detection, Face, points_from_box
+from latentsync.media import VideoWriter
+from latentsync.prepare.executor import InProcess
+from latentsync.prepare.pipeline import prepare
+from latentsync.prepare.settings import PrepareSettings, Tools
+from latentsync.prepare.work import perform
+from latentsync.synthetic import Clip, make_clip
+from latentsync.synthetic.corpus import write_wav
+from latentsync.track_file import write_track_file
+
+SIZE = 96
+SETTINGS = PrepareSettings(resolution=64, min_seconds=1, max_seconds=2, skip={"sync", "quality"})
+
+
+def write_video(path: Path, clips: Sequence[Clip], volume: float = 1.0) -> None:
+    """The clips one after another, at 25 frames/s, with their sound."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = path.with_suffix(".wav")
+    write_wav(sound, volume * torch.cat([clip.waveform for clip in clips]), clips[0].rate)
+    with VideoWriter(path, 25, SIZE, SIZE, preset="ultrafast", audio=sound) as writer:
+        for clip in clips:
+            writer.write(clip.frames)
+    sound.unlink()
+
+
+def write_track_of(path: Path, boxes: Sequence[tuple[float, float, float, float]], size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    faces = (Face(box, 1.0, points_from_box(box)) for box in boxes)
+    write_track_file(path, (Detection([face]) for face in faces), size, size, 25.0)
+
+
+def write_track(path: Path, clips: Sequence[Clip], without_face: Sequence[int] = ()) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    boxes = np.concatenate([clip.boxes for clip in clips])
+    points = np.concatenate([clip.landmarks for clip in clips])
+    faces = (Face(tuple(box), 1.0, triple) for box, triple in zip(boxes, points, strict=True))
+    seen = (Detection([] if i in without_face else [face]) for i, face in enumerate(faces))
+    write_track_file(path, seen, SIZE, SIZE, 25.0)
+
+
+def make_raw(folder: Path) -> tuple[Path, Tools]:
+    """Videos under folder/raw; the tools have their track files.
+
+    good.mp4 has two clips of 1.6 s, more/cut.mp4 one shot for a clip and one that is too short.
+    """
+    raw, tracks = folder / "raw", folder / "tracks"
+    good, other, short = make_clip(1, 3.2, SIZE), make_clip(2, 1.4, SIZE), make_clip(4, 0.8, SIZE)
+    videos = {"good": [good], "more/cut": [other, short], "faceless": [other], "silent": [other], "mute": [other]}
+    for name, clips in videos.items():
+        write_video(raw / f"{name}.mp4", clips, volume=0.0 if name == "silent" else 1.0)
+        write_track(tracks / f"{name}.json", clips, [20] if name == "faceless" else [])
+    with VideoWriter(raw / "mute.mp4", 25, SIZE, SIZE, preset="ultrafast") as writer:
+        writer.write(other.frames)
+    (raw / "broken.mp4").write_bytes((raw / "good.mp4").read_bytes()[:2000])
+    write_track(tracks / "broken.json", [good])
+    (raw / "notes.txt").write_text("no video")
+    return raw, Tools("file", tracks)
+
+
+class Counted(InProcess):
+    """Does the work here, and keeps (stage, item) of what it did."""
+
+    def __init__(self):
+        self.done = []
+
+    def results(self, jobs):
+        for job in jobs:
+            self.done.append((job.stage, job.item))
+            yield job, perform(job)
+
+
+def again(raw, out, settings=SETTINGS, **options):
+    """What a further run in `out` does."""
+    counted = Counted()
+    prepare(raw[0], out, settings, raw[1], executor=counted, **options)
+    return counted.done
+
+
+def clips_of(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (out / "clips").iterdir()}

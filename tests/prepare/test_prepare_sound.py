@@ -1,0 +1,61 @@
+"""Sound in files of 16 kHz: the samples that belong to the frames, and no others."""
+
+import av
+import numpy as np
+import pytest
+import torch
+from media_clips import encode_audio, tone
+
+from latentsync.audio import resample, to_mono
+from latentsync.media import read_audio
+from latentsync.media.audio import AudioReader
+from latentsync.prepare import sound
+from latentsync.prepare.read import shots, split
+from latentsync.prepare.settings import PrepareSettings
+
+
+@pytest.mark.parametrize("rate, layout", [(16000, "mono"), (44100, "stereo"), (48000, "mono"), (22050, "mono")])
+def test_sound_resampled_in_blocks_is_that_of_the_whole(tmp_path, monkeypatch, rate, layout):
+    monkeypatch.setattr(sound, "BLOCK", 2)
+    path = tmp_path / "voice.wav"
+    encode_audio(path, "pcm_s16le", tone(7.3, rate, 1 + (layout == "stereo")), rate, layout)
+    with AudioReader(path) as reader:
+        blocks = list(sound.sound_16k(reader))
+    whole = resample(to_mono(read_audio(path)[0]), rate)
+    assert len(blocks) == 4 and torch.cat(blocks).shape == whole.shape
+    assert (torch.cat(blocks) - whole).abs().max() < 1e-5
+
+
+def test_files_are_as_long_as_the_pictures_and_silent_beyond_the_sound(tmp_path):
+    encode_audio(tmp_path / "voice.wav", "pcm_s16le", tone(1.0, 16000), 16000)
+    out = tmp_path / "out.wav"
+    for count in (8000, 24000):
+        with AudioReader(tmp_path / "voice.wav") as reader:
+            peak = sound.write_sound(reader, out, count)
+        expected = np.pad(np.rint(read_audio(tmp_path / "voice.wav")[0][0].numpy() * 32767), (0, 8000))[:count]
+        assert np.array_equal(sound.read_sound(out, 0, count), expected)
+        assert peak == pytest.approx(np.abs(expected).max() / 32767, abs=1e-4)
+    for start in (-900, -300, 0, 23900, 24000, 30000):
+        inside = [expected[i] if 0 <= i < 24000 else 0 for i in range(start, start + 500)]
+        assert sound.read_sound(out, start, 500).tolist() == inside
+
+
+def test_flac_keeps_every_sample(tmp_path):
+    samples = np.random.default_rng(0).integers(-32768, 32768, 30000).astype(np.int16)
+    sound.write_flac(tmp_path / "a.flac", samples)
+    with av.open(str(tmp_path / "a.flac")) as container:
+        assert container.streams.audio[0].codec_context.name == "flac"
+    assert np.array_equal(read_audio(tmp_path / "a.flac")[0][0].numpy() * 32768, samples)
+
+
+def test_shots_are_cut_evenly_into_as_few_clips_as_fit():
+    settings = PrepareSettings(min_seconds=5, max_seconds=10)
+    assert shots(300, [0, 120, 300]) == [(0, 120), (120, 300)] and shots(5, []) == [(0, 5)]
+    assert split(0, 124, settings) == [] and split(7, 132, settings) == [(7, 132)]
+    assert split(0, 251, settings) == [(0, 125), (125, 251)]
+    for frames in (125, 250, 251, 499, 500, 501, 7777):
+        clips = split(10, 10 + frames, settings)
+        lengths = [stop - start for start, stop in clips]
+        assert 125 <= min(lengths) and max(lengths) <= 250 and max(lengths) - min(lengths) <= 1
+        assert clips[0][0] == 10 and clips[-1][1] == 10 + frames and len(clips) == -(-frames // 250)
+        assert all(a[1] == b[0] for a, b in zip(clips[:-1], clips[1:], strict=True))

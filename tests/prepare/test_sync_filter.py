@@ -1,0 +1,162 @@
+"""The sign and the size of the shift that brings sound and lips together, and what is dropped for it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from raw_videos import write_track_of
+
+from latentsync.media import VideoReader, VideoWriter, read_audio
+from latentsync.nets.syncnet_v2 import SyncNetV2
+from latentsync.prepare import quality, sync_filter
+from latentsync.prepare.manifest import read_manifest
+from latentsync.prepare.pipeline import prepare
+from latentsync.prepare.quality import Quality
+from latentsync.prepare.settings import SAMPLES_PER_FRAME, PrepareSettings, Tools
+from latentsync.prepare.sync_filter import mouth_views, running_median, sync_score
+from latentsync.synthetic.corpus import write_wav
+
+FRAMES, LEAD = 50, 20  # of a video, and of the code before it
+BOX = (10.0, 10.0, 50.0, 54.0)
+
+
+class Flicker(torch.nn.Module):
+    """A made-up SyncNet: light and loudness of five frames, which carry the same code where they belong together."""
+
+    QUIET = 20.6  # log energy of the sound whose code is 0
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def lips(self, frames):
+        return 20 * (frames.mean(dim=(1, 3, 4)) - 128) / 60
+
+    def audio(self, mfcc):
+        loudness = (mfcc[:, 0, 0] - self.QUIET) / 2
+        return 20 * loudness.clamp(-1.5, 1.5).unflatten(1, (5, 4)).mean(dim=2)  # silence has the logarithm of nothing
+
+
+def code(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, FRAMES + 2 * LEAD)
+
+
+def pictures() -> torch.Tensor:
+    """(FRAMES, 64, 64, 3) uint8, whose light is the code."""
+    light = np.rint(128 + 60 * code()[LEAD : LEAD + FRAMES]).astype(np.uint8)
+    return torch.from_numpy(np.broadcast_to(light[:, None, None, None], (FRAMES, 64, 64, 3)).copy())
+
+
+def sound(late: int, seed: int = 0) -> np.ndarray:
+    """The code as loudness, `late` frames later than in the pictures: (FRAMES * 640,) int16."""
+    noise = np.random.default_rng(9).standard_normal(len(code()) * SAMPLES_PER_FRAME)
+    loud = 1500 * noise * np.repeat(np.exp(code(seed)), SAMPLES_PER_FRAME)
+    start = (LEAD - late) * SAMPLES_PER_FRAME
+    return loud[start : start + FRAMES * SAMPLES_PER_FRAME].clip(-32767, 32767).astype(np.int16)
+
+
+def views(frames: torch.Tensor) -> torch.Tensor:
+    return frames.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("late", [-6, -1, 0, 2, 15])
+def test_sound_that_moves_moves_the_offset(late):
+    score = sync_score(Flicker(), views(pictures()), sound(late))
+    assert score.offset == -late and score.confidence > 10
+
+
+@pytest.fixture
+def raw(tmp_path):
+    (tmp_path / "raw").mkdir()
+    for name, samples in {
+        "early": sound(-5),
+        "in_time": sound(0),
+        "late": sound(3),
+        "stranger": sound(0, seed=1),
+        "very_late": sound(9),
+    }.items():
+        wav = tmp_path / "voice.wav"
+        write_wav(wav, torch.from_numpy(samples / np.float32(32767)), 16000)
+        with VideoWriter(tmp_path / "raw" / f"{name}.mkv", 25, 64, 64, preset="ultrafast", audio=wav) as writer:
+            writer.write(pictures())
+        write_track_of(tmp_path / "tracks" / f"{name}.json", [BOX] * FRAMES, 64)
+    weights = tmp_path / "checkpoints" / "auxiliary" / "syncnet_v2.model"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"made up")
+    return tmp_path
+
+
+def test_clips_come_out_in_sync(raw, monkeypatch):
+    monkeypatch.setattr(sync_filter, "syncnet_of", lambda weights, device: Flicker())
+    settings = PrepareSettings(resolution=64, min_seconds=1, max_seconds=2, min_confidence=10, skip={"quality", "cuts"})
+    prepare(raw / "raw", raw / "data", settings, Tools("file", raw / "tracks", raw / "checkpoints"))
+    lines = {Path(line["source"]).stem: line for line in read_manifest(raw / "data")}
+    assert {name: line["figures"]["offset"] for name, line in lines.items() if name != "stranger"} == {
+        "early": 5,
+        "in_time": 0,
+        "late": -3,
+        "very_late": -9,
+    }
+    assert lines["stranger"]["reason"] == "low_confidence" and lines["very_late"]["reason"] == "offset"
+    for name in ("early", "in_time", "late"):
+        with VideoReader(raw / "data" / lines[name]["clip"]) as clip:
+            frames = clip[range(len(clip))]
+        heard, _ = read_audio(raw / "data" / lines[name]["clip"])
+        assert len(frames) == FRAMES and heard.shape[1] == FRAMES * SAMPLES_PER_FRAME
+        assert sync_score(Flicker(), views(frames), heard[0]).offset == 0
+    # What the source has not, before its beginning or after its end, is silent; all else is the source's, moved.
+    early, _ = read_audio(raw / "data" / lines["early"]["clip"])
+    moved = 5 * SAMPLES_PER_FRAME
+    assert not early[0, :moved].any()
+    assert np.abs(early[0, moved:].numpy() * 32768 - sound(-5)[:-moved]).max() <= 1
+
+
+def test_syncnet_v2_takes_what_it_is_given():
+    with torch.device("meta"):
+        net = SyncNetV2()
+    lips, audio = [], []
+    net.lips = lambda frames: lips.append(frames.shape) or torch.zeros(len(frames), 4)
+    net.audio = lambda mfcc: audio.append(mfcc.shape) or torch.zeros(len(mfcc), 4)
+    net.parameters = lambda: iter([torch.zeros(1)])
+    sync_score(net, torch.zeros(28, 3, 224, 224, dtype=torch.uint8), np.zeros(28 * 640, np.int16))
+    assert lips == [(16, 3, 5, 224, 224), (7, 3, 5, 224, 224)] and audio == [(16, 1, 13, 20), (7, 1, 13, 20)]
+    with pytest.raises(ValueError, match="5 frames with sound: SyncNet v2 needs 6"):
+        sync_score(net, torch.zeros(9, 3, 224, 224, dtype=torch.uint8), np.zeros(5 * 640, np.int16))
+
+
+def test_views_are_the_padded_box_with_the_chin():
+    rows, columns = np.mgrid[:300, :400]
+    picture = np.stack([columns % 256, rows % 256, np.full_like(rows, 7)], -1).astype(np.uint8)
+    boxes = np.array([[140.5, 60.5, 240.5, 220.5]] * 3)  # its half side of 80 makes a view of 224 pixels, unscaled
+    view = mouth_views(torch.from_numpy(picture)[None].expand(3, -1, -1, -1), boxes)
+    expected = np.full((224, 224, 3), 110, np.uint8)
+    left, top = 190 + 1 - 112, 140 + 1 - 80
+    expected[: 300 - top] = picture[top : top + 224, left : left + 224][: 300 - top]
+    assert view.shape == (3, 3, 224, 224)
+    assert np.array_equal(view[1].permute(1, 2, 0).numpy()[:220, :, ::-1], expected[:220])
+
+
+def test_a_box_that_jumps_for_a_few_frames_moves_nothing():
+    values = np.linspace(0, 4, 40)
+    jumpy = values.copy()
+    jumpy[[0, 17, 18, 39]] += 50
+    assert np.abs(running_median(jumpy) - values).max() < 0.8 and np.allclose(
+        running_median(values)[6:-6], values[6:-6]
+    )
+
+
+def test_quality_is_the_mean_of_first_middle_and_last_frame(tmp_path, monkeypatch):
+    class Light(Flicker):
+        def forward(self, x):
+            assert x.shape == (3, 3, 64, 64) and x.dtype == torch.float32 and x.max() <= 1
+            return 100 * x.mean(dim=(1, 2, 3))
+
+    monkeypatch.setattr(quality, "hyperiqa_of", lambda weights, device: Light())
+    light = torch.zeros(9, 64, 64, 3)
+    for i, level in ((0, 0.3), (4, 0.6), (8, 0.9)):
+        light[i] = level
+    with VideoWriter(tmp_path / "clip.mp4", 25, 64, 64) as writer:
+        writer.write(light)
+    figures = Quality(tmp_path / "clip.mp4", tmp_path, None).run().figures
+    assert figures["quality"] == pytest.approx(60, abs=1.5)

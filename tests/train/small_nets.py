@@ -1,0 +1,49 @@
+"""Small nets with random weights in the places of the frozen nets of U-Net training, which take seconds for a step."""
+
+import tiny
+import torch
+from diffusers import AutoencoderKL
+
+from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
+from latentsync.train.estimate import SyncJudge
+from latentsync.train.trepa import VideoMAE, VideoMAEConfig
+from latentsync.train.unet import FrozenNets
+
+PIXEL_FACTORS = [[1, 2], 2, 2, 2, 2, 2]  # of 64 pixels
+
+
+def golden(net: torch.nn.Module) -> torch.nn.Module:
+    net.load_state_dict(tiny.weights(net))
+    return net.eval().requires_grad_(False)
+
+
+def narrow_syncnet(channels: int, factors: list) -> StableSyncNet:
+    """A net that ends in one pixel, as the published ones do."""
+    torch.manual_seed(0)
+    visual = EncoderConfig.from_table(16 * channels, [32] * (len(factors) - 1) + [64], factors, [0] * len(factors))
+    audio = EncoderConfig.from_table(1, [32] * 5 + [64], [[2, 1], 2, 2, 2, 2, [2, 3]], [0] * 6)
+    return StableSyncNet(SyncNetConfig(visual, audio))
+
+
+class Distance(torch.nn.Module):
+    """In the place of LPIPS, whose VGG takes seconds for a step."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = torch.nn.Conv2d(3, 8, 5, stride=4)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (self.features(a) - self.features(b)).square()
+
+
+def small_vae() -> AutoencoderKL:
+    down, up = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
+    widths = {"block_out_channels": [8] * 4, "norm_num_groups": 4}
+    return AutoencoderKL(down_block_types=down, up_block_types=up, **widths).eval()
+
+
+def frozen_nets() -> FrozenNets:
+    torch.manual_seed(0)
+    trepa = VideoMAE(VideoMAEConfig(32, 1, 4, 32, patch=56, tubelet=8, n_frames=16)).requires_grad_(False)
+    judge = SyncJudge(narrow_syncnet(3, PIXEL_FACTORS), side=64)
+    return FrozenNets(small_vae(), golden(tiny.audio_encoder()), judge, Distance(), trepa)

@@ -1,0 +1,137 @@
+"""Configurations: every preset, what is refused and in which words, and the command line around them."""
+
+import argparse
+from dataclasses import asdict
+
+import pytest
+
+from latentsync.nets.syncnet import LATENT, PIXEL_ATTN, EncoderConfig, SyncNetConfig
+from latentsync.train.cli import add_train
+from latentsync.train.config import SyncNetTraining, UNetTraining
+from latentsync.train.parse import PRESETS, build, load_config, parse_yaml, plain, presets, to_yaml
+from latentsync.train.task import TASKS, config_of
+
+PUBLISHED = {
+    "stage1": (256, "none", (), (1, 0, 0, 0)),
+    "stage2": (256, "all", ("motion_modules.", "attentions."), (1, 0.05, 0.1, 10)),
+    "stage2_efficient": (256, "up", ("motion_modules.", "attn2."), (1, 0.05, 0.1, 0)),
+    "stage1_512": (512, "none", (), (1, 0, 0, 0)),
+    "stage2_512": (512, "all", ("motion_modules.", "attentions."), (1, 0.05, 0.1, 10)),
+}
+SYNCNETS = {"syncnet_16_pixel_attn": (PIXEL_ATTN, 48), "syncnet_16_latent": (LATENT, 64)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_of_the_unet_are_the_published_ones(name):
+    config = load_config(UNetTraining, name)
+    resolution, motion, parts, losses = PUBLISHED[name]
+    assert (config.data.resolution, config.motion, config.net.motion) == (resolution, motion, motion)
+    assert config.trained_parts == parts and tuple(asdict(config.losses).values()) == losses
+    assert (config.optimizer.learning_rate, config.optimizer.clip_norm, config.mixed_noise) == (1e-5, 1.0, 1.0)
+    assert config.run.precision == "fp16" and config.run.gradient_checkpointing
+    assert "GPU memory" in (PRESETS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[0]
+
+
+@pytest.mark.parametrize("name", SYNCNETS)
+def test_presets_of_syncnet_are_the_shipped_tables(name):
+    config = load_config(SyncNetTraining, name)
+    shipped, channels = SYNCNETS[name]
+    tables = (EncoderConfig.from_table(channels, **asdict(config.net.visual)),)
+    tables += (EncoderConfig.from_table(1, **asdict(config.net.audio)),)
+    assert SyncNetConfig(*tables) == shipped and config.run.batch_size * config.run.accumulate == 256
+
+
+def test_every_preset_is_of_some_kind_and_says_everything():
+    assert {*PUBLISHED, *SYNCNETS} <= {*presets()}
+    for name in [*PUBLISHED, *SYNCNETS]:
+        kind = UNetTraining if name in PUBLISHED else SyncNetTraining
+        text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+        assert parse_yaml(text, name) == plain(asdict(load_config(kind, name)))
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_configuration_comes_back_from_its_yaml(kind, tmp_path):
+    kind = config_of(kind)
+    config = build(kind, {"run": {"max_steps": 7, "precision": "no"}, "optimizer": {"betas": [0.5, 0.6]}})
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(kind, tmp_path / "config.yaml") == config
+
+
+def test_values_are_replaced_by_dotted_keys(tmp_path):
+    (tmp_path / "c.yaml").write_text("run: {seed: 3}\n")
+    replaced = ["optimizer.learning_rate=1e-4", "run.precision=no", "trained_parts=[a, b]", "run.ema=0.5", "start=null"]
+    config = load_config(UNetTraining, tmp_path / "c.yaml", replaced)
+    assert config.optimizer.learning_rate == 1e-4 and config.run.precision == "no" and config.run.seed == 3
+    assert config.trained_parts == ("a", "b") and config.run.ema == 0.5 and config.start is None
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ("data.resolutoin=3", r"unknown key data\.resolutoin \(did you mean data\.resolution\?\): data has clips, res"),
+        ("lr=3", "unknown key lr: the top level has run, data"),
+        ("run.max_steps.x=3", "max_steps is 100000, which has no keys"),
+        ("run.accumulate=0", "run: accumulate is 0: give a number from 1 up"),
+        ("data.workers=yes", "data.workers is True: give a whole number"),
+        ("data.workers=2.5", "data.workers is 2.5: give a whole number"),
+        ("data.clips=3", "data.clips is 3: give text"),
+        ("run.gradient_checkpointing=1", "is 1: give true or false"),
+        ("run.precision=fp17", "run.precision is 'fp17': give one of no, bf16, fp16"),
+        ("run.device=cpu", "run: precision is 'fp16': give no or bf16 where the device is cpu"),
+        ("run=3", "run is 3: give keys and values"),
+        ("optimizer.learning_rate=1e-4x", "optimizer.learning_rate is '1e-4x': give a number"),
+        ("optimizer.learning_rate=.nan", "learning_rate is 'nan': give a number"),
+        ("optimizer.betas=[1]", r"optimizer.betas is \[1\]: give 2 values"),
+        ("net.block_out_channels=[a]", r"net.block_out_channels\[0\] is 'a': give a whole number"),
+        ("net.block_out_channels=[30]", "net: block_attention has 4 entries"),
+        ("losses.mse=0", "losses: every weight is 0"),
+        ("losses.trepa=1", "files.videomae is None: give the file"),
+        ("data.cache=null data.cache_latents=true", "data: cache_latents is True: give a folder as cache"),
+        ("validation.video=a.mp4", "validation: audio is None: give both"),
+        ("=3", "is no replacement: give key=value"),
+        ("run.seed=[", "is not YAML"),
+    ],
+)
+def test_what_does_not_fit_is_named(replaced, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_config(UNetTraining, "stage1", replaced.split())
+    assert "\n" not in str(error.value)
+
+
+def test_what_syncnet_cannot_be_is_named():
+    with pytest.raises(ValueError, match="vae is None: give the VAE"):
+        build(SyncNetTraining, {"space": "latent"})
+    with pytest.raises(ValueError, match="data.frames is 8: give 16"):
+        build(SyncNetTraining, {"data": {"frames": 8}})
+    with pytest.raises(ValueError, match="lacks net.visual.downsample_factors, net.visual.attn_blocks"):
+        build(SyncNetTraining, {"net": {"visual": {"block_out_channels": [32]}}})
+    table = {"block_out_channels": [32, 64], "downsample_factors": [[2, 1], 2], "attn_blocks": [0, 0]}
+    config = build(SyncNetTraining, {"net": {"visual": table, "audio": table}})
+    assert config.net.visual.downsample_factors == ((2, 1), 2)
+
+
+def test_files_that_are_no_configuration(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nor a preset .*stage1"):
+        load_config(UNetTraining, "stage3")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError, match="holds a list: give keys and values"):
+        load_config(UNetTraining, tmp_path / "list.yaml")
+    (tmp_path / "code.yaml").write_text("run: !!python/object/apply:os.getcwd []\n")
+    with pytest.raises(ValueError, match="code.yaml is not YAML"):
+        load_config(UNetTraining, tmp_path / "code.yaml")
+
+
+def test_the_command_line_takes_replacements_anywhere(capsys):
+    command = "train run.max_steps=2 unet --config stage1 data.resolution=512 --show optimizer.betas=[0.1,0.2]"
+    parser = argparse.ArgumentParser()
+    add_train(parser.add_subparsers())
+
+    def run(line: str) -> None:
+        arguments = parser.parse_args(line.split())
+        arguments.command(arguments)
+
+    run(command)
+    shown = build(UNetTraining, parse_yaml(capsys.readouterr().out, "shown"))
+    assert (shown.run.max_steps, shown.data.resolution, shown.optimizer.betas) == (2, 512, (0.1, 0.2))
+    with pytest.raises(ValueError, match="'hat' cannot be trained: choose one of syncnet, unet"):
+        run("train hat --config stage1")

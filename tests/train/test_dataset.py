@@ -1,0 +1,390 @@
+"""Training samples: what is in them, that they follow from (seed, n) alone, and clips and caches that are not fit."""
+
+import gc
+import json
+import logging
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import media_clips
+import pytest
+import tiny
+import torch
+from torch.utils.data import DataLoader
+
+from latentsync.audio import encode_audio, resample, to_mono
+from latentsync.masks import keep_mask
+from latentsync.media import VideoReader, VideoWriter, read_audio
+from latentsync.speech import mel_window, syncnet_mel
+from latentsync.synthetic import make_clip
+from latentsync.synthetic.corpus import write_wav
+from latentsync.train.clips import Clip, list_clips, read_sound
+from latentsync.train.config import DataConfig
+from latentsync.train.dataset import SyncNetClips, UNetClips
+from latentsync.train.features import FeatureCache, Mel, States, fingerprint
+
+SIDE, FRAMES = 64, 60
+
+
+def write_clip(path: Path, seed: int, frames: int = FRAMES, side: int = SIDE, fps=25, sound: float | None = 1) -> Path:
+    """A drawn clip; `sound` is its length as a part of the pictures', or None."""
+    clip = make_clip(seed, frames / 25, side)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wav = path.with_suffix(".wav")
+    if sound is not None:
+        write_wav(wav, clip.waveform[: int(sound * len(clip.waveform))], clip.rate)
+    with VideoWriter(path, fps, side, side, preset="ultrafast", audio=None if sound is None else wav) as writer:
+        writer.write(clip.frames[:frames])
+    wav.unlink(missing_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three clips: two of the same name, and one that is larger and whose sound ends early."""
+    root = tmp_path_factory.mktemp("clips")
+    write_clip(root / "a" / "clip.mp4", 1)
+    write_clip(root / "b" / "clip.mp4", 2, frames=50)
+    write_clip(root / "large.mp4", 3, side=96, sound=0.5)
+    return root
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    net = tiny.audio_encoder()
+    net.load_state_dict(tiny.weights(net))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def vae():
+    net = tiny.vae()
+    net.load_state_dict(tiny.weights(net))
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def filled(folder, encoder, vae, tmp_path_factory) -> DataConfig:
+    """A configuration whose cache has everything."""
+    data = config(folder, cache=str(tmp_path_factory.mktemp("cache")), cache_latents=True)
+    UNetClips(data, encoder, vae).fill()
+    return data
+
+
+def config(clips, **values) -> DataConfig:
+    return DataConfig(**{"clips": str(clips), "resolution": SIDE, "workers": 0} | values)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def whole(path: Path) -> torch.Tensor:
+    """(n, 3, h, w) in [-1, 1]."""
+    with VideoReader(path) as reader:
+        return (reader[range(len(reader))].float() / 255 * 2 - 1).permute(0, 3, 1, 2)
+
+
+def place_of(window: torch.Tensor, film: torch.Tensor) -> int:
+    """Where the frames `window` stand in `film`: both have the frames first."""
+    count = len(film) - len(window) + 1
+    hits = [i for i in range(count) if torch.allclose(film[i : i + len(window)], window, atol=1e-6)]
+    assert len(hits) == 1
+    return hits[0]
+
+
+def padded_sound(path: Path, frames: int) -> torch.Tensor:
+    waveform, rate = read_audio(path)
+    wave = resample(to_mono(waveform), rate)
+    return torch.nn.functional.pad(wave, (0, max(0, frames * 640 - len(wave))))
+
+
+def test_a_unet_sample_has_pictures_sound_and_a_reference_of_one_clip(folder, encoder):
+    data = UNetClips(config(folder / "a"), encoder, seed=5)
+    (path,) = [clip.path for clip in data.clips]
+    film, wave = whole(path), padded_sound(path, FRAMES)
+    windows, mel = encode_audio(encoder, wave, 16000, 25), syncnet_mel(wave)
+    places = []
+    for n in range(12):
+        sample = data[n]
+        assert {key: (tuple(value.shape), value.dtype) for key, value in sample.items()} == {
+            "audio": ((16, *windows[[0]].shape[1:]), torch.float32),
+            "mel": ((1, 80, 52), torch.float32),
+            "pixels": ((3, 16, SIDE, SIDE), torch.float32),
+            "reference_pixels": ((3, 16, SIDE, SIDE), torch.float32),
+            "seed": ((), torch.int64),
+        }
+        first, reference = (place_of(sample[k].transpose(0, 1), film) for k in ("pixels", "reference_pixels"))
+        assert abs(first - reference) >= 16
+        assert torch.equal(sample["audio"], windows[range(first, first + 16)])
+        assert torch.equal(sample["mel"], mel_window(mel, first))
+        places.append((first, reference))
+    assert len(set(places)) > 8 and any(a < b for a, b in places) and any(a > b for a, b in places)
+
+
+def test_every_place_of_a_clip_has_its_windows(folder, encoder):
+    data = UNetClips(config(folder, frames=5), encoder)
+    clip = next(clip for clip in data.clips if clip.side == 96)
+    wave = padded_sound(clip.path, clip.frames)
+    assert torch.equal(read_sound(clip), wave)  # whose sound ends early
+    windows, mel = encode_audio(encoder, wave, 16000, 25), syncnet_mel(wave)
+    for first in range(clip.frames - 5 + 1):
+        assert torch.equal(data.read_audio(clip, first), windows[range(first, first + 5)])
+    sync = SyncNetClips(config(folder))
+    for first in range(clip.frames - 16 + 1):
+        assert torch.equal(sync.read_mel(clip, first), mel_window(mel, first))
+
+
+def test_larger_clips_are_reduced_by_area(folder, encoder):
+    data = UNetClips(config(folder), encoder)
+    clip = next(clip for clip in data.clips if clip.side == 96)
+    blocks = whole(clip.path)[:1, :, :3, :3]  # 3 x 3 pixels become 2 x 2
+    weights = torch.tensor([[1, 0.5, 0], [0, 0.5, 1]]) / 1.5
+    corner = weights @ blocks @ weights.T
+    assert (data.read_pictures(clip, 0, 1)[:, :, :2, :2] - corner).abs().max() < 1.1 / 127.5
+    assert data.read_pictures(clip, 0, 4).shape == (4, 3, SIDE, SIDE)
+
+
+def test_latents_are_those_of_the_pictures(folder, filled, encoder, vae):
+    latent, pixel = UNetClips(filled, encoder, vae, seed=2), UNetClips(config(folder), encoder, seed=2)
+    for n in range(4):
+        a, b = latent[n], pixel[n]
+        assert torch.equal(a["audio"], b["audio"]) and torch.equal(a["mel"], b["mel"])
+        assert a["seed"] == b["seed"] and not any("pixels" in key for key in a)
+        target, reference = b["pixels"].transpose(0, 1), b["reference_pixels"].transpose(0, 1)
+        pictures = {"latents": target, "masked_latents": target * keep_mask(SIDE), "reference_latents": reference}
+        for key, shown in pictures.items():
+            with torch.no_grad():
+                direct = (
+                    vae.encode(shown).latent_dist.mode() - (vae.config.shift_factor or 0)
+                ) * vae.config.scaling_factor
+            assert a[key].dtype == torch.float32
+            assert torch.allclose(a[key].transpose(0, 1), direct, rtol=2e-3, atol=2e-3)
+
+
+def test_syncnet_samples_are_in_and_out_of_sync_by_turns(folder, vae):
+    data = SyncNetClips(config(folder / "b", negative_distance=6), seed=1)
+    (clip,) = data.clips
+    film, mel = whole(clip.path)[:, :, SIDE // 2 :], syncnet_mel(padded_sound(clip.path, clip.frames))
+    mels = torch.stack([mel_window(mel, i) for i in range(clip.frames - 16 + 1)])
+    distances = set()
+    for n in range(16):
+        sample = data[n]
+        assert sample["frames"].shape == (48, SIDE // 2, SIDE) and sample["target"].dtype == torch.float32
+        seen = place_of(sample["frames"].unflatten(0, (16, 3)), film)
+        heard = [i for i in range(len(mels)) if torch.equal(mels[i], sample["mel"])][0]
+        assert sample["target"] == (seen == heard) == (n % 2 == 0)
+        distances.add(abs(seen - heard))
+    assert min(distances - {0}) >= 6 and len(distances) > 4
+    latent = SyncNetClips(config(folder / "b", negative_distance=6), vae, seed=1)[3]["frames"]
+    assert latent.shape == (16 * vae.config.latent_channels, SIDE // 8, SIDE // 8)
+
+
+def test_samples_follow_from_seed_and_number_alone(folder, filled, encoder, vae):
+    data = UNetClips(config(folder, cache=filled.cache), encoder, seed=9)
+    first = [data[n] for n in range(8)]
+    again = UNetClips(config(folder, cache=filled.cache), encoder, seed=9)
+    assert all(same(again[n], first[n]) for n in reversed(range(8)))
+    assert not same(UNetClips(config(folder), encoder, seed=10)[0], first[0])
+    assert len({sample["seed"].item() for sample in first}) == 8
+    assert data[10**12]["seed"].shape == ()
+    with pytest.raises(IndexError, match="from 0 up"):
+        data[-1]
+
+
+def test_each_pass_takes_every_clip_once_in_another_order(folder):
+    data, taken = SyncNetClips(config(folder)), []
+    data.sample = lambda clip, n, rng: taken.append(clip) or {}
+    for n in range(30):
+        data[n]
+    passes = [tuple(taken[i : i + 3]) for i in range(0, 30, 3)]
+    assert all(set(order) == set(data.clips) for order in passes) and len(set(passes)) > 3
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_give_the_same_samples(filled, encoder, method):
+    data = UNetClips(replace(filled, cache_latents=False), encoder, seed=4)
+    alone = [data[n] for n in range(6)]  # leaves readers open, which a forked process must not use
+    options = {"num_workers": 2, "multiprocessing_context": method, "timeout": 120}
+    loader = DataLoader(data, None, sampler=range(6), **options)
+    assert all(same(a, b) for a, b in zip(loader, alone, strict=True))
+
+
+def test_a_forked_worker_may_collect_the_readers_that_it_inherits(folder):
+    for keep in (True, False):
+        gone = SyncNetClips(config(folder))
+        gone[0]
+        gone.itself = gone if keep else None  # then it goes when the worker collects garbage
+        del gone
+    data = SyncNetClips(config(folder))
+    options = {"num_workers": 1, "multiprocessing_context": "fork", "timeout": 120}
+    loader = DataLoader(data, None, sampler=range(3), worker_init_fn=lambda _: gc.collect(), **options)
+    assert all(same(a, data[n]) for n, a in enumerate(loader))
+
+
+def test_what_goes_to_a_worker_is_small(folder, filled, encoder, vae):
+    data = UNetClips(filled, encoder, vae)
+    data[0], data[1]
+    assert len(pickle.dumps(data)) < 5000
+    assert same(pickle.loads(pickle.dumps(data))[3], data[3])
+
+
+def test_workers_without_nets_say_what_to_do(folder, encoder, tmp_path):
+    with pytest.raises(ValueError, match="data.workers is 2 .* set data.cache"):
+        UNetClips(config(folder, workers=2), encoder)
+    data = UNetClips(config(folder, cache=str(tmp_path)), encoder)
+    with pytest.raises(RuntimeError, match=r"needs states .* call fill\(\)"):
+        next(iter(DataLoader(data, None, sampler=range(2), num_workers=1, multiprocessing_context="fork")))
+    with pytest.raises(RuntimeError, match="needs states"):
+        pickle.loads(pickle.dumps(data))[0]
+
+
+def test_fill_makes_everything_once_and_tells_how_far_it_is(folder, encoder, vae, tmp_path, monkeypatch):
+    data, heard = UNetClips(config(folder, cache=str(tmp_path), cache_latents=True), encoder, vae), []
+    data.fill(lambda *progress: heard.append(progress))
+    assert heard == [("features", i, 3) for i in (1, 2, 3)]
+    files = sorted(tmp_path.rglob("*.*"))
+    assert len(files) == 3 * 4 and all(file.suffix == ".safetensors" for file in files)
+    stamps = [file.stat().st_mtime_ns for file in files]
+    again = UNetClips(config(folder, cache=str(tmp_path), cache_latents=True), encoder, vae)
+    again.fill()
+    again[0]
+    assert [file.stat().st_mtime_ns for file in sorted(tmp_path.rglob("*.*"))] == stamps
+
+
+def test_caches_go_by_content_and_net_and_not_by_name(folder, encoder, tmp_path):
+    cache, states = FeatureCache(tmp_path / "cache"), States(encoder)
+    a, b = (Clip(folder / name / "clip.mp4", frames, SIDE) for name, frames in (("a", 60), ("b", 50)))
+    assert cache.path(states, a) != cache.path(states, b)
+    assert not torch.equal(cache.read(Mel(), a, 0, 52), cache.read(Mel(), b, 0, 52))
+    copy = replace(a, path=shutil.copy(a.path, tmp_path / "other name.mp4"))
+    assert cache.path(states, copy) == cache.path(states, a)
+    other = tiny.audio_encoder()
+    other.load_state_dict(tiny.weights(other, seed=3))
+    assert fingerprint(other) != fingerprint(encoder)
+    assert cache.path(States(other), a) != cache.path(states, a)
+    assert fingerprint(encoder.bfloat16()) != fingerprint(encoder.float()) == fingerprint(encoder)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" * len(b)])
+def test_a_damaged_cache_file_is_made_again(folder, tmp_path, damage, caplog):
+    data = SyncNetClips(config(folder, cache=str(tmp_path)))
+    good = [data[n] for n in range(3)]
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    before = [file.read_bytes() for file in files]
+    for file, content in zip(files, before, strict=True):
+        file.write_bytes(damage(content))
+    with caplog.at_level(logging.WARNING):
+        assert all(same(data[n], good[n]) for n in range(3))
+    assert caplog.text.count("is made again") == 3
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_unfit_clips_are_left_out_with_their_reasons(folder, encoder, tmp_path, caplog):
+    shutil.copy(folder / "a" / "clip.mp4", tmp_path / "good.mp4")
+    write_clip(tmp_path / "short.mp4", 4, frames=47)
+    write_clip(tmp_path / "mute.mp4", 5, sound=None)
+    write_clip(tmp_path / "film.mp4", 6, fps=24)
+    write_clip(tmp_path / "small.mp4", 7, side=48)
+    (tmp_path / "broken.mp4").write_bytes((tmp_path / "good.mp4").read_bytes()[:3000])
+    (tmp_path / "text.mov").write_text("no film")
+    media_clips.write(tmp_path / "wide.mkv")
+    (tmp_path / ".good.mp4").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "latentsync.train"):
+        data = UNetClips(config(tmp_path), encoder)
+    assert [clip.path.name for clip in data.clips] == ["good.mp4"]
+    (report,) = [record.getMessage() for record in caplog.records]
+    assert (
+        report.startswith("7 of 8 clips left out: 2 unreadable (first: ") and "broken.mp4 has no video frames" in report
+    )
+    for part in (
+        "1 shorter than 48 frames (first: {}/short.mp4: 47 frames)",
+        "1 not at 25 frames/s (first: {}/film.mp4: 24 frames/s)",
+        "1 smaller than 64 pixels (first: {}/small.mp4: 48 x 48)",
+        "1 not square (first: {}/wide.mkv: 96 x 64)",
+        "1 without sound (first: {}/mute.mp4 has no audio track",
+    ):
+        assert part.format(tmp_path) in report
+    (tmp_path / "good.mp4").unlink()
+    with pytest.raises(ValueError, match="no clip is left to train on: 7 of 7 clips left out: 2 unreadable"):
+        UNetClips(config(tmp_path), encoder)
+
+
+def test_silence_is_sound(tmp_path, encoder):
+    clip = write_clip(tmp_path / "silent.mp4", 1, frames=50, sound=None)
+    write_wav(tmp_path / "silence.wav", torch.zeros(1000), 16000)
+    with VideoWriter(tmp_path / "b.mp4", 25, SIDE, SIDE, audio=tmp_path / "silence.wav") as writer:
+        writer.write(media_clips.read_all(clip))
+    clip.unlink()
+    sample = UNetClips(config(tmp_path), encoder)[0]
+    assert (sample["mel"] == -4).all() and torch.isfinite(sample["audio"]).all()
+
+
+@pytest.mark.parametrize("ruin", ["removed", "cut", "replaced"])
+def test_a_clip_that_breaks_later_is_reported_once_and_replaced(folder, tmp_path, ruin, caplog):
+    clips = shutil.copytree(folder, tmp_path / "clips")
+    data = SyncNetClips(config(clips))
+    bad = clips / "large.mp4"
+    other = pickle.loads(pickle.dumps(data))
+    if ruin == "removed":
+        bad.unlink()
+    elif ruin == "cut":
+        bad.write_bytes(bad.read_bytes()[:2000])
+    else:
+        write_clip(bad, 8, frames=40, side=96)
+    with caplog.at_level(logging.WARNING, "latentsync.train"):
+        samples = [data[n] for n in range(6)]
+    assert caplog.text.count("other clips take its place") == 1 and str(bad) in caplog.text
+    assert all(same(other[n], samples[n]) for n in reversed(range(6)))  # whatever was found out before
+    for path in clips.rglob("*.mp4"):
+        path.unlink(missing_ok=True)
+    data = pickle.loads(pickle.dumps(data))  # without the readers, which keep their files
+    for _ in range(2):
+        with pytest.raises(ValueError, match="none of the 3 clips can be read any more"):
+            data[0]
+
+
+def test_clips_that_broke_before_filling(folder, tmp_path, caplog):
+    clips = shutil.copytree(folder, tmp_path / "clips")
+    data = SyncNetClips(config(clips, cache=str(tmp_path / "cache")))
+    (clips / "a" / "clip.mp4").unlink()
+    data.fill()
+    assert caplog.text.count("other clips take its place") == 1
+    other = SyncNetClips(config(clips, cache=str(tmp_path / "other")))
+    shutil.rmtree(clips)
+    with pytest.raises(ValueError, match="none of the 2 clips can be read any more"):
+        other.fill()
+
+
+def test_lists_of_clips(folder, tmp_path):
+    found = [folder / "a" / "clip.mp4", folder / "b" / "clip.mp4", folder / "large.mp4"]
+    assert list_clips(folder) == found
+    text = tmp_path / "list.txt"
+    text.write_text(f"{found[2]}\n\n  sub/two words.mp4 \n", encoding="utf-8")
+    assert list_clips(str(text)) == [found[2], tmp_path / "sub" / "two words.mp4"]
+    entries = [{"clip": "x.mp4", "dropped": None}, {"clip": "y.mp4", "dropped": "no_face"}, {"output": "z.mp4"}]
+    entries += [{"clip": None, "fate": "dropped"}, {"clip": "clips/v.mp4", "fate": "kept"}]
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")
+    assert list_clips(manifest) == [tmp_path / name for name in ("x.mp4", "z.mp4", "clips/v.mp4")]
+
+
+def test_lists_that_are_none(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no folder or list of clips .*nothing: check the path"):
+        list_clips(tmp_path / "nothing")
+    with pytest.raises(ValueError, match="holds no video file"):
+        list_clips(tmp_path / "empty")
+    with pytest.raises(ValueError, match="is no list of clips"):
+        list_clips(folder / "large.mp4")
+    for text, message in [
+        ("\n", "lists no clip"),
+        ('{"clip": "x.mp4", "dropped": "short"}', "lists no clip"),
+        ("x.mp4\n{torn", "line 2 of .* is not JSON"),
+        ('{"source": "x.mp4"}', "line 1 of .* names no clip"),
+    ]:
+        (tmp_path / "list").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            list_clips(tmp_path / "list")

@@ -1,0 +1,286 @@
+"""The training loop: what a resumed run, more processes or an accident may and may not change."""
+
+import builtins
+import logging
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from toy import Numbers, ToyTask, configured
+
+from latentsync.train.config import OptimizerConfig
+from latentsync.train.ema import Ema
+from latentsync.train.log import Log, read_log
+from latentsync.train.loop import learning_rate, sample_numbers, train
+from latentsync.train.state import complete_states
+
+pytest.importorskip("accelerate")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def nothing_to_look_at(request, monkeypatch):
+    """Drawing takes longer than all else here."""
+    if "log" not in request.node.name:
+        monkeypatch.setattr(Log, "draw", lambda self: None)
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
+def losses(folder) -> list[tuple]:
+    lines = read_log(Path(folder) / "log.jsonl")
+    return [(line["step"], line["loss"], line["half"], line["gradient_norm"]) for line in lines if "loss" in line]
+
+
+def weights(state: Path, name: str = "toy.pt") -> dict[str, torch.Tensor]:
+    return torch.load(state / name, weights_only=True)["state_dict"]
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("workers", "accumulate"), [(0, 2), (2, 1)])
+def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path, workers, accumulate):
+    run = {"workers": workers, "accumulate": accumulate, "ema": 0.9}
+    whole = configured(tmp_path / "whole", **run)
+    end = train(ToyTask(whole), whole)
+    begun = configured(tmp_path / "two", max_steps=3, **run)
+    assert train(ToyTask(begun), begun) == tmp_path / "two" / "step-00000003"
+    resumed = configured(tmp_path / "two", max_steps=5, **run)
+    torch.rand(7)  # the generators need not be where they were
+    end_of_two = train(ToyTask(resumed), resumed, resume="auto")
+    assert losses(tmp_path / "two") == losses(tmp_path / "whole") and len(losses(tmp_path / "two")) == 5
+    assert same(weights(end), weights(end_of_two)) and same(
+        weights(end, "ema/toy.pt"), weights(end_of_two, "ema/toy.pt")
+    )
+    assert not same(weights(end), weights(end, "ema/toy.pt"))
+
+
+def test_an_interrupted_run_saves_between_two_steps_and_goes_on(tmp_path):
+    class Impatient(ToyTask):
+        def loss(self, net, batch):
+            if 4 in batch["seed"]:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().loss(net, batch)
+
+    config = configured(tmp_path / "a", workers=1)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="step 3, saved in .*step-00000003.*--resume auto"):
+        train(Impatient(config), config)
+    assert signal.getsignal(signal.SIGINT) is before
+    train(ToyTask(config), config, resume="auto")
+    whole = configured(tmp_path / "whole")
+    train(ToyTask(whole), whole)
+    assert losses(tmp_path / "a") == losses(tmp_path / "whole")
+
+
+def test_every_sample_is_seen_once_and_in_order(tmp_path):
+    config = configured(tmp_path, max_steps=3, accumulate=2)
+    task = ToyTask(config)
+    train(task, config)
+    assert task.seen == list(range(12)) and task.remarks == [1, 2, 3]
+
+
+def test_processes_share_out_the_batch_of_one():
+    def step(processes: int, batch_size: int) -> list[int]:
+        shares = [next(sample_numbers(24, batch_size, process, processes)) for process in range(processes)]
+        return [n for share in shares for n in share]
+
+    assert step(1, 12) == step(2, 6) == step(4, 3) == list(range(24, 36))
+    shares = [sample_numbers(0, 2, process, 3) for process in range(3)]
+    assert sorted(n for _ in range(4) for share in shares for n in next(share)) == list(range(24))
+
+
+def test_accumulated_batches_are_one_batch(tmp_path):
+    small, large = configured(tmp_path / "a", accumulate=3), configured(tmp_path / "b", batch_size=6)
+    ends = [train(ToyTask(config, dropout=0.0), config) for config in (small, large)]
+    for one, other in zip(losses(tmp_path / "a"), losses(tmp_path / "b"), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    for name, tensor in weights(ends[0]).items():
+        torch.testing.assert_close(tensor, weights(ends[1])[name], atol=1e-5, rtol=1e-4)
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    command = [sys.executable, *launch, str(HERE / "toy.py"), str(tmp_path / "two"), "2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = configured(tmp_path / "one", batch_size=4, max_steps=2)
+    end = train(ToyTask(one, dropout=0.0), one)
+    for line, other in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
+        assert line == pytest.approx(other, rel=1e-5)
+    state = tmp_path / "two" / "step-00000002"
+    assert len(list((state / "state").glob("random_states_*"))) == 2
+    for name, tensor in weights(end).items():
+        torch.testing.assert_close(tensor, weights(state)[name], atol=1e-6, rtol=1e-4)
+    on = configured(tmp_path / "two", batch_size=4, max_steps=3)  # and one process goes on with it
+    assert train(ToyTask(on, dropout=0.0), on, resume="auto") == tmp_path / "two" / "step-00000003"
+
+
+class Poisoned(Numbers):
+    def __getitem__(self, n):
+        return super().__getitem__(n) | ({"y": torch.tensor([math.nan])} if n == 7 else {})
+
+
+def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
+    config = configured(tmp_path, save_every=1)
+    task = ToyTask(config)
+    task.data = Poisoned()
+    with pytest.raises(FloatingPointError, match=r"step 4 \(loss nan, half nan\).*learning_rate") as error:
+        train(task, config)
+    assert "\n" not in str(error.value)
+    states = complete_states(tmp_path)
+    assert [state.name for state in states] == ["step-00000001", "step-00000002", "step-00000003"]
+    assert all(tensor.isfinite().all() for tensor in weights(states[-1]).values())
+
+
+def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_path):
+    class Cliff(ToyTask):
+        def loss(self, net, batch):
+            return {"loss": (net(batch["x"]) * 0).sqrt().sum()}  # 0, with slope infinity
+
+    config = configured(tmp_path)
+    task = Cliff(config)
+    with pytest.raises(FloatingPointError, match="the gradient is nan at step 1"):
+        train(task, config)
+    assert all(parameter.isfinite().all() for parameter in task.net.parameters())
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_validation_sees_the_average_and_changes_no_later_step(tmp_path):
+    plain = configured(tmp_path / "plain", ema=0.5)
+    train(ToyTask(plain), plain)
+    validated = configured(tmp_path / "validated", ema=0.5, validate_every=2)
+    task = ToyTask(validated)
+    end = train(task, validated)
+    assert losses(tmp_path / "plain") == losses(tmp_path / "validated")
+    assert [line["step"] for line in read_log(tmp_path / "validated" / "log.jsonl") if "validation_error" in line] == [
+        2,
+        4,
+        5,
+    ]
+    assert task.validated[-1] == pytest.approx(float(weights(end, "ema/toy.pt")["0.weight"].sum()), rel=1e-5)
+    assert task.validated[-1] != pytest.approx(float(weights(end)["0.weight"].sum()), rel=1e-5)
+
+
+def test_only_the_last_states_stay(tmp_path):
+    config = configured(tmp_path, save_every=1, keep=2)
+    train(ToyTask(config), config)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000005"]
+
+
+def test_a_damaged_state_is_not_gone_on_from(tmp_path):
+    config = configured(tmp_path, save_every=2, max_steps=4)
+    train(ToyTask(config), config)
+    last = tmp_path / "step-00000004"
+    shutil.copytree(last, tmp_path / "step-00000009.part")
+    with (last / "state" / "optimizer.bin").open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(FileNotFoundError, match="step-00000004 is no complete saved state"):
+        train(ToyTask(config), config, resume=last)
+    task = ToyTask(config)
+    train(task, config, resume="auto")
+    assert task.seen == [4, 5, 6, 7] and [step for step, *_ in losses(tmp_path)] == [1, 2, 3, 4]
+    (tmp_path / "step-00000002" / "config.yaml").unlink()
+    assert complete_states(tmp_path) == [last]
+
+
+def test_a_new_run_does_not_mix_with_an_old_one(tmp_path):
+    config = configured(tmp_path, max_steps=1)
+    train(ToyTask(config), config)
+    with pytest.raises(FileExistsError, match="--resume auto"):
+        train(ToyTask(config), config)
+    empty = configured(tmp_path / "new", max_steps=1)
+    assert train(ToyTask(empty), empty, resume="auto").name == "step-00000001"  # auto without a state: a new run
+
+
+def test_what_a_resumed_run_may_change(tmp_path):
+    config = configured(tmp_path, max_steps=1)
+    train(ToyTask(config), config)
+    other = configured(tmp_path, net=4)
+    with pytest.raises(ValueError, match="made with another net"):
+        train(ToyTask(other), other, resume="auto")
+    faster = configured(tmp_path, max_steps=2, optimizer=OptimizerConfig(learning_rate=0.5))
+    train(ToyTask(faster), faster, resume=tmp_path)
+    assert [line["learning_rate"] for line in read_log(tmp_path / "log.jsonl")] == [0.01, 0.5]
+
+
+def test_the_average_of_the_weights_follows_its_formula():
+    net = torch.nn.Linear(1, 1, bias=False)
+    net.weight.data.fill_(0.0)
+    ema, average = Ema(net, 0.5), 0.0
+    for step in range(1, 12):
+        net.weight.data.fill_(float(step))
+        ema.update(net)
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * step
+        assert ema.average["weight"].item() == pytest.approx(average, rel=1e-6)
+    with ema.in_place(net):
+        assert net.weight.item() == pytest.approx(average, rel=1e-6)
+    assert net.weight.item() == 11
+    with pytest.raises(ValueError, match="other parameters"):
+        ema.load_state_dict({"bias": torch.zeros(1)})
+
+
+def test_the_learning_rate_rises_and_falls():
+    settings = OptimizerConfig(learning_rate=1.0, warmup_steps=4, schedule="cosine")
+    rates = [learning_rate(step, settings, 14) for step in range(15)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0] and rates[14] == pytest.approx(0, abs=1e-12)
+    assert rates[9] == pytest.approx(0.5) and sorted(rates[4:], reverse=True) == rates[4:]
+    assert learning_rate(10**6, OptimizerConfig(learning_rate=1.0), 5) == 1.0
+
+
+def test_the_log_forgets_what_came_after_the_saved_state(tmp_path):
+    with Log(tmp_path, 0) as log:
+        for step in range(1, 5):
+            log.write(step, {"loss": 1 / step, "sync": math.nan})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')
+    with Log(tmp_path, 2) as log:
+        log.write(3, {"loss": 0.0})
+        picture = log.draw()
+    lines = read_log(tmp_path / "log.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3] and lines[1] == {"step": 2, "loss": 0.5, "sync": None}
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_log_needs_no_package_to_look_at_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with caplog.at_level(logging.INFO), Log(tmp_path, 0) as log:
+        log.write(1, {"loss": 1.0})
+        assert log.draw() is None
+    assert "pip install tensorboard" in caplog.text and "pip install matplotlib" in caplog.text
+
+
+def test_what_this_machine_cannot_do_is_said_in_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    half = configured(tmp_path, precision="fp16", device="auto")
+    with pytest.raises(ValueError, match="fp16, which needs a GPU"):
+        train(ToyTask(half), half)
+    thrifty = configured(tmp_path, gradient_checkpointing=True)
+    with pytest.raises(ValueError, match="gradient_checkpointing is true, but Sequential"):
+        train(ToyTask(thrifty), thrifty)
+    frozen = configured(tmp_path)
+    task = ToyTask(frozen)
+    task.net.requires_grad_(False)
+    with pytest.raises(ValueError, match="no weight"):
+        train(task, frozen)
+    imported = builtins.__import__
+
+    def without_accelerate(name, *rest):
+        if name.startswith("accelerate"):
+            raise ImportError(name)
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_accelerate)
+    with pytest.raises(ImportError, match="pip install accelerate"):
+        train(ToyTask(frozen), frozen)

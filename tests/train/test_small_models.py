@@ -1,0 +1,202 @@
+"""The tasks that train a small VAE and a small audio encoder, and the drawn corpus that they learn from."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from latentsync.audio import hidden_states
+from latentsync.checkpoint import load_audio_encoder, load_vae
+from latentsync.media import VideoReader, read_audio
+from latentsync.synthetic import make_clip, make_speech
+from latentsync.synthetic.corpus import CorpusSettings, align_clip, write_corpus
+from latentsync.train.audio_encoder import AudioEncoderShape, AudioEncoderTask, AudioEncoderTraining, SpeechSamples
+from latentsync.train.config import DataConfig, RunConfig
+from latentsync.train.vae import PictureParts, VAEShape, VAETask, VAETraining
+
+SMALL = CorpusSettings(clips=2, seconds=0.6, resolution=64, size=96)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, SMALL)
+    return folder
+
+
+def vae_config(clips, **changes) -> VAETraining:
+    data = DataConfig(clips=str(clips), resolution=64, workers=0)
+    shape = VAEShape((8, 8, 8, 16), 1, 4, 4)
+    return VAETraining(RunConfig(batch_size=2), data, net=shape, every=2, pictures=2, part=32, **changes)
+
+
+def step(task, count: int) -> list[float]:
+    optimizer = torch.optim.AdamW(task.net.parameters(), 2e-3)
+    losses = []
+    batch = default_collate([task.data[n] for n in range(2)])
+    for _ in range(count):
+        figures = task.loss(task.net, batch)
+        optimizer.zero_grad()
+        figures["loss"].backward()
+        optimizer.step()
+        losses.append(float(figures["loss"]))
+    return losses
+
+
+def test_a_corpus_is_the_drawn_clips_aligned(clips):
+    paths = sorted(clips.iterdir())
+    assert [path.name for path in paths] == ["clip_000000.mp4", "clip_000001.mp4"]
+    clip = make_clip(1, SMALL.seconds, SMALL.size)
+    with VideoReader(paths[1]) as reader:
+        assert (len(reader), reader.fps, reader.height, reader.width) == (15, 25, 64, 64)
+        assert (reader[range(15)].float() / 255 - align_clip(clip, 64)).abs().mean() < 0.02
+    wave, rate = read_audio(paths[1])
+    assert rate == 16000
+    expected = make_speech(1, SMALL.seconds).waveform
+    heard = torch.as_tensor(wave).reshape(-1)[: len(expected)]
+    assert torch.corrcoef(torch.stack([heard, expected]))[0, 1] > 0.95  # AAC, and not a sample late
+
+
+def test_a_corpus_goes_on_where_it_was(clips):
+    before = {path: path.stat().st_mtime_ns for path in clips.iterdir()}
+    seen = []
+    write_corpus(clips, SMALL, progress=lambda *state: seen.append(state))
+    assert seen == [("drawing", 2, 2)]
+    assert {path: path.stat().st_mtime_ns for path in clips.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"clips": 0}, "clips is 0"), ({"seed": -1}, "seed -1"), ({"seconds": 0.0}, "seconds is 0"),
+     ({"resolution": 100}, "resolution is 100")],
+)  # fmt: skip
+def test_a_corpus_that_cannot_be(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **change)
+
+
+def test_picture_parts_follow_from_seed_and_number(clips):
+    one, other = PictureParts(vae_config(clips)), PictureParts(vae_config(clips))
+    sample = one[3]
+    assert sample["pixels"].shape == (2, 3, 32, 32) and sample["pixels"].abs().max() <= 1
+    other[0]
+    assert torch.equal(sample["pixels"], other[3]["pixels"])
+    assert not torch.equal(sample["pixels"], one[5]["pixels"])
+
+
+def test_the_vae_learns_and_loads_with_latents_of_variance_one(clips, tmp_path):
+    task = VAETask(vae_config(clips))
+    losses = step(task, 12)
+    assert losses[-1] < 0.8 * losses[0]
+    files = task.save(task.net.state_dict(), tmp_path, 12)
+    assert all(file.is_file() for file in files)
+    vae = load_vae(tmp_path / "vae")
+    pictures = torch.cat([task.data[n]["pixels"] for n in range(16)])
+    with torch.no_grad():
+        latents = vae.encode(pictures).latent_dist.mode() * vae.config.scaling_factor
+        assert torch.equal(vae.encode(pictures).latent_dist.mode(), task.net.eval().encode(pictures).latent_dist.mode())
+    assert latents.shape[1:] == (4, 4, 4) and float(latents.std()) == pytest.approx(1, abs=1e-3)
+
+
+def test_training_the_decoder_alone_keeps_the_latents(clips, tmp_path):
+    first = VAETask(vae_config(clips))
+    first.save(first.net.state_dict(), tmp_path / "first", 0)
+    task = VAETask(vae_config(clips, start=str(tmp_path / "first" / "vae"), decoder_only=True))
+    step(task, 2)
+    task.save(task.net.state_dict(), tmp_path / "second", 2)
+    before, after = (load_vae(tmp_path / name / "vae") for name in ("first", "second"))
+    pictures = task.data[0]["pixels"]
+    with torch.no_grad():
+        assert torch.equal(before.encode(pictures).latent_dist.mode(), after.encode(pictures).latent_dist.mode())
+        latents = before.encode(pictures).latent_dist.mode()
+        assert not torch.equal(before.decode(latents).sample, after.decode(latents).sample)
+    assert before.config.scaling_factor == after.config.scaling_factor
+
+
+def test_the_vaes_loss_is_that_of_its_samples_one_by_one(clips):
+    task = VAETask(vae_config(clips, edges=0.0))
+    with torch.no_grad():
+        pixels = [task.loss(task.net, default_collate([task.data[n]]))["pixels"] for n in (0, 1)]
+        both = task.loss(task.net, default_collate([task.data[n] for n in (0, 1)]))["pixels"]
+    assert float(both) == pytest.approx(float(sum(pixels)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"part": 30}, "part is 30"), ({"part": 128}, "part is 128"), ({"decoder_only": True}, "start is null")],
+)
+def test_parts_that_do_not_fit(clips, change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(vae_config(clips), **change)
+
+
+def audio_config(**changes) -> AudioEncoderTraining:
+    return AudioEncoderTraining(RunConfig(batch_size=2), net=AudioEncoderShape(16, 2, 2), speeches=2, **changes)
+
+
+@pytest.fixture(scope="module")
+def audio_task():
+    return AudioEncoderTask(audio_config(validation_samples=1))
+
+
+def test_speech_samples_have_the_mouth_of_every_frame(audio_task):
+    sample = audio_task.data[0]
+    assert sample["mel"].shape == (80, 3000) and sample["shapes"].shape == (750, 6)
+    inside = int(sample["inside"].sum())
+    assert sample["inside"][:inside].all() and 100 <= inside <= 750
+    assert not sample["mel"][:, 4 * inside :].any() and not sample["shapes"][inside:].any()
+    again = SpeechSamples(audio_task.config)
+    again[1]
+    assert torch.equal(again[0]["mel"], sample["mel"])
+    assert not torch.equal(again[0]["mel"], again[2]["mel"])  # the same speech in another room
+
+
+def test_unchanged_speech_is_what_whisper_hears(audio_task):
+    from latentsync.audio import log_mel
+
+    samples = SpeechSamples(audio_task.config, changed=False, first=5)
+    seeds = {5, 6}
+    frames = int(samples[0]["inside"].sum())
+    mels = [log_mel(make_speech(seed, frames / 25).waveform) for seed in seeds]
+    assert any(torch.equal(samples[0]["mel"][:, : 4 * frames], mel[:, : 4 * frames]) for mel in mels)
+
+
+def test_the_listeners_states_are_those_of_the_running_model(audio_task, tmp_path):
+    mel = audio_task.data[0]["mel"]
+    with torch.no_grad():
+        states = audio_task.net.states(mel[None])[0]
+    assert torch.allclose(states, hidden_states(audio_task.net.encoder, mel), atol=1e-5)
+    for file in audio_task.save(audio_task.net.state_dict(), tmp_path, 7):
+        encoder = load_audio_encoder(file)
+        assert encoder.blocks[0].attn.n_head == 2
+        assert torch.equal(hidden_states(encoder, mel), hidden_states(audio_task.net.encoder, mel))
+
+
+def test_the_audio_encoder_learns(audio_task):
+    losses = step(audio_task, 6)
+    assert losses[-1] < losses[0]
+    audio_task.net.eval()
+    figures = audio_task.validate(audio_task.net, None, 6)
+    assert set(figures) == {f"{part}_by_{way}" for part in ("opening", "width") for way in ("mean", "attention")}
+    assert all(-1 <= value <= 1 for value in figures.values())
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [(lambda: AudioEncoderShape(30, 4, 2), "n_state is 30"), (lambda: audio_config(tilt=-1.0), "tilt -1"),
+     (lambda: VAEShape((8, 12, 16, 16), groups=8), "block_out_channels has 12")],
+)  # fmt: skip
+def test_shapes_that_cannot_be(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_saved_files_say_what_they_are(audio_task, tmp_path):
+    from safetensors import safe_open
+
+    _, safe = audio_task.save(audio_task.net.state_dict(), tmp_path, 3)
+    with safe_open(safe, "pt") as file:
+        assert json.loads(file.metadata()["dims"])["n_audio_layer"] == 2
+        assert all(name.startswith("encoder.") for name in file.keys())

@@ -1,0 +1,188 @@
+"""Training of StableSyncNet: from samples to a file that loads."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
+from latentsync.train.config import DataConfig, EncoderTable, OptimizerConfig, RunConfig, SyncNetTables, SyncNetTraining
+from latentsync.train.syncnet import COARSE, WATCHED, SyncNetTask, guide_loss, load_syncnet
+from latentsync.weights import read_checkpoint
+
+TABLES = SyncNetTables(
+    visual=EncoderTable((32, 32, 64), ((2, 4), 4, 4), (0, 0, 0), 0.1),
+    audio=EncoderTable((32, 32, 64), ((5, 4), 4, (4, 3)), (0, 0, 0), 0.1),
+)
+
+
+class Drawn:
+    """Sample n: pictures that are bright where the sound is loud, or, for odd n, where another one was."""
+
+    def __getitem__(self, n: int) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(n)
+        loud = float(torch.rand(1, generator=generator) > 0.5)
+        seen = loud if n % 2 == 0 else 1 - loud
+        return {
+            "frames": 0.3 * torch.randn(48, 32, 64, generator=generator) + 2 * seen - 1,
+            "mel": 0.3 * torch.randn(1, 80, 52, generator=generator) + 2 * loud - 1,
+            "target": torch.tensor(1.0 if n % 2 == 0 else 0.0),
+            "seed": torch.tensor(n),
+        }
+
+
+def configured(folder, **run) -> SyncNetTraining:
+    run = {"max_steps": 2, "batch_size": 8, "log_every": 1, "device": "cpu"} | run
+    return SyncNetTraining(
+        RunConfig(output=str(folder), **run),
+        DataConfig(resolution=64, workers=0),
+        OptimizerConfig(learning_rate=1e-3),
+        TABLES,
+        validation_samples=6,
+    )
+
+
+def test_it_learns_and_what_is_saved_judges_the_same(tmp_path):
+    pytest.importorskip("accelerate")
+    from latentsync.train.log import read_log
+    from latentsync.train.loop import train
+
+    config = configured(tmp_path, max_steps=15, gradient_checkpointing=True, validate_every=15)
+    task = SyncNetTask(config, Drawn(), held_out=Drawn())
+    state = train(task, config)
+    lines = read_log(tmp_path / "log.jsonl")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
+    assert {"validation_loss", "validation_accuracy"} <= lines[-1].keys()
+    sample = Drawn()[100]
+    task.net.eval()
+    for name in ("stable_syncnet.pt", "stable_syncnet.safetensors"):
+        net, side = load_syncnet(state / name)
+        assert net.config == task.net.config and side == 64 and not any(p.requires_grad for p in net.parameters())
+        with torch.inference_mode():
+            for one, other in zip(
+                net(sample["frames"][None], sample["mel"][None]),
+                task.net(sample["frames"][None], sample["mel"][None]),
+                strict=True,
+            ):
+                assert torch.equal(one, other)
+
+
+def test_weights_are_saved_in_the_published_layout(tmp_path):
+    task = SyncNetTask(configured(tmp_path), Drawn())
+    plain, safe = task.save(task.net.state_dict(), tmp_path, 7)
+    content = torch.load(plain, weights_only=True)
+    assert content["global_step"] == 7 and content["state_dict"].keys() == task.net.state_dict().keys()
+    weights, about = read_checkpoint(safe)
+    assert weights.keys() == content["state_dict"].keys() and json.loads(about["resolution"]) == 64
+    assert json.loads(about["tables"]) == content["tables"]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_published_files_load_without_tables(tmp_path):
+    visual = EncoderConfig.from_table(48, (64,) * 8, ((1, 2), 2, 2, 2, 2, 2, 2, 2), (0,) * 8)
+    audio = EncoderConfig.from_table(1, (64,) * 7, ((2, 1), 2, 2, 1, 2, 2, (2, 3)), (0,) * 7)
+    config = SyncNetConfig(visual, audio)
+    torch.save({"state_dict": StableSyncNet(config).state_dict()}, tmp_path / "published.pt")
+    net, side = load_syncnet(tmp_path / "published.pt")
+    assert net.config == config and side == 256 and not net.training
+    torch.save({"conv_in.weight": torch.zeros(3, 3)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="other.pt looks like an unknown model"):
+        load_syncnet(tmp_path / "other.pt")
+
+
+def test_training_starts_fresh_by_the_seed_or_from_weights(tmp_path):
+    config = configured(tmp_path)
+    torch.rand(3)
+    one, other = SyncNetTask(config, Drawn()), SyncNetTask(config, Drawn())
+    key = "visual_encoder.conv_in.weight"
+    assert torch.equal(one.net.state_dict()[key], other.net.state_dict()[key])
+    path, _ = one.save({k: t + 1 for k, t in one.net.state_dict().items()}, tmp_path, 1)
+    started = SyncNetTask(replace(config, start=str(path)), Drawn())
+    assert torch.equal(started.net.state_dict()[key], one.net.state_dict()[key] + 1)
+    deeper = replace(TABLES, visual=EncoderTable((32, 64, 64), ((2, 4), 4, 4), (0, 0, 0)))
+    with pytest.raises(ValueError, match="SyncNet that starts from .*of the wrong shape"):
+        SyncNetTask(replace(config, start=str(path), net=deeper), Drawn())
+
+
+def test_tables_that_do_not_meet_are_refused_before_any_clip_is_read(tmp_path):
+    config = configured(tmp_path)
+    with pytest.raises(ValueError, match="does not fit crops of 128 pixels in pixel space"):
+        SyncNetTask(replace(config, data=DataConfig(resolution=128)))
+
+
+def test_figures_count_what_is_on_the_right_side(tmp_path):
+    task = SyncNetTask(configured(tmp_path), Drawn(), held_out=Drawn())
+
+    def judge(frames, mel):
+        fits = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6]])
+        return fits, torch.tensor([[1.0, 0.0]] * 3)  # cosines 1, 0.6 and 0.8
+
+    batch = {"frames": None, "mel": None, "target": torch.tensor([1.0, 0.0, 1.0])}
+    figures = task.loss(judge, batch)
+    assert figures["accuracy"].item() == pytest.approx(2 / 3)
+    assert figures["loss"].item() == pytest.approx(-(math.log(0.4) + math.log(0.8)) / 3, abs=1e-3)
+    task.net.eval()
+    with torch.no_grad():
+        whole = task.validate(task.net, tmp_path, 1)
+        task.config = replace(task.config, run=replace(task.config.run, batch_size=4))
+        assert task.validate(task.net, tmp_path, 1) == pytest.approx(whole, rel=1e-5)  # 4 + 2 samples weigh as 6
+
+
+def test_a_loss_that_sits_at_ln_2_is_remarked_upon_and_others_are_not(tmp_path):
+    config = replace(configured(tmp_path), optimizer=OptimizerConfig(warmup_steps=100))
+    task = SyncNetTask(config, Drawn())
+    steps = range(10, 1000, 10)
+    wobbling = {step: math.log(2) + (0.02 if step % 20 else -0.02) for step in steps}
+    remarks = {step: task.remark({"loss": wobbling[step]}, step) for step in steps}
+    said = [step for step, remark in remarks.items() if remark]
+    assert said[0] == 110 + WATCHED and 1 < len(said) < 4 and "learned nothing yet" in remarks[said[0]]
+    falling = SyncNetTask(config, Drawn())
+    assert not any(falling.remark({"loss": math.log(2) - step / 10000}, step) for step in steps)
+
+
+def test_it_trains_on_drawn_clips(tmp_path):
+    pytest.importorskip("accelerate")
+    from latentsync.media import VideoWriter
+    from latentsync.synthetic import make_clip
+    from latentsync.synthetic.corpus import write_wav
+    from latentsync.train.loop import train
+
+    (tmp_path / "clips").mkdir()
+    for seed in (1, 2):
+        drawn, sound = make_clip(seed, 1.6, 64), tmp_path / f"{seed}.wav"
+        write_wav(sound, drawn.waveform, drawn.rate)
+        path = tmp_path / "clips" / f"{seed}.mp4"
+        with VideoWriter(path, 25, 64, 64, preset="ultrafast", audio=sound) as writer:
+            writer.write(drawn.frames)
+    config = configured(tmp_path / "run", batch_size=2)
+    config = replace(config, data=replace(config.data, clips=str(tmp_path / "clips")))
+    assert train(SyncNetTask(config), config).name == "step-00000002"
+
+
+def test_a_guide_is_trained_with_the_net_and_left_behind(tmp_path):
+    task = SyncNetTask(replace(configured(tmp_path), guide=0.5), Drawn(), held_out=Drawn())
+    samples = [Drawn()[n] for n in range(8)]
+    batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    task.net.eval()
+    figures = task.loss(task.net, batch)
+    assert float(figures["loss"]) == pytest.approx(float(figures["sync"] + 0.5 * figures["guide"]))
+    plain = SyncNetTask(configured(tmp_path), Drawn())
+    plain.net.load_state_dict(task.net.syncnet.state_dict())
+    plain.net.eval()
+    assert float(plain.loss(plain.net, batch)["loss"]) == pytest.approx(float(figures["sync"]))
+    assert task.validate(task.net, tmp_path, 1).keys() == {"loss", "accuracy"}
+    _, safe = task.save(task.net.state_dict(), tmp_path, 1)
+    net, _ = load_syncnet(safe)
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in task.net.syncnet.state_dict().items())
+
+
+def test_the_guide_does_not_judge_pictures_of_another_place():
+    mel = torch.randn(2, 1, 80, 52, generator=torch.Generator().manual_seed(3))
+    coarse = torch.nn.functional.adaptive_avg_pool2d(mel, COARSE).flatten(1)
+    right = (coarse - coarse.mean(1, keepdim=True)) / coarse.std(1, keepdim=True)
+    wrong = right + torch.tensor([[0.0], [7.0]])
+    assert float(guide_loss(wrong, right, mel, torch.tensor([1.0, 0.0]))) == pytest.approx(0, abs=1e-9)
+    assert float(guide_loss(wrong, right, mel, torch.tensor([1.0, 1.0]))) == pytest.approx(49 / 2, rel=1e-5)

@@ -1,0 +1,275 @@
+"""U-Net training: the presets at reduced size through the real loop, and what must hold of the loss."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import media_clips
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+from small_nets import PIXEL_FACTORS, frozen_nets, narrow_syncnet
+
+from latentsync.checkpoint import LipSyncModel, load_unet
+from latentsync.masks import keep_mask
+from latentsync.media import VideoWriter
+from latentsync.sync import Limits, encode_condition
+from latentsync.synthetic import make_clip
+from latentsync.train.config import UNetTraining
+from latentsync.train.estimate import SyncJudge, Truth
+from latentsync.train.latents import decode_clips, encode_clips
+from latentsync.train.loop import train
+from latentsync.train.losses import load_lpips
+from latentsync.train.parse import load_config
+from latentsync.train.unet import FrozenNets, UNetTask, draw, load_frozen
+from latentsync.weights import load_state_dict, read_metadata
+
+# torchvision about the way in which lpips calls it.
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
+
+SIDE = 64
+PRESETS = ("stage1", "stage2", "stage2_efficient", "stage1_512", "stage2_512")
+NET = ["net.block_out_channels=[32, 32, 64, 64]", "net.cross_attention_dim=32"]
+FILES = [f"files.{name}=unused" for name in ("vae", "whisper", "syncnet", "vgg16", "videomae")]
+RUN = ["run.precision=no", "run.device=cpu", "run.log_every=1", "data.workers=0", "data.cache=null", "start=null"]
+QUICK = [*NET, *FILES, *RUN, f"data.resolution={SIDE}", "run.batch_size=1", "run.accumulate=1"]
+
+
+@pytest.fixture(scope="module")
+def frozen() -> FrozenNets:
+    return frozen_nets()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """A folder with one clip of a drawn speaker."""
+    folder, clip = tmp_path_factory.mktemp("clips"), make_clip(1, 2.0, SIDE)
+    sound = folder / "clip.wav"
+    media_clips.encode_audio(sound, "pcm_s16le", clip.waveform[None].numpy(), clip.rate)
+    with VideoWriter(folder / "clip.mp4", 25, SIDE, SIDE, preset="ultrafast", audio=sound) as writer:
+        writer.write(clip.frames)
+    return folder
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    return samples(2)
+
+
+def samples(count: int, frames: int = 16) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    shapes = {name: (count, 3, frames, SIDE, SIDE) for name in ("pixels", "reference_pixels")}
+    shapes |= {"audio": (count, frames, 50, 32), "mel": (count, 1, 80, 52)}
+    drawn = {name: torch.randn(shape, generator=generator).clamp(-1, 1) for name, shape in shapes.items()}
+    return drawn | {"seed": torch.tensor([11 + k for k in range(count)])}
+
+
+def small_task(frozen: FrozenNets, *overrides: str, **losses: float) -> UNetTask:
+    """A task on a small fresh net, without clips."""
+    weights = [f"losses.{name}={weight}" for name, weight in losses.items()]
+    config = load_config(UNetTraining, "stage1", [*QUICK, *weights, *overrides])
+    task = UNetTask(config, frozen, data=[])
+    task.net.load_state_dict(tiny.weights(task.net))
+    return task
+
+
+def logged(folder: Path) -> dict[int, dict]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["step"]: line for line in lines}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_train_and_resume(preset, clips, frozen, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # drawing the log takes longer than training
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    options = [*QUICK, f"data.clips={clips}", f"data.cache={clips / 'cache'}"]
+    options += ["run.max_steps=3", "run.save_every=2", "run.validate_every=0"]
+    config = load_config(UNetTraining, preset, [*options, f"run.output={tmp_path / 'a'}"])
+    task = UNetTask(config, frozen)
+    begin = {name: tensor.clone() for name, tensor in task.net.state_dict().items()}
+    last = train(task, config)
+    whole = logged(tmp_path / "a")
+    wanted = {name for name in ("mse", "sync", "lpips", "trepa") if getattr(config.losses, name)}
+    assert wanted == {"mse", "sync", "lpips", "trepa"} & whole[3].keys()
+    for name, tensor in load_state_dict(last / "latentsync_unet.safetensors").items():
+        if not any(part in name for part in config.trained_parts or [""]):
+            assert torch.equal(tensor, begin[name]), name
+
+    again = replace(config, run=replace(config.run, output=str(tmp_path / "b")))
+    train(UNetTask(again, frozen), again, resume=tmp_path / "a" / "step-00000002")
+    assert logged(tmp_path / "b")[3]["loss"] == whole[3]["loss"]
+
+
+def test_saved_weights_are_what_a_model_is_made_of(frozen, tmp_path):
+    task = small_task(frozen, "motion=up", "net.n_head=4", "net.groups=16")
+    plain, safe = task.save(task.net.state_dict(), tmp_path, 12)
+    assert (plain.name, safe.name) == ("latentsync_unet.pt", "latentsync_unet.safetensors")
+    assert torch.load(plain, weights_only=True)["global_step"] == 12
+    assert read_metadata(safe)["resolution"] == str(SIDE)
+    for path in (plain, safe):
+        loaded = load_unet(path)
+        assert loaded.config == task.config.net
+        found = loaded.state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in task.net.state_dict().items())
+
+
+def test_a_batch_is_no_different_from_its_samples(frozen, batch):
+    task = small_task(frozen, "audio_dropout=0.5", mse=1, sync=0.05, lpips=0.1, trepa=10)
+    with torch.no_grad():
+        both = task.loss(task.net, batch)
+        single = [task.loss(task.net, {name: t[k : k + 1] for name, t in batch.items()}) for k in range(2)]
+    assert both.keys() == {"loss", "mse", "sync", "lpips", "trepa"}
+    for name, value in both.items():
+        assert value.item() == pytest.approx((single[0][name] + single[1][name]).item() / 2, rel=1e-4)
+
+
+def test_the_loss_is_the_weighted_sum(frozen, batch):
+    task = small_task(frozen, mse=2, sync=0.5, lpips=0.1, trepa=10)
+    with torch.no_grad():
+        parts = task.loss(task.net, batch)
+    total = 2 * parts["mse"] + 0.5 * parts["sync"] + 0.1 * parts["lpips"] + 10 * parts["trepa"]
+    torch.testing.assert_close(parts["loss"], total)
+
+
+def test_latents_give_the_loss_of_their_pixels(frozen, batch):
+    """The latents are made as inference makes its condition."""
+    task = small_task(frozen, mse=1, sync=0.05)
+    model = LipSyncModel(task.net, frozen.vae, frozen.audio_encoder, SIDE)
+
+    def encoded(name: str) -> torch.Tensor:
+        films = batch[name].transpose(1, 2)
+        return torch.cat([encode_condition(model, film, keep_mask(SIDE), Limits()) for film in films])
+
+    target, reference = encoded("pixels"), encoded("reference_pixels")
+    latents = {name: batch[name] for name in ("audio", "mel", "seed")} | {
+        "latents": target[:, 5:],
+        "masked_latents": target[:, 1:5],
+        "reference_latents": reference[:, 5:],
+    }
+    with torch.no_grad():
+        from_latents, from_pixels = (task.loss(task.net, samples) for samples in (latents, batch))
+        condition = task.condition(batch)[1]
+    torch.testing.assert_close(from_latents, from_pixels, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(condition, torch.cat([target[:, :5], reference[:, 5:]], dim=1), rtol=1e-4, atol=1e-5)
+
+
+def test_only_trained_parts_have_gradients(frozen, batch):
+    parts = "trained_parts=[motion_modules, attn2]"
+    task = small_task(frozen, "motion=up", parts, mse=1, sync=0.05, lpips=0.1, trepa=10)
+    task.loss(task.net, batch)["loss"].backward()
+    for name, parameter in task.net.named_parameters():
+        trained = "motion_modules" in name or ".attn2." in name
+        assert (parameter.grad is not None) == trained, name
+    assert all(p.grad.isfinite().all() for p in task.net.parameters() if p.grad is not None)
+    assert all(p.grad is None for net in frozen.all for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["sync", "lpips", "trepa"])
+def test_each_loss_on_the_estimate_moves_the_net(frozen, name):
+    nets = replace(frozen, lpips=load_lpips(random_weights=True)) if name == "lpips" else frozen
+    task = small_task(nets, mse=0, **{name: 1})
+    parts = task.loss(task.net, samples(1))
+    assert parts.keys() == {"loss", name}
+    parts["loss"].backward()
+    assert task.net.conv_in.weight.grad.abs().sum() > 0
+
+
+def test_small_models_are_judged_in_the_space_of_their_syncnet(frozen):
+    pixel = small_task(frozen, "trepa_encoder=syncnet", mse=0, trepa=1)
+    latent = replace(frozen, judge=SyncJudge(narrow_syncnet(4, [2, 2, 2]), SIDE))
+    other = small_task(latent, "trepa_encoder=syncnet", mse=0, sync=1, trepa=1)
+    assert pixel.supervision.needs_pixels and not other.supervision.needs_pixels
+    for task in (pixel, other):
+        parts = task.loss(task.net, samples(1))
+        parts["loss"].backward()
+        assert parts["trepa"] > 0 and task.net.conv_in.weight.grad.abs().sum() > 0
+
+
+def test_the_truth_itself_costs_nothing(frozen, batch):
+    task = small_task(frozen, mse=1, lpips=1, trepa=1)
+    latents = encode_clips(frozen.vae, batch["pixels"])
+    with torch.no_grad():
+        losses = task.supervision.losses(latents, Truth(latents))
+        wrong = task.supervision.losses(latents + 1, Truth(latents))
+    assert losses["lpips"] == 0 and losses["trepa"] == 0
+    assert wrong["lpips"] > 0 and wrong["trepa"] > 0
+
+
+def test_one_batch_can_be_learned(frozen):
+    config = load_config(UNetTraining, "stage1", [*QUICK, "motion=up", "data.frames=2"])
+    task, batch = UNetTask(config, frozen, data=[]), samples(1, frames=2)
+    optimizer = torch.optim.AdamW(task.net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = task.loss(task.net, batch)["loss"]
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_draws_follow_from_the_seeds_alone():
+    one = draw([5, 9], (4, 16, 8, 8), 1.0, 0.0)
+    two = draw([9, 5], (4, 16, 8, 8), 1.0, 0.999)
+    assert torch.equal(one.noise, two.noise.flip(0)) and torch.equal(one.timesteps, two.timesteps.flip(0))
+    assert one.heard.all() and not two.heard.any()
+    many = draw(range(2000), (1, 1, 1, 1), 0.0, 0.1)
+    assert (many.timesteps.min(), many.timesteps.max()) == (0, 999) or many.timesteps.float().mean() > 450
+    assert 0.86 < many.heard.float().mean() < 0.94
+
+
+def test_dropped_audio_is_silence_for_the_net(frozen, batch):
+    deaf = small_task(frozen, "audio_dropout=0.999")
+    with torch.no_grad():
+        dropped = deaf.loss(deaf.net, batch)["mse"]
+        silent = small_task(frozen).loss(deaf.net, batch | {"audio": torch.zeros_like(batch["audio"])})["mse"]
+        heard = small_task(frozen).loss(deaf.net, batch)["mse"]
+    assert dropped == silent and dropped != heard
+
+
+def test_decoding_piece_by_piece_has_the_gradients_of_the_whole(frozen, monkeypatch):
+    latents = torch.randn(1, 4, 5, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.randn(1, 3, 5, 64, 64, generator=torch.Generator().manual_seed(1))
+    (decode_clips(frozen.vae, latents) * weights).sum().backward()
+    whole, latents.grad = latents.grad, None
+    monkeypatch.setattr("latentsync.train.latents.PIXELS_WITH_GRADIENTS", 2 * 64 * 64)
+    (decode_clips(frozen.vae, latents) * weights).sum().backward()
+    torch.testing.assert_close(latents.grad, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_nets_without_a_weighted_loss_are_not_loaded(tmp_path):
+    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=SIDE)
+    files = [f"files.vae={folder / 'vae'}", f"files.whisper={folder / 'whisper' / 'tiny.pt'}"]
+    loaded = load_frozen(load_config(UNetTraining, "stage1", [*QUICK, *files]))
+    assert (loaded.judge, loaded.lpips, loaded.trepa) == (None, None, None)
+    with pytest.raises(FileNotFoundError, match="unused"):
+        load_frozen(load_config(UNetTraining, "stage1", [*QUICK, *files, "losses.sync=1"]))
+
+
+def test_a_trained_syncnet_brings_its_size_along(frozen, tmp_path):
+    folder, net = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=SIDE), narrow_syncnet(3, PIXEL_FACTORS)
+    tables = {}
+    for kind, encoder in (("visual", net.config.visual), ("audio", net.config.audio)):
+        tables[kind] = {"in_channels": encoder.in_channels}
+        tables[kind] |= {"block_out_channels": [stage.channels for stage in encoder.stages]}
+        tables[kind] |= {"downsample_factors": [stage.factor for stage in encoder.stages]}
+        tables[kind] |= {"attn_blocks": [0] * len(encoder.stages)}
+    save_file(net.state_dict(), tmp_path / "sync.safetensors", {"resolution": "96", "tables": json.dumps(tables)})
+    files = [f"files.vae={folder / 'vae'}", f"files.whisper={folder / 'whisper' / 'tiny.pt'}"]
+    options = [*QUICK, *files, f"files.syncnet={tmp_path / 'sync.safetensors'}", "losses.sync=1"]
+    judge = load_frozen(load_config(UNetTraining, "stage1", options)).judge
+    assert judge.side == 96 and judge.sees_pixels and not judge.net.training
+    assert not any(p.requires_grad for p in judge.net.parameters())
+
+
+def test_nets_that_do_not_belong_together_are_refused(frozen, clips):
+    with pytest.raises(ValueError, match="the U-Net takes audio of width 64 and unused gives 32"):
+        small_task(frozen, "net.cross_attention_dim=64")
+    latent = replace(frozen, judge=SyncJudge(narrow_syncnet(4, [2, 2, 2]), 256))
+    with pytest.raises(ValueError, match="judges latents of 256 pixels and data.resolution is 64"):
+        small_task(latent, sync=1)
+    with pytest.raises(ValueError, match="data.workers is 2 and data.cache is null"):
+        UNetTask(load_config(UNetTraining, "stage1", [*QUICK, f"data.clips={clips}", "data.workers=2"]), frozen)
