@@ -23,7 +23,7 @@ class DataConfig:
     frames: length of a sample.
     negative_distance: least number of frames between the pictures and the sound of a sample that is out of sync.
     cache: a folder for features that are computed once; null computes them anew every time.
-    cache_latents: whether the VAE's latents are among them (they exclude losses on pictures of the cached crop).
+    cache_latents: whether the VAE's latents are among them; losses on pictures then compare with decoded latents.
     workers: processes per training process that read clips; 0 reads in the training process.
     """
 
