@@ -49,7 +49,7 @@ def test_it_learns_and_what_is_saved_judges_the_same(tmp_path):
     from latentsync.train.log import read_log
     from latentsync.train.loop import train
 
-    config = configured(tmp_path, max_steps=15, gradient_checkpointing=True, validate_every=15)
+    config = configured(tmp_path, max_steps=40, gradient_checkpointing=True, validate_every=40)
     task = SyncNetTask(config, Drawn(), held_out=Drawn())
     state = train(task, config)
     lines = read_log(tmp_path / "log.jsonl")
