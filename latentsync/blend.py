@@ -57,16 +57,16 @@ def blend(
         track: where the face is; frames without it come out as they went in.
         crops: windows (n, resolution, resolution, 3) float in [0, 1], in order, together at most len(frames).
         settings: see `BlendSettings`.
-        mask: (resolution, resolution) float, 1 = crop and 0 = frame, instead of `mouth_mask`.
+        mask: (resolution, resolution) float, 1 = crop and 0 = frame, instead of `mouth_mask`; or (n, resolution,
+            resolution), one for each frame of the clip.
         start: frame number of the first crop.
 
     Raises:
-        ValueError: crops or mask of another size than the track's, or more crops than frames.
+        ValueError: crops or mask of another size than the track's, more crops than frames, or masks that are not one
+            for each frame.
     """
-    weights = mouth_mask(track.resolution, settings.mask_smooth) if mask is None else mask.float().cpu()
+    weights = _weights(mask, track, settings)
     side = (track.resolution, track.resolution)
-    if tuple(weights.shape) != side:
-        raise ValueError(f"the blend mask is {tuple(weights.shape)}: make it {side}, the size of the crops")
     for window in crops:
         numbers = list(range(start, start + len(window)))
         if tuple(window.shape[1:3]) != side or numbers[-1] >= min(len(frames), len(track)):
@@ -77,9 +77,21 @@ def blend(
         out = frames[numbers]
         for frame, crop, i in zip(out, as_float(window).cpu(), numbers, strict=True):
             if track.weight[i] > 0:
-                _paste(frame[..., :3], crop, weights, track, i, settings)
+                _paste(frame[..., :3], crop, weights[i % len(weights)], track, i, settings)
         yield out
         start += len(window)
+
+
+def _weights(mask: torch.Tensor | None, track: FaceTrack, settings: BlendSettings) -> torch.Tensor:
+    """(1, resolution, resolution) float32 for all frames alike, or one for each frame of the track."""
+    if mask is None:
+        return mouth_mask(track.resolution, settings.mask_smooth)[None]
+    side = (track.resolution, track.resolution)
+    if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != side:
+        raise ValueError(f"the blend mask is {tuple(mask.shape)}: make it {side}, the size of the crops")
+    if mask.ndim == 3 and len(mask) not in (1, len(track)):
+        raise ValueError(f"there are {len(mask)} blend masks for {len(track)} frames: give one, or one for each frame")
+    return mask.float().cpu().reshape(-1, *side)
 
 
 def _paste(

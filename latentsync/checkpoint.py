@@ -99,7 +99,10 @@ def default_device() -> torch.device:
 
 def missing_checkpoints(folder: str | Path) -> list[str]:
     """Which of the files that a model is made of, out of `NEEDED`, a checkpoints folder does not have."""
-    paths = find_checkpoints(folder)
+    return _missing(find_checkpoints(folder))
+
+
+def _missing(paths: Checkpoints) -> list[str]:
     return [name for name in NEEDED if getattr(paths, name) is None]
 
 
@@ -109,13 +112,14 @@ def needed_checkpoints(folder: str | Path) -> Checkpoints:
     Raises:
         FileNotFoundError: lists the missing ones and the command that fetches them.
     """
-    if missing := missing_checkpoints(folder):
+    paths = find_checkpoints(folder)
+    if missing := _missing(paths):
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
         raise FileNotFoundError(
             f"{folder} lacks {', '.join(missing)}: fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
-    return find_checkpoints(folder)
+    return paths
 
 
 def load_model(
@@ -136,7 +140,7 @@ def load_model(
         ValueError: a file of another kind, a damaged one, or a resolution that is not a multiple of 64 in 64..1024.
     """
     paths = needed_checkpoints(folder)
-    resolution = _choose_resolution(paths, resolution)
+    resolution = choose_resolution(paths, resolution)
     device = default_device() if device is None else torch.device(device)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
@@ -144,7 +148,7 @@ def load_model(
     model = LipSyncModel(
         unet=unet,
         vae=load_vae(paths.vae),
-        audio_encoder=load_audio_encoder(_fitting_whisper(paths.whisper, unet)),
+        audio_encoder=load_audio_encoder(fitting_whisper(paths.whisper, unet)),
         resolution=resolution,
         source=str(paths.unet),
     )
@@ -244,7 +248,7 @@ def _filled(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: st
     return module.eval().requires_grad_(False)
 
 
-def _fitting_whisper(path: Path, unet: nn.Module) -> Path:
+def fitting_whisper(path: Path, unet: nn.Module) -> Path:
     """`path`, or the other size of Whisper beside it if that is the one the U-Net was trained with."""
     name = _WHISPER_SIZES.get(unet.config.cross_attention_dim, path.stem)
     return next((p for p in (path.with_stem(name), path.with_name(f"{name}.pt")) if p.is_file()), path)
@@ -256,7 +260,7 @@ def check_resolution(resolution: int) -> None:
         raise ValueError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
 
 
-def _choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
+def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     """The crop side in pixels, by the order in `load_model`; warns where it is not what the version was trained for."""
     assert paths.unet is not None
     stated = {"sidecar": read_sidecar(paths.unet.parent), "metadata": read_metadata(paths.unet)}

@@ -1,4 +1,4 @@
-"""The command line: python -m latentsync run | track | train | prepare | download | convert | demo.
+"""The commands: python -m latentsync run | restore | track | train | prepare | evaluate | download | convert | demo.
 
 Each command imports what it needs when it runs, so that --help answers at once.
 """
@@ -11,22 +11,27 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from .demo import add_demo
+from .evaluate.cli import add_evaluate
+from .options import CHECKPOINTS, add_face_options, chosen_detector, named_device, track_settings
 from .prepare.cli import add_prepare
+from .restore.cli import add_restore, add_superres_options, load_superres
 from .samplers import SAMPLERS
 from .train.cli import add_train
 
 AUDIO_LONGER, AUDIO_SHORTER = ("pingpong", "loop", "hold", "stop"), ("stop", "silent")
-DETECTORS = ("auto", "insightface", "yunet", "facexlib", "file")
-CHECKPOINTS = "checkpoints"  # the default folder, in the current one
 LESS_MEMORY = "--window 8, --guidance_scale 1 or a smaller --resolution"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it worked, 2 with one sentence on stderr for bad input, 130 after Ctrl-C."""
+    """Run one command; 0 when it worked, 2 with one sentence on stderr for bad input, 130 after Ctrl-C.
+
+    `evaluate` gives 1 where some of its figures are missing.
+    """
     parser = build_parser()
     arguments = parser.parse_args([_underscored(a) for a in (sys.argv[1:] if argv is None else argv)])
     logging.basicConfig(level=logging.INFO, format="latentsync: %(message)s")
@@ -36,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         with _terminable():
-            arguments.command(arguments)
+            code = arguments.command(arguments)
     except KeyboardInterrupt as interrupt:
         resumable = getattr(arguments, "resume", False)
         left = "the same command goes on from here" if resumable else "nothing was left behind"
@@ -50,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = f": try {arguments.less_memory}" if isinstance(error, RuntimeError) else ""
         print(f"latentsync: error: {error}{advice}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    return 0
+    return code or 0
 
 
 @contextmanager
@@ -84,8 +89,19 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
-    commands = parser.add_subparsers(required=True, metavar="run | track | train | prepare | download | convert | demo")
-    for add in (_add_run, _add_track, add_train, add_prepare, _add_download, _add_convert, add_demo):
+    names = "run | restore | track | train | prepare | evaluate | download | convert | demo"
+    commands = parser.add_subparsers(required=True, metavar=names)
+    for add in (
+        _add_run,
+        add_restore,
+        _add_track,
+        add_train,
+        add_prepare,
+        add_evaluate,
+        _add_download,
+        _add_convert,
+        add_demo,
+    ):
         command = add(commands)
         command.formatter_class = Help
         command.set_defaults(less_memory=command.get_default("less_memory") or LESS_MEMORY)
@@ -118,7 +134,8 @@ def _add_run(commands) -> argparse.ArgumentParser:
     add("--overlap", type=int, default=0, help="frames that neighbouring windows share and cross-fade")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     add("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16, float32 on the CPU")
-    _add_face_options(parser)
+    add_face_options(parser)
+    add_superres_options(parser)
     add = parser.add_argument_group("result").add_argument
     add("--mask_smooth", type=float, default=0.5, help="width of the mouth's soft edge, 0 (hard) to 1")
     add("--match_colour", action="store_true", help="match the colours of the skin around the mouth to the source's")
@@ -127,17 +144,6 @@ def _add_run(commands) -> argparse.ArgumentParser:
     add("--crf", type=int, default=16, help="quality of the result: lower is better and larger")
     add("--published", action="store_true", help="the published program's geometry, blending and 25 frames/s")
     return parser
-
-
-def _add_face_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("face").add_argument
-    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file")
-    add("--detector_model", help="the detector's model file; for file, the track file")
-    add("--face", default="largest", help="largest, similar (to the first), index:K (from the left) or nearest:X,Y")
-    add("--detect_every", type=int, default=1, help="look in every n-th frame and interpolate between")
-    add("--max_gap", type=float, default=0.5, help="seconds without a face that are bridged")
-    add("--smoothing", type=float, default=0.08, help="seconds over which the face's place is smoothed")
-    add("--fps", type=float, help="frame rate of the result; the model was trained at 25 (default: the video's)")
 
 
 def _add_track(commands) -> argparse.ArgumentParser:
@@ -150,7 +156,7 @@ def _add_track(commands) -> argparse.ArgumentParser:
     add("--checkpoints", default=CHECKPOINTS, help="folder of the weights, where detectors look for their files")
     add("--resolution", type=int, default=256, help="side of the crops in the picture strip")
     add("--device", help="cuda, mps or cpu, for the detectors that can use it")
-    _add_face_options(parser)
+    add_face_options(parser)
     return parser
 
 
@@ -179,7 +185,6 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from .checkpoint import default_device, load_model, needed_checkpoints
-    from .detect import load_detector
     from .embedded import choose_folder
     from .progress import Bar
     from .run import check_paths, lip_sync
@@ -188,8 +193,9 @@ def run(arguments: argparse.Namespace) -> None:
     check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
     weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
     needed_checkpoints(weights)
-    device = _device(arguments.device) if arguments.device else default_device()
-    detector = _detector(arguments, load_detector, device)
+    device = named_device(arguments.device) if arguments.device else default_device()
+    settings = replace(settings, superres=load_superres(arguments, device))
+    detector = chosen_detector(arguments, device)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     model = load_model(weights, resolution=arguments.resolution, device=device, dtype=dtype)
     files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
@@ -199,17 +205,6 @@ def run(arguments: argparse.Namespace) -> None:
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
         f"crop jitter {summary.jitter:.2f} px"
     )
-
-
-def _device(name: str):
-    """The torch device called `name`, if this machine and this torch have it."""
-    import torch
-
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device is {name!r}, which cannot be used here ({reason}): try cpu, cuda or mps") from error
 
 
 def _run_settings(arguments: argparse.Namespace):
@@ -228,7 +223,7 @@ def _run_settings(arguments: argparse.Namespace):
             overlap=arguments.overlap,
             sampler=arguments.sampler,
         ),
-        track=_track_settings(arguments),
+        track=track_settings(arguments),
         blend=BlendSettings(mask_smooth=arguments.mask_smooth, match_colour=arguments.match_colour),
         fps=arguments.fps,
         detect_every=arguments.detect_every,
@@ -239,35 +234,17 @@ def _run_settings(arguments: argparse.Namespace):
     return settings.as_published() if arguments.published else settings
 
 
-def _track_settings(arguments: argparse.Namespace):
-    from .faces import TrackSettings
-
-    return TrackSettings(which=arguments.face, max_gap=arguments.max_gap, smoothing=arguments.smoothing)
-
-
-def _detector(arguments: argparse.Namespace, load_detector, device):
-    folder = CHECKPOINTS if arguments.checkpoints in (None, "embedded") else arguments.checkpoints
-    return load_detector(
-        arguments.detector,
-        model=arguments.detector_model,
-        checkpoints=folder,  # the embedded model has no detector
-        device=device,
-        embeddings=arguments.detector == "insightface" and arguments.face == "similar",
-    )
-
-
 def track(arguments: argparse.Namespace) -> None:
-    from .detect import load_detector
     from .progress import Bar
     from .track import write_track
 
-    detector = _detector(arguments, load_detector, _device(arguments.device) if arguments.device else None)
+    detector = chosen_detector(arguments, named_device(arguments.device) if arguments.device else None)
     with Bar() as bar:
         report = write_track(
             arguments.video_path,
             arguments.track_path,
             detector,
-            _track_settings(arguments),
+            track_settings(arguments),
             strip_path=arguments.strip_path,
             resolution=arguments.resolution,
             fps=arguments.fps,

@@ -139,7 +139,7 @@ def place_faces(chosen: Chosen, resolution: int, fps: float, settings: TrackSett
     if not hits.any():
         raise ValueError(
             f"no frame of the clip's {len(faces)} shows the face asked for ({settings.which}): try another detector or "
-            "--face, or give a track file with --detector file --detector_model FILE"
+            "another face, or mark the face by hand in a track file and give that as detector"
         )
     found = _bridged(hits, chosen.looked & ~hits, cuts, max(1, round(settings.max_gap * fps)))
     if settings.published:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from .frames import as_float, as_uint8
+from .frames import as_float
 
 MOST_LAG = 10  # frames, 0.4 s at 25 frames/s
 SSIM_SIGMA, SSIM_LUMINANCE, SSIM_CONTRAST = 1.5, 0.01**2, 0.03**2  # Wang et al. 2004, for pictures in [0, 1]
@@ -83,9 +83,12 @@ def _ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def largest_change(pictures: torch.Tensor, before: torch.Tensor, region: torch.Tensor) -> int:
-    """Greatest difference between two clips inside the region, in 8-bit levels."""
-    a, b = (as_uint8(x)[:, region].to(torch.int16) for x in (pictures, before))
-    return int((a - b).abs().max())
+    """Greatest difference between two clips inside the region, rounded to 8-bit levels.
+
+    The difference is rounded and not the pictures: one float's last bit can lie between two levels.
+    """
+    a, b = (as_float(x)[:, region] for x in (pictures, before))
+    return round(float((a - b).abs().max()) * 255)
 
 
 def flicker(

@@ -17,7 +17,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         OSError: it cannot be written; says which file, why and what to do.
     """
     path = Path(path)
-    part = path.with_name(path.name + ".part")
+    # Of this process: two programs that write the same file must not write into each other's.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield part
         os.replace(part, path)

@@ -5,7 +5,7 @@ A `Frames` has a length and is indexed by a list of frame numbers. A tensor is o
 crops of a face (`faces.Aligned`). Stages pull windows out of them, so memory does not grow with duration.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -86,3 +86,11 @@ class Extended:
 def batches(count: int, size: int) -> list[list[int]]:
     """The numbers 0 .. count - 1 in consecutive lists of `size`, the last one shorter."""
     return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
+
+
+def without_first(windows: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+    """Windows (n, h, w, 3) without the first `count` pictures of them all."""
+    for window in windows:
+        if count < len(window):
+            yield window[count:] if count else window
+        count = max(0, count - len(window))

@@ -36,6 +36,7 @@ _EXACT: dict[str, tuple[str, ...]] = {
     "syncnet_v2": ("auxiliary/syncnet_v2.model", "syncnet_v2.model"),
     "hyperiqa": ("auxiliary/koniq_pretrained.pkl", "koniq_pretrained.pkl"),
     "i3d": ("auxiliary/i3d_torchscript.pt", "i3d_torchscript.pt"),
+    "inception": tuple(f"{place}weights-inception-2015-12-05-6726825d.pth" for place in ("auxiliary/", "")),
     "videomae": ("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", "vit_g_hybrid_pt_1200e_ssv2_ft.pth"),
     "vgg16": ("auxiliary/vgg16-397923af.pth", "vgg16-397923af.pth"),
     "gfpgan": tuple(f"{place}/GFPGANv1.{minor}.pth" for minor in (4, 3) for place in _RESTORERS),
@@ -63,6 +64,7 @@ class Checkpoints:
     syncnet_v2: Path | None = None
     hyperiqa: Path | None = None
     i3d: Path | None = None
+    inception: Path | None = None
     videomae: Path | None = None
     vgg16: Path | None = None
     gfpgan: Path | None = None

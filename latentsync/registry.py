@@ -169,6 +169,13 @@ WEIGHTS: tuple[Weight, ...] = (
     _auxiliary("i3d_torchscript.pt", "I3D: FVD"),
     _auxiliary("vit_g_hybrid_pt_1200e_ssv2_ft.pth", "VideoMAE v2: TREPA loss"),
     _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss"),
+    Weight(
+        "inception",
+        "auxiliary/weights-inception-2015-12-05-6726825d.pth",
+        "Inception v3: FID",
+        "Apache-2.0",
+        url=f"{GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    ),
     _gfpgan("1.4", "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
     _gfpgan("1.3", "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
     Weight(

@@ -2,75 +2,30 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from .audio import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
-from .blend import BlendSettings, blend
+from .blend import blend
 from .checkpoint import LipSyncModel
 from .crops import Aligned
 from .faces import FaceTrack, TrackSettings, track_faces
-from .frames import EndMode, Extended, Frames, end_map
+from .frames import Extended, Frames, end_map, without_first
 from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from .media import VideoReader, VideoWriter, join, output_format, read_audio
+from .restore.superres import finer
 from .resume import Workspace
 from .scan import detect_faces
-from .sync import Settings, sync
+from .settings import RunSettings
+from .sync import StepCallback, sync
 from .track_file import FaceFile
 
-MOST_FPS = 1000
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything about a run but its files and its model.
-
-    Attributes:
-        sync, track, blend: see the classes.
-        fps: frame rate of the result; None keeps the source's. The model was trained at 25.
-        detect_every: look for the face in every n-th frame and interpolate between.
-        audio_longer: what the video does while a longer audio goes on: pingpong, loop, hold or stop.
-        audio_shorter: "stop" ends the video with the audio, "silent" carries on with a silent mouth.
-        hard_cut: let Whisper hear each 30 s alone, as published.
-        crf: quality of the result, lower is better and larger.
-    """
-
-    sync: Settings = field(default_factory=Settings)
-    track: TrackSettings = field(default_factory=TrackSettings)
-    blend: BlendSettings = field(default_factory=BlendSettings)
-    fps: float | None = None
-    detect_every: int = 1
-    audio_longer: EndMode = "pingpong"
-    audio_shorter: str = "stop"
-    hard_cut: bool = False
-    crf: int = 16
-
-    def __post_init__(self):
-        if self.fps is not None and not 0 < self.fps <= MOST_FPS:
-            raise ValueError(f"fps is {self.fps}: give a number of frames per second above 0, at most {MOST_FPS}")
-        if self.detect_every < 1:
-            raise ValueError(f"detect_every is {self.detect_every}: give 1 (every frame) or more")
-        if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf is {self.crf}: give 0 (best) to 51")
-        for name, choices in (("audio_longer", get_args(EndMode)), ("audio_shorter", ("stop", "silent"))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
-
-    def as_published(self) -> "RunSettings":
-        """These settings with the published program's geometry, smoothing, blending, windows and 25 frames/s."""
-        return replace(
-            self,
-            sync=replace(self.sync, overlap=0),
-            track=replace(self.track, published=True),
-            blend=replace(self.blend, published=True),
-            hard_cut=True,
-            fps=25.0,
-        )
 
 
 @dataclass(frozen=True)
@@ -117,41 +72,113 @@ def lip_sync(
     with VideoReader(video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
         fps = float(reader.fps)
         wave = heard(audio)
-        index_map = frame_map(len(reader), len(wave) / SAMPLE_RATE * fps, settings)
-        length = len(index_map)
         work = Workspace(Path(out), _plan(video, audio, model, detector, settings)) if resume else None
-        track = work.track() if work else None
-        if track is None:
-            used = Extended(reader, range(max(index_map) + 1))
-            track = follow(used, fps, detector, model.resolution, settings, progress)
-            if work:
-                work.keep_track(track)
-        track = track.take(index_map)
-        progress("listening", 0, length)
-        silence = max(0, round(length / fps * SAMPLE_RATE) - len(wave))
-        wave = F.pad(wave, (0, silence)) if silence else wave
-        features = encode_audio(model.audio_encoder, wave, SAMPLE_RATE, fps, settings.hard_cut)
+        made = speaking(Take(reader, fps, wave), model, detector, settings, progress, work=work)
         del wave
-        start = work.frames_done() if work else 0
-        windows = render(model, Extended(reader, index_map), track, features, settings, start)
-        windows = counted(windows, length, "syncing", progress, start)
-        # Less than a frame of silence is no reason to encode the sound again.
-        sound = {"audio": audio, "duration": length / fps, "pad_audio": silence * fps >= SAMPLE_RATE}
-        write(windows, Path(out), reader, settings.crf, sound, work)
-    return Summary(Path(out), length, int(track.found.sum()), fps, track.jitter())
+        sound = {"audio": audio, "duration": made.length / fps, "pad_audio": made.outlasts}
+        write(made.windows, Path(out), reader, settings, sound, work)
+    return Summary(Path(out), made.length, int(made.track.found.sum()), fps, made.track.jitter())
+
+
+class Take(NamedTuple):
+    """Pictures, and what they are to say.
+
+    Attributes:
+        frames: the source's, uncut.
+        fps: their rate.
+        wave: (samples,) float32, mono, 16 kHz.
+    """
+
+    frames: Frames
+    fps: float
+    wave: torch.Tensor
+
+
+class Spoken(NamedTuple):
+    """The result of a take, made while it is read.
+
+    Attributes:
+        windows: its frames (n, h, w, 3) in order, in the dtype of the source.
+        length: how many they are.
+        track: where the face is in each.
+        outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
+    """
+
+    windows: Iterator[torch.Tensor]
+    length: int
+    track: FaceTrack
+    outlasts: bool
+
+
+def speaking(
+    take: Take,
+    model: LipSyncModel,
+    detector: Detector,
+    settings: RunSettings,
+    progress: Progress,
+    *,
+    work: Workspace | None = None,
+    on_step: StepCallback | None = None,
+) -> Spoken:
+    """Follow the face through a take and hear its sound at once; render while `windows` is read.
+
+    Args:
+        progress: called as (phase, frames done, frames in all); what it raises ends the run.
+        work: where an earlier run was interrupted; frames that are done there are not among `windows`.
+        on_step: called after each denoising step; see `sync.sync`.
+
+    Raises:
+        ValueError: no frame shows the face that was asked for.
+    """
+    frames, fps, wave = take
+    index_map = frame_map(len(frames), len(wave) / SAMPLE_RATE * fps, settings)
+    length = len(index_map)
+    track = work.track() if work else None
+    if track is None:
+        used = Extended(frames, range(max(index_map) + 1))
+        track = follow(used, fps, detector, model.resolution, settings, progress)
+        if work:
+            work.keep_track(track)
+    track = track.take(index_map)
+    progress("listening", 0, length)
+    features = listen(model.audio_encoder, wave, fps, length, settings.hard_cut)
+    start = work.frames_done() if work else 0
+    windows = render(model, Extended(frames, index_map), track, features, settings, start, on_step)
+    windows = counted(windows, length, "syncing", progress, start)
+    return Spoken(windows, length, track, _missing(wave, fps, length) * fps >= SAMPLE_RATE)
+
+
+def listen(encoder: nn.Module, wave: torch.Tensor, fps: float, length: int, hard_cut: bool = False) -> AudioFeatures:
+    """Features of a mono 16 kHz `wave` (samples,) for `length` frames at `fps`; silence follows where it is shorter."""
+    missing = _missing(wave, fps, length)
+    wave = F.pad(wave, (0, missing)) if missing else wave
+    return encode_audio(encoder, wave, SAMPLE_RATE, fps, hard_cut)
+
+
+def _missing(wave: torch.Tensor, fps: float, length: int) -> int:
+    """Samples by which `length` frames are longer than the 16 kHz `wave`."""
+    return max(0, round(length / fps * SAMPLE_RATE) - len(wave))
 
 
 def write(
-    windows: Iterable[torch.Tensor], out: Path, source: VideoReader, crf: int, sound: dict, work: Workspace | None
+    windows: Iterable[torch.Tensor],
+    out: Path,
+    source: VideoReader,
+    settings: RunSettings,
+    sound: dict,
+    work: Workspace | None = None,
 ) -> None:
-    """Encode windows of frames as `out`, in the source's rate, size and colours; in stretches if there is a workspace.
+    """Encode windows of frames as `out`, in the source's rate and colours; in stretches if there is a workspace.
 
     `sound` is what `VideoWriter` and `join` take: audio, duration and pad_audio.
     """
 
+    size = (source.height, source.width)
+    size = size if settings.superres is None else settings.superres.size(*size)
+
     def open_writer(path: Path, **sound) -> VideoWriter:
         tags = {"colour": source.colour, "sample_aspect_ratio": source.sample_aspect_ratio}
-        return VideoWriter(path, source.fps, source.height, source.width, crf=crf, **tags, **sound)
+        return VideoWriter(path, source.fps, *size, crf=settings.crf, **tags, **sound)
 
     if work is None:
         with open_writer(out, **sound) as writer:
@@ -218,11 +245,16 @@ def render(
     features: AudioFeatures,
     settings: RunSettings,
     start: int = 0,
+    on_step: StepCallback | None = None,
 ) -> Iterator[torch.Tensor]:
     """Finished frames (n, h, w, 3) from frame `start` on, a window at a time, in the dtype of `frames`."""
     crops = Aligned(frames, track.matrices, track.found, track.resolution, settings.track.published)
-    synced = sync(model, crops, features, settings.sync, track.runs(), start)
-    return blend(frames, track, synced, settings.blend, start=start)
+    superres = settings.superres
+    first = start if superres is None else superres.first(track, start)
+    synced = sync(model, crops, features, settings.sync, track.runs(), first, on_step)
+    if superres is None:
+        return blend(frames, track, synced, settings.blend, start=first)
+    return without_first(finer(frames, track, synced, superres, settings.blend, first), start - first)
 
 
 def counted(items: Iterable, total: int, phase: str, progress: Progress, done: int = 0) -> Iterator:
@@ -248,11 +280,13 @@ def _plan(
         return [str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
 
     nets = [identity(model.source) if os.path.isfile(model.source) else model.source]
+    superres = settings.superres
     faces = [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])]
     return {
         "video": identity(video),
         "audio": identity(audio),
         "model": [*nets, model.resolution, str(model.dtype)],
         "detector": faces,
-        "settings": asdict(settings),
+        "settings": asdict(replace(settings, superres=None)),
+        "superres": superres and [superres.plan(), *map(identity, superres.files)],
     }

@@ -91,6 +91,13 @@ def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int,
     return spans
 
 
+def window_size(model: LipSyncModel, settings: Settings) -> tuple[int, int]:
+    """Frames of a window and of the overlap that `sync` uses: those of `settings`, as far as the net takes them."""
+    config = model.unet.config
+    size = settings.window if config.motion == "none" else min(settings.window, config.max_frames)
+    return size, min(settings.overlap, size - 1)
+
+
 def initial_noise(model: LipSyncModel, seed: int) -> torch.Tensor:
     """(1, 4, 1, h / 8, w / 8) float32: the noise that every frame of a clip starts from.
 
@@ -130,11 +137,9 @@ def sync(
         FloatingPointError: the net gave values that are not finite.
     """
     settings = settings or Settings()
-    size = settings.window
-    if model.unet.config.motion != "none" and size > model.unet.config.max_frames:
-        size = model.unet.config.max_frames
+    size, overlap = window_size(model, settings)
+    if size < settings.window:
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
-    overlap = min(settings.overlap, size - 1)
     noise = initial_noise(model, settings.seed)
     limits = Limits()
     done = start
@@ -175,7 +180,11 @@ def _check_finite(pictures: torch.Tensor, first: int, end: int, model: LipSyncMo
         kind = str(model.dtype).removeprefix("torch.")
         raise FloatingPointError(
             f"the net gave NaN or infinite values in frames {first}..{end - 1} ({kind}, {model.source}): "
-            + ("the checkpoint is damaged, download it again" if kind == "float32" else "try --dtype float32")
+            + (
+                "the checkpoint is damaged, download it again"
+                if kind == "float32"
+                else "compute in float32 (--dtype float32; in ComfyUI precision fp32)"
+            )
         )
 
 
@@ -240,7 +249,7 @@ def _in_batches(
             done.append(net(batch.to(model.device, model.dtype)))
             continue
         except RuntimeError as error:
-            if size == 1 or not _out_of_memory(error):
+            if size == 1 or not out_of_memory(error):
                 raise
         # Outside the except block, which would keep the failed call's tensors alive.
         limits.pixels = size // 2 * model.resolution**2
@@ -248,7 +257,7 @@ def _in_batches(
     return torch.cat(done)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def out_of_memory(error: RuntimeError) -> bool:
     """MPS has no exception of its own for it."""
     return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
 
@@ -293,7 +302,7 @@ def predict(
             both = model.unet(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]))
             silent, heard = both.chunk(2)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
     if silent is None:
         if limits.together:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from .checkpoint import check_resolution
 from .crops import Aligned
@@ -14,14 +15,16 @@ from .files import replacing
 from .frames import Frames, as_uint8
 from .geometry import corners
 from .landmarks import Detection, Detector, Face, between
-from .masks import keep_mask
+from .masks import fitted, keep_mask, tinted
 from .media import VideoReader
 from .run import Progress, refuse_inputs, watch
 from .track_file import write_track_file
 
 SHOWN_FRAMES = 6
-PICTURE_HEIGHT = 480
-BOX, POINTS, OUTLINE = (80, 200, 120), (255, 80, 80), (90, 160, 255)  # RGB
+SHOWN_GAPS = 8  # stretches without the face that a report lists
+PICTURE_SIDE = 480  # the longer side of a frame in the strip, in pixels
+GAP = 4  # pixels between columns
+BOX, POINTS, OUTLINE, PAPER = (80, 200, 120), (255, 80, 80), (90, 160, 255), (24, 24, 24)  # RGB
 
 
 def write_track(
@@ -65,11 +68,7 @@ def write_track(
         kept = [Detection([face] if face else [], cut) for face, cut in zip(faces, chosen.cuts.tolist(), strict=True)]
         write_track_file(track_path, kept, reader.width, reader.height, rate)
     write_png(strip_path, picture)
-    return (
-        f"{track_path}: the face is in {int(track.found.sum())} of {len(track)} frames, {int(track.cuts.sum())} cuts; "
-        f"crop jitter {track.jitter():.2f} px, {published.jitter():.2f} px with the published smoothing; "
-        f"see {strip_path}"
-    )
+    return f"{track_path}: {report(track)}, {published.jitter():.2f} px with the published smoothing; see {strip_path}"
 
 
 def _check_outputs(track_path: Path, strip_path: Path, video: str | os.PathLike) -> None:
@@ -79,6 +78,18 @@ def _check_outputs(track_path: Path, strip_path: Path, video: str | os.PathLike)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
         refuse_inputs(path, [video])
+
+
+def report(track: FaceTrack) -> str:
+    """How many frames have the face, which have not, how many cuts there are and how steady the crop is."""
+    missing = np.flatnonzero(~track.found)
+    stretches = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if missing.size else []
+    names = [f"{s[0]}" if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in stretches[:SHOWN_GAPS]]
+    without = f" (not in {', '.join(names)}{', ...' if len(stretches) > SHOWN_GAPS else ''})" if names else ""
+    return (
+        f"the face is in {int(track.found.sum())} of {len(track)} frames{without}, {int(track.cuts.sum())} cuts; "
+        f"crop jitter {track.jitter():.2f} px"
+    )
 
 
 def filled(chosen: Chosen) -> list[Face | None]:
@@ -92,32 +103,58 @@ def filled(chosen: Chosen) -> list[Face | None]:
 
 
 def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.ndarray:
-    """A picture (h, w, 3) uint8 of frames spread over the clip, face and crop drawn in, with their crops below."""
+    """A picture (h, w, 3) uint8 of frames spread over the clip, face and crop drawn in, with their crops below.
+
+    The crops are tinted where the net repaints them.
+    """
     shown = np.flatnonzero(track.found)
     numbers = [int(shown[k]) for k in np.unique(np.linspace(0, len(shown) - 1, SHOWN_FRAMES).round().astype(int))]
-    crops = Aligned(frames, track.matrices, track.found, track.resolution)
+    crops = Aligned(frames, track.matrices, track.found, track.resolution)[numbers]
     columns = []
-    for i in numbers:
-        frame = as_uint8(frames[[i]][0]).numpy()
-        _draw(frame, chosen[i], corners(track.matrices[i], track.resolution), str(i))
-        crop = crops[[i]][0].numpy() * (0.6 + 0.4 * keep_mask(track.resolution)[0, ..., None].numpy())
-        column = cv2.resize(frame, (frame.shape[1] * PICTURE_HEIGHT // frame.shape[0], PICTURE_HEIGHT))
-        side = column.shape[1]
-        columns.append(np.vstack([column, cv2.resize((crop * 255).astype(np.uint8), (side, side))]))
-    return np.hstack(columns)
+    for i, crop in zip(numbers, crops, strict=True):
+        frame, scale = _framed(as_uint8(frames[[i]][0, ..., :3]).cpu().numpy())
+        _draw(frame, chosen[i], corners(track.matrices[i], track.resolution), scale)
+        _label(frame, str(i))
+        column = np.vstack([frame, _repainted(crop, frame.shape[1])])
+        columns.append(cv2.copyMakeBorder(column, 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER))
+    return np.hstack(columns)[:, :-GAP]
 
 
-def _draw(frame: np.ndarray, face: Face | None, outline: np.ndarray, label: str) -> None:
-    """Draw the crop's outline, the detected box and its points, and the frame number, in place."""
-    thickness = max(2, frame.shape[0] // 320)
-    cv2.polylines(frame, [outline.round().astype(np.int32)], True, OUTLINE, thickness)
+def _repainted(crop: torch.Tensor, side: int) -> np.ndarray:
+    """`crop` (r, r, 3) at side x side, uint8, tinted where the net repaints it."""
+    picture = torch.from_numpy(cv2.resize(crop.numpy(), (side, side), interpolation=cv2.INTER_AREA))[None]
+    return as_uint8(tinted(picture, fitted(1 - keep_mask(len(crop)), side)))[0].numpy()
+
+
+def _framed(frame: np.ndarray) -> tuple[np.ndarray, float]:
+    """`frame` at a size whose longer side is PICTURE_SIDE, as a copy, and the scale."""
+    scale = PICTURE_SIDE / max(frame.shape[:2])
+    size = [max(1, round(side * scale)) for side in frame.shape[1::-1]]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), scale
+
+
+def _draw(picture: np.ndarray, face: Face | None, outline: np.ndarray, scale: float) -> None:
+    """Draw the crop's outline, the detected box and its points, in place; these are in pixels of the whole frame."""
+    bits = 4  # of a pixel's fraction, in OpenCV's fixed-point coordinates
+
+    def fixed(points: np.ndarray) -> np.ndarray:
+        return np.rint(((points + 0.5) * scale - 0.5) * 2**bits).astype(np.int32)
+
+    def polygon(points: np.ndarray, colour: tuple[int, int, int]) -> None:
+        cv2.polylines(picture, [fixed(points)], True, colour, 2, cv2.LINE_AA, bits)
+
+    polygon(outline, OUTLINE)
     if face is not None:
-        x1, y1, x2, y2 = (round(v) for v in face.box)
-        cv2.rectangle(frame, (x1, y1), (x2, y2), BOX, thickness)
-        for x, y in face.points:
-            cv2.circle(frame, (round(x), round(y)), 2 * thickness, POINTS, -1)
-    size = frame.shape[0] / 600
-    cv2.putText(frame, label, (10, int(36 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness)
+        x1, y1, x2, y2 = face.box
+        polygon(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), BOX)
+        for point in fixed(face.points).tolist():
+            cv2.circle(picture, point, 4 * 2**bits, POINTS, -1, cv2.LINE_AA, bits)
+
+
+def _label(picture: np.ndarray, text: str) -> None:
+    """Write a frame number into the corner, readable on any ground, in place."""
+    for colour, thickness in ((PAPER, 5), ((255, 255, 255), 2)):
+        cv2.putText(picture, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

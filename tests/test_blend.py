@@ -180,6 +180,22 @@ def test_crops_and_masks_that_do_not_fit_are_refused():
         list(blend(source, faces, [torch.rand(1, 64, 64, 3)]))
     with pytest.raises(ValueError, match=r"blend mask is \(3, 3\): make it \(128, 128\)"):
         list(blend(source, faces, [], mask=torch.ones(3, 3)))
+    with pytest.raises(ValueError, match="there are 3 blend masks for 2 frames: give one, or one for each frame"):
+        list(blend(source, faces, [], mask=torch.ones(3, R, R)))
+
+
+@pytest.mark.parametrize("settings", MODES)
+def test_each_frame_may_have_its_own_mask(settings):
+    source, crops = noise(4), torch.rand(4, R, R, 3)
+    faces = track([place(150, 120)] * 4)
+    masks = torch.stack([mouth_mask(R, 0.5), torch.zeros(R, R), mouth_mask(R, 0.1), mouth_mask(R, 0.5)])
+    out = torch.cat(list(blend(source, faces, [crops], settings, masks)))
+    alone = [torch.cat(list(blend(source, faces, [crops], settings, mask))) for mask in masks]
+    assert torch.equal(out, torch.stack([whole[i] for i, whole in enumerate(alone)]))
+    assert torch.equal(out[1], source[1])
+    # A run that starts later takes the masks of its own frames.
+    assert torch.equal(torch.cat(list(blend(source, faces, [crops[2:]], settings, masks, start=2))), out[2:])
+    assert torch.equal(torch.cat(list(blend(source, faces, [crops], settings, masks[:1]))), alone[0])
 
 
 def test_published_paste_covers_the_whole_aligned_face():

@@ -303,10 +303,10 @@ def test_help_answers_without_loading_torch(capsys):
 
 
 def test_choices_on_the_command_line_are_the_library_s():
-    from latentsync import cli, detect
+    from latentsync import cli, detect, options
     from latentsync.frames import EndMode
 
-    assert get_args(EndMode) == cli.AUDIO_LONGER and detect.NAMES == cli.DETECTORS
+    assert get_args(EndMode) == cli.AUDIO_LONGER and detect.NAMES == options.DETECTORS
 
 
 def test_opencv_is_not_told_to_be_quiet_when_imported():

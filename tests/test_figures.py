@@ -60,6 +60,8 @@ def test_psnr_and_change_count_the_region_only():
     other[:, REGION] += 0.1
     assert psnr(other, truth, REGION) == pytest.approx(20, abs=1e-3)
     assert largest_change((truth * 255).round() / 255, truth, REGION) == 0
+    between = torch.full_like(truth, 100.5 / 255)
+    assert largest_change(between, torch.nextafter(between, torch.zeros(1)), REGION) == 0
     levels = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
     changed = levels.clone()
     changed[1, 10, 6, 2] = 200

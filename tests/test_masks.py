@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_data import tensors
 
-from latentsync.masks import _polygon_mask, keep_mask, mouth_mask, ring_mask
+from latentsync.masks import _polygon_mask, face_mask, fitted, keep_mask, mouth_mask, ring_mask, tinted
 
 
 def test_mask_at_128_is_the_published_one():
@@ -48,3 +48,58 @@ def test_ring_is_inside_and_leaves_the_mouth_out():
 def test_smoothness_outside_0_to_1_is_refused():
     with pytest.raises(ValueError, match="mask_smooth is 1.5"):
         mouth_mask(256, 1.5)
+
+
+def test_shapes_hold_what_they_are_named_after():
+    mouth, lower, oval, face = (
+        face_mask(256, shape, feather=0) > 0 for shape in ("mouth", "lower face", "oval", "face")
+    )
+    lips, nose, brow, cheek = (150, 128), (110, 128), (45, 70), (110, 30)  # row, column in a crop of 256
+    for mask, inside in (
+        (mouth, (True, False, False, True)),
+        (lower, (True, False, False, False)),
+        (oval, (True, False, False, False)),
+        (face, (True, True, True, True)),
+    ):
+        assert tuple(bool(mask[place]) for place in (lips, nose, brow, cheek)) == inside
+    assert (lower & mouth).sum() == lower.sum() and oval.sum() < lower.sum() < mouth.sum() < face.sum()
+
+
+@pytest.mark.parametrize("resolution", [128, 512])
+def test_shapes_scale_with_the_crop_and_grow_by_pixels(resolution):
+    for shape in ("mouth", "lower face", "face", "oval"):
+        hard = [face_mask(resolution, shape, grow, feather=0) for grow in (-9, 0, 9)]
+        assert (hard[0] <= hard[1]).all() and (hard[1] <= hard[2]).all()
+        column = resolution // 2
+        rows = [np.flatnonzero(mask[:, column].numpy()) for mask in hard]
+        assert rows[1][-1] - rows[0][-1] == 9
+        assert rows[2][-1] == min(rows[1][-1] + 9, resolution - 1)
+        share = face_mask(256, shape, feather=0).mean()
+        assert hard[1].mean() == pytest.approx(float(share), abs=0.02)
+        soft = face_mask(resolution, shape, feather=1.0)
+        assert (soft <= hard[1]).all() and soft.unique().numel() > 10
+
+
+def test_unknown_shapes_and_feathers_are_refused():
+    with pytest.raises(ValueError, match="shape is 'nose': choose one of mouth, lower face, face, oval"):
+        face_mask(256, "nose")
+    with pytest.raises(ValueError, match="feather is -1"):
+        face_mask(256, feather=-1)
+
+
+def test_masks_are_fitted_and_kept_where_they_fit():
+    mask = torch.rand(2, 64, 64)
+    assert torch.equal(fitted(mask, 64), mask)
+    assert torch.equal(fitted(torch.full((1, 7, 300), 2.0), 64), torch.ones(1, 64, 64))
+    back = fitted(fitted(mouth_mask(256)[None], 512), 256)
+    assert (back - mouth_mask(256)).abs().max() < 0.05
+
+
+def test_tint_shows_the_mask_only_where_it_is():
+    pictures, mask = torch.rand(2, 32, 32, 3), torch.zeros(32, 32)
+    mask[8:24, 8:24] = 1
+    shown = tinted(pictures, mask)
+    assert (
+        torch.equal(shown[:, :7], pictures[:, :7])
+        and not torch.isclose(shown[:, 9:23, 9:23], pictures[:, 9:23, 9:23]).all()
+    )

@@ -16,7 +16,7 @@ from latentsync.detect import load_detector
 from latentsync.faces import TrackSettings
 from latentsync.frames import Extended
 from latentsync.media import VideoReader, read_audio
-from latentsync.run import RunSettings, follow, frame_map, lip_sync, render
+from latentsync.run import RunSettings, Take, follow, frame_map, heard, lip_sync, listen, render, speaking
 from latentsync.sync import Settings
 
 FAST = RunSettings(sync=Settings(steps=1, window=8, guidance=1.0))
@@ -72,6 +72,34 @@ def test_streamed_equals_whole_and_untouched_pixels_are_equal(clip, model, overl
     assert torch.equal(result[:, :, :40], whole[order][:, :, :40])
     assert torch.equal(result[:, :60], whole[order][:, :60])
     assert not torch.equal(result, whole[order])
+
+
+def test_a_take_in_memory_speaks_as_the_file_does(clip, model):
+    steps = []
+    with VideoReader(clip.video) as reader:
+        made = [
+            speaking(
+                Take(frames, 25.0, heard(clip.audio)), model, load_detector("file", model=clip.track), FAST,
+                lambda *_: None, on_step=lambda step, count, latents: steps.append((step, count, latents.shape[2])),
+            )
+            for frames in (reader, reader[range(40)])
+        ]  # fmt: skip
+        streamed, whole = (torch.cat(list(spoken.windows)) for spoken in made)
+    assert torch.equal(streamed, whole) and made[0].length == len(made[0].track) == 40 and not made[0].outlasts
+    assert steps == 10 * [(1, 1, 8)]
+
+
+def test_frames_that_outlast_the_sound_hear_silence(clip, model):
+    settings = replace(FAST, audio_shorter="silent")
+    wave = heard(clip.audio)[:8000]
+    with VideoReader(clip.video) as reader:
+        made = speaking(
+            Take(reader, 25.0, wave), model, load_detector("file", model=clip.track), settings, lambda *_: None
+        )
+    assert made.length == 40 and made.outlasts
+    heard_features = listen(model.audio_encoder, wave, 25.0, 40)
+    padded = audio.encode_audio(model.audio_encoder, torch.nn.functional.pad(wave, (0, 17_600)), 16_000, 25.0)
+    assert len(heard_features) == 40 and torch.equal(heard_features.states, padded.states)
 
 
 def test_frames_without_a_face_are_bit_identical(tmp_path, model):

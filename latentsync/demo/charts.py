@@ -98,7 +98,9 @@ class Panel:
 
     def axes(self, canvas: Canvas, title: str, ticks: Sequence[float], seconds_shown: bool) -> None:
         """Grid, numbers and title; seconds below where they are shown."""
-        step = next(s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 20) if self.seconds / s <= 12)
+        step = next(
+            s for s in (0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600) if self.seconds / s <= 12
+        )
         times = np.arange(0, self.seconds + 1e-6, step)
         for value in ticks:
             canvas.line(self.points([0, self.seconds], [value, value]), GRID)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoint import find_checkpoints, load_vae
+from ..checkpoint import find_checkpoints
 from ..crops import Aligned
 from ..embedded import EMBEDDED
 from ..faces import FaceTrack
@@ -93,10 +93,9 @@ def _sync(scene: Scene, crops: torch.Tensor) -> tuple[float, float] | None:
     paths = find_checkpoints(EMBEDDED)
     if paths.syncnet is None or paths.vae is None:
         return None
-    from ..train.estimate import SyncJudge
-    from ..train.syncnet import load_syncnet
+    from ..quality import load_judge
     from ..train.validate import judge_sync
 
-    judge, vae = SyncJudge(*load_syncnet(paths.syncnet)), load_vae(paths.vae)
+    judge, vae = load_judge(EMBEDDED)
     new, old = (judge_sync(judge, vae, crops, clip.waveform)["sync"] for clip in (scene.truth, scene.source))
     return new, old

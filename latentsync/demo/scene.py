@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..faces import FaceTrack
-from ..landmarks import Detection, Face
-from ..media import VideoWriter
 from ..synthetic import Clip, Speech, make_speaker, make_speech, render, speak
-from ..synthetic.corpus import track_clip, write_wav
+from ..synthetic.corpus import detections, track_clip, write_clip, write_wav
 from ..track_file import write_track_file
 
 SIZE = 256  # side of the pictures in pixels
@@ -47,14 +45,8 @@ def write_scene(scene: Scene, folder: Path) -> tuple[Path, Path, Path]:
         OSError: they cannot be written.
     """
     video, audio, track = (folder / name for name in ("source.mp4", "audio.wav", "track.json"))
-    own, source = folder / "source.wav", scene.source
-    write_wav(own, source.waveform, source.rate)
-    try:
-        with VideoWriter(video, source.fps, SIZE, SIZE, audio=own) as writer:
-            writer.write(source.frames)
-    finally:
-        own.unlink(missing_ok=True)
+    source = scene.source
+    write_clip(video, source.frames, source)
     write_wav(audio, scene.truth.waveform, scene.truth.rate)
-    faces = (Face(tuple(box), 1.0, points) for box, points in zip(source.boxes, source.landmarks, strict=True))
-    write_track_file(track, (Detection([face]) for face in faces), SIZE, SIZE, source.fps)
+    write_track_file(track, detections(source), SIZE, SIZE, source.fps)
     return video, audio, track

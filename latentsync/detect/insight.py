@@ -49,13 +49,20 @@ class InsightFace:
         self._app.prepare(0, det_thresh=score, det_size=(det_size, det_size))
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
+        return [face for face, _ in self.described(frame)]
+
+    def described(self, frame: np.ndarray) -> list[tuple[Face, np.ndarray]]:
+        """The faces of a frame (h, w, 3) uint8 RGB, each with its 106 landmarks (106, 2) in frame pixels."""
         found = self._app.get(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))  # the package takes BGR
         return [
-            Face(
-                tuple(float(v) for v in face.bbox),
-                float(face.det_score),
-                points_from_106(face[LANDMARKS]),
-                face.normed_embedding,
+            (
+                Face(
+                    tuple(float(v) for v in face.bbox),
+                    float(face.det_score),
+                    points_from_106(face[LANDMARKS]),
+                    face.normed_embedding,
+                ),
+                face[LANDMARKS],
             )
             for face in found
             if face.bbox[2] > face.bbox[0] and face.bbox[3] > face.bbox[1]

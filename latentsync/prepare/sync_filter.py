@@ -62,27 +62,45 @@ def syncnet_of(weights: Path, device: str | None) -> SyncNetV2:
 
 
 def mouth_views(frames: Frames, boxes: np.ndarray) -> torch.Tensor:
+    """All of `MouthViews` at once: (n, 3, 224, 224) uint8, BGR."""
+    made, views = MouthViews(frames, boxes), torch.empty((len(boxes), 3, SIDE, SIDE), dtype=torch.uint8)
+    for indices in batches(len(boxes), BATCH):
+        views[indices] = made[indices[0] : indices[-1] + 1]
+    return views
+
+
+class MouthViews:
     """What SyncNet v2 sees of a face, framed as in its authors' program: the smoothed box, padded by 40 %.
+
+    A slice gives (n, 3, 224, 224) uint8, BGR, made when it is asked for.
 
     Args:
         frames: the clip, n pictures.
         boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
-
-    Returns:
-        (n, 3, 224, 224) uint8, BGR.
     """
-    half = running_median((boxes[:, 2:] - boxes[:, :2]).max(axis=1) / 2)
-    centres = np.stack([running_median((boxes[:, k] + boxes[:, k + 2]) / 2) for k in (0, 1)], axis=1)
-    views = torch.empty((len(boxes), 3, SIDE, SIDE), dtype=torch.uint8)
-    for indices in batches(len(boxes), BATCH):
-        for i, frame in zip(indices, as_uint8(frames[indices]).cpu().numpy(), strict=True):
-            scale = SIDE / (2 * half[i] * (1 + PADDING))
-            # The middle of the view lies lower than that of the box, so that the chin is in it.
-            middle = centres[i] + [0, PADDING * half[i]]
-            matrix = np.column_stack([np.eye(2) * scale, (SIDE - 1) / 2 - scale * middle])
-            view = cv2.warpAffine(frame, matrix, (SIDE, SIDE), borderValue=(OUTSIDE,) * 3)
-            views[i] = torch.from_numpy(view[..., ::-1].copy()).permute(2, 0, 1)
-    return views
+
+    def __init__(self, frames: Frames, boxes: np.ndarray):
+        self.frames = frames
+        self.half = running_median((boxes[:, 2:] - boxes[:, :2]).max(axis=1) / 2)
+        self.centres = np.stack([running_median((boxes[:, k] + boxes[:, k + 2]) / 2) for k in (0, 1)], axis=1)
+
+    def __len__(self) -> int:
+        return len(self.half)
+
+    def __getitem__(self, part: slice) -> torch.Tensor:
+        indices = list(range(*part.indices(len(self))))
+        views = torch.empty((len(indices), 3, SIDE, SIDE), dtype=torch.uint8)
+        for k, (i, frame) in enumerate(zip(indices, as_uint8(self.frames[indices]).cpu().numpy(), strict=True)):
+            views[k] = self._view(frame, i)
+        return views
+
+    def _view(self, frame: np.ndarray, i: int) -> torch.Tensor:
+        scale = SIDE / (2 * self.half[i] * (1 + PADDING))
+        # The middle of the view lies lower than that of the box, so that the chin is in it.
+        middle = self.centres[i] + [0, PADDING * self.half[i]]
+        matrix = np.column_stack([np.eye(2) * scale, (SIDE - 1) / 2 - scale * middle])
+        view = cv2.warpAffine(frame, matrix, (SIDE, SIDE), borderValue=(OUTSIDE,) * 3)
+        return torch.from_numpy(view[..., ::-1].copy()).permute(2, 0, 1)
 
 
 def running_median(values: np.ndarray) -> np.ndarray:
@@ -91,11 +109,11 @@ def running_median(values: np.ndarray) -> np.ndarray:
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, MEDIAN), axis=1)
 
 
-def sync_score(net: SyncNetV2, views: torch.Tensor, samples: np.ndarray | torch.Tensor) -> SyncScore:
+def sync_score(net: SyncNetV2, views: torch.Tensor | MouthViews, samples: np.ndarray | torch.Tensor) -> SyncScore:
     """The score of a clip at 25 frames/s; positions as in the published measure.
 
     Args:
-        views: (n, 3, 224, 224) uint8 of `mouth_views`.
+        views: (n, 3, 224, 224) uint8 of `mouth_views`, or `MouthViews`, of which the frames of a batch are held.
         samples: (m,) at 16 kHz, int16 or float in [-1, 1]; the first one is heard with the first view.
 
     Raises:
@@ -112,7 +130,8 @@ def sync_score(net: SyncNetV2, views: torch.Tensor, samples: np.ndarray | torch.
     return offset_and_confidence(sync_distances(torch.cat(lips), torch.cat(audio)))
 
 
-def _lip_windows(views: torch.Tensor, count: int) -> Iterator[torch.Tensor]:
+def _lip_windows(views: torch.Tensor | MouthViews, count: int) -> Iterator[torch.Tensor]:
     """(b, 3, 5, 224, 224): the five frames from each of the first `count` on, `BATCH` at a time."""
     for indices in batches(count, BATCH):
-        yield torch.stack([views[i : i + LIP_FRAMES].transpose(0, 1) for i in indices])
+        part = views[indices[0] : indices[-1] + LIP_FRAMES]
+        yield torch.stack([part[k : k + LIP_FRAMES].transpose(0, 1) for k in range(len(indices))])

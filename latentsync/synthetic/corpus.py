@@ -48,10 +48,15 @@ class CorpusSettings:
         check_resolution(self.resolution)
 
 
+def detections(clip: Clip) -> Iterator[Detection]:
+    """What a perfect detector sees in a drawn clip."""
+    for box, points in zip(clip.boxes, clip.landmarks, strict=True):
+        yield Detection([Face(tuple(box), 1.0, points)])
+
+
 def track_clip(clip: Clip, resolution: int) -> FaceTrack:
     """The track of a drawn face, from its landmarks instead of a detector's."""
-    faces = (Face(tuple(box), 1.0, points) for box, points in zip(clip.boxes, clip.landmarks, strict=True))
-    return track_faces((Detection([face]) for face in faces), resolution, clip.fps)
+    return track_faces(detections(clip), resolution, clip.fps)
 
 
 def align_clip(clip: Clip, resolution: int) -> torch.Tensor:
@@ -108,18 +113,25 @@ def _single_thread() -> None:
 
 
 def _write(settings: CorpusSettings, seed: int, path: Path) -> Path:
+    clip = make_clip(seed, settings.seconds, settings.size)
+    write_clip(path, align_clip(clip, settings.resolution), clip, crf=settings.crf, preset="veryfast")
+    return path
+
+
+def write_clip(path: Path, pictures: torch.Tensor, clip: Clip, **quality) -> None:
+    """Pictures (n, h, w, 3) of a clip as a video with the clip's sound.
+
+    The sound is in a .wav file beside `path` meanwhile. `quality` are `VideoWriter`'s crf and preset.
+    """
     from ..media import VideoWriter
 
-    clip = make_clip(seed, settings.seconds, settings.size)
     sound = path.with_suffix(".wav")
-    size = settings.resolution
     try:
         write_wav(sound, clip.waveform, clip.rate)
-        with VideoWriter(path, clip.fps, size, size, crf=settings.crf, preset="veryfast", audio=sound) as writer:
-            writer.write(align_clip(clip, size))
+        with VideoWriter(path, clip.fps, *pictures.shape[1:3], audio=sound, **quality) as writer:
+            writer.write(pictures)
     finally:
         sound.unlink(missing_ok=True)
-    return path
 
 
 def write_wav(path: Path, waveform: torch.Tensor, rate: int) -> None:

@@ -5,7 +5,6 @@ from the states in the frame's window, in the two ways in which the U-Net can re
 them followed by a gated layer.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +13,16 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..audio import COLUMNS_PER_SECOND, SEGMENT_COLUMNS, SEGMENT_SECONDS, AudioFeatures, log_mel
-from ..files import replacing
 from ..nets.layers import Attention, FeedForward, Parts
 from ..speech import VIDEO_FPS
 from ..synthetic import MouthShape, make_speech
 from .config import DataConfig, OptimizerConfig, RunConfig
+from .dataset import pass_order
 from .task import Samples
+from .weights import seeded, write_weights
 
 N_MELS = 80
 FRAMES = SEGMENT_SECONDS * VIDEO_FPS  # of one segment
@@ -99,7 +98,7 @@ class SpeechSamples:
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.config.run.seed, n))
         epoch, place = divmod(n, self.config.speeches)
-        order = np.random.default_rng((self.config.run.seed, epoch, 1)).permutation(self.config.speeches)
+        order = pass_order(self.config.run.seed, epoch, self.config.speeches)
         speech, shapes = self._speech(self.first + int(order[place]))
         mel = self._changed(speech, rng) if self.changed else speech
         frames = len(shapes)
@@ -190,8 +189,7 @@ class AudioEncoderTask:
 
     def __init__(self, config: AudioEncoderTraining, data: Samples | None = None):
         self.config = config
-        with torch.random.fork_rng():
-            torch.manual_seed(config.run.seed)
+        with seeded(config.run.seed):
             self.net = Listener(config.net)
         # They have no part in the states (`audio.hidden_states`), so no gradient reaches them.
         self.net.encoder.ln_post.requires_grad_(False)
@@ -208,18 +206,13 @@ class AudioEncoderTask:
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """The encoder as OpenAI's files have it: `whisper/tiny.pt` and `.safetensors`, with its dimensions."""
-        tensors = {name: t.detach().cpu().contiguous() for name, t in state_dict.items() if name.startswith("encoder.")}
+        encoder = {name: tensor for name, tensor in state_dict.items() if name.startswith("encoder.")}
         shape = self.config.net
         dims = {"n_mels": N_MELS, "n_audio_ctx": SEGMENT_COLUMNS // 2} | {
             f"n_audio_{name}": getattr(shape, f"n_{name}") for name in ("state", "head", "layer")
         }
-        plain, safe = (folder / "whisper" / f"tiny{suffix}" for suffix in (".pt", ".safetensors"))
-        plain.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(plain) as part:
-            torch.save({"dims": dims, "model_state_dict": tensors, "global_step": step}, part)
-        with replacing(safe) as part:
-            save_file(tensors, part, {"format": "pt", "dims": json.dumps(dims), "global_step": str(step)})
-        return [plain, safe]
+        about = {"dims": dims, "global_step": step}
+        return write_weights(folder / "whisper" / "tiny", encoder, about, "model_state_dict")
 
     @torch.no_grad()
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:

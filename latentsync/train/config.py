@@ -148,6 +148,10 @@ class SyncNetTraining:
     start: weights to go on from; null starts anew.
     guide: what it counts that a coarse picture of the sound can be told from either embedding; gets small nets with
         small batches off ln 2. 0 as published.
+    contrast: what it counts that frames find their own sound among all of the batch, and sound its frames: every other
+        sample is one out of sync more. 0 as published.
+    sparse: what is taken off the last biases before training: the embeddings have more zeros, so those that do not
+        belong together are less alike. Training alone moves these biases slowly. 0 as published.
     validation_clips: held-out clips, as `data.clips`; null validates nothing.
     validation_samples: how many samples of them are judged.
     """
@@ -162,13 +166,16 @@ class SyncNetTraining:
     vae: str | None = None
     start: str | None = None
     guide: float = 0.0
+    contrast: float = 0.0
+    sparse: float = 0.0
     validation_clips: str | None = None
     validation_samples: int = 256
 
     def __post_init__(self):
         _require(self.space == "pixel" or self.vae is not None, "vae", None, "the VAE that makes the latents")
         _require(self.data.frames == 16, "data.frames", self.data.frames, "16, which is what SyncNet judges")
-        _require(self.guide >= 0, "guide", self.guide, "0 or more")
+        for name in ("guide", "contrast", "sparse"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(self.validation_samples >= 1, "validation_samples", self.validation_samples, "a number from 1 up")
 
 
@@ -248,14 +255,22 @@ class UNetTraining:
         _require(self.mixed_noise >= 0, "mixed_noise", self.mixed_noise, "0 or more")
         _require(self.snr_gamma is None or self.snr_gamma > 0, "snr_gamma", self.snr_gamma, "a number above 0 or null")
         _require(0 <= self.audio_dropout < 1, "audio_dropout", self.audio_dropout, "a probability below 1")
-        uses_syncnet = self.losses.sync or (self.losses.trepa and self.trepa_encoder == "syncnet")
-        uses_videomae = self.losses.trepa and self.trepa_encoder == "videomae"
-        needed = {"syncnet": uses_syncnet, "vgg16": self.losses.lpips, "videomae": uses_videomae}
+        needed = {"syncnet": self.uses_syncnet, "vgg16": self.losses.lpips, "videomae": self.uses_videomae}
         for name in [name for name, used in needed.items() if used]:
             _require(getattr(self.files, name) is not None, f"files.{name}", None, "the file that the losses need")
         _require(
-            not (uses_syncnet or uses_videomae) or self.data.frames == 16,
+            not (self.uses_syncnet or self.uses_videomae) or self.data.frames == 16,
             "data.frames",
             self.data.frames,
             "16, which is what SyncNet and VideoMAE judge, or the weight 0 to their losses",
         )
+
+    @property
+    def uses_syncnet(self) -> bool:
+        """Whether a weighted loss needs SyncNet."""
+        return bool(self.losses.sync or (self.losses.trepa and self.trepa_encoder == "syncnet"))
+
+    @property
+    def uses_videomae(self) -> bool:
+        """Whether a weighted loss needs VideoMAE."""
+        return bool(self.losses.trepa and self.trepa_encoder == "videomae")

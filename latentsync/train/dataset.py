@@ -75,7 +75,7 @@ class ClipSamples(Dataset):
             raise IndexError(f"sample {n}: samples are numbered from 0 up")
         count = len(self.clips)
         epoch, place = divmod(n, count)
-        order = _order(self.seed, epoch, count)
+        order = pass_order(self.seed, epoch, count)
         for k in range(count):
             number = int(order[(place + k) % count])
             if number in self._broken:
@@ -256,8 +256,8 @@ def _check_workers(data: DataConfig) -> None:
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order of the clips in one pass over them."""
+def pass_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of `count` clips, or other things, in one pass over them."""
     return np.random.default_rng((seed, epoch, PERMUTATION)).permutation(count)
 
 

@@ -192,11 +192,8 @@ class FeatureCache:
     def _make(self, feature: Feature, clip: Clip, path: Path) -> torch.Tensor:
         rows = feature.make(clip)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Under a name of this process first: two that make the same file must not write into each other's.
-        own = path.with_suffix(f".{os.getpid()}")
-        with replacing(own) as part:
+        with replacing(path) as part:
             part.write_bytes(save({feature.name: rows.contiguous()}))
-        os.replace(own, path)
         return rows
 
     def _remembered(self, feature: Feature, clip: Clip) -> torch.Tensor:

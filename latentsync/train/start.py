@@ -3,7 +3,6 @@
 import difflib
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ from ..nets.motion import MotionModule
 from ..nets.unet import UNet
 from ..weights import read_checkpoint, recognise
 from .config import UNetTraining
+from .weights import seeded
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def start_unet(config: UNetTraining) -> UNet:
         ValueError: another kind of file, one that has motion modules where `config.motion` wants none, or one of whose
             tensors fewer than half fit.
     """
-    with _seeded(config.run.seed):
+    with seeded(config.run.seed):
         if config.start is None:
             net = _fresh(config.net)
             log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
@@ -76,14 +76,6 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
         parameter.requires_grad_(not parts or any(_has_part(name, part) for part in parts))
     trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
     return trained, sum(p.numel() for p in parameters.values())
-
-
-@contextmanager
-def _seeded(seed: int):
-    """PyTorch's random numbers on the CPU follow from `seed` in the block, and are as they were after it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
-        yield
 
 
 def _fresh(shape: UNetConfig) -> UNet:

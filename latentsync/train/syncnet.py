@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ..checkpoint import load_vae
-from ..files import replacing
 from ..nets.layers import MadeOfRecomputed
 from ..nets.loading import check_state_dict
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
@@ -25,10 +23,12 @@ from .config import EncoderTable, SyncNetTables, SyncNetTraining
 from .losses import sync_loss
 from .parse import plain
 from .task import Samples
+from .weights import seeded, write_weights
 
 PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
 COARSE = 8, 13  # bands and times in which the sound is told
 WATCHED = 300  # steps whose mean loss tells whether anything was learned
+TEMPERATURE = 0.1  # of cosines that are told apart from each other
 NEAR = 0.005  # the loss is no different from that of a net that always says 0.5
 
 
@@ -71,25 +71,24 @@ class SyncNetTask:
         right = ((vision * audio).sum(dim=1) > 0.5) == (batch["target"] > 0.5)
         sync = sync_loss(vision, audio, batch["target"])
         figures = {"loss": sync, "accuracy": right.float().mean()}
+        helping = {}
         if told:
-            guide = guide_loss(*told, batch["mel"], batch["target"])
-            figures |= {"loss": sync + self.config.guide * guide, "sync": sync.detach(), "guide": guide.detach()}
+            helping["guide"] = guide_loss(*told, batch["mel"], batch["target"])
+        if self.config.contrast:
+            helping["contrast"] = contrast_loss(vision, audio, batch["target"])
+        for name, loss in helping.items():
+            figures["loss"] = figures["loss"] + getattr(self.config, name) * loss
+        if helping:
+            figures |= {"sync": sync.detach()} | {name: loss.detach() for name, loss in helping.items()}
         return figures
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """`stable_syncnet.pt` and `.safetensors`, with what `load_syncnet` needs to know beside the weights."""
         inner = "syncnet." if self.config.guide else ""
         kept = {name.removeprefix(inner): tensor for name, tensor in state_dict.items() if name.startswith(inner)}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
-        plain_file, safe_file = (folder / f"stable_syncnet{suffix}" for suffix in (".pt", ".safetensors"))
-        tables = _tables(self.config.net, tensors["visual_encoder.conv_in.weight"].shape[1])
+        tables = _tables(self.config.net, kept["visual_encoder.conv_in.weight"].shape[1])
         about = {"global_step": step, "resolution": self.config.data.resolution, "tables": tables}
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(plain_file) as part:
-            torch.save(about | {"state_dict": tensors}, part)
-        with replacing(safe_file) as part:
-            save_file(tensors, part, {"format": "pt"} | {name: json.dumps(value) for name, value in about.items()})
-        return [plain_file, safe_file]
+        return write_weights(folder / "stable_syncnet", kept, about)
 
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Loss and accuracy over the first `validation_samples` held-out samples, half of them in sync."""
@@ -158,6 +157,21 @@ def guide_loss(seen: Tensor, heard: Tensor, mel: Tensor, target: Tensor) -> Tens
     return errors.mean()
 
 
+def contrast_loss(vision: Tensor, audio: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of finding the frames' own sound among those of the batch, and a sound's own frames.
+
+    Only samples in sync are asked for; the others are among what is to be told apart. 0 for a batch without any
+    (InfoNCE, arXiv 1807.03748).
+
+    Args:
+        vision, audio: (b, d), of unit length.
+        target: (b,), 1 for frames and audio of the same place, 0 for those of different places.
+    """
+    cosines = vision.float() @ audio.float().T / TEMPERATURE
+    right = -(cosines.log_softmax(dim=1).diagonal() + cosines.log_softmax(dim=0).diagonal()) / 2
+    return (right * target).sum() / target.sum().clamp(min=1)
+
+
 def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     """The StableSyncNet in a file, frozen, float32, on the CPU, and the side in pixels of the crops that it judges.
 
@@ -184,14 +198,15 @@ def _start(config: SyncNetTraining, channels: int) -> nn.Module:
     tables = config.net
     shape = SyncNetConfig(_encoder(tables.visual, SYNCNET_FRAMES * channels), _encoder(tables.audio, 1))
     length = _embedding_length(shape, config)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.run.seed)
+    with seeded(config.run.seed):
         net = StableSyncNet(shape)
         guided = GuidedSyncNet(net, length) if config.guide else None
     if config.start is not None:
         state, _ = read_checkpoint(config.start)
         check_state_dict(net.state_dict(), state, f"SyncNet that starts from {config.start}")
         net.load_state_dict(state)
+    for encoder in (net.visual_encoder, net.audio_encoder):
+        encoder.norm_out.bias.data -= config.sparse
     return guided or net
 
 

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..checkpoint import LipSyncModel, load_audio_encoder, load_vae
-from ..files import replacing
 from ..masks import keep_mask
 from ..nets.config import UNSEEN
 from ..samplers import SCHEDULE, make_sampler
@@ -25,6 +23,7 @@ from .start import choose_trained, start_unet
 from .task import Samples
 from .trepa import load_trepa
 from .validate import check_crops, validate
+from .weights import write_weights
 
 log = logging.getLogger(__name__)
 
@@ -58,28 +57,14 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
 
     files, weights = config.files, config.losses
     judge = lpips = trepa = None
-    if files.syncnet is not None and (_uses_judge(config) or config.validation.video is not None):
+    if files.syncnet is not None and (config.uses_syncnet or config.validation.video is not None):
         judge = SyncJudge(*load_syncnet(files.syncnet))
     if weights.lpips:
         lpips = load_lpips(files.vgg16)
-    if weights.trepa and config.trepa_encoder == "videomae":
+    if config.uses_videomae:
         trepa = load_trepa(files.videomae)
         trepa.gradient_checkpointing = config.run.gradient_checkpointing
     return FrozenNets(load_vae(files.vae), load_audio_encoder(files.whisper), judge, lpips, trepa)
-
-
-def _uses_judge(config: UNetTraining) -> bool:
-    return bool(config.losses.sync or (config.losses.trepa and config.trepa_encoder == "syncnet"))
-
-
-def _clips(config: UNetTraining, frozen: FrozenNets) -> UNetClips:
-    workers = config.data.workers
-    if workers and config.data.cache is None:
-        raise ValueError(
-            f"data.workers is {workers} and data.cache is null, but workers only read what Whisper made of the sound: "
-            "give data.cache a folder, or set data.workers=0"
-        )
-    return UNetClips(config.data, frozen.audio_encoder, frozen.vae, config.run.seed)
 
 
 @dataclass(frozen=True)
@@ -138,7 +123,9 @@ class UNetTask:
         self._check_fit()
         if config.validation.video is not None:
             check_crops(Path(config.validation.video), config.data.resolution)
-        self.data = _clips(config, self.frozen) if data is None else data
+        if data is None:
+            data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
+        self.data = data
         self.supervision = self._supervision()
         self.mask = keep_mask(config.data.resolution)
         self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
@@ -163,7 +150,7 @@ class UNetTask:
         by_judge = bool(weights.trepa) and self.config.trepa_encoder == "syncnet"
         return Supervision(
             vae=self.frozen.vae,
-            judge=self.frozen.judge if _uses_judge(self.config) else None,
+            judge=self.frozen.judge if self.config.uses_syncnet else None,
             sync=bool(weights.sync),
             lpips=self.frozen.lpips if weights.lpips else None,
             trepa=self.frozen.trepa if weights.trepa and not by_judge else None,
@@ -222,16 +209,9 @@ class UNetTask:
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """`latentsync_unet.pt` and `.safetensors`, with the resolution and what the weights do not tell beside them."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-        plain, safe = (folder / f"latentsync_unet{suffix}" for suffix in (".pt", ".safetensors"))
         about = {"global_step": step, "resolution": self.config.data.resolution}
         about |= {name: getattr(self.net.config, name) for name in UNSEEN}
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(plain) as part:
-            torch.save(about | {"state_dict": tensors}, part)
-        with replacing(safe) as part:
-            save_file(tensors, part, {"format": "pt"} | {name: str(value) for name, value in about.items()})
-        return [plain, safe]
+        return write_weights(folder / "latentsync_unet", state_dict, about)
 
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """`validation-<step>.mp4` in `folder`, and how well its lips fit the sound; {} without `config.validation`."""

@@ -24,6 +24,7 @@ from .clips import Clip, Pictures, for_net
 from .config import DataConfig, OptimizerConfig, RunConfig
 from .dataset import ClipSamples
 from .task import Samples
+from .weights import seeded
 
 READ_AT_ONCE = 64  # frames
 SAMPLES_FOR_SCALE = 16  # whose latents tell by what they have to be scaled
@@ -134,8 +135,7 @@ class VAETask:
 
     def __init__(self, config: VAETraining, data: Samples | None = None):
         self.config = config
-        with torch.random.fork_rng():
-            torch.manual_seed(config.run.seed)
+        with seeded(config.run.seed):
             self.net = make_vae(config.net, config.data.resolution)
         self.scale: float | None = None
         if config.start is not None:

@@ -2,10 +2,11 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -80,34 +81,68 @@ def check_crops(video: Path, side: int) -> Clip:
     return Clip(video, frames, height)
 
 
-@torch.no_grad()
 def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
     """The figures of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
 
     Sound that ends before the pictures goes on in silence.
     """
-    starts = list(range(0, len(pictures) - SYNCNET_FRAMES + 1, STRIDE))
-    if not starts:
+    shifts, cosines = sync_cosines(judge, vae, pictures, wave)
+    if not len(cosines):
         log.info("no sync figures: the clip has %d frames, and SyncNet judges %d", len(pictures), SYNCNET_FRAMES)
         return {}
+    curve = mean_of_windows(cosines)
+    return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}
+
+
+@torch.no_grad()
+def sync_cosines(
+    judge: SyncJudge, vae: nn.Module | None, pictures: Frames, wave: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well pictures and sound fit when shifted against each other; arguments as for `judge_sync`.
+
+    Returns:
+        The shifts (21,), -10..10: by how many frames the sound comes later; and the cosines (windows, 21) of 16 frames
+        of pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A clip of less
+        than 16 frames has no windows.
+    """
+    starts = list(range(0, len(pictures) - SYNCNET_FRAMES + 1, STRIDE))
+    shifts = np.arange(-FARTHEST, FARTHEST + 1)
+    cosines = np.full((len(starts), len(shifts)), np.nan, np.float32)
+    if starts:
+        places = range(len(pictures) - SYNCNET_FRAMES + 1)
+        seen, heard = see(judge, vae, pictures, starts), hear(judge, wave, len(pictures), places)
+        every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
+        for row, start in enumerate(starts):
+            for column, shift in enumerate(shifts):
+                if start - shift in places:
+                    cosines[row, column] = every[row, start - shift]
+    return shifts, cosines
+
+
+def mean_of_windows(cosines: np.ndarray) -> np.ndarray:
+    """The mean cosine at every shift (21,) of those of `sync_cosines`; nan where no window has one."""
+    known = np.isfinite(cosines)
+    count = known.sum(axis=0)
+    return np.where(count, np.where(known, cosines, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+@torch.no_grad()
+def see(judge: SyncJudge, vae: nn.Module, pictures: Frames, starts: Sequence[int]) -> Tensor:
+    """Embeddings (len(starts), d) of the 16 crops from each of `starts` on."""
+    device, found = next(judge.net.parameters()).device, []
+    for start in starts:
+        clip = rearrange(for_net(pictures[list(range(start, start + SYNCNET_FRAMES))]), "f c h w -> 1 c f h w")
+        found.append(judge.vision(clip.to(device) if judge.sees_pixels else encode_clips(vae, clip.to(device))))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def hear(judge: SyncJudge, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
+    """Embeddings (len(starts), d) of the 16 kHz sound of 16 frames from each of `starts` on, of a clip of `frames`."""
     device = next(judge.net.parameters()).device
-    mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(len(pictures) / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
-    seen = torch.cat([_vision(judge, vae, pictures[list(range(s, s + SYNCNET_FRAMES))], device) for s in starts])
-    places = range(len(pictures) - SYNCNET_FRAMES + 1)
-    windows = torch.stack([mel_window(mel, place) for place in places])
-    heard = torch.cat([judge.hearing(windows[numbers].to(device)) for numbers in batches(len(places), 16)])
-    cosines = seen @ heard.T  # (windows of pictures, places of the sound)
-    by_shift = {}
-    for shift in range(-FARTHEST, FARTHEST + 1):
-        pairs = [(row, start - shift) for row, start in enumerate(starts) if start - shift in places]
-        if pairs:
-            by_shift[shift] = sum(cosines[pair].item() for pair in pairs) / len(pairs)
-    return {"sync": by_shift[0], "sync_offset": float(max(by_shift, key=by_shift.get))}
-
-
-def _vision(judge: SyncJudge, vae: nn.Module, pictures: Tensor, device: torch.device) -> Tensor:
-    clip = rearrange(for_net(pictures), "f c h w -> 1 c f h w").to(device)
-    return judge.vision(clip if judge.sees_pixels else encode_clips(vae, clip))
+    mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(frames / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
+    windows = torch.stack([mel_window(mel, start) for start in starts])
+    return torch.cat([judge.hearing(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
 
 
 @contextmanager

@@ -1,44 +1,16 @@
 """Processes that do the work: they may die, and they do not outlive the one that they work for."""
 
 import multiprocessing
-import os
-import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from deeds import NAP, job
 
 from latentsync.prepare.executor import CRASHED, Local
-from latentsync.prepare.work import Job, Outcome
-
-NAP = 300  # seconds of work that nobody waits for
-
-
-@dataclass(frozen=True)
-class Deed:
-    """Work of which nothing is left: it gives `number`, or kills its process, or fails, or takes its time."""
-
-    number: int
-    deadly: bool = False
-    wrong: bool = False
-    note: Path | None = None
-
-    def run(self) -> Outcome:
-        if self.deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.wrong:
-            raise RuntimeError("a mistake")
-        if self.note:
-            self.note.write_text(str(os.getpid()))
-            time.sleep(NAP)
-        return Outcome({"number": self.number})
-
-
-def job(number: int, **traits) -> Job:
-    return Job("align", str(number), "", Deed(number, **traits))
+from latentsync.prepare.work import Outcome
 
 
 def test_a_deadly_file_is_found_and_the_rest_is_done():
@@ -61,7 +33,8 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 import sys
 sys.path[:0] = {[str(Path(__file__).parents[2]), str(Path(__file__).parent)]!r}
 from pathlib import Path
-from test_prepare_executor import Local, job
+from deeds import job
+from latentsync.prepare.executor import Local
 if __name__ == "__main__":
     with Local(1) as executor:
         list(executor.results([job(0, note=Path({str(note)!r}))]))

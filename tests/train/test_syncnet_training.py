@@ -6,10 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.train.config import DataConfig, EncoderTable, OptimizerConfig, RunConfig, SyncNetTables, SyncNetTraining
-from latentsync.train.syncnet import COARSE, WATCHED, SyncNetTask, guide_loss, load_syncnet
+from latentsync.train.syncnet import (
+    COARSE,
+    TEMPERATURE,
+    WATCHED,
+    SyncNetTask,
+    contrast_loss,
+    guide_loss,
+    load_syncnet,
+)
 from latentsync.weights import read_checkpoint
 
 TABLES = SyncNetTables(
@@ -186,3 +195,31 @@ def test_the_guide_does_not_judge_pictures_of_another_place():
     wrong = right + torch.tensor([[0.0], [7.0]])
     assert float(guide_loss(wrong, right, mel, torch.tensor([1.0, 0.0]))) == pytest.approx(0, abs=1e-9)
     assert float(guide_loss(wrong, right, mel, torch.tensor([1.0, 1.0]))) == pytest.approx(49 / 2, rel=1e-5)
+
+
+def test_contrast_asks_only_samples_in_sync_to_find_each_other():
+    vision = torch.eye(3)
+    target = torch.tensor([1.0, 1.0, 0.0])
+    found = contrast_loss(vision, torch.eye(3), target)
+    assert float(found) == pytest.approx(math.log(1 + 2 * math.exp(-1 / TEMPERATURE)), abs=1e-6)
+    swapped = torch.eye(3)[[1, 0, 2]]
+    assert float(contrast_loss(vision, swapped, target)) == pytest.approx(1 / TEMPERATURE + float(found), rel=1e-4)
+    assert float(contrast_loss(vision, swapped, torch.zeros(3))) == 0
+
+
+def test_contrast_counts_by_its_weight(tmp_path):
+    task = SyncNetTask(replace(configured(tmp_path), contrast=0.5), Drawn(), held_out=Drawn())
+    figures = task.loss(task.net, default_collate([Drawn()[n] for n in range(4)]))
+    assert float(figures["loss"].detach()) == pytest.approx(float(figures["sync"] + 0.5 * figures["contrast"]))
+    assert figures["contrast"] > 0
+
+
+def test_a_sparse_start_makes_what_does_not_belong_together_less_alike(tmp_path):
+    samples = default_collate([Drawn()[n] for n in range(8)])
+
+    def alike(sparse: float) -> float:
+        net = SyncNetTask(replace(configured(tmp_path), sparse=sparse), Drawn()).net.eval()
+        vision, audio = net(samples["frames"], samples["mel"])
+        return float((vision @ audio.T).mean().detach())
+
+    assert alike(1.0) < 0.5 * alike(0.0)

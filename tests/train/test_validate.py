@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from clock import Clock, rising_pictures, rising_sound
 from small_nets import PIXEL_FACTORS, narrow_syncnet
 
 from latentsync.checkpoint import load_model
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.speech import mel_window, syncnet_mel
+from latentsync.speech import syncnet_mel
 from latentsync.sync import Settings
 from latentsync.train.estimate import SyncJudge
 from latentsync.train.validate import judge_sync, validate
@@ -40,33 +41,9 @@ def make_video(path, side: int = SIDE, fps: int = 25, width: int | None = None):
     return path
 
 
-class Clock:
-    """Judges by the time that pictures (brightness) and sound (loudness) tell; both rise over the clip."""
-
-    sees_pixels = True
-    net = torch.nn.Linear(1, 1)
-
-    def __init__(self, mel: torch.Tensor, frames: int):
-        self.known = torch.stack([mel_window(mel, place).mean() for place in range(frames - 15)])
-
-    @staticmethod
-    def embedded(place: torch.Tensor) -> torch.Tensor:
-        return torch.stack([(place / 20).cos(), (place / 20).sin()], dim=1)
-
-    def vision(self, clip: torch.Tensor) -> torch.Tensor:
-        return self.embedded((clip[:, :, 0].mean(dim=(1, 2, 3)) + 1) / 2 * 255)
-
-    def hearing(self, mel: torch.Tensor) -> torch.Tensor:
-        return self.embedded((mel.mean(dim=(1, 2, 3))[:, None] - self.known).abs().argmin(dim=1).float())
-
-
 @pytest.mark.parametrize("late", [0, 3, -5])
 def test_the_offset_says_by_how_much_the_mouth_is_late(late):
-    time = np.arange(FRAMES * 640) / 16000
-    noise = np.random.default_rng(0).standard_normal(len(time))
-    wave = torch.from_numpy((1e-3 * 10 ** (1.5 * time) * noise).astype(np.float32))
-    places = (torch.arange(FRAMES) - late + 0.0).clamp(min=0) / 255
-    pictures = places[:, None, None, None].expand(-1, 8, 8, 3)
+    wave, pictures = rising_sound(FRAMES), rising_pictures(FRAMES, late)
     figures = judge_sync(Clock(syncnet_mel(wave), FRAMES), None, pictures, wave)
     assert figures["sync_offset"] == late
     assert figures["sync"] == pytest.approx(np.cos(late / 20), abs=0.02)

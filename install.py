@@ -1,0 +1,96 @@
+"""Says what the node pack still needs; ComfyUI-Manager runs it after it has installed requirements.txt.
+
+    python install.py                        what is missing among the packages, and the line that installs it
+    python install.py --models               fetch the models, for which the packages must be there
+    python install.py --models --folder DIR  ... into DIR instead of ComfyUI's models/latentsync
+
+It installs nothing itself.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+# Not resolved: where the pack is a link, ComfyUI is where the link lies.
+PACK = Path(__file__).absolute().parent
+COMPARE = {
+    ">=": lambda have, want: have >= want,
+    "<=": lambda have, want: have <= want,
+    "<": lambda have, want: have < want,
+    ">": lambda have, want: have > want,
+    "!=": lambda have, want: have != want,
+    "==": lambda have, want: have == want,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 1 only where models were asked for and could not be fetched."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", action="store_true", help="fetch the models")
+    parser.add_argument("--folder", type=Path, help="where to; ComfyUI's models/latentsync when the pack lies in one")
+    parser.add_argument("--version", default="1.6", help="of the model: 1.6 (512 pixels) or 1.5 (256 pixels)")
+    given = parser.parse_args(arguments)
+    lacking = list(missing(PACK / "requirements.txt"))
+    for requirement, found in lacking:
+        print(f"LatentSync needs {requirement}, and {f'{found} is installed' if found else 'it is not installed'}.")
+    if lacking:
+        print(f'Install what is missing with: "{sys.executable}" -m pip install -r "{PACK / "requirements.txt"}"')
+    return fetch(given.folder or models_folder(), given.version) if given.models else 0
+
+
+def missing(requirements: Path) -> Iterator[tuple[str, str | None]]:
+    """(line, installed version or None) of each line of requirements.txt that is not met."""
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        requirement = line.split("#")[0].split(";")[0].strip()
+        if not requirement:
+            continue
+        name, limits = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[.*\])?\s*(.*)", requirement).groups()
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield requirement, None
+            continue
+        if not all(meets(found, limit) for limit in filter(None, limits.split(","))):
+            yield requirement, found
+
+
+def meets(found: str, limit: str) -> bool:
+    """Whether version `found` satisfies one limit such as ">=0.35"; suffixes such as rc1 or +cu128 are ignored."""
+    sign, wanted = re.fullmatch(r"\s*([<>=!]=|[<>])\s*(\S+)\s*", limit).groups()
+    have, want = (numbers(text) for text in (found, wanted))
+    length = max(len(have), len(want))
+    have, want = (part + [0] * (length - len(part)) for part in (have, want))
+    return COMPARE[sign](have, want)
+
+
+def numbers(text: str) -> list[int]:
+    """The leading numbers of a version: [0, 35, 1] of "0.35.1rc2"."""
+    return [int(part) for part in re.match(r"\d+(?:\.\d+)*", text).group().split(".")]
+
+
+def models_folder() -> Path | None:
+    """ComfyUI's folder for these models, if the pack lies in ComfyUI/custom_nodes."""
+    models = PACK.parent.parent / "models"
+    return models / "latentsync" if PACK.parent.name == "custom_nodes" and models.is_dir() else None
+
+
+def fetch(folder: Path | None, model_version: str) -> int:
+    if folder is None:
+        print(f"{PACK} lies in no ComfyUI: say with --folder where the models are to go.")
+        return 1
+    try:
+        from latentsync.download import download
+
+        fetched = download(folder, model_version)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"The models were not fetched: {error}")
+        return 1
+    print(f"{len(fetched)} files fetched into {folder}" if fetched else f"{folder} has all models.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The command evaluate. What it needs is imported when it runs, so that --help answers at once."""
+
+import argparse
+from pathlib import Path
+
+from ..prepare.cli import DETECTORS
+
+EXIT_INCOMPLETE = 1
+
+
+def add_evaluate(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure how good results are",
+        description="Measure videos against the true pictures and against their own sound. The exit code is 0 when all "
+        "figures are there, 1 when some are missing (the report says why), 2 for bad input.",
+    )
+    parser.set_defaults(command=evaluate, less_memory="a smaller --region or --resolution")
+    add = parser.add_argument_group("files").add_argument
+    add("--video_path", required=True, help="the video, or a folder of videos")
+    add("--reference", help="the true pictures: the source video, or a folder of videos of the same names")
+    add("--json", metavar="FILE", help="file to write all figures to")
+    add("--plot", action="store_true", help="draw NAME.metrics.png for each video, beside the JSON file or the video")
+    add("--checkpoints", default="checkpoints", help="folder of the weights; embedded judges by the small SyncNet")
+    add = parser.add_argument_group("metrics").add_argument
+    add(
+        "--metric",
+        nargs="+",
+        required=True,
+        help="psnr, ssim, ms_ssim, lpips, fid, fvd, flicker, seam, lmd, identity, sync (sync_c, sync_d, sync_offset), "
+        "stable (stable_sync, stable_offset), or all",
+    )
+    add("--region", choices=("frame", "face", "mouth"), default="frame", help="the pictures that are compared")
+    add("--resolution", type=int, default=256, help="side of the aligned faces, for every region but frame")
+    add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    add("--random_weights", action="store_true", help="try LPIPS, FID and FVD out without files: figures mean nothing")
+    add = parser.add_argument_group("face").add_argument
+    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file")
+    add("--detector_model", help="the detector's model file; for file, the track file or the folder of NAME.json")
+    add("--face", default="largest", help="largest, similar (to the first), index:K (from the left) or nearest:X,Y")
+    return parser
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Run the command; see `run.evaluate`."""
+    from ..embedded import EMBEDDED, embedded_folder
+    from ..options import named_device
+    from ..progress import Bar
+    from .metrics import chosen_metrics
+    from .report import write_chart
+    from .run import evaluate, find_pairs
+    from .tools import EvaluateSettings
+
+    embedded, model = arguments.checkpoints == EMBEDDED.name, arguments.detector_model
+    settings = EvaluateSettings(
+        region=arguments.region,
+        resolution=arguments.resolution,
+        detector=arguments.detector,
+        detector_model=None if model is None else Path(model),
+        face=arguments.face,
+        checkpoints=Path("checkpoints" if embedded else arguments.checkpoints),
+        syncnet=embedded_folder() if embedded else None,
+        device=str(named_device(arguments.device)) if arguments.device else None,
+        random_weights=arguments.random_weights,
+    )
+    metrics, pairs = chosen_metrics(arguments.metric), find_pairs(arguments.video_path, arguments.reference)
+    if arguments.json:
+        _check_output(Path(arguments.json), [path for pair in pairs for path in (pair.video, pair.reference) if path])
+    with Bar() as bar:
+        report = evaluate(pairs, metrics, settings, bar)
+    if arguments.json:
+        report.write_json(Path(arguments.json))
+    if arguments.plot:
+        for clip in report.clips:
+            folder = Path(arguments.json).parent if arguments.json else clip.video.parent
+            write_chart(clip, folder / f"{clip.video.stem}.metrics.png")
+    print(report.markdown())
+    return 0 if report.is_complete else EXIT_INCOMPLETE
+
+
+def _check_output(path: Path, inputs: list[Path]) -> None:
+    """Refuse, before any work, a file that cannot be written and one that would replace a video."""
+    from ..run import refuse_inputs
+
+    refuse_inputs(path, inputs)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}: make it, or choose another place")

@@ -1,0 +1,231 @@
+"""How near the distribution of pictures (FID) or of short clips (FVD) is to the true one.
+
+Heusel et al. 2017 and Unterthiner et al. 2018: the Frechet distance between two Gaussians, fitted to what a net sees.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..frames import Frames, as_uint8
+from ..nets.loading import check_state_dict
+from ..weights import load_state_dict
+from .meters import Figure, measured
+from .pictures import MISSING_PACKAGE
+
+FID_FEATURES, FVD_FEATURES = 2048, 400
+CLIP_FRAMES = 16  # that I3D sees at once; clips do not overlap
+Features = Callable[[Tensor], Tensor]
+
+
+class Gaussian:
+    """Mean and covariance of vectors that come in batches, in float64; memory goes with the square of their length."""
+
+    def __init__(self):
+        self.count, self._sum, self._products = 0, 0.0, 0.0
+
+    def add(self, vectors: Tensor) -> None:
+        """Vectors (n, d)."""
+        vectors = vectors.detach().cpu().double().numpy()
+        self.count += len(vectors)
+        self._sum = self._sum + vectors.sum(axis=0)
+        self._products = self._products + vectors.T @ vectors
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self._sum / self.count
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """Unbiased, (d, d)."""
+        return (self._products - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
+
+
+def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+    """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), never below 0.
+
+    The trace of the root is the sum of the roots of the eigenvalues of cov_a^(1/2) cov_b cov_a^(1/2), which is
+    symmetric, so that it exists for singular covariances too.
+    """
+    values, vectors = np.linalg.eigh(cov_a)
+    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    common = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
+    return max(0.0, float(np.square(mean_a - mean_b).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * common))
+
+
+class Frechet:
+    """FID: a `Meter` that goes on over many clips, for it judges all of their frames together.
+
+    Args:
+        name: of the metric, "fid" or "fvd".
+        features: pictures (n, h, w, 3) uint8 to vectors (n, d).
+    """
+
+    least = "2 frames"
+
+    def __init__(self, name: str, features: Features):
+        self.name, self.features = name, features
+        self.made, self.true = Gaussian(), Gaussian()
+
+    def begin(self) -> None:
+        """Another video begins."""
+
+    def add(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
+        self.made.add(self.features(as_uint8(pictures)))
+        self.true.add(self.features(as_uint8(truth)))
+
+    @property
+    def count(self) -> int:
+        return self.made.count
+
+    def figures(self) -> dict[str, Figure]:
+        if self.count < 2:
+            raise ValueError(f"{self.name.upper()} needs {self.least} and got {self.count}: give longer or more videos")
+        a, b = self.made, self.true
+        return {self.name: Figure(frechet_distance(a.mean, a.covariance, b.mean, b.covariance))}
+
+
+class FrechetOfClips(Frechet):
+    """FVD: the same of stretches of 16 frames, which follow each other and lie within one shot of one video.
+
+    `features` takes (1, 16, h, w, 3) uint8 to (1, d). What is left of a shot is not judged.
+    """
+
+    least = f"2 stretches of {CLIP_FRAMES} frames"
+
+    def __init__(self, name: str, features: Features):
+        super().__init__(name, features)
+        self._next: int | None = None
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def begin(self) -> None:
+        self._waiting.clear()
+
+    def add(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
+        if numbers[0] != self._next:
+            self._waiting.clear()
+        self._next = numbers[-1] + 1
+        for pair in zip(as_uint8(pictures), as_uint8(truth), strict=True):
+            self._waiting.append(pair)
+            if len(self._waiting) == CLIP_FRAMES:
+                for gaussian, clip in zip((self.made, self.true), zip(*self._waiting, strict=True), strict=True):
+                    gaussian.add(self.features(torch.stack(clip)[None]))
+                self._waiting.clear()
+
+
+def fid(features: Features, pictures: Frames, truth: Frames) -> float:
+    """FID of two clips, 0 for equal ones; `features` from `load_inception`.
+
+    Raises:
+        ValueError: fewer than 2 frames.
+    """
+    return measured(Frechet("fid", features), pictures, truth)["fid"].value
+
+
+def fvd(features: Features, pictures: Frames, truth: Frames) -> float:
+    """FVD of two clips, 0 for equal ones; `features` from `load_i3d`.
+
+    Raises:
+        ValueError: fewer than 2 stretches of 16 frames.
+    """
+    return measured(FrechetOfClips("fvd", features), pictures, truth)["fvd"].value
+
+
+def load_inception(path: str | Path | None, device: str | torch.device = "cpu") -> Features:
+    """What FID sees, vectors of 2048, by `inception_net`, with its arguments and errors."""
+    net = inception_net(path).to(device)
+
+    @torch.inference_mode()
+    def features(pictures: Tensor) -> Tensor:
+        return net(pictures.permute(0, 3, 1, 2).to(device))[0].flatten(1)
+
+    return features
+
+
+def inception_net(path: str | Path | None) -> nn.Module:
+    """torch-fidelity's Inception v3 of FID, on the CPU; None: of random weights, to try it out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file.
+        ImportError: torch-fidelity is not installed.
+    """
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError as error:
+        raise ImportError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
+
+    class Inception(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state, *args, **options):
+            """The constructor reads a file in the way that can run code, or fetches one: it gets an empty one."""
+            return super().load_state_dict(state, *args, **options) if state else None
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    with _seeded():
+        net = Inception("inception-v3-compat", [str(FID_FEATURES)], feature_extractor_weights_path=empty)
+    if path is not None:
+        state, own = load_state_dict(path), net.state_dict()
+        counters = {name: tensor for name, tensor in own.items() if name.endswith("num_batches_tracked")}
+        check_state_dict(own, counters | state, "Inception v3 of FID")  # old files lack the counters
+        net.load_state_dict(own | state)
+    return net
+
+
+def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Features:
+    """I3D of FVD as vectors of 400; None: a small net of random weights in its place, to try it out.
+
+    `i3d_torchscript.pt` is a TorchScript program, not only weights: have it from where the download command gets it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a TorchScript file.
+    """
+    if path is None:
+        return _random_clip_features(device)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no I3D file {path}: fetch it with the download command")
+    try:
+        net = torch.jit.load(str(path), map_location=device).eval()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a TorchScript file ({reason}): fetch i3d_torchscript.pt again") from error
+
+    @torch.inference_mode()
+    def features(clips: Tensor) -> Tensor:
+        # Its program scales pixels from 0..255 and resizes to 224 by itself.
+        clips = clips.permute(0, 4, 1, 2, 3).to(device, torch.float32)
+        return net(clips, rescale=True, resize=True, return_features=True)
+
+    return features
+
+
+def _random_clip_features(device: str | torch.device) -> Features:
+    with _seeded():
+        net = nn.Sequential(
+            nn.Conv3d(3, 32, 5, stride=(1, 4, 4)),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool3d((2, 2, 2)),
+            nn.Flatten(),
+            nn.Linear(256, FVD_FEATURES),
+        ).to(device)
+
+    @torch.inference_mode()
+    def features(clips: Tensor) -> Tensor:
+        return net(clips.permute(0, 4, 1, 2, 3).to(device, torch.float32) / 255)
+
+    return features
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Random weights that are the same every time, and leave the caller's random numbers alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield

@@ -1,0 +1,188 @@
+"""The figures of all videos: a table in Markdown, JSON, and a chart of each video."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..demo.charts import GREY, GRID, INK, Canvas, Panel
+from ..files import replacing
+from ..track import write_png
+from .meters import Figure
+from .metrics import METRICS
+
+ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0"}
+WIDTH, PANEL, HEAD, GAP = 1280, 130, 60, 60  # of a chart and its parts, in pixels
+LINE = (46, 110, 180)
+
+
+@dataclass
+class ClipReport:
+    """The figures of one video.
+
+    Attributes:
+        metrics: that were asked for.
+        frames: that were compared, or of the video where it has no reference.
+        fps: frames per second of the video.
+        missing: why a metric has no figure.
+    """
+
+    metrics: Sequence[str]
+    video: Path
+    reference: Path | None
+    frames: int
+    fps: float
+    figures: dict[str, Figure] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, figures: Mapping[str, Figure]) -> None:
+        self.figures |= {name: figure for name, figure in figures.items() if name in self.metrics}
+
+    def refuse(self, meter: str, error: Exception) -> None:
+        """What a meter measures has no figure."""
+        reason = str(error)
+        self.missing |= {name: reason for name in self.metrics if METRICS[name].meter == meter}
+
+
+@dataclass
+class Report:
+    """The figures of all videos; `pooled` are those of the metrics that judge them together."""
+
+    metrics: Sequence[str]
+    region: str
+    clips: list[ClipReport]
+    pooled: dict[str, float] = field(default_factory=dict)
+    pooled_missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def overall(self) -> dict[str, float]:
+        """Means over the videos, and what judges them together."""
+        found = {}
+        for name in self.metrics:
+            values = [clip.figures[name].value for clip in self.clips if name in clip.figures]
+            if name in self.pooled or values:
+                found[name] = self.pooled[name] if name in self.pooled else float(np.mean(values))
+        return found
+
+    @property
+    def missing(self) -> list[str]:
+        """A sentence for each reason why there are no figures: of what, and of which videos where some have them."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for clip in self.clips:
+            for reason in dict.fromkeys(clip.missing.values()):
+                titles = ", ".join(METRICS[name].title for name in self.metrics if clip.missing.get(name) == reason)
+                found.setdefault((titles, reason), []).append(clip.video.name)
+        sentences = [f"{METRICS[name].title}: {reason}" for name, reason in self.pooled_missing.items()]
+        for (titles, reason), names in found.items():
+            where = "" if len(names) == len(self.clips) else f" of {', '.join(names)}"
+            sentences.append(f"{titles}{where}: {reason}")
+        return sentences
+
+    @property
+    def all_notes(self) -> list[str]:
+        return [note for clip in self.clips for note in clip.notes] + self.notes
+
+    @property
+    def is_complete(self) -> bool:
+        return not self.missing
+
+    def markdown(self) -> str:
+        """The table, with a line for each thing to know and for each figure that is missing."""
+        titles = [f"{METRICS[name].title} {ARROWS[METRICS[name].better]}" for name in self.metrics]
+        rows = [["video", "frames", *titles], ["---", *["---:"] * (len(titles) + 1)]]
+        for clip in self.clips:
+            values = {name: figure.value for name, figure in clip.figures.items()}
+            rows.append([clip.video.name, str(clip.frames), *self._cells(values)])
+        total = str(sum(clip.frames for clip in self.clips))
+        rows.append(["**all**", total, *self._cells(self.overall)])
+        table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+        lines = [f"- note: {note}" for note in self.all_notes] + [f"- missing: {reason}" for reason in self.missing]
+        where = {"frame": "whole frames", "face": "aligned faces", "mouth": "the square about the mouth"}[self.region]
+        return "\n".join([f"Pictures compared: {where}.", "", table, *([""] if lines else []), *lines])
+
+    def _cells(self, values: Mapping[str, float]) -> list[str]:
+        return [f"{values[name]:.{METRICS[name].decimals}f}" if name in values else "-" for name in self.metrics]
+
+    def as_json(self) -> str:
+        """Everything but the curves; a figure that is missing is null, the PSNR of equal pictures "inf"."""
+        about = {
+            name: {"title": METRICS[name].title, "better": METRICS[name].better, "about": METRICS[name].about}
+            for name in self.metrics
+        }
+        clips = [
+            {
+                "video": str(clip.video),
+                "reference": None if clip.reference is None else str(clip.reference),
+                "frames": clip.frames,
+                "fps": clip.fps,
+                "figures": self._plain({name: figure.value for name, figure in clip.figures.items()}),
+                "missing": clip.missing,
+            }
+            for clip in self.clips
+        ]
+        content = {
+            "region": self.region,
+            "metrics": about,
+            "videos": clips,
+            "all": self._plain(self.overall),
+            "missing": self.missing,
+            "notes": self.all_notes,
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    def _plain(self, values: Mapping[str, float]) -> dict[str, float | str | None]:
+        plain = {name: values.get(name) for name in self.metrics}
+        return {name: "inf" if value == math.inf else value for name, value in plain.items()}
+
+    def write_json(self, path: Path) -> None:
+        """Raises OSError where it cannot be written."""
+        with replacing(path) as part:
+            part.write_text(self.as_json(), encoding="utf-8")
+
+
+def write_chart(clip: ClipReport, path: Path) -> bool:
+    """The curves of a video over time as a PNG file; False, and no file, where no metric has one."""
+    if not any(figure.curve is not None for figure in clip.figures.values()):
+        return False
+    with replacing(path) as part:
+        write_png(part, chart(clip))
+    return True
+
+
+def chart(clip: ClipReport) -> np.ndarray:
+    """A panel for each metric with a curve, one below the other: (h, 1280, 3) uint8."""
+    curves = {name: figure for name, figure in clip.figures.items() if figure.curve is not None}
+    canvas = Canvas(WIDTH, HEAD + len(curves) * (PANEL + GAP))
+    canvas.text(64, 26, clip.video.name, 19)
+    seconds = clip.frames / clip.fps
+    for k, (name, figure) in enumerate(curves.items()):
+        top = HEAD + k * (PANEL + GAP) + 10
+        panel = Panel(84, top, WIDTH - 28, top + PANEL, seconds, 1.0)
+        _draw(canvas, panel, name, figure, clip.fps)
+    return canvas.finish()
+
+
+def _draw(canvas: Canvas, panel: Panel, name: str, figure: Figure, fps: float) -> None:
+    """One curve between its lowest and highest value; gaps where it has none, and its mean dashed."""
+    known = figure.curve[np.isfinite(figure.curve)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    room = 0.1 * (high - low) or max(abs(high), 1.0) * 0.1
+    low, high = low - room, high + room
+    panel.axes(canvas, f"{METRICS[name].title} {figure.value:.{METRICS[name].decimals}f}", (), seconds_shown=True)
+    for share in (0.0, 0.5, 1.0):
+        height = panel.points([0, panel.seconds], [share, share])
+        canvas.line(height, GRID)
+        canvas.text(panel.left - 9, height[0, 1], f"{low + share * (high - low):.4g}", 13, GREY, align=1)
+    scaled = (figure.curve - low) / (high - low)
+    times = (np.arange(len(scaled)) + 0.5) / fps if figure.times is None else figure.times
+    for part in np.split(np.arange(len(scaled)), np.flatnonzero(np.diff(np.isfinite(scaled))) + 1):
+        if len(part) and np.isfinite(scaled[part[0]]):
+            points = panel.points(times[part], scaled[part])
+            canvas.line(points if len(points) > 1 else points.repeat(2, axis=0), LINE, 2.0)
+    if low <= figure.value <= high:
+        canvas.line(panel.points([0, panel.seconds], [(figure.value - low) / (high - low)] * 2), INK, 1.2, dash=6)

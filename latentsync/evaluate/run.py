@@ -1,0 +1,97 @@
+"""Videos against their references and their own sound: every metric, in memory that does not grow with the clips."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..prepare.sources import SUFFIXES
+from ..run import Progress
+from .clip import Clip, Pair, evaluate_clip
+from .frechet import FID_FEATURES, Frechet
+from .metrics import METRICS
+from .report import Report
+from .tools import RANDOM, EvaluateSettings, Tools
+
+
+def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = None) -> list[Pair]:
+    """One video and its reference, or all videos of a folder and those of another that are called the same.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: a folder and a file, a folder without videos, or a video without a reference of its name.
+    """
+    video, reference = Path(video), None if reference is None else Path(reference)
+    for path in (video, reference):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"there is no video or folder {path}: check the path")
+    if reference is not None and video.is_dir() != reference.is_dir():
+        raise ValueError(f"{video} and {reference} are a folder and a file: give two videos or two folders")
+    if not video.is_dir():
+        return [Pair(video, reference)]
+    made = _videos_in(video)
+    if not made:
+        raise ValueError(f"the folder {video} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
+    if reference is None:
+        return [Pair(path) for path in made.values()]
+    true = _videos_in(reference)
+    if alone := [path.name for name, path in made.items() if name not in true]:
+        raise ValueError(f"{reference} has no video called as {', '.join(alone[:3])}: give each its reference")
+    return [Pair(path, true[name]) for name, path in made.items()]
+
+
+def _videos_in(folder: Path) -> dict[str, Path]:
+    """The videos of a folder by name without suffix, in order."""
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    found: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in found:
+            raise ValueError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
+        found[path.stem] = path
+    return found
+
+
+def evaluate(
+    pairs: Sequence[Pair],
+    metrics: Sequence[str],
+    settings: EvaluateSettings | None = None,
+    progress: Progress = lambda phase, done, total: None,
+) -> Report:
+    """All figures of all videos.
+
+    A metric that cannot be had, for want of a weight file, a package, a face or a reference, is left out and says so.
+
+    Args:
+        pairs: from `find_pairs`.
+        metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
+
+    Raises:
+        FileNotFoundError, OSError: a video that is missing or may not be read.
+        ValueError: not a video, or a reference of another picture size.
+    """
+    settings = settings or EvaluateSettings()
+    tools, pooled, clips = Tools(settings), {}, []
+    for pair in pairs:
+        with Clip(pair, tools, progress):
+            pass  # what is wrong with one of the files is said before any work
+    for pair in pairs:
+        with Clip(pair, tools, progress) as clip:
+            clips.append(evaluate_clip(clip, metrics, pooled))
+    report = Report(list(metrics), settings.region, clips)
+    for name, meter in pooled.items():
+        try:
+            report.pooled |= {key: figure.value for key, figure in meter.figures().items()}
+        except ValueError as error:
+            report.pooled_missing[name] = str(error)
+    _note(report, settings, pooled)
+    return report
+
+
+def _note(report: Report, settings: EvaluateSettings, pooled: dict[str, Frechet]) -> None:
+    """What a reader must know of the figures."""
+    fid = pooled.get("fid")
+    if fid is not None and 2 <= fid.count < FID_FEATURES:
+        report.notes.append(
+            f"FID is of {fid.count} frames, fewer than the {FID_FEATURES} features: compare it only with one of as many"
+        )
+    if settings.random_weights and (random := [METRICS[name].title for name in RANDOM if name in report.metrics]):
+        report.notes.append(f"random weights: the figures of {', '.join(random)} mean nothing")

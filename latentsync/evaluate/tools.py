@@ -1,0 +1,149 @@
+"""The nets and the detector that metrics need, loaded when the first one asks for them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from ..checkpoint import default_device, find_checkpoints
+from ..detect import load_detector
+from ..faces import TrackSettings
+from ..landmarks import Detector
+from ..nets.syncnet_v2 import SyncNetV2
+from ..quality import load_judge
+from ..registry import WEIGHTS
+from ..track_file import read_track_file
+from ..train.losses import load_lpips
+from ..weights import load_state_dict
+from .frechet import load_i3d, load_inception
+
+Region = Literal["frame", "face", "mouth"]
+RANDOM = ("lpips", "fid", "fvd")  # metrics that can be tried out with random weights
+# The registry's target of each file, by its name in `layout.Checkpoints`.
+TARGETS = {
+    "vgg16": "auxiliary/vgg16-397923af.pth",
+    "inception": "auxiliary/weights-inception-2015-12-05-6726825d.pth",
+    "i3d": "auxiliary/i3d_torchscript.pt",
+    "syncnet_v2": "auxiliary/syncnet_v2.model",
+    "insightface": "insightface/models/buffalo_l",
+}
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How videos are evaluated.
+
+    Attributes:
+        region: what pictures are compared: whole frames, aligned faces, or the square about mouth and chin in those.
+        resolution: side of the aligned crops in pixels.
+        detector, detector_model: what finds the face, as `detect.load_detector` takes it; for "file" the model may be a
+            folder with NAME.json for each NAME.mp4.
+        face: which face, as `faces.TrackSettings` takes it.
+        checkpoints: folder of the weights.
+        syncnet: folder of StableSyncNet and its VAE; None: `checkpoints`.
+        device: of the nets; None: the best there is.
+        random_weights: LPIPS, FID and FVD by nets of random weights, whose figures mean nothing.
+    """
+
+    region: Region = "frame"
+    resolution: int = 256
+    detector: str = "auto"
+    detector_model: Path | None = None
+    face: str = "largest"
+    checkpoints: Path = Path("checkpoints")
+    syncnet: Path | None = None
+    device: str | None = None
+    random_weights: bool = False
+
+    def __post_init__(self):
+        if self.region not in get_args(Region):
+            raise ValueError(f"region is {self.region!r}: choose one of {', '.join(get_args(Region))}")
+        if self.resolution < 64 or self.resolution % 16:
+            raise ValueError(f"resolution is {self.resolution}: give a multiple of 16, 64 or more")
+        TrackSettings(which=self.face)
+
+
+class Tools:
+    """What the settings ask for; each is loaded once, and what is missing raises the same error each time.
+
+    Raises, of all attributes and methods:
+        FileNotFoundError: a weight file that is not there; says how to get it.
+        ImportError: a package that is not installed.
+        ValueError: a file of another kind.
+    """
+
+    def __init__(self, settings: EvaluateSettings):
+        self.settings = settings
+        self.device = settings.device or str(default_device())
+
+    def _file(self, name: str) -> Path | None:
+        """None stands for random weights."""
+        return None if self.settings.random_weights else weight_file(self.settings.checkpoints, name)
+
+    @cached_property
+    def lpips(self) -> torch.nn.Module:
+        path = self._file("vgg16")
+        return load_lpips(path, random_weights=path is None).to(self.device)
+
+    @cached_property
+    def inception(self) -> Any:
+        return load_inception(self._file("inception"), self.device)
+
+    @cached_property
+    def i3d(self) -> Any:
+        return load_i3d(self._file("i3d"), self.device)
+
+    @cached_property
+    def syncnet_v2(self) -> SyncNetV2:
+        state = load_state_dict(weight_file(self.settings.checkpoints, "syncnet_v2"))
+        return SyncNetV2.from_state_dict(state, dtype=torch.float32, device=self.device)
+
+    @cached_property
+    def judge(self) -> tuple[Any, torch.nn.Module | None]:
+        """StableSyncNet and the VAE that it may need."""
+        judge, vae = load_judge(self.settings.syncnet or self.settings.checkpoints)
+        judge.net.to(self.device)
+        return judge, vae if vae is None else vae.to(self.device)
+
+    @cached_property
+    def look(self) -> Any:
+        """InsightFace's faces with embeddings and landmarks; see `likeness.Look`."""
+        folder = self.settings.checkpoints
+        try:
+            return load_detector("insightface", checkpoints=folder, device=self.device, embeddings=True).described
+        except FileNotFoundError as error:
+            raise FileNotFoundError(_missing(folder, "insightface")) from error
+
+    @cached_property
+    def _detector(self) -> Detector:
+        s = self.settings
+        return load_detector(s.detector, model=s.detector_model, checkpoints=s.checkpoints, device=self.device)
+
+    def detector(self, video: Path) -> Detector:
+        """What finds the face in `video`."""
+        model = self.settings.detector_model
+        if self.settings.detector == "file" and model is not None and model.is_dir():
+            return read_track_file(model / f"{video.stem}.json")
+        return self._detector
+
+
+def weight_file(folder: Path, name: str) -> Path:
+    """The file that is called `name` in `layout.Checkpoints`.
+
+    Raises:
+        FileNotFoundError: it is not there; names the command that fetches it.
+    """
+    path = getattr(find_checkpoints(folder), name)
+    if path is None:
+        raise FileNotFoundError(_missing(folder, name))
+    return path
+
+
+def _missing(folder: Path, name: str) -> str:
+    row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
+    return (
+        f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
+        f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
+    )

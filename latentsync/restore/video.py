@@ -1,0 +1,71 @@
+"""Restoration of a video that is there already: track the face, restore its crops, lay the change over the frames."""
+
+import logging
+import os
+from pathlib import Path
+
+from ..checkpoint import check_resolution
+from ..landmarks import Detector
+from ..media import VideoReader, output_format
+from ..media.audio import AudioReader
+from ..run import Progress, Summary, counted, follow, refuse_inputs, write
+from ..settings import RunSettings
+from .superres import restored
+
+log = logging.getLogger(__name__)
+
+RESOLUTION = 512  # of the crops: more than the 263 x 351 pixels of a portrait that they show
+
+
+def restore_video(
+    video: str | os.PathLike,
+    out: str | os.PathLike,
+    detector: Detector,
+    settings: RunSettings,
+    *,
+    resolution: int = RESOLUTION,
+    progress: Progress | None = None,
+) -> Summary:
+    """Restore the face in `video` and write the result, with the video's sound, to `out`.
+
+    Memory does not grow with the duration.
+
+    Args:
+        video: a file; anything PyAV reads.
+        out: .mp4, .mov, .mkv or .webm; it appears only when it is complete.
+        detector: from `load_detector`.
+        settings: `superres` says what is done; `track`, `blend.mask_smooth`, `fps`, `detect_every` and `crf` count too.
+        resolution: side of the face's crops, before they are enlarged.
+        progress: called as (phase, frames done, frames in all); what it raises ends the run.
+
+    Raises:
+        ValueError, OSError: bad input, in one sentence.
+        FloatingPointError: the restorer gave values that are not finite.
+    """
+    if settings.superres is None:
+        raise ValueError("there is nothing to do: give a restorer or a ratio in the settings' superres")
+    progress = progress or (lambda phase, done, total: None)
+    check_resolution(resolution)
+    check_output(video, out)
+    with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:
+        fps, sound = float(reader.fps), _sound(video)
+        track = follow(reader, fps, detector, resolution, settings, progress)
+        windows = restored(reader, track, settings.superres, settings.blend.mask_smooth)
+        write(counted(windows, len(reader), "restoring", progress), Path(out), reader, settings, sound)
+        return Summary(Path(out), len(reader), int(track.found.sum()), fps, track.jitter())
+
+
+def check_output(video: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Refuse, before any work, an output that cannot be written and one that would replace the video."""
+    output_format(out)
+    refuse_inputs(out, [video])
+
+
+def _sound(video: str | os.PathLike) -> dict[str, object]:
+    """What `VideoWriter` is told of the video's sound: nothing if it has none."""
+    try:
+        AudioReader(video).close()
+    except ValueError as error:
+        log.info("the result has no sound: %s", error)
+        return {}
+    return {"audio": video}

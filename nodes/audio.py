@@ -1,0 +1,136 @@
+"""Sound: what the net hears of it, and pictures brought to its length."""
+
+from dataclasses import replace
+from typing import get_args
+
+import torch.nn.functional as F
+from comfy_api.latest import io
+
+from ..latentsync.audio import SAMPLE_RATE
+from ..latentsync.frames import EndMode
+from ..latentsync.run import RunSettings, frame_map, listen
+from . import runtime, sockets
+
+
+class EncodeAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncEncodeAudio",
+            display_name="Encode Audio for Lip Sync",
+            category="LatentSync/audio",
+            description="Turns the voice into what the lip-sync model hears of it in each video frame.",
+            inputs=[
+                sockets.Model.Input("model", tooltip="The lip-sync model; its audio encoder does the listening."),
+                io.Audio.Input("audio", tooltip="The voice to speak. Any sample rate, mono or stereo."),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the video. The models were trained at 25.",
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="The frames that are to speak. Sound that ends before these frames goes on in silence.",
+                ),
+                io.Boolean.Input(
+                    "hard_cut",
+                    default=False,
+                    tooltip="Let the encoder hear each 30 seconds alone, as published. Off, they overlap and do not "
+                    "jump. Up to 30 seconds there is no difference.",
+                ),
+            ],
+            outputs=[
+                sockets.Audio.Output(
+                    display_name="features", tooltip="What is heard in each frame, for the Lip Sync Sampler."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, model, audio, fps, images=None, hard_cut=False) -> io.NodeOutput:
+        wave = runtime.heard(audio)
+        length = max(1, round(len(wave) / SAMPLE_RATE * fps)) if images is None else len(images)
+        runtime.progress(cls)("listening", 0, length)
+        # The encoder looks for the user's cancel by itself.
+        return io.NodeOutput(listen(model.hearing(), wave, fps, length, hard_cut))
+
+
+class MatchLength(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncMatchLength",
+            display_name="Match Length to Audio",
+            category="LatentSync/audio",
+            description="Makes frames, and their face track, as long as the audio: a short clip plays back and forth "
+            "under a long voice, a long one ends with it.",
+            inputs=[
+                io.Image.Input("images", tooltip="The frames of the clip."),
+                io.Audio.Input("audio", tooltip="The voice whose length the frames are brought to."),
+                io.Float.Input(
+                    "fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip="Frames per second of the clip."
+                ),
+                sockets.Track.Input(
+                    "track",
+                    optional=True,
+                    tooltip="The face track of these frames; tracking before this node looks at each frame only once.",
+                ),
+                io.Combo.Input(
+                    "audio_longer",
+                    options=list(get_args(EndMode)),
+                    default="pingpong",
+                    tooltip="What the frames do while a longer voice goes on: play back and forth, start over, hold "
+                    "the last one, or stop (the voice is cut).",
+                ),
+                io.Combo.Input(
+                    "audio_shorter",
+                    options=["stop", "silent"],
+                    default="stop",
+                    tooltip="After a shorter voice the frames stop, or go on with a silent mouth.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images_out", display_name="images", tooltip="The frames at the length of the voice."),
+                io.Audio.Output(
+                    "audio_out",
+                    display_name="audio",
+                    tooltip="The voice, cut or followed by silence where it is a frame or more off.",
+                ),
+                sockets.Track.Output(
+                    "track_out",
+                    display_name="track",
+                    tooltip="The face track of the new frames; empty without one.",
+                ),
+                io.Int.Output(display_name="frame_count", tooltip="How many frames came out."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None) -> io.NodeOutput:
+        settings = RunSettings(fps=fps, audio_longer=audio_longer, audio_shorter=audio_shorter)
+        if track is not None and len(track.faces) != len(images):
+            raise ValueError(
+                f"the face track covers {len(track.faces)} frames and the clip has {len(images)}: track this clip again"
+            )
+        index_map = frame_map(len(images), len(runtime.heard(audio)) / SAMPLE_RATE * fps, settings)
+        count = len(index_map)
+        if index_map != list(range(len(images))):
+            images = images[index_map]
+        if track is not None:
+            faces = [track.faces[i] for i in index_map]
+            track = replace(track, track=track.track.take(index_map), faces=faces)
+        return io.NodeOutput(images, _of_length(audio, count, fps), track, count)
+
+
+def _of_length(audio, frames: int, fps: float):
+    """`audio` with the length of so many frames; itself where it is less than a frame off."""
+    waveform, rate = audio["waveform"], audio["sample_rate"]
+    missing = round(frames / fps * rate) - waveform.shape[-1]
+    if abs(missing) * fps < rate:
+        return audio
+    return {"waveform": F.pad(waveform, (0, missing)), "sample_rate": rate}  # a negative pad cuts

@@ -1,0 +1,65 @@
+"""The synced crops, back on their frames."""
+
+from comfy_api.latest import io
+
+from ..latentsync.blend import BlendSettings, blend
+from ..latentsync.frames import batches
+from ..latentsync.masks import fitted
+from ..latentsync.run import counted
+from . import runtime, sockets
+
+FRAMES_AT_ONCE = 8
+
+
+class BlendFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncBlendFaces",
+            display_name="Blend Faces",
+            category="LatentSync/face",
+            description="Lays synced crops over the frames they were cut from. Pixels outside the mask stay as they "
+            "are, bit for bit.",
+            inputs=[
+                io.Image.Input("images", tooltip="The frames that the crops were cut from."),
+                sockets.Track.Input("track", tooltip="The face track that the crops were cut with."),
+                io.Image.Input("crops", tooltip="Synced or restored crops, one for each frame."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the crop is shown (1) and where the frame (0), in the crop: one for all frames or "
+                    "one for each. Another size is resized. Without it the region around the mouth.",
+                ),
+                io.Float.Input(
+                    "mask_smooth",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="Width of the soft edge, 0 (hard) to 1. Not used with a mask, which brings its own.",
+                ),
+                io.Boolean.Input(
+                    "match_colour",
+                    default=False,
+                    tooltip="Shift the crop's colours so that the skin around the mouth matches the frame's.",
+                ),
+            ],
+            outputs=[io.Image.Output("images_out", display_name="images", tooltip="The finished frames.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, images, track, crops, mask_smooth, match_colour, mask=None) -> io.NodeOutput:
+        if not len(images) == len(crops) == len(track.faces):
+            raise ValueError(
+                f"there are {len(images)} images, {len(crops)} crops and a track of {len(track.faces)} frames: give "
+                "the images and the track that the crops were made of"
+            )
+        frames = runtime.pictures(images) if images.shape[-1] != 4 else images  # transparency stays
+        settings = BlendSettings(mask_smooth, match_colour)
+        if mask is not None:
+            mask = fitted(mask.reshape(-1, *mask.shape[-2:]), track.track.resolution)
+        windows = (crops[numbers[0] : numbers[-1] + 1] for numbers in batches(len(crops), FRAMES_AT_ONCE))
+        finished = blend(frames, track.track, windows, settings, mask)
+        finished = counted(finished, len(images), "blending", runtime.progress(cls))
+        return io.NodeOutput(runtime.gathered(finished, len(images)))

@@ -1,0 +1,134 @@
+"""Models: from files into the graph, and from the hub into ComfyUI's models folder."""
+
+from pathlib import Path
+
+from comfy_api.latest import io, ui
+
+from ..latentsync.download import download, tree
+from ..latentsync.layout import read_sidecar
+from ..latentsync.registry import RESOLUTIONS as VERSIONS
+from ..latentsync.registry import RUN_GROUPS
+from . import runtime, sockets
+from .managed import PRECISIONS, RESOLUTIONS
+
+RESTORER_GROUPS = ("gfpgan", "codeformer", "restoreformer")
+
+
+class LoadModel(io.ComfyNode):
+    """A lip-sync model: U-Net, VAE and audio encoder."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncLoadModel",
+            display_name="Load LatentSync Model",
+            category="LatentSync/loaders",
+            description="Loads a lip-sync model: its U-Net from models/latentsync, and the VAE and the audio encoder "
+            "that go with it. The embedded model is small, knows drawn faces only and needs no download.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=[runtime.EMBEDDED_NAME, *runtime.model_files()],
+                    tooltip="A U-Net file in models/latentsync, or the small model that comes with these nodes. "
+                    "Fetch the published ones with Download LatentSync Models.",
+                ),
+                io.Combo.Input(
+                    "precision",
+                    options=list(PRECISIONS),
+                    default="auto",
+                    tooltip="Number format of the computation. auto takes what suits the device: half precision on "
+                    "most GPUs, fp32 on the CPU. Choose fp32 where the picture turns black.",
+                ),
+                io.Combo.Input(
+                    "resolution",
+                    options=list(RESOLUTIONS),
+                    default="auto",
+                    tooltip="Side of the face crop in pixels. auto takes what the model was trained for: 256 for 1.5, "
+                    "512 for 1.6, 128 for the embedded one.",
+                ),
+            ],
+            outputs=[sockets.Model.Output(display_name="model", tooltip="The lip-sync model.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model, precision, resolution) -> object:
+        return [runtime.model_fingerprint(model), precision, resolution]
+
+    @classmethod
+    def execute(cls, model, precision, resolution) -> io.NodeOutput:
+        runtime.choice("resolution", resolution, RESOLUTIONS)
+        return io.NodeOutput(runtime.load_managed_model(model, precision, resolution))
+
+
+class DownloadModels(io.ComfyNode):
+    """The published weights, into models/latentsync."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncDownloadModels",
+            display_name="Download LatentSync Models",
+            category="LatentSync/loaders",
+            description="Downloads the published LatentSync weights (U-Net, VAE, Whisper) into models/latentsync. "
+            "Files that are there are left alone, and an interrupted download goes on where it stopped. Afterwards "
+            "press R to see them in Load LatentSync Model.",
+            inputs=[
+                io.Combo.Input(
+                    "version",
+                    options=list(VERSIONS)[::-1],
+                    default="1.6",
+                    tooltip="1.6 works on 512 pixel crops and is sharper, 1.5 on 256 pixel crops and needs less "
+                    "memory. A second version goes into a folder of its own.",
+                ),
+                io.Boolean.Input(
+                    "detector",
+                    default=True,
+                    tooltip="Fetch the YuNet face detector too (230 kB, MIT licence).",
+                ),
+                io.Boolean.Input(
+                    "restorers",
+                    default=False,
+                    tooltip="Fetch the face restorers GFPGAN, CodeFormer and RestoreFormer too (1.4 GB). CodeFormer "
+                    "is not for commercial use.",
+                ),
+                io.Boolean.Input(
+                    "syncnet",
+                    default=False,
+                    tooltip="Fetch StableSyncNet too (1.6 GB), the judge of Measure Sync Quality.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="What is in the models folder now, and its licences.")
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, version, detector, restorers, syncnet) -> object:
+        # A file that was removed is to be fetched again.
+        return [tree(runtime.models_folder()), version, detector, restorers, syncnet]
+
+    @classmethod
+    def execute(cls, version, detector, restorers, syncnet=False) -> io.NodeOutput:
+        runtime.choice("version", version, VERSIONS)
+        folder = runtime.models_folder()
+        report = runtime.progress(cls)
+
+        def in_megabytes(done: int, total: int | None, name: str) -> None:
+            report(f"downloading {name}, MB:", done // 10**6, total and max(1, total // 10**6))
+
+        groups = [group for group in RUN_GROUPS if group != "unet" and (detector or group != "yunet")]
+        if restorers:
+            groups += RESTORER_GROUPS
+        nets = ["unet", "syncnet"] if syncnet else ["unet"]
+        download(unet_folder(folder, version), version, nets, progress=in_megabytes)
+        download(folder, version, groups, progress=in_megabytes)
+        text = tree(folder)
+        return io.NodeOutput(text, ui=ui.PreviewText(text))
+
+
+def unet_folder(folder: Path, version: str) -> Path:
+    """Where the U-Net of `version` goes: into `folder`, unless that has the other version's, of the same name."""
+    other = read_sidecar(folder).get("version", version)
+    return folder if other == version else folder / f"latentsync-{version}"

@@ -1,0 +1,187 @@
+"""Before and after, to look at in the browser: small videos in the temp folder, and where the face is in them."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from comfy_api.latest import io
+
+from ..latentsync.frames import as_stored, as_uint8, batches
+from ..latentsync.geometry import corners
+from ..latentsync.media import VideoWriter
+from ..latentsync.media.source import open_source, video_stream
+from ..latentsync.run import Progress
+from . import runtime, sockets
+from .source import Source, opened
+
+LONGEST_SIDE = 1280  # pixels of what is encoded here
+CRF, PRESET = 20, "veryfast"
+FRAMES_AT_ONCE = 8
+# What every browser plays, by suffix and FFmpeg's names of codec and pixel format.
+CODECS = {".mp4": {"h264"}, ".m4v": {"h264"}, ".webm": {"vp8", "vp9"}}
+PIXELS = {"yuv420p", "yuvj420p"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A video that the browser can play: its address in ComfyUI's `/view`, frame rate, frames and size in pixels."""
+
+    file: dict[str, str]
+    fps: Fraction
+    frames: int
+    height: int
+    width: int
+
+
+class Preview(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        picture = [io.Image, io.Video]
+        return io.Schema(
+            node_id="LatentSyncPreview",
+            display_name="Preview Lip Sync",
+            category="LatentSync/video",
+            description="Plays the result beside the source, over each other or alone, with sound, and shows where the "
+            "face was followed. Nothing is saved.",
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+            inputs=[
+                io.MultiType.Input("after", types=picture, tooltip="The result: frames or a video."),
+                io.MultiType.Input(
+                    "before", types=picture, optional=True, tooltip="The source to compare it with: frames or a video."
+                ),
+                io.Audio.Input(
+                    "audio", optional=True, tooltip="The sound of the result. Without it a video brings its own."
+                ),
+                sockets.Track.Input(
+                    "track", optional=True, tooltip="The face's track through the result, to be drawn over it."
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of frames; a video knows its own.",
+                ),
+            ],
+            outputs=[],
+        )
+
+    @classmethod
+    def execute(cls, after, fps, before=None, audio=None, track=None) -> io.NodeOutput:
+        progress = runtime.progress(cls)
+        shown = show(after, fps, audio, progress)
+        other = None if before is None else show(before, fps, None, progress)
+        payload = {
+            "after": shown.file,
+            "before": other and other.file,
+            "fps": round(float(shown.fps), 3),
+            "frames": shown.frames,
+            "width": shown.width,
+            "height": shown.height,
+            "track": None if track is None else drawn(track, shown),
+        }
+        return io.NodeOutput(ui={"images": [shown.file], "animated": (True,), "latentsync_preview": [payload]})
+
+
+def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> Shown:
+    """An IMAGE or VIDEO as something to play, with the sound `audio`, else its own.
+
+    A file that the browser can play and that ComfyUI serves is taken as it is; all else is encoded.
+
+    Args:
+        fps: frame rate of an IMAGE.
+        progress: called as (phase, done, total).
+
+    Raises:
+        ValueError, OSError: it cannot be read or written; nothing is left of it.
+    """
+    if isinstance(media, torch.Tensor):
+        frames = runtime.pictures(media)
+        rate = Fraction(fps).limit_denominator(1001)
+        return encode(Source(frames, rate, tuple(frames.shape[1:3]), sound=audio), progress)
+    with opened(media) as source:
+        address = runtime.served(source.file) if source.file and audio is None and playable(source.file) else None
+        if address is not None:
+            return Shown(address, source.fps, len(source.frames), *source.size)
+        return encode(source if audio is None else replace(source, sound=audio), progress)
+
+
+def playable(path: Path) -> bool:
+    """Whether browsers play this video file."""
+    with open_source(path, "video") as container:
+        stream = video_stream(container)
+        known = stream is not None and stream.codec_context.name in CODECS.get(path.suffix.lower(), ())
+        return known and stream.codec_context.pix_fmt in PIXELS
+
+
+def encode(source: Source, progress: Progress) -> Shown:
+    """The pictures of a source as a new file in the temp folder, at most `LONGEST_SIDE` pixels long, with its sound."""
+    height, width = fitted_size(*source.size)
+    out, count = runtime.temp_file(".mp4"), len(source.frames)
+    with sound_file(source) as sound:
+        options = {"audio": sound, "duration": count / float(source.fps) if sound else None}
+        with VideoWriter(out, source.fps, height, width, crf=CRF, preset=PRESET, **source.tags, **options) as writer:
+            for numbers in batches(count, FRAMES_AT_ONCE):
+                progress("writing the preview", numbers[0], count)
+                writer.write(resized(source.frames[numbers], height, width))
+    return Shown(runtime.served(out), source.fps, count, height, width)
+
+
+@contextmanager
+def sound_file(source: Source) -> Iterator[Path | None]:
+    """A file with the source's sound for the `with` block, or None where it is silent."""
+    if source.sound is None:
+        yield source.file if source.file and has_sound(source.file) else None
+        return
+    path = runtime.audio_file(source.sound)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def has_sound(path: Path) -> bool:
+    with open_source(path, "video") as container:
+        return any(stream.codec_context is not None for stream in container.streams.audio)
+
+
+def fitted_size(height: int, width: int) -> tuple[int, int]:
+    """Even (height, width) of the same shape, none above `LONGEST_SIDE`."""
+    scale = min(1.0, LONGEST_SIDE / max(height, width))
+    return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
+
+
+def resized(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Pictures (n, h, w, 3) as uint8 of another size."""
+    pictures = as_uint8(as_stored(frames)).numpy()
+    if pictures.shape[1:3] == (height, width):
+        return torch.from_numpy(pictures)
+    small = [cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA) for picture in pictures]
+    return torch.from_numpy(np.stack(small))
+
+
+def drawn(tracked: sockets.TrackedFace, shown: Shown) -> dict[str, list]:
+    """Outline of the crop, points and box of the face in pixels of the video; None in frames without."""
+    height, width = tracked.size
+    scale = np.array([shown.width / width, shown.height / height])
+
+    def flat(points: Any) -> list[float]:
+        # Pixel centres are at integers.
+        moved = (np.reshape(points, (-1, 2)) + 0.5) * scale - 0.5
+        return [round(value, 1) for value in moved.ravel().tolist()]
+
+    track, faces = tracked.track, tracked.faces
+    missing = [None] * max(0, shown.frames - len(faces))
+    count = min(shown.frames, len(faces))
+    outline = [flat(corners(track.matrices[i], track.resolution)) if track.found[i] else None for i in range(count)]
+    points = [face and flat(face.points) for face in faces[:count]]
+    boxes = [face and flat(face.box) for face in faces[:count]]
+    return {"corners": outline + missing, "points": points + missing, "box": boxes + missing}

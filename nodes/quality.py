@@ -1,0 +1,107 @@
+"""How well the lips fit the sound, in figures and a chart."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..latentsync.embedded import EMBEDDED
+from ..latentsync.layout import find_checkpoints
+from ..latentsync.speech import VIDEO_FPS
+from . import runtime, sockets
+
+# Beside the weights: 16 crops through the VAE's encoder, which is what takes most.
+BYTES_AT_ONCE = 3 << 30
+DRAWN_ONLY = (
+    "Note: this SyncNet is the small one that comes with the pack and knows drawn faces only. Its figures mean nothing "
+    "for other faces."
+)
+
+
+class Quality(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncQuality",
+            display_name="Measure Sync Quality",
+            category="LatentSync/video",
+            description="How well lips and sound fit, by SyncNet: a report, a chart of all offsets, the confidence "
+            "(0 to 1) and the offset. With the true crops also how alike and how steady the mouth is.",
+            inputs=[
+                io.Image.Input("crops", tooltip="Aligned crops of the face, from Crop Faces or the sampler."),
+                io.Audio.Input("audio", tooltip="What the face says."),
+                io.Float.Input(
+                    "fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip="Frames per second of the crops."
+                ),
+                sockets.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Whose SyncNet judges: the small one's own for the embedded model, else the one in "
+                    "models/latentsync. Without a model that one too or, where there is none, the small one.",
+                ),
+                io.Image.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="The true crops, where they are known: as many and as large as the crops.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="report", tooltip="All figures, in lines of text."),
+                io.Image.Output(display_name="plot", tooltip="Cosine by offset and over time."),
+                io.Float.Output(
+                    display_name="confidence", tooltip="Mean cosine of lips and sound as they are, 0 to 1."
+                ),
+                io.Int.Output(display_name="offset", tooltip="Frames of 1/25 s that the mouth is late, -10 to 10."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(cls, crops, audio, fps, model=None, reference=None) -> io.NodeOutput:
+        from ..latentsync import quality
+
+        crops, wave = runtime.pictures(crops), runtime.heard(audio)
+        like = None if reference is None else quality.likeness(crops, runtime.pictures(reference))
+        folder = _judges_folder(model)
+        watched = _Watched(crops, runtime.progress(cls), fps)
+        judge, vae = quality.load_judge(folder)
+        with ExitStack() as lent:
+            for net in filter(None, (judge.net, vae)):
+                lent.enter_context(runtime.on_device(net, BYTES_AT_ONCE))
+            curve = quality.sync_curve(judge, vae, watched, wave, fps)
+        name = "the embedded SyncNet" if folder == EMBEDDED else str(find_checkpoints(folder).syncnet)
+        report = quality.describe(curve, name, like, quality.unsteadiness(crops))
+        if folder == EMBEDDED and not (model is not None and _is_embedded(model)):
+            report += f"\n{DRAWN_ONLY}"
+        title = f"Sync: confidence {curve.confidence:.2f}, offset {curve.offset:+d}, margin {curve.margin:.2f}"
+        plot = torch.from_numpy(quality.chart(curve, title)).float()[None] / 255
+        return io.NodeOutput(report, plot, curve.confidence, curve.offset, ui=ui.PreviewText(report))
+
+
+def _is_embedded(model: runtime.ManagedModel) -> bool:
+    return EMBEDDED in Path(model.source).parents
+
+
+def _judges_folder(model: runtime.ManagedModel | None) -> Path:
+    """The checkpoints folder whose SyncNet judges; it may lack one, which is said when it is loaded."""
+    folder = runtime.models_folder()
+    if model is not None:
+        return EMBEDDED if _is_embedded(model) else folder
+    return EMBEDDED if find_checkpoints(folder).syncnet is None else folder
+
+
+class _Watched:
+    """Crops as `Frames`, whose reading is counted and can be cancelled."""
+
+    def __init__(self, crops: torch.Tensor, report: runtime.Progress, fps: float):
+        self.crops, self.report = crops, report
+        self.total = max(1, round(len(crops) * VIDEO_FPS / fps))
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        self.report("listening", min(indices[-1] + 1, len(self)), len(self))
+        return self.crops[indices]

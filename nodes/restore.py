@@ -1,0 +1,169 @@
+"""Face restoration: more detail in the synced crops."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from comfy_api.latest import io
+
+from ..latentsync.frames import batches
+from ..latentsync.restore import REGIONS, NetRestorer, Restorer, RestoreSettings, Sharpen, load_restorer, restore
+from . import runtime, sockets
+
+SHARPEN = Sharpen().name
+FRAMES_AT_ONCE = 4
+# Beside the weights, for one face of 512 x 512: what ComfyUI reckons with for a tile of this size.
+BYTES_PER_FACE = 512 * 512 * 3 * 4 * 384
+DEFAULTS = RestoreSettings()
+
+
+class LoadRestorer(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncLoadRestorer",
+            display_name="Load Face Restorer",
+            category="LatentSync/loaders",
+            description="Loads GFPGAN, CodeFormer or RestoreFormer, or the built-in sharpening filter, which needs no "
+            "file and makes clearer what is there, without inventing anything.",
+            inputs=[
+                io.Combo.Input(
+                    "restorer",
+                    options=[SHARPEN, *runtime.restorer_files()],
+                    default=SHARPEN,
+                    tooltip="Files in models/latentsync/GFPGAN, /CodeFormer and /RestoreFormer, in "
+                    "models/facerestore_models and models/upscale_models. CodeFormer is for non-commercial use and "
+                    "needs `pip install spandrel_extra_arches`.",
+                )
+            ],
+            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces, for Restore Faces.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, restorer) -> object:
+        """A file that was replaced is read again."""
+        path = runtime.restorer_files().get(restorer)
+        return restorer if path is None else (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+
+    @classmethod
+    def execute(cls, restorer) -> io.NodeOutput:
+        files = runtime.restorer_files()
+        runtime.choice("restorer", restorer, [SHARPEN, *files])
+        return io.NodeOutput(Sharpen() if restorer == SHARPEN else load_restorer(files[restorer]))
+
+
+class RestoreFaces(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="LatentSyncRestoreFaces",
+            display_name="Restore Faces",
+            category="LatentSync/face",
+            description="Adds detail to synced crops, between the sampler and Blend Faces. Colours and light stay "
+            "those of the crops. Connect a restorer or an upscale model.",
+            inputs=[*_connections(), *_widgets()],
+            outputs=[io.Image.Output(display_name="crops", tooltip="The restored crops, for Blend Faces.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls, crops, strength, region, fidelity, temporal, restorer=None, upscale_model=None, track=None
+    ) -> io.NodeOutput:
+        settings = RestoreSettings(strength, region, temporal, FRAMES_AT_ONCE)
+        crops, count = runtime.pictures(crops), len(crops)
+        if track is not None and len(track.track) != count:
+            raise ValueError(
+                f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
+                "crops were made with"
+            )
+        report = runtime.progress(cls)
+        with _at_work(_chosen(restorer, upscale_model, fidelity)) as chosen:
+            windows = (crops[group[0] : group[-1] + 1] for group in _counted(count, report))
+            restored = restore(windows, chosen, track and track.track, settings)
+            return io.NodeOutput(runtime.gathered(restored, count))
+
+
+def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: float) -> Restorer:
+    """The one restorer that is connected.
+
+    Raises:
+        ValueError: none is, or both are, or a net that cannot restore pictures.
+    """
+    if (restorer is None) == (upscale_model is None):
+        raise ValueError(
+            f"{'nothing is' if restorer is None else 'both are'} connected: connect either restorer (from Load Face "
+            "Restorer) or upscale_model (from Load Upscale Model)"
+        )
+    if upscale_model is not None:
+        return NetRestorer(upscale_model, "the upscale model", fidelity)
+    return replace(restorer, fidelity=fidelity) if isinstance(restorer, NetRestorer) else restorer
+
+
+@contextmanager
+def _at_work(restorer: Restorer) -> Iterator[Restorer]:
+    """The restorer with its net, if it has one, on the device."""
+    if not isinstance(restorer, NetRestorer):
+        yield restorer
+        return
+    with runtime.on_device(restorer.net, FRAMES_AT_ONCE * BYTES_PER_FACE):
+        yield restorer
+
+
+def _counted(count: int, report: runtime.Progress) -> Iterator[list[int]]:
+    """The numbers of the crops in groups; a group counts as done when the next one is asked for."""
+    report("restoring", 0, count)
+    for group in batches(count, FRAMES_AT_ONCE):
+        yield group
+        report("restoring", group[-1] + 1, count)
+
+
+def _connections() -> list[io.Input]:
+    return [
+        io.Image.Input("crops", tooltip="Crops from the sampler."),
+        sockets.Restorer.Input("restorer", optional=True, tooltip="From Load Face Restorer."),
+        io.UpscaleModel.Input(
+            "upscale_model",
+            optional=True,
+            tooltip="Instead of a restorer: what Load Upscale Model gives, a GFPGAN or RestoreFormer file or any "
+            "upscaler.",
+        ),
+        sockets.Track.Input(
+            "track",
+            optional=True,
+            tooltip="The track that the crops were made with. With it frames without the face are left alone, and "
+            "nothing is carried across a cut.",
+        ),
+    ]
+
+
+def _widgets() -> list[io.Input]:
+    fraction = {"min": 0.0, "max": 1.0, "step": 0.05}
+    return [
+        io.Float.Input(
+            "strength",
+            default=DEFAULTS.strength,
+            **fraction,
+            tooltip="How much of the restored detail is taken. 0 gives the crops back unchanged.",
+        ),
+        io.Combo.Input(
+            "region",
+            options=list(REGIONS),
+            default=DEFAULTS.region,
+            tooltip="mouth: what the lip sync repaints, so that the rest stays the source's. face: the whole face; "
+            "Blend Faces shows it only with a mask of that shape.",
+        ),
+        io.Float.Input(
+            "fidelity",
+            default=0.5,
+            **fraction,
+            tooltip="CodeFormer only: 0 is the best picture, 1 the most like the crop.",
+        ),
+        io.Float.Input(
+            "temporal",
+            default=DEFAULTS.temporal,
+            **fraction,
+            tooltip="Against flicker: how much of the last frame's detail is kept where the picture does not move. "
+            "0 restores each frame by itself.",
+        ),
+    ]

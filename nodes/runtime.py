@@ -1,0 +1,123 @@
+"""What the nodes need of ComfyUI itself: folders, files, progress and cancelling; with `managed`, all of its insides.
+
+Values at the border are in `values`, models in `managed`; both are reached through here too.
+"""
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+import folder_paths
+import torch
+from PIL import Image
+
+from .borrowed import on_device
+from .folders import (
+    EMBEDDED_NAME,
+    input_folder,
+    model_files,
+    models_folder,
+    restorer_files,
+    served,
+    track_file,
+    track_files,
+)
+from .managed import ManagedModel, load_managed_model, model_fingerprint
+from .values import choice, gathered, heard, pictures, sound, write_wav
+
+__all__ = [
+    "EMBEDDED_NAME",
+    "ManagedModel",
+    "Progress",
+    "audio_file",
+    "check_interrupted",
+    "choice",
+    "device",
+    "gathered",
+    "heard",
+    "input_folder",
+    "load_managed_model",
+    "model_files",
+    "model_fingerprint",
+    "models_folder",
+    "on_device",
+    "pictures",
+    "progress",
+    "restorer_files",
+    "served",
+    "sound",
+    "temp_file",
+    "track_file",
+    "track_files",
+    "write_wav",
+]
+
+logger = logging.getLogger(__name__)
+
+TEXT_EVERY = 0.25  # seconds between two lines on the node
+PREVIEW_SIDE = 512  # pixels
+
+
+class Progress:
+    """ComfyUI's progress bar, which is where a run can be cancelled, and a line on the node that names the phase.
+
+    Called as (phase, done, total, preview): `preview` is a PIL picture or None.
+    """
+
+    def __init__(self, node_id: str | None = None):
+        self.node_id = node_id
+        self.bar = comfy.utils.ProgressBar(1)
+        self.phase, self.said = "", 0.0
+
+    def __call__(self, phase: str, done: int, total: int | None, preview: Image.Image | None = None) -> None:
+        check_interrupted()
+        shown = ("JPEG", preview, PREVIEW_SIDE) if preview is not None else None
+        self.bar.update_absolute(min(done, total or done), max(1, total or done), shown)
+        now = time.monotonic()
+        if phase != self.phase or now - self.said >= TEXT_EVERY:
+            self.phase, self.said = phase, now
+            self._say(f"{phase} {done}/{total}" if total else phase)
+
+    def _say(self, text: str) -> None:
+        """The line on the node. Without a server (tests, other hosts of nodes) there is only the bar."""
+        try:
+            from server import PromptServer
+        except ImportError:
+            return
+        server = getattr(PromptServer, "instance", None)
+        if server is not None and self.node_id is not None and hasattr(server, "send_progress_text"):
+            server.send_progress_text(text, self.node_id)
+
+
+def progress(cls: Any) -> Progress:
+    """The progress of a node, from within its `execute`; its schema asks for `io.Hidden.unique_id`."""
+    hidden = getattr(cls, "hidden", None)
+    return Progress(getattr(hidden, "unique_id", None))
+
+
+def check_interrupted() -> None:
+    """Raises ComfyUI's interrupt if the user cancelled the run."""
+    mm.throw_exception_if_processing_interrupted()
+
+
+def device() -> torch.device:
+    """Where nets compute."""
+    return mm.get_torch_device()
+
+
+def temp_file(suffix: str) -> Path:
+    """A name that nobody has yet, in ComfyUI's temporary folder, which is made if need be."""
+    folder = Path(folder_paths.get_temp_directory())
+    os.makedirs(folder, exist_ok=True)
+    return folder / f"latentsync_{uuid.uuid4().hex[:12]}{suffix}"
+
+
+def audio_file(audio: Mapping) -> Path:
+    """An AUDIO as a new temporary WAV file; see `write_wav`."""
+    return write_wav(audio, temp_file(".wav"))

@@ -1,0 +1,36 @@
+"""The types of the wires between these nodes, beside ComfyUI's own."""
+
+from dataclasses import dataclass
+
+from comfy_api.latest import io
+
+from ..latentsync.faces import FaceTrack
+from ..latentsync.landmarks import Face
+
+#: `runtime.ManagedModel`.
+Model = io.Custom("LATENTSYNC_MODEL")
+#: `latentsync.audio.AudioFeatures`.
+Audio = io.Custom("LATENTSYNC_AUDIO")
+#: `latentsync.landmarks.Detector`, which a `latentsync.track_file.FaceFile` is too.
+Detector = io.Custom("LATENTSYNC_DETECTOR")
+#: `TrackedFace`.
+Track = io.Custom("LATENTSYNC_TRACK")
+#: `latentsync.restore.Restorer`.
+Restorer = io.Custom("LATENTSYNC_RESTORER")
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedFace:
+    """A face through a clip, and what is needed to draw it.
+
+    Attributes:
+        track: where the face is in each frame.
+        faces: the detection behind each frame; None where the face was not seen or nobody looked.
+        fps: frames per second of the clip.
+        size: (height, width) of its frames in pixels.
+    """
+
+    track: FaceTrack
+    faces: list[Face | None]
+    fps: float
+    size: tuple[int, int]

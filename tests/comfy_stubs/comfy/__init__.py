@@ -1,0 +1,1 @@
+"""Stand-in for what the nodes touch of ComfyUI's `comfy`: same names, arguments and behaviour, on the CPU."""

@@ -1,0 +1,21 @@
+"""Stand-in for the part of ComfyUI that hands a node's method a class on which nothing can be set."""
+
+
+def lock_class(cls):
+    class Locked(type(cls)):
+        def __setattr__(cls_, name, value):
+            raise AttributeError(f"Cannot modify class attribute '{name}' on locked class '{cls_.__name__}'")
+
+    return Locked(cls.__name__, (cls,), {})
+
+
+def make_locked_method_func(type_obj, func, class_clone):
+    method, locked = getattr(type_obj, func).__func__, lock_class(class_clone)
+    return lambda **inputs: method(locked, **inputs)
+
+
+def first_real_override(cls, name, *, base=None):
+    """The method where the node defines it itself, else None."""
+    base = base or cls.GET_BASE_CLASS()
+    overridden = any(name in c.__dict__ for c in cls.mro()[: cls.mro().index(base)])
+    return getattr(cls, name) if overridden else None

@@ -1,0 +1,253 @@
+"""Whole videos: pairs, regions, what is missing and why, the report, and the command."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drawn_clips import HEIGHT, WIDTH, make_clip, picture
+from pictures import read_png
+from safetensors.torch import save_file
+from small_nets import narrow_syncnet
+
+from latentsync.cli import main
+from latentsync.evaluate.meters import Figure
+from latentsync.evaluate.metrics import METRICS, chosen_metrics
+from latentsync.evaluate.report import ClipReport, Report, chart
+from latentsync.evaluate.run import Pair, evaluate, find_pairs
+from latentsync.evaluate.tools import TARGETS, EvaluateSettings, weight_file
+from latentsync.media import VideoReader, VideoWriter
+
+FRAMES = 8
+
+
+def write_video(path, pictures, audio=None):
+    with VideoWriter(path, 25, *pictures[0].shape[:2], preset="ultrafast", crf=1, audio=audio) as writer:
+        writer.write(torch.from_numpy(np.stack(pictures)))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A drawn clip with a track file, and beside it the same with other mouths and other walls, a little longer."""
+    made = make_clip(tmp_path_factory.mktemp("evaluate"), frames=FRAMES, seconds=FRAMES / 25)
+    other = [picture(i) for i in range(FRAMES)]
+    for i, frame in enumerate(other):
+        x, y = round(120 + 30 * np.sin(i / 15)), round(90 + 8 * np.cos(i / 11))
+        frame[y + 16 : y + 28, x - 12 : x + 12] = (40, 160, 60)
+    write_video(made.video.with_name("mouth.mp4"), other)
+    for frame in other:
+        frame[:, :40] //= 2
+    write_video(made.video.with_name("wall.mp4"), [*other, *other[:3]])
+    return made
+
+
+def settings(clip, **changes):
+    fixed = {"detector": "file", "detector_model": clip.track, "resolution": 64, "device": "cpu"}
+    return EvaluateSettings(**fixed | {"checkpoints": clip.video.parent / "none"} | changes)
+
+
+def figures(clip, video, metrics, **changes):
+    report = evaluate([Pair(clip.video.with_name(video), clip.video)], metrics, settings(clip, **changes))
+    assert report.is_complete
+    return {name: figure.value for name, figure in report.clips[0].figures.items()} | report.pooled
+
+
+def test_a_video_against_itself_is_perfect_in_every_region(clip):
+    pytest.importorskip("torchmetrics")
+    for region in ("frame", "face", "mouth"):
+        found = figures(clip, clip.video.name, ["psnr", "ssim", "flicker"], region=region)
+        assert found["psnr"] == math.inf and found["ssim"] == pytest.approx(1) and found["flicker"] == 0
+
+
+def test_regions_see_what_lies_in_them(clip):
+    mouth = {
+        region: figures(clip, "mouth.mp4", ["psnr"], region=region)["psnr"] for region in ("frame", "face", "mouth")
+    }
+    assert mouth["mouth"] < mouth["face"] < mouth["frame"]
+    wall = {region: figures(clip, "wall.mp4", ["psnr"], region=region)["psnr"] for region in ("frame", "mouth")}
+    assert wall["frame"] < mouth["frame"] - 3 and wall["mouth"] == pytest.approx(mouth["mouth"], abs=0.5)
+
+
+def test_frames_without_the_face_do_not_count(tmp_path):
+    made = make_clip(tmp_path, frames=30, seconds=1.2, without_face=range(4, 26))
+    report = evaluate([Pair(made.video, made.video)], ["seam", "psnr"], settings(made, region="face"))
+    seam = report.clips[0].figures["seam"]
+    assert np.isfinite(seam.curve).sum() == 8 and np.isnan(seam.curve[4:26]).all() and abs(seam.value) < 20
+    assert len(report.clips[0].figures["psnr"].curve) == 30
+
+
+def test_a_longer_video_is_compared_as_far_as_its_reference_goes(clip):
+    report = evaluate([Pair(clip.video.with_name("wall.mp4"), clip.video)], ["psnr"], settings(clip))
+    assert report.clips[0].frames == FRAMES == len(report.clips[0].figures["psnr"].curve)
+    assert report.all_notes == [f"wall.mp4 has 11 frames, its reference {FRAMES}: the first {FRAMES} are compared"]
+
+
+def test_random_weights_run_and_say_that_they_mean_nothing(clip):
+    pytest.importorskip("lpips")
+    report = evaluate(
+        [Pair(clip.video, clip.video)], ["lpips", "fvd"], settings(clip, region="face", random_weights=True)
+    )
+    assert report.clips[0].figures["lpips"].value == 0
+    assert report.notes == ["random weights: the figures of LPIPS, FVD mean nothing"]
+    assert report.missing == ["FVD: FVD needs 2 stretches of 16 frames and got 0: give longer or more videos"]
+    assert "mean nothing" in report.markdown()
+
+
+def test_fid_and_fvd_judge_all_videos_together(tmp_path, monkeypatch):
+    (tmp_path / "made").mkdir()
+    (tmp_path / "true").mkdir()
+    random = np.random.default_rng(0)
+    for folder in ("made", "true"):
+        for name in ("a.mp4", "b.mp4"):
+            frames = random.integers(0, 256, (17, 32, 32, 3), dtype=np.uint8)
+            write_video(tmp_path / folder / name, list(frames))
+    monkeypatch.setattr("latentsync.evaluate.tools.load_inception", lambda path, device: lambda x: x[:, 0, 0].double())
+    pairs = find_pairs(tmp_path / "made", tmp_path / "true")
+    report = evaluate(pairs, ["fid", "fvd"], EvaluateSettings(random_weights=True, device="cpu"))
+    assert report.is_complete and report.pooled["fid"] > 0 and report.pooled["fvd"] > 0
+    assert report.notes[0].startswith("FID is of 34 frames, fewer than the 2048 features")
+    assert not report.clips[0].figures and "| a.mp4 | 17 | - | - |" in report.markdown()
+
+
+def test_windows_of_both_videos_are_read_and_never_all_of_them(tmp_path, monkeypatch):
+    pytest.importorskip("torchmetrics")
+    made = make_clip(tmp_path, frames=40, seconds=1.6)
+    asked = []
+    read = VideoReader.__getitem__
+    monkeypatch.setattr(VideoReader, "__getitem__", lambda self, i: asked.append(len(i)) or read(self, i))
+    evaluate([Pair(made.video, made.video)], ["psnr", "flicker", "seam"], settings(made))
+    assert max(asked) == 16
+
+
+def test_what_is_missing_says_which_file_and_how_to_get_it(clip):
+    wanted = ["psnr", "lpips", "fid", "fvd", "lmd", "identity", "sync_c", "sync_offset", "stable_sync"]
+    report = evaluate([Pair(clip.video, clip.video)], wanted, settings(clip))
+    assert set(report.clips[0].figures) == {"psnr"} and not report.is_complete
+    none = clip.video.parent / "none"
+    for title, file, group in (
+        ("LPIPS", "auxiliary/vgg16-397923af.pth", "auxiliary"),
+        ("FID", "auxiliary/weights-inception-2015-12-05-6726825d.pth", "inception"),
+        ("FVD", "auxiliary/i3d_torchscript.pt", "auxiliary"),
+        ("LMD, identity", "insightface/models/buffalo_l", "insightface"),
+        ("Sync-C, offset", "auxiliary/syncnet_v2.model", "auxiliary"),
+        ("StableSyncNet", "stable_syncnet", "syncnet"),
+    ):
+        sentence = next(line for line in report.missing if line.startswith(f"{title}: "))
+        assert f"{none} lacks {file}" in sentence
+        assert f"`python -m latentsync download --checkpoints {none} --only {group}`" in sentence
+
+
+def test_a_weight_file_is_found_where_the_download_puts_it(tmp_path):
+    for name, target in TARGETS.items():
+        path = tmp_path / target
+        (path if name == "insightface" else path.parent).mkdir(parents=True, exist_ok=True)
+        (path / "det_10g.onnx" if name == "insightface" else path).touch()
+        assert weight_file(tmp_path, name) == path
+
+
+def test_without_a_reference_each_metric_says_that_it_needs_one(clip):
+    report = evaluate([Pair(clip.video)], ["psnr", "seam"], settings(clip))
+    assert report.missing == ["PSNR: needs the true pictures: give --reference, the source video"]
+    assert set(report.clips[0].figures) == {"seam"}
+
+
+def test_a_clip_without_a_face_loses_only_what_needs_one(tmp_path):
+    made = make_clip(tmp_path, frames=6, seconds=0.24, without_face=range(6))
+    report = evaluate([Pair(made.video, made.video)], ["psnr", "seam"], settings(made))
+    assert report.clips[0].figures["psnr"].value == math.inf
+    assert "no frame of the clip's 6 shows the face" in report.missing[0]
+
+
+def test_stable_syncnet_judges_crops_of_its_own_size(tmp_path):
+    made = make_clip(tmp_path, frames=20, seconds=0.8)
+    spoken = tmp_path / "spoken.mp4"
+    write_video(spoken, [picture(i) for i in range(20)], audio=made.audio)
+    net = narrow_syncnet(3, [[1, 2], 2, 2, 2, 2, 2, 2, 2])
+    save_file(net.state_dict(), tmp_path / "stable_syncnet.safetensors")
+    report = evaluate([Pair(spoken)], chosen_metrics(["stable"]), settings(made, syncnet=tmp_path))
+    assert report.is_complete and abs(report.clips[0].figures["stable_offset"].value) <= 10
+    silent = evaluate([Pair(made.video)], ["stable_sync"], settings(made, syncnet=tmp_path))
+    assert "no audio" in silent.missing[0]
+
+
+def test_folders_pair_by_name(tmp_path):
+    for name in ("made/a.mp4", "made/b.mkv", "made/notes.txt", "true/a.mov", "true/b.mp4", "true/c.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    made, true = tmp_path / "made", tmp_path / "true"
+    assert find_pairs(made, true) == [Pair(made / "a.mp4", true / "a.mov"), Pair(made / "b.mkv", true / "b.mp4")]
+    assert find_pairs(made) == [Pair(made / "a.mp4"), Pair(made / "b.mkv")]
+    assert find_pairs(made / "a.mp4") == [Pair(made / "a.mp4")]
+    with pytest.raises(ValueError, match="has no video called as c.mp4: give each its reference"):
+        find_pairs(true, made)
+    with pytest.raises(ValueError, match="are a folder and a file"):
+        find_pairs(made, true / "a.mov")
+    with pytest.raises(FileNotFoundError, match="there is no video or folder"):
+        find_pairs(tmp_path / "nothing.mp4")
+    (made / "a.avi").touch()
+    with pytest.raises(ValueError, match="keep one video of each name"):
+        find_pairs(made, true)
+
+
+def test_metrics_by_name():
+    assert chosen_metrics(["all"]) == list(METRICS)
+    assert chosen_metrics(["sync", "MS-SSIM", "psnr"]) == ["psnr", "ms_ssim", "sync_c", "sync_d", "sync_offset"]
+    with pytest.raises(ValueError, match="no metric is called 'psrn': choose from psnr, ssim"):
+        chosen_metrics(["psrn"])
+    with pytest.raises(ValueError, match="no metric is asked for"):
+        chosen_metrics([])
+
+
+def test_the_chart_has_a_panel_for_each_curve_and_gaps():
+    report = ClipReport(["psnr", "seam"], Path("a.mp4"), None, 4, 25.0)
+    report.add({"psnr": Figure(math.inf, np.array([math.inf] * 4)), "seam": Figure(0.0, np.array([0, np.nan, 0, 0.0]))})
+    one = ClipReport(["psnr"], Path("a.mp4"), None, 4, 25.0, {"psnr": report.figures["psnr"]})
+    assert chart(report).shape[0] > chart(one).shape[0] > 100
+
+
+def test_means_are_over_the_videos():
+    clips = [ClipReport(["psnr"], Path(name), None, 3, 25.0) for name in ("a", "b", "c")]
+    for made, value in zip(clips[:2], (20.0, 30.0), strict=True):
+        made.add({"psnr": Figure(value)})
+    assert Report(["psnr"], "frame", clips).overall == {"psnr": 25.0}
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = main(["evaluate", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+def test_the_command_prints_a_table_and_writes_json_and_chart(clip, tmp_path, capsys):
+    pytest.importorskip("torchmetrics")
+    files = ["--video_path", clip.video, "--reference", clip.video, "--json", tmp_path / "out.json", "--plot"]
+    face = ["--detector", "file", "--detector_model", clip.track, "--resolution", 64, "--device", "cpu"]
+    code, out, _ = run(capsys, *files, *face, "--metric", "psnr", "ssim", "seam")
+    assert code == 0
+    assert re.search(r"\| clip.mp4 \| 8 \| inf \| 1.000 \| -?\d+\.\d{3} \|", out) and "PSNR ↑ | SSIM ↑ | seam ↓" in out
+    content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert content["videos"][0]["figures"]["psnr"] == content["all"]["psnr"] == "inf" and content["missing"] == []
+    assert content["metrics"]["ssim"]["better"] == "higher" and content["videos"][0]["frames"] == FRAMES
+    assert read_png(tmp_path / "clip.metrics.png").shape[1] == 1280
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.metrics.png", "out.json"]
+
+
+def test_the_exit_code_tells_what_is_missing_and_what_was_wrong(clip, tmp_path, capsys):
+    code, out, _ = run(capsys, "--video_path", clip.video, "--metric", "psnr", "--device", "cpu")
+    assert code == 1 and "missing: PSNR: needs the true pictures: give --reference" in out
+    write_video(tmp_path / "small.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    pair = ["--video_path", clip.video, "--reference", tmp_path / "small.mp4"]
+    code, _, err = run(capsys, *pair, "--metric", "psnr", "--device", "cpu")
+    assert code == 2 and f"pictures of {WIDTH} x {HEIGHT} and" in err and "give videos of one size" in err
+    for wrong, sentence in (
+        (["--metric", "beauty"], "no metric is called 'beauty'"),
+        (["--metric", "psnr", "--resolution", "100"], "resolution is 100"),
+        (["--metric", "psnr", "--face", "third"], "face is 'third'"),
+        (["--metric", "psnr", "--device", "abacus"], "device is 'abacus'"),
+        (["--metric", "psnr", "--json", tmp_path / "none" / "out.json"], "there is no folder"),
+        (["--metric", "psnr", "--json", clip.video], "is also an input"),
+    ):
+        code, _, err = run(capsys, *pair, *wrong)
+        assert code == 2 and sentence in err

@@ -1,0 +1,126 @@
+"""The distance of known Gaussians, and of clips whose features are known."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+
+from latentsync.evaluate.frechet import (
+    FrechetOfClips,
+    Gaussian,
+    fid,
+    frechet_distance,
+    fvd,
+    inception_net,
+    load_i3d,
+    load_inception,
+)
+
+
+def clip(frames: int, seed: int, side: int = 16) -> torch.Tensor:
+    shape = (frames, side, side, 3)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_distance_of_known_gaussians():
+    a, b = np.diag([1.0, 4.0, 0.0]), np.diag([9.0, 4.0, 0.25])
+    assert frechet_distance(np.zeros(3), a, np.array([3.0, 0, 4.0]), b) == pytest.approx(25 + 4 + 0 + 0.25)
+    assert frechet_distance(np.ones(3), a, np.ones(3), a) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_distance_is_that_of_the_definition_and_symmetric():
+    random = np.random.default_rng(0)
+    a, b = (m @ m.T for m in random.standard_normal((2, 6, 6)))
+    mean_a, mean_b = random.standard_normal((2, 6))
+    expected = np.square(mean_a - mean_b).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
+    assert frechet_distance(mean_a, a, mean_b, b) == pytest.approx(expected)
+    assert frechet_distance(mean_b, b, mean_a, a) == pytest.approx(expected)
+
+
+def test_a_gaussian_gathered_in_batches_is_that_of_all():
+    vectors = torch.randn(11, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 3
+    gathered = Gaussian()
+    for part in vectors.split(4):
+        gathered.add(part)
+    assert gathered.count == 11 and np.allclose(gathered.mean, vectors.mean(0))
+    assert np.allclose(gathered.covariance, np.cov(vectors.numpy(), rowvar=False))
+
+
+class Corners(torch.nn.Module):
+    """A net of 3 features for `torchmetrics`, whose pictures are (n, 3, h, w)."""
+
+    num_features = 3
+
+    def forward(self, pictures):
+        return pictures[:, :, 0, 0].double()
+
+
+def test_fid_is_that_of_torchmetrics():
+    image = pytest.importorskip("torchmetrics.image.fid")
+    made, true = clip(12, 0), clip(12, 1)
+    other = image.FrechetInceptionDistance(feature=Corners())
+    other.update(true.permute(0, 3, 1, 2), real=True)
+    other.update(made.permute(0, 3, 1, 2), real=False)
+    assert fid(lambda x: x[:, 0, 0].double(), made, true) == pytest.approx(float(other.compute()), rel=1e-4)
+    assert fid(lambda x: x[:, 0, 0].double(), made, made) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ValueError, match="FID needs 2 frames and got 1"):
+        fid(lambda x: x[:, 0, 0].double(), made[:1], true[:1])
+
+
+def test_inception_reads_its_file_as_weights_only(tmp_path):
+    pytest.importorskip("torch_fidelity")
+    net, pictures = inception_net(None), clip(2, 0, 32)
+    with torch.no_grad():
+        for tensor in net.parameters():
+            tensor.mul_(1.1)
+    old = {name: t for name, t in net.state_dict().items() if not name.endswith("num_batches_tracked")}
+    torch.save(old, tmp_path / "inception.pth")
+    features = load_inception(tmp_path / "inception.pth")
+    assert torch.equal(features(pictures), net(pictures.permute(0, 3, 1, 2))[0]) and features(pictures).shape == (
+        2,
+        2048,
+    )
+    torch.save({"conv.weight": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="do not fit the Inception v3 of FID"):
+        load_inception(tmp_path / "other.pth")
+
+
+class Program(torch.nn.Module):
+    """What the published I3D file is asked for."""
+
+    def forward(self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False):
+        return x.mean(dim=(3, 4)).flatten(1) * float(rescale and resize and return_features)
+
+
+def test_i3d_is_asked_for_features_of_16_frames(tmp_path):
+    torch.jit.script(Program()).save(str(tmp_path / "i3d.pt"))
+    features, made, true = load_i3d(tmp_path / "i3d.pt"), clip(50, 0), clip(50, 1)
+    stretches = torch.stack([true[i : i + 16] for i in (0, 16, 32)])
+    assert torch.allclose(features(stretches), stretches.float().mean((2, 3)).permute(0, 2, 1).flatten(1))
+    assert fvd(features, true, true) == pytest.approx(0, abs=1e-3) and fvd(features, made, true) > 1
+    (tmp_path / "damaged.pt").write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match="is not a TorchScript file"):
+        load_i3d(tmp_path / "damaged.pt")
+    with pytest.raises(FileNotFoundError, match="there is no I3D file"):
+        load_i3d(tmp_path / "none.pt")
+
+
+def test_stretches_lie_within_a_shot_and_within_a_video():
+    seen = []
+
+    def features(clips: torch.Tensor) -> torch.Tensor:
+        seen.append(clips[0, :, 0, 0, 0].tolist())
+        return torch.zeros(1, 2)
+
+    frames = torch.arange(60, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
+    meter = FrechetOfClips("fvd", features)
+    for numbers in (range(10), range(10, 20), range(22, 42)):
+        meter.add(numbers, frames[list(numbers)], frames[list(numbers)])
+    meter.begin()
+    meter.add(range(42, 56), frames[42:56], frames[42:56])
+    assert seen[::2] == [list(range(16)), list(range(22, 38))] and meter.count == 2
+
+
+def test_a_clip_too_short_for_fvd_is_refused():
+    with pytest.raises(ValueError, match="FVD needs 2 stretches of 16 frames and got 1"):
+        fvd(load_i3d(None), clip(31, 0), clip(31, 1))

@@ -1,0 +1,168 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from heads import FPS, head, track_face, unchanged
+
+
+@pytest.fixture
+def source(pack):
+    return head(pack)
+
+
+def test_track_is_that_of_the_library(pack, source):
+    faces, run = pack.latentsync.faces, pack.latentsync.run
+    with unchanged(source.images):
+        out = track_face(pack, source, max_gap=0.5, fade=0.2)
+    settings = run.RunSettings()
+    expected = run.follow(source.clip.frames, FPS, source.detector, 128, settings, lambda *_: None)
+    assert isinstance(out[0].track, faces.FaceTrack) and (out[0].track.matrices == expected.matrices).all()
+    assert (out[0].fps, out[0].size, out[0].track.resolution) == (FPS, (160, 201), 128)
+    assert [face.box for face in out[0].faces] == [tuple(box) for box in source.clip.boxes]
+    assert out[2].startswith("the face is in 12 of 12 frames, 0 cuts; crop jitter 0.")
+
+
+def test_preview_shows_frames_and_crops_and_is_on_the_node(pack, source, comfy_folders):
+    out = track_face(pack, source)
+    preview = out[1]
+    assert preview.dtype == torch.float32 and preview.ndim == 4 and preview.std() > 0.1
+    assert preview.shape[1] > 480 and preview.shape[2] > 2400 and 0 <= preview.min() and preview.max() <= 1
+    (shown,) = out.ui.as_dict()["images"]
+    assert shown["type"] == "temp" and (comfy_folders.temp / shown["subfolder"] / shown["filename"]).is_file()
+
+
+def test_crops_have_the_size_of_a_connected_model(pack, source):
+    model = pack.run("LatentSyncLoadModel", model="embedded (small)", precision="fp32", resolution="auto")[0]
+    assert track_face(pack, source, resolution=256, model=model)[0].track.resolution == 128
+    with pytest.raises(ValueError, match="resolution is 100"):
+        track_face(pack, source, resolution=100)
+
+
+def test_transparent_gray_half_precision_and_single_frames_are_tracked_alike(pack, source):
+    expected = track_face(pack, source)[0].track.matrices
+    alpha = torch.rand(*source.images.shape[:3], 1)
+    for images in (torch.cat([source.images, alpha], -1), source.images.half()):
+        assert (track_face(pack, source, images=images)[0].track.matrices == expected).all()
+    out = track_face(pack, source, images=source.images[:1])
+    assert len(out[0].faces) == 1 and out[1].shape[0] == 1
+    assert pack.run("LatentSyncCropFaces", images=source.images[:1], track=out[0])[0].shape == (1, 128, 128, 3)
+
+
+def test_which_face_is_followed(pack, source):
+    Face = pack.latentsync.landmarks.Face
+    points = np.array([[10.0, 10], [30, 10], [20, 25]])
+    small, big = Face((0, 0, 40, 50), 0.9, points), Face((100, 40, 190, 150), 0.9, points * 2 + [100, 40])
+    faces = {"detector": lambda frame, index: [big, small]}
+    for widgets, face in (
+        ({"face": "largest"}, big),
+        ({"face": "index", "index": 0}, small),
+        ({"face": "index", "index": 1}, big),
+        ({"face": "nearest", "x": 12.0, "y": 30.0}, small),
+        ({"face": "similar"}, big),
+    ):
+        assert track_face(pack, source, **faces, **widgets)[0].faces[0].box == face.box
+    with pytest.raises(ValueError, match=r"shows the face asked for \(index:2\)"):
+        track_face(pack, source, **faces, face="index", index=2)
+    with pytest.raises(ValueError, match="face is 'oldest': choose one of largest, index, nearest, similar"):
+        track_face(pack, source, face="oldest")
+
+
+def test_no_face_at_all_is_said_in_a_sentence(pack):
+    with pytest.raises(ValueError, match="no frame of the clip's 12 shows the face asked for.*another detector"):
+        track_face(pack, head(pack, missing=range(12)))
+
+
+def test_frames_without_the_face_give_gray_crops_and_no_mask(pack):
+    source = head(pack, missing=(3, 4, 5, 11))
+    track, _, report = track_face(pack, source).args
+    assert "in 8 of 12 frames (not in 3-5, 11), 0 cuts" in report
+    crops, mask = pack.run("LatentSyncCropFaces", images=source.images, track=track).args
+    for i in range(12):
+        if i in (3, 4, 5, 11):
+            assert crops[i].unique().tolist() == pytest.approx([127 / 255]) and not mask[i].any()
+        else:
+            expected = pack.latentsync.crops.warp_crop(source.clip.frames[i], track.track.matrices[i], 128)
+            assert torch.equal(crops[i], expected)
+            assert torch.allclose(mask[i], 1 - pack.latentsync.masks.keep_mask(128)[0], atol=0.1)
+    assert mask.shape == (12, 128, 128) and mask.min() == 0 and mask.max() == 1
+
+
+def test_crops_of_another_clip_are_refused(pack, source):
+    track = track_face(pack, source)[0]
+    with pytest.raises(ValueError, match="covers 12 frames and the clip has 7: track this clip again"):
+        pack.run("LatentSyncCropFaces", images=source.images[:7], track=track)
+
+
+@pytest.mark.parametrize("node", ["detection", "cropping"])
+def test_finding_and_cropping_can_be_cancelled(pack, source, node):
+    import comfy.model_management as mm
+
+    looked = []
+
+    def cancelling(frame, index):
+        looked.append(index)
+        if index == 2:
+            mm.interrupt_current_processing()
+        return source.detector(frame, index)
+
+    if node == "detection":
+        with pytest.raises(mm.InterruptProcessingException):
+            track_face(pack, source, detector=cancelling)
+        assert looked == [0, 1, 2]
+    else:
+        track = track_face(pack, source)[0]
+        mm.interrupt_current_processing()
+        with pytest.raises(mm.InterruptProcessingException):
+            pack.run("LatentSyncCropFaces", images=source.images, track=track)
+
+
+def load(pack, detector: str):
+    return pack.run("LatentSyncLoadDetector", detector=detector)[0]
+
+
+def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folders):
+    path = comfy_folders.input / "talking.faces.json"
+    (comfy_folders.input / "other.json").write_text("{}")
+    seen = [pack.latentsync.landmarks.Detection(source.detector(None, i)) for i in range(12)]
+    pack.latentsync.track_file.write_track_file(path, seen, 201, 160, FPS)
+    node = pack.node("LatentSyncLoadDetector")
+    (combo,) = node.define_schema().inputs
+    assert combo.options == ["auto", "yunet", "insightface", "facexlib", path.name]
+    out = track_face(pack, source, detector=load(pack, path.name))[0]
+    assert np.allclose(out.track.matrices, track_face(pack, source)[0].track.matrices, atol=0.02)
+    before = node.fingerprint_inputs(detector=path.name)
+    assert before == node.fingerprint_inputs(detector=path.name) != node.fingerprint_inputs(detector="yunet")
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"interpolate": True}, indent=1))
+    assert node.fingerprint_inputs(detector=path.name) != before
+
+
+def test_detectors_without_weights_and_unknown_ones_are_refused(pack, comfy_folders):
+    with pytest.raises(FileNotFoundError, match="face_detection_yunet_2023mar.onnx: not there; download"):
+        load(pack, "yunet")
+    with pytest.raises(ValueError, match=r"detector is '../x.faces.json': choose one of auto, yunet"):
+        load(pack, os.path.join("..", "x.faces.json"))
+
+
+@pytest.mark.parametrize("shape", ["mouth", "lower face", "face", "oval"])
+def test_face_mask_is_the_librarys_and_is_shown_on_the_crops(pack, source, shape):
+    track = track_face(pack, source)[0]
+    crops = pack.run("LatentSyncCropFaces", images=source.images, track=track)[0]
+    inputs = {"track": track, "shape": shape, "grow": 4, "feather": 0.25}
+    with unchanged(crops):
+        out = pack.run("LatentSyncFaceMask", crops=crops, **inputs)
+    assert torch.equal(out[0], pack.latentsync.masks.face_mask(128, shape, 4, 0.25)[None])
+    assert out[1].shape == (1, 128, 4 * 128, 3) and len(out.ui.as_dict()["images"]) == 1
+    inside, outside = out[0][0] == 1, torch.nn.functional.max_pool2d(out[0], 3, 1, 1)[0] == 0
+    first = out[1][0, :, :128]
+    assert torch.equal(first[outside], crops[0][outside]) and (first[inside] != crops[0][inside]).any(-1).all()
+    alone = pack.run("LatentSyncFaceMask", **inputs)
+    assert torch.equal(alone[0], out[0]) and alone[1].shape == (1, 128, 128, 3)
+
+
+def test_unknown_shape_is_refused(pack, source):
+    track = track_face(pack, source)[0]
+    with pytest.raises(ValueError, match="shape is 'nose': choose one of mouth, lower face, face, oval"):
+        pack.run("LatentSyncFaceMask", track=track, shape="nose", grow=0, feather=0.5)

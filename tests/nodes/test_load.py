@@ -1,0 +1,222 @@
+"""Loading and downloading models."""
+
+import logging
+import os
+import shutil
+
+import pytest
+import tiny
+import torch
+from crops_and_tracks import SIDE, STEPS, crops_of
+
+EMBEDDED = "embedded (small)"
+
+
+@pytest.fixture
+def installed(comfy_folders):
+    """The tiny random model in models/latentsync, as the published files lie there."""
+    return tiny.make_checkpoints(comfy_folders.models / "latentsync")
+
+
+def load(pack, model, precision="fp32", resolution="auto"):
+    return pack.run("LatentSyncLoadModel", model=model, precision=precision, resolution=resolution)[0]
+
+
+def test_embedded_model_needs_no_files(pack):
+    model = load(pack, EMBEDDED, "auto")
+    assert (model.resolution, model.dtype, model.device.type) == (128, torch.float32, "cpu")
+
+
+def test_files_are_found_and_their_resolution_read(pack, installed):
+    assert pack.nodes.runtime.model_files() == ["latentsync_unet.pt"]
+    model = load(pack, "latentsync_unet.pt")
+    assert model.resolution == SIDE and model.source == str(installed / "latentsync_unet.pt")
+    assert load(pack, "latentsync_unet.pt", resolution="256").resolution == 256
+
+
+def test_vae_and_whisper_of_other_nodes_are_found(pack, installed, comfy_folders):
+    shutil.move(installed / "whisper", comfy_folders.models / "audio_encoders")
+    shutil.move(installed / "vae", comfy_folders.models / "vae" / "sd-vae-ft-mse")
+    assert load(pack, "latentsync_unet.pt").resolution == SIDE
+
+
+def test_a_second_version_in_its_folder_shares_the_rest(pack, installed):
+    tiny.make_checkpoints(installed / "latentsync-1.5", version="1.5", resolution=256)
+    shutil.rmtree(installed / "latentsync-1.5" / "whisper")
+    name = os.path.join("latentsync-1.5", "latentsync_unet.pt")
+    assert name in pack.nodes.runtime.model_files()
+    assert load(pack, name).resolution == 256
+
+
+def test_missing_files_are_named_with_the_way_to_get_them(pack, installed):
+    shutil.rmtree(installed / "vae")
+    with pytest.raises(FileNotFoundError, match="needs vae, .*Download LatentSync Models"):
+        load(pack, "latentsync_unet.pt")
+    with pytest.raises(FileNotFoundError, match="no model 'gone.pt'.*Download LatentSync Models"):
+        load(pack, "gone.pt")
+
+
+def test_values_that_the_server_does_not_check_are_refused(pack):
+    with pytest.raises(ValueError, match="precision is 'fp8': choose one of auto"):
+        load(pack, EMBEDDED, precision="fp8")
+    with pytest.raises(ValueError, match="resolution is '100': choose one of auto"):
+        load(pack, EMBEDDED, resolution="100")
+
+
+def test_a_replaced_file_is_loaded_again(pack, installed):
+    node = pack.node("LatentSyncLoadModel")
+    values = {"model": "latentsync_unet.pt", "precision": "auto", "resolution": "auto"}
+    before = node.fingerprint_inputs(**values)
+    assert node.fingerprint_inputs(**values) == before
+    os.utime(installed / "vae" / "diffusion_pytorch_model.safetensors", ns=(1, 1))
+    assert node.fingerprint_inputs(**values) != before
+    node.fingerprint_inputs(**values | {"model": "gone.pt"})  # the sentence comes from execute
+
+
+def synced(pack, model, frames=2):
+    wave = torch.linspace(-0.5, 0.5, 8_000)
+    features = pack.latentsync.audio.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    settings = pack.latentsync.sync.Settings(steps=STEPS, window=4)
+    return torch.cat(list(pack.latentsync.sync.sync(model, crops_of(frames), features, settings)))
+
+
+def one_window(pack, model, frames=2):
+    return synced(pack, model.on_device(frames), frames)
+
+
+def test_half_of_the_weights_elsewhere_gives_the_same(pack, installed):
+    model = load(pack, "latentsync_unet.pt")
+    whole = one_window(pack, model)
+    patcher = model.patchers["unet"]
+    patcher.detach()
+    patcher.partially_load(model.device, patcher.model_size() // 2)
+    assert patcher.model.model_lowvram and 0 < patcher.loaded_size() < patcher.model_size()
+    assert torch.equal(synced(pack, model), whole)
+
+
+def test_nets_of_plain_layers_are_loaded_whole_or_not_at_all(pack, installed):
+    model = load(pack, "latentsync_unet.pt")
+    for name in ("vae", "audio"):
+        patcher = model.patchers[name]
+        patcher.partially_load(model.device, patcher.model_size() // 2)
+        assert patcher.loaded_size() == patcher.model_size()
+        assert patcher.partially_unload(model.device, 1) == 0
+
+
+def test_unloading_lets_go_and_the_next_run_loads_again(pack, installed):
+    from comfy import model_management
+
+    model = load(pack, "latentsync_unet.pt")
+    first = one_window(pack, model)
+    assert all(patcher.loaded_size() for patcher in model.patchers.values())
+    model_management.unload_all_models()
+    assert not any(patcher.loaded_size() for patcher in model.patchers.values())
+    assert torch.equal(one_window(pack, model), first)
+
+
+def test_half_precision_is_kept_and_computed_in(pack, installed):
+    model = load(pack, "latentsync_unet.pt", "bf16")
+    assert {p.dtype for net in (model.unet, model.vae) for p in net.parameters()} == {torch.bfloat16}
+    assert next(model.audio_encoder.parameters()).dtype == torch.float32
+    exact = load(pack, "latentsync_unet.pt")
+    assert (one_window(pack, model, frames=1) - one_window(pack, exact, frames=1)).abs().mean() < 0.02
+
+
+class Vae:
+    """What ComfyUI's VAE object does, around a diffusers net."""
+
+    latent_dim = 2
+
+    def __init__(self, net, channels=4, scale=8):
+        self.net, self.latent_channels, self.scale = net, channels, scale
+
+    def spacial_compression_encode(self):
+        return self.scale
+
+    def encode(self, pixels):
+        return self.net.encode(pixels.movedim(-1, 1) * 2 - 1).latent_dist.mode()
+
+    def decode(self, latents):
+        return ((self.net.decode(latents).sample + 1) / 2).clamp(0, 1).movedim(1, -1)
+
+
+def test_a_vae_of_a_socket_takes_the_place_of_the_models(pack, installed):
+    model = load(pack, "latentsync_unet.pt")
+    scale = pack.nodes.managed.SD_SCALE
+    model.vae.register_to_config(scaling_factor=scale, shift_factor=0.0)
+    other = model.with_vae(Vae(model.vae))
+    assert model.vae is not other.vae and set(other.patchers) == {"unet", "audio"}
+    # ComfyUI's VAE clamps what it decodes, which shows on the soft edge between the new mouth and the old crop alone.
+    mask = pack.latentsync.masks.keep_mask(SIDE)[0]
+    flat = (mask == 0) | (mask == 1)
+    assert torch.allclose(one_window(pack, other)[:, flat], one_window(pack, model)[:, flat], atol=1e-5)
+
+
+def test_a_vae_that_does_not_fit_is_refused(pack, installed):
+    model = load(pack, "latentsync_unet.pt")
+    with pytest.raises(ValueError, match="16 channels, 8 times smaller, and this U-Net takes 4"):
+        model.with_vae(Vae(model.vae, channels=16))
+    with pytest.raises(ValueError, match="4 channels, 32 times smaller"):
+        model.with_vae(Vae(model.vae, scale=32))
+    with pytest.raises(ValueError, match="disconnect the other VAE"):
+        load(pack, EMBEDDED).with_vae(Vae(model.vae))
+
+
+def test_memory_grows_with_the_window_and_the_precision(pack, installed):
+    model = load(pack, "latentsync_unet.pt", resolution="512")
+    assert model.memory_required(32) == 2 * model.memory_required(16) > model.memory_required(1) > 0
+    assert 2 * load(pack, "latentsync_unet.pt", "fp16", "512").memory_required(16) == model.memory_required(16)
+
+
+def download(pack, **values):
+    return pack.run(
+        "LatentSyncDownloadModels",
+        **{"version": "1.6", "detector": True, "restorers": False, "syncnet": False} | values,
+    )
+
+
+def test_download_asks_for_the_ticked_parts(pack, comfy_folders, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pack.nodes.load, "download", lambda folder, version, only, **_: asked.append((folder, only)))
+    folder = comfy_folders.models / "latentsync"
+    report = download(pack, detector=False)[0]
+    assert asked == [(folder, ["unet"]), (folder, ["whisper", "vae"])]
+    assert str(folder) in report
+    asked.clear()
+    download(pack, restorers=True, syncnet=True)
+    assert asked[0] == (folder, ["unet", "syncnet"])
+    assert asked[1] == (folder, ["whisper", "vae", "yunet", "gfpgan", "codeformer", "restoreformer"])
+
+
+def test_download_puts_a_second_version_beside_the_first(pack, installed, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pack.nodes.load, "download", lambda folder, version, only, **_: asked.append(folder))
+    download(pack, version="1.5")
+    assert asked == [installed / "latentsync-1.5", installed]
+
+
+def test_download_can_be_cancelled(pack, monkeypatch):
+    from comfy import model_management
+
+    def cancelled(*_, progress):
+        model_management.interrupt_current_processing()
+        progress(1, None, "latentsync_unet.pt")
+
+    monkeypatch.setattr(pack.nodes.load, "download", cancelled)
+    with pytest.raises(model_management.InterruptProcessingException):
+        download(pack)
+
+
+def test_download_without_a_network_names_address_and_target(pack, comfy_folders, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match="127.0.0.1:9/.*latentsync_unet.pt.*models.latentsync"):
+        download(pack)
+
+
+def test_a_pack_that_does_not_load_says_where(loaded_pack, monkeypatch, caplog):
+    import asyncio
+
+    monkeypatch.setattr(loaded_pack.nodes.extension, "NODES", (("load", "Gone"),))
+    with caplog.at_level(logging.ERROR), pytest.raises(AttributeError):
+        asyncio.run(loaded_pack.package.comfy_entrypoint())
+    assert "Traceback" in caplog.text and "extension.py" in caplog.text

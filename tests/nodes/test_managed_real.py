@@ -1,0 +1,101 @@
+"""What only the real ComfyUI can show, in this process and on the CPU."""
+
+import gc
+import os
+import subprocess
+import sys
+import weakref
+
+import pytest
+import tiny
+import torch
+from crops_and_tracks import STEPS, crops_of
+
+pytestmark = pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="COMFYUI_PATH names no ComfyUI")
+
+
+@pytest.fixture
+def model(pack, comfy_folders):
+    tiny.make_checkpoints(comfy_folders.models / "latentsync")
+    return pack.nodes.runtime.load_managed_model("latentsync_unet.pt", "fp32")
+
+
+def synced(pack, model):
+    states = torch.randn(40, 3, model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(2))
+    features = pack.latentsync.audio.AudioFeatures(states, 25.0, 4)
+    settings = pack.latentsync.sync.Settings(steps=STEPS, window=4)
+    return torch.cat(list(pack.latentsync.sync.sync(model, crops_of(4), features, settings)))
+
+
+def test_comfys_layers_give_what_torchs_give(pack, model, comfy_folders):
+    plain = pack.latentsync.checkpoint.load_model(comfy_folders.models / "latentsync", device="cpu")
+    assert torch.equal(synced(pack, model.on_device(4)), synced(pack, plain))
+
+
+def test_every_share_of_the_weights_gives_the_same(pack, model):
+    patcher = model.patchers["unet"]
+    expected = synced(pack, model.on_device(4))
+    for part in (4, 2):
+        patcher.detach()
+        patcher.partially_load(patcher.load_device, patcher.model_size() // part)
+        assert 0 < patcher.loaded_size() < patcher.model_size()
+        assert torch.equal(synced(pack, model), expected)
+    patcher.partially_unload(patcher.offload_device, patcher.loaded_size() // 2)
+    assert torch.equal(synced(pack, model), expected)
+
+
+def test_comfys_attention_agrees_with_torchs(pack):
+    from comfy.ldm.modules import attention
+
+    q, k, v = torch.randn(3, 5, 2, 7, 16)
+    out = attention.optimized_attention(q, k, v, 2, skip_reshape=True).unflatten(-1, (2, -1)).transpose(1, 2)
+    assert torch.allclose(out, pack.nodes.managed.attention(q, k, v), atol=1e-5)
+
+
+def test_a_dropped_model_is_forgotten(pack, comfy_folders):
+    from comfy import model_management
+
+    tiny.make_checkpoints(comfy_folders.models / "latentsync")
+    model = pack.nodes.runtime.load_managed_model("latentsync_unet.pt", "fp32").on_device(4)
+    assert len(model_management.current_loaded_models) == 3
+    nets = [weakref.ref(net) for net in (model.unet, model.vae, model.audio_encoder)]
+    del model
+    gc.collect()
+    assert not any(ref() for ref in nets)
+
+
+def test_core_vae_in_the_socket(pack, comfy_folders):
+    """ComfyUI's own VAE object with the weights of sd-vae-ft-mse's shape gives what diffusers' gives."""
+    import comfy.sd
+    from diffusers import AutoencoderKL
+
+    assets = pack.latentsync.checkpoint.__file__.replace("checkpoint.py", "assets/sd-vae-ft-mse/config.json")
+    torch.manual_seed(0)
+    net = AutoencoderKL.from_config(AutoencoderKL.load_config(assets)).eval()
+    core = comfy.sd.VAE(sd=dict(net.state_dict()))
+    socket = pack.nodes.managed.SocketVae(core, lambda: None)
+    pictures = crops_of(1).movedim(-1, 1)[..., ::2, ::2] * 2 - 1
+    with torch.no_grad():
+        latents = net.encode(pictures).latent_dist.mode()
+        assert torch.allclose(socket.encode(pictures).latent_dist.mode(), latents, atol=1e-3)
+        decoded = net.decode(latents).sample.clamp(-1, 1)
+        assert torch.allclose(socket.decode(latents).sample, decoded, atol=1e-3)
+
+
+def test_importing_the_nodes_imports_no_heavy_package(pack):
+    """Beside what ComfyUI has imported itself by then."""
+    code = f"""
+import sys
+sys.path[:0] = [{os.environ["COMFYUI_PATH"]!r}, {os.path.dirname(__file__)!r}]
+import comfy.cli_args
+comfy.cli_args.args.cpu = True
+import comfy.sd, nodes, asyncio
+before = set(sys.modules)
+import conftest
+classes = conftest.load_pack().classes
+heavy = ("diffusers", "whisper", "insightface", "onnxruntime", "facexlib", "lpips", "kornia", "spandrel")
+print(len(classes), sorted(set(heavy) & (set(sys.modules) - before)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip().endswith("16 []")

@@ -1,0 +1,105 @@
+"""The sampler node: what the library gives, with progress, previews and cancelling."""
+
+import numpy as np
+import pytest
+import torch
+from crops_and_tracks import SIDE, STEPS, crops_of, track_of
+
+
+@pytest.fixture
+def model(pack):
+    return pack.nodes.runtime.load_managed_model("embedded (small)", "fp32")
+
+
+@pytest.fixture
+def features(pack, model):
+    wave = torch.randn(16_000, generator=torch.Generator().manual_seed(1)) / 10
+    return pack.latentsync.audio.encode_audio(model.hearing(), wave, 16_000, 25.0)
+
+
+def sampled(pack, model, features, crops, **changes):
+    inputs = {"steps": STEPS, "guidance": 1.5, "seed": 7, "sampler": "ddim", "window": 4, "overlap": 1}
+    inputs |= {"guidance_start": 0.0, "guidance_end": 1.0} | changes
+    return pack.run("LatentSyncSampler", model=model, crops=crops, features=features, **inputs)[0]
+
+
+def test_result_is_the_librarys_bit_for_bit(pack, model, features):
+    crops = crops_of(6)
+    settings = pack.latentsync.sync.Settings(steps=STEPS, seed=7, window=4, overlap=1)
+    plain = pack.latentsync.embedded.load_embedded("cpu", torch.float32)
+    expected = torch.cat(list(pack.latentsync.sync.sync(plain, crops, features, settings)))
+    result = sampled(pack, model, features, crops)
+    assert torch.equal(result, expected)
+    assert not torch.equal(result, crops)
+
+
+def test_crops_are_not_changed_and_come_back_where_there_is_no_face(pack, model, features):
+    crops = crops_of(6)
+    before = crops.clone()
+    track = track_of(pack, [0, 0, 1, 1, 1, 0], cuts=[3])
+    result = sampled(pack, model, features, crops, track=track)
+    assert torch.equal(crops, before)
+    hidden = torch.tensor([0, 1, 5])
+    assert torch.equal(result[hidden], crops[hidden])
+    assert not torch.equal(result[2], crops[2])
+    # Over the cut there are two runs, each as if it were alone.
+    alone = sampled(pack, model, features, crops, track=track_of(pack, [0, 0, 0, 1, 1, 0]))
+    assert torch.equal(result[3:5], alone[3:5])
+
+
+def test_no_face_at_all_gives_the_crops_back(pack, model, features):
+    crops = crops_of(3)
+    assert torch.equal(sampled(pack, model, features, crops, track=track_of(pack, [0, 0, 0])), crops)
+
+
+def test_rgba_and_half_crops_give_the_same(pack, model, features):
+    crops = crops_of(2).half()
+    with_alpha = torch.cat([crops, torch.ones_like(crops[..., :1])], dim=-1)
+    expected = sampled(pack, model, features, crops.float())
+    assert torch.equal(sampled(pack, model, features, with_alpha), expected)
+
+
+def test_progress_counts_every_step_and_shows_the_face(pack, model, features, monkeypatch):
+    seen = []
+    monkeypatch.setattr(pack.nodes.runtime.Progress, "__call__", lambda self, *args: seen.append(args))
+    sampled(pack, model, features, crops_of(6))
+    assert [args[1] for args in seen] == [0, 1, 2, 3, 4]  # two windows of 4 frames, one shared, of two steps each
+    assert {args[:1] + args[2:3] for args in seen} == {("syncing", 4)}
+    pictures = [np.asarray(args[3]) for args in seen[1:]]
+    assert all(picture.shape == (SIDE, SIDE, 3) for picture in pictures)
+
+
+def test_cancel_ends_the_run_between_two_layers(pack, model, features, monkeypatch):
+    from comfy import model_management
+
+    forward, calls = type(model.unet).forward, []
+
+    def cancelled(net, *args):
+        calls.append(1)
+        model_management.interrupt_current_processing()
+        return forward(net, *args)
+
+    monkeypatch.setattr(type(model.unet), "forward", cancelled)
+    with pytest.raises(model_management.InterruptProcessingException):
+        sampled(pack, model, features, crops_of(4))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"sampler": "euler_ancestral"}, "choose one of ddim"),
+        ({"overlap": 4}, "give 0 to 3"),
+        ({"guidance_start": 0.9, "guidance_end": 0.1}, "two rising fractions"),
+    ],
+)
+def test_settings_out_of_range_are_refused(pack, model, features, change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sampled(pack, model, features, crops_of(2), **change)
+
+
+def test_crops_of_another_size_and_tracks_of_another_clip_are_refused(pack, model, features):
+    with pytest.raises(ValueError, match="64 x 64 pixels and the model works at 128"):
+        sampled(pack, model, features, torch.rand(2, 64, 64, 3))
+    with pytest.raises(ValueError, match="the track covers 3 frames and there are 2 crops"):
+        sampled(pack, model, features, crops_of(2), track=track_of(pack, [1, 1, 1]))

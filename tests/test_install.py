@@ -1,0 +1,136 @@
+"""The script that ComfyUI-Manager runs: what it finds missing, and that it changes nothing by itself."""
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    tomllib = None
+
+
+@pytest.fixture(scope="module")
+def install():
+    spec = importlib.util.spec_from_file_location("install_script", ROOT / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def lacking(install, tmp_path, text: str) -> list:
+    (tmp_path / "requirements.txt").write_text(text)
+    return list(install.missing(tmp_path / "requirements.txt"))
+
+
+def test_met_requirements_are_silent(install, tmp_path):
+    torch = version("torch")
+    assert lacking(install, tmp_path, f"torch\ntorch>=1.0  # a note\n\n# only a note\ntorch>=1,<99,!={torch}.9\n") == []
+
+
+def test_what_is_missing_or_of_another_version_is_named(install, tmp_path):
+    found = lacking(install, tmp_path, "no-such-package>=1.0\ntorch>=99.1\ntorch<1\n")
+    assert found == [("no-such-package>=1.0", None), ("torch>=99.1", version("torch")), ("torch<1", version("torch"))]
+
+
+@pytest.mark.parametrize(
+    ("found", "limit", "met"),
+    [
+        ("1.10", ">=1.9", True),
+        ("1.9", ">=1.10", False),
+        ("0.35", ">=0.35.0", True),
+        ("0.40.0", "<0.40", False),
+        ("0.39.9", "<0.40", True),
+        ("2.11.0+cu128", ">= 2.11", True),
+        ("20250625", ">=20250625", True),
+        ("5.0.0rc1", "<=5.0", True),
+        ("1.0", "!=1.0.0", False),
+        ("1.0", "==1", True),
+    ],
+)
+def test_versions_are_compared_as_numbers(install, found, limit, met):
+    assert install.meets(found, limit) is met
+
+
+def run(pack: Path, *arguments: str, env: dict | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, "install.py", *arguments]
+    return subprocess.run(command, cwd=pack, capture_output=True, text=True, timeout=120, env=env)
+
+
+def test_a_missing_package_comes_with_the_line_that_installs_it(tmp_path):
+    shutil.copy(ROOT / "install.py", tmp_path)
+    (tmp_path / "requirements.txt").write_text("no-such-package>=1.0\n")
+    done = run(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no-such-package>=1.0, and it is not installed" in done.stdout
+    assert f'"{sys.executable}" -m pip install -r "{tmp_path / "requirements.txt"}"' in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["install.py", "requirements.txt"]
+
+
+def test_models_go_to_comfyui_or_where_they_are_told(install, tmp_path, monkeypatch):
+    pack = tmp_path / "ComfyUI" / "custom_nodes" / "latentsync-nodes"
+    pack.mkdir(parents=True)
+    monkeypatch.setattr(install, "PACK", pack)
+    assert install.models_folder() is None
+    (tmp_path / "ComfyUI" / "models").mkdir()
+    assert install.models_folder() == tmp_path / "ComfyUI" / "models" / "latentsync"
+    monkeypatch.setattr(install, "PACK", tmp_path)
+    assert install.models_folder() is None
+
+
+def test_models_without_a_place_are_refused(tmp_path):
+    shutil.copy(ROOT / "install.py", tmp_path)
+    (tmp_path / "requirements.txt").write_text("")
+    done = run(tmp_path, "--models")
+    assert done.returncode == 1
+    assert "--folder" in done.stdout
+
+
+def test_models_offline_end_in_a_sentence(tmp_path):
+    # Nobody listens on the discard port: an address that refuses, as a machine without a network does.
+    env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = run(ROOT, "--models", "--folder", str(tmp_path / "models"), env=env)
+    assert done.returncode == 1
+    assert "127.0.0.1:9" in done.stdout and str(tmp_path / "models") in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pt", ".part")]
+
+
+def test_the_pack_never_installs_packages_nor_runs_text():
+    """What the registry of custom nodes refuses: pip at run time, eval and exec."""
+    for path in (ROOT / "install.py", ROOT / "__init__.py", *ROOT.glob("nodes/*.py"), *ROOT.glob("latentsync/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func if isinstance(node, ast.Call) else None
+            assert not (isinstance(called, ast.Name) and called.id in ("eval", "exec")), f"{path}:{node.lineno}"
+            listed = [e.value for e in getattr(node, "elts", []) if isinstance(e, ast.Constant)]
+            assert "pip" not in listed, f"{path}:{node.lineno}"
+
+
+@pytest.mark.skipif(tomllib is None, reason="tomllib is part of Python 3.11")
+def test_metadata_is_what_the_registry_of_custom_nodes_asks_for():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, comfy = data["project"], data["tool"]["comfy"]
+    assert "comfyui" not in project["name"].lower()
+    assert project["license"] == {"file": "LICENSE"} and (ROOT / "LICENSE").is_file()
+    assert project["urls"]["Repository"].startswith("https://github.com/")
+    assert set(comfy) == {"PublisherId", "DisplayName", "Icon", "requires-comfyui"}
+    assert (ROOT / comfy["Icon"].split("/main/")[-1]).is_file()
+    assert data["tool"]["setuptools"]["packages"]["find"]["include"] == ["latentsync*"]
+
+
+def test_requirements_suit_a_shared_environment():
+    """The Manager installs line by line: no options. ComfyUI brings torch and its kin, so that nothing may pin them."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    names = [line.split(">")[0].split("=")[0].split("<")[0] for line in lines if line]
+    assert not [line for line in lines if line.startswith("-") or "==" in line]
+    assert not {"torch", "torchvision", "torchaudio"} & set(names)
+    assert len([name for name in names if name.startswith("opencv")]) == 1
+    assert len([name for name in names if name.startswith("onnxruntime")]) <= 1
