@@ -158,7 +158,6 @@ def test_process_settings_stay(server, steps):
         (("LoadModel", {"model": "no_such.pt"}), "no_such.pt"),
         (("SampleClip", {"clip": "nobody"}), "clip is 'nobody'"),
         (("TrackFace", {"face": "tallest"}), "face is 'tallest'"),
-        (("FaceMask", {"shape": "star"}), "shape is 'star'"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
