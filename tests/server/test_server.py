@@ -31,7 +31,7 @@ for node in core_nodes.NODES:
 
 
 def test_it_loads_without_complaint(shared_server):
-    log = shared_server.log
+    log = shared_server.log.split("got prompt")[0]  # runs of other tests end in errors on purpose
     line = next(line for line in log.splitlines() if line.rstrip().endswith(PACK) and " seconds" in line)
     assert "IMPORT FAILED" not in line
     assert "Traceback" not in log
@@ -100,7 +100,7 @@ def test_workflows_run(server, tmp_path, path):
             node["inputs"]["steps"] = 1
     run = server.run(prompt, seconds=500)
     files = [file for shown in run.outputs.values() for files in shown.values() for file in files]
-    assert any(isinstance(file, dict) and file["type"] == "output" for file in files)
+    assert any(isinstance(file, dict) and file.get("type") == "output" for file in files)
 
 
 def converted(server, folder: Path, path: Path) -> dict:
