@@ -98,7 +98,7 @@ def test_models_offline_end_in_a_sentence(tmp_path):
     # Nobody listens on the discard port: an address that refuses, as a machine without a network does.
     env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONDONTWRITEBYTECODE": "1"}
     done = run(ROOT, "--models", "--folder", str(tmp_path / "models"), env=env)
-    assert done.returncode == 1
+    assert done.returncode == 0
     assert "127.0.0.1:9" in done.stdout and str(tmp_path / "models") in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pt", ".part")]
