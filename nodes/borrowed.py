@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import comfy.model_management as mm
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextmanager
@@ -17,8 +18,7 @@ def on_device(net: nn.Module, memory_required: int) -> Iterator[torch.device]:
     """
     device = mm.get_torch_device()
     mm.free_memory(mm.module_size(net) + memory_required, device)
-    layers = [module for module in net.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d))]
-    hooks = [layer.register_forward_pre_hook(_look) for layer in layers]
+    hooks = make_interruptible(net)
     try:
         nn.Module.to(net, device)  # diffusers' own `to` logs about casts
         yield device
@@ -26,6 +26,15 @@ def on_device(net: nn.Module, memory_required: int) -> Iterator[torch.device]:
         for hook in hooks:
             hook.remove()
         nn.Module.to(net, "cpu")
+
+
+def make_interruptible(net: nn.Module) -> list[RemovableHandle]:
+    """Look for the user's cancel before every convolution: one step of a large net on a CPU takes many seconds.
+
+    Returns the hooks that do it.
+    """
+    layers = [module for module in net.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d))]
+    return [layer.register_forward_pre_hook(_look) for layer in layers]
 
 
 def _look(*_) -> None:

@@ -26,6 +26,7 @@ from ..latentsync.checkpoint import (
 from ..latentsync.embedded import embedded_folder
 from ..latentsync.layout import find_checkpoints
 from ..latentsync.sync import LATENT_SCALE, PIXELS_AT_ONCE, TRAINED_WINDOW
+from .borrowed import make_interruptible
 from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
 from .values import choice
 
@@ -200,7 +201,7 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
     for net, dtype in ((unet, stored), (vae, compute)):
         nn.Module.to(net, dtype=dtype)
     for net in (unet, vae, audio):
-        _make_interruptible(net)
+        make_interruptible(net)
     return ManagedModel(unet, vae, audio, side, str(paths.unet), _patchers(unet, vae, audio), compute)
 
 
@@ -222,17 +223,6 @@ def _patchers(unet: nn.Module, vae: nn.Module, audio: nn.Module) -> dict[str, An
         "vae": WholePatcher(Whole(vae), device, mm.vae_offload_device()),
         "audio": WholePatcher(Whole(audio), device, mm.text_encoder_offload_device()),
     }
-
-
-def _make_interruptible(net: nn.Module) -> None:
-    """Look for the user's cancel before every convolution: one step of a large net on a CPU takes many seconds."""
-
-    def look(*_) -> None:
-        mm.throw_exception_if_processing_interrupted()
-
-    for module in net.modules():
-        if isinstance(module, (nn.Conv1d, nn.Conv2d)):
-            module.register_forward_pre_hook(look)
 
 
 def model_fingerprint(name: str) -> list[tuple[str, int, int]]:

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..latentsync.frames import batches
 from ..latentsync.restore import REGIONS, NetRestorer, Restorer, RestoreSettings, Sharpen, load_restorer, restore
 from . import runtime, sockets
+from .sample import check_track, crops_track
 
 SHARPEN = Sharpen().name
 FRAMES_AT_ONCE = 4
@@ -72,11 +73,7 @@ class RestoreFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = RestoreSettings(strength, region, temporal, FRAMES_AT_ONCE)
         crops, count = runtime.pictures(crops), len(crops)
-        if track is not None and len(track.track) != count:
-            raise ValueError(
-                f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
-                "crops were made with"
-            )
+        check_track(track, count)
         report = runtime.progress(cls)
         with _at_work(_chosen(restorer, upscale_model, fidelity)) as chosen:
             windows = (crops[group[0] : group[-1] + 1] for group in _counted(count, report))
@@ -128,12 +125,7 @@ def _connections() -> list[io.Input]:
             tooltip="Instead of a restorer: what Load Upscale Model gives, a GFPGAN or RestoreFormer file or any "
             "upscaler.",
         ),
-        sockets.Track.Input(
-            "track",
-            optional=True,
-            tooltip="The track that the crops were made with. With it frames without the face are left alone, and "
-            "nothing is carried across a cut.",
-        ),
+        crops_track(),
     ]
 
 

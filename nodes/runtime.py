@@ -20,6 +20,7 @@ from PIL import Image
 from .borrowed import on_device
 from .folders import (
     EMBEDDED_NAME,
+    TRACK_ENDING,
     input_folder,
     model_files,
     models_folder,
@@ -35,6 +36,7 @@ __all__ = [
     "EMBEDDED_NAME",
     "ManagedModel",
     "Progress",
+    "TRACK_ENDING",
     "audio_file",
     "check_interrupted",
     "choice",

@@ -58,10 +58,15 @@ def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | Non
             f"the crops are {width} x {height} pixels and the model works at {resolution} x {resolution}: connect "
             "the model to Track Face too, and the output of Crop Faces here"
         )
-    if track is not None and len(track.track) != len(crops):
+    check_track(track, len(crops))
+
+
+def check_track(track: sockets.TrackedFace | None, count: int) -> None:
+    """Refuse, with a ValueError, a track of another clip than that of `count` crops."""
+    if track is not None and len(track.track) != count:
         raise ValueError(
-            f"the track covers {len(track.track)} frames and there are {len(crops)} crops: connect the track that "
-            "the crops were made with"
+            f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
+            "crops were made with"
         )
 
 
@@ -86,12 +91,7 @@ def _connections() -> list[io.Input]:
         sockets.Model.Input("model", tooltip="The lip-sync model."),
         io.Image.Input("crops", tooltip="Crops of the face from Crop Faces, at the model's resolution."),
         sockets.Audio.Input("features", tooltip="What is heard in each frame, from Encode Audio for Lip Sync."),
-        sockets.Track.Input(
-            "track",
-            optional=True,
-            tooltip="The track that the crops were made with. With it frames without the face are left alone, and "
-            "nothing is carried across a cut.",
-        ),
+        crops_track(),
         io.Vae.Input(
             "vae",
             optional=True,
@@ -99,6 +99,16 @@ def _connections() -> list[io.Input]:
             "where memory is short.",
         ),
     ]
+
+
+def crops_track() -> io.Input:
+    """The optional track of nodes that work on crops."""
+    return sockets.Track.Input(
+        "track",
+        optional=True,
+        tooltip="The track that the crops were made with. With it frames without the face are left alone, and "
+        "nothing is carried across a cut.",
+    )
 
 
 def sampling_widgets() -> list[io.Input]:

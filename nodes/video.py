@@ -23,7 +23,6 @@ from .source import Source, opened
 
 logger = logging.getLogger(__name__)
 
-TRACK_SUFFIX = ".faces.json"  # of the track file that lies beside a video
 DETECTING = "looking for the face"
 
 
@@ -91,7 +90,7 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     """
     if detector is not None:
         return detector, progress
-    beside = None if file is None else file.with_name(file.stem + TRACK_SUFFIX)
+    beside = None if file is None else file.with_name(file.stem + runtime.TRACK_ENDING)
     if beside is None or not beside.is_file():
         from ..latentsync.detect import load_detector
 
