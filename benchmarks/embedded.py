@@ -8,7 +8,6 @@ where only the loudness is known. Everything is measured on aligned crops, witho
 """
 
 import argparse
-import ctypes
 import importlib.util
 import sys
 import time
@@ -38,18 +37,13 @@ from latentsync.masks import keep_mask
 from latentsync.media import read_audio
 from latentsync.speech import SYNCNET_FRAMES
 from latentsync.sync import Settings, sync, windows
-from latentsync.synthetic import make_clip, make_speech, measure_opening
+from latentsync.synthetic import Phone, make_clip, make_speech, measure_opening
 from latentsync.synthetic.corpus import align_clip
+from latentsync.synthetic.speech import mouth_shapes
 
 FIRST_SEED = 900_000  # of clips that nothing was trained on
 STRIDE = 2  # frames between the SyncNet's windows
 APART = 8  # frames; less is half the same window
-SENTENCES = (
-    ("en-us", "The quick brown fox jumps over the lazy dog, and nobody knows why."),
-    ("en-gb-x-rp", "Open your mouth, close your lips, and say the whole thing again."),
-    ("de", "Morgen geht die Sonne auf, und niemand weiß, warum das so ist."),
-    ("fr", "Le chat dort sur le lit, et personne ne sait pourquoi."),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,73 +182,44 @@ def syncnet_accuracy(syncnet: Path, vae: Path, resolution: int, clips: int) -> N
 
 
 def real_speech(
-    model: LipSyncModel, voices: Sequence[tuple[str, torch.Tensor]], seconds: float, settings: Settings
+    model: LipSyncModel, voices: Sequence[tuple[str, torch.Tensor, Sequence[Phone]]], seconds: float, settings: Settings
 ) -> None:
-    """How the opening goes with the loudness: of speech, and of the words that the net was trained on."""
+    """How the opening goes with the loudness: of speech, and of the words that the net was trained on.
+
+    Where the sounds are known, the mouths that belong to them show how far loudness and opening go together at all.
+    """
     clip = make_clip(FIRST_SEED, seconds)
     crops = align_clip(clip, model.resolution)
     rows = []
-    for name, wave in voices:
+    for name, wave, phones in voices:
         frames = min(len(crops), round(len(wave) / SAMPLE_RATE * clip.fps))
         wave = wave[: round(frames / clip.fps * SAMPLE_RATE)]
         result = synced(model, crops[:frames], encode_audio(model.audio_encoder, wave, SAMPLE_RATE, clip.fps), settings)
         opening, level = measure_opening(result).numpy(), loudness(wave, SAMPLE_RATE, clip.fps, frames)
-        rows.append((name, f"{frames / clip.fps:.1f} s", correlation(opening, level), best_lag(opening, level)))
+        due = mouth_shapes(phones, (np.arange(frames) + 0.5) / clip.fps)[:, 0] if phones else None
+        known = ("", "") if due is None else (correlation(due, level), correlation(due, opening))
+        rows.append((name, f"{frames / clip.fps:.1f} s", correlation(opening, level), best_lag(opening, level), *known))
         say(f"speech: {name}")
     drawn = [make_speech(FIRST_SEED + k, seconds) for k in range(20)]
     true = [correlation(s.opening, loudness(s.waveform, s.rate, s.fps, len(s))) for s in drawn]
-    rows.append(("(true mouths of 20 drawn clips)", f"{seconds:.1f} s", float(np.mean(true)), 0))
-    table(("speech", "length", "opening with loudness", "best lag"), rows)
+    rows.append(("(true mouths of 20 drawn clips)", f"{seconds:.1f} s", "", "", float(np.mean(true)), ""))
+    head = ("speech", "length", "opening with loudness", "best lag", "mouths due with loudness", "opening with those")
+    table(head, rows)
 
 
-def voices_of(paths: Sequence[Path]) -> list[tuple[str, torch.Tensor]]:
-    """Names and 16 kHz waveforms of the files, and of sentences that espeak-ng speaks if it is installed."""
+def voices_of(paths: Sequence[Path]) -> list[tuple[str, torch.Tensor, Sequence[Phone]]]:
+    """Names, 16 kHz waveforms and, where they are known, sounds: of the files, and of what espeak-ng speaks."""
     found = [(path.name, *read_audio(path)) for path in paths]
-    if importlib.util.find_spec("espeakng_loader"):
-        found += [(f"espeak-ng, {voice}", *espeak(text, voice)) for voice, text in SENTENCES]
-    else:
+    voices = [(name, resample(to_mono(wave), rate), []) for name, wave, rate in found]
+    if importlib.util.find_spec("espeakng_loader") is None:
         say("espeak-ng is left out: pip install espeakng-loader")
-    return [(name, resample(to_mono(wave), rate)) for name, wave, rate in found]
+        return voices
+    from spoken import SENTENCES, espeak
 
-
-def espeak(text: str, voice: str, speed: int = 160) -> tuple[torch.Tensor, int]:
-    """`text` spoken by espeak-ng: (samples,) float32 in [-1, 1] and their rate in Hz.
-
-    Args:
-        voice: a name or language of espeak-ng, such as "en-us".
-        speed: words per minute.
-
-    Raises:
-        ValueError: espeak-ng refuses; the message has what was asked and its error code.
-    """
-    import espeakng_loader
-
-    synchronous, utf8, rate_parameter = 2, 1, 1  # of espeak-ng's speak_lib.h
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    rate = library.espeak_Initialize(synchronous, 0, espeakng_loader.get_data_path().encode(), 0)
-    pieces: list[np.ndarray] = []
-
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def keep(samples, count, events):
-        if samples and count > 0:
-            pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        return 0
-
-    library.espeak_SetSynthCallback(keep)
-    content = text.encode() + b"\0"
-    library.espeak_Synth.argtypes = (
-        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
-        ctypes.c_void_p, ctypes.c_void_p,
-    )  # fmt: skip
-    errors = (
-        min(rate, 0),
-        library.espeak_SetVoiceByName(voice.encode()),
-        library.espeak_SetParameter(rate_parameter, speed, 0),
-        library.espeak_Synth(content, len(content), 0, 0, 0, utf8, None, None),
-    )
-    if any(errors) or not pieces:
-        raise ValueError(f"espeak-ng does not speak {text!r} as {voice!r} at {speed}: codes {errors}")
-    return torch.from_numpy(np.concatenate(pieces).astype(np.float32) / 32768), rate
+    for voice, text in SENTENCES:
+        spoken = espeak(text, voice)
+        voices.append((f"espeak-ng, {voice}", spoken.wave, spoken.phones))
+    return voices
 
 
 def main() -> None:

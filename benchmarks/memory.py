@@ -1,9 +1,10 @@
 """Peak memory of `run` on a 10 s and on a 60 s clip, with a small random net.
 
-    python benchmarks/memory.py VIDEO AUDIO YUNET.onnx
+    python benchmarks/memory.py VIDEO AUDIO YUNET.onnx [--superres sharpen]
 
-VIDEO is looped to both lengths, AUDIO too, so that the whole program runs: detection, sync, blending, encoding. Prints
-the peaks, then how many times the memory of the short run the long one takes, as `1.02x`.
+VIDEO is looped to both lengths, AUDIO too, so that the whole program runs: detection, sync, blending, encoding, and
+with --superres the restoration of the face. Prints the peaks, then how many times the memory of the short run the long
+one takes, as `1.02x`.
 """
 
 import argparse
@@ -51,11 +52,11 @@ def looped_audio(audio: Path, seconds: int, out: Path) -> None:
         file.writeframes((long[0] * 32767).to(torch.int16).numpy().tobytes())
 
 
-def peak(folder: Path, detector: Path, seconds: int) -> int:
+def peak(folder: Path, detector: Path, seconds: int, superres: str | None) -> int:
     files = [f"--video_path={folder / 'video.mp4'}", f"--audio_path={folder / 'audio.wav'}"]
     files += [f"--video_out_path={folder / 'out.mp4'}", f"--checkpoints={folder / 'checkpoints'}"]
     quick = ["--inference_steps=1", "--guidance_scale=1", "--device=cpu", "--detect_every=5"]
-    quick += ["--detector=yunet", f"--detector_model={detector}"]
+    quick += ["--detector=yunet", f"--detector_model={detector}", *([f"--superres={superres}"] if superres else [])]
     command = [sys.executable, "-c", MEASURED, "run", *files, *quick]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     with VideoReader(folder / "out.mp4") as result:
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("video", type=Path)
     parser.add_argument("audio", type=Path)
     parser.add_argument("detector", type=Path)
+    parser.add_argument("--superres", choices=("sharpen",), help="restore the face too, by the filter without weights")
     given = parser.parse_args()
     peaks = []
     with tempfile.TemporaryDirectory() as name:
@@ -76,7 +78,7 @@ def main() -> None:
         for seconds in LENGTHS:
             looped(given.video, seconds, folder / "video.mp4")
             looped_audio(given.audio, seconds, folder / "audio.wav")
-            peaks.append(peak(folder, given.detector.resolve(), seconds))
+            peaks.append(peak(folder, given.detector.resolve(), seconds, given.superres))
             print(f"{seconds} s: peak {peaks[-1] / 1e6:.0f} MB", flush=True)
     print(f"{peaks[1] / peaks[0]:.2f}x")
 

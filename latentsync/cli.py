@@ -1,4 +1,4 @@
-"""The commands: python -m latentsync run | restore | track | train | prepare | evaluate | download | convert | demo.
+"""Commands: python -m latentsync run | restore | ui | track | train | prepare | evaluate | download | convert | demo.
 
 Each command imports what it needs when it runs, so that --help answers at once.
 """
@@ -20,6 +20,7 @@ from .prepare.cli import add_prepare
 from .restore.cli import add_restore, add_superres_options, load_superres
 from .samplers import SAMPLERS
 from .train.cli import add_train
+from .ui.cli import add_ui
 
 AUDIO_LONGER, AUDIO_SHORTER = ("pingpong", "loop", "hold", "stop"), ("stop", "silent")
 LESS_MEMORY = "--window 8, --guidance_scale 1 or a smaller --resolution"
@@ -48,14 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
-        full = "out of memory" in str(error) or "allocate memory" in str(error)  # of a GPU, of the CPU
-        known = full or not isinstance(error, RuntimeError)
-        if arguments.debug or not known:
+        full = isinstance(error, RuntimeError) and _out_of_memory(error)
+        if arguments.debug or (isinstance(error, RuntimeError) and not full):
             raise
-        advice = f": try {arguments.less_memory}" if isinstance(error, RuntimeError) else ""
+        advice = f": try {arguments.less_memory}" if full else ""
         print(f"latentsync: error: {error}{advice}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return code or 0
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    from .sync import out_of_memory  # with torch, which an error of this kind comes from
+
+    return out_of_memory(error)
 
 
 @contextmanager
@@ -89,11 +95,12 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
-    names = "run | restore | track | train | prepare | evaluate | download | convert | demo"
+    names = "run | restore | ui | track | train | prepare | evaluate | download | convert | demo"
     commands = parser.add_subparsers(required=True, metavar=names)
     for add in (
-        _add_run,
+        add_run,
         add_restore,
+        add_ui,
         _add_track,
         add_train,
         add_prepare,
@@ -109,7 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands) -> argparse.ArgumentParser:
+def add_run(commands) -> argparse.ArgumentParser:
+    """The command run; the page takes its settings from here too."""
     parser = commands.add_parser("run", help="make a video speak an audio track")
     parser.set_defaults(command=run)
     add = parser.add_argument_group("files").add_argument
@@ -189,7 +197,7 @@ def run(arguments: argparse.Namespace) -> None:
     from .progress import Bar
     from .run import check_paths, lip_sync
 
-    settings = _run_settings(arguments)
+    settings = run_settings(arguments)
     check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
     weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
     needed_checkpoints(weights)
@@ -207,7 +215,12 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def _run_settings(arguments: argparse.Namespace):
+def run_settings(arguments: argparse.Namespace):
+    """`RunSettings` out of the options of `run`, without what restores the face.
+
+    Raises:
+        ValueError: a number out of range.
+    """
     from .blend import BlendSettings
     from .run import RunSettings
     from .sync import Settings

@@ -6,7 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+WAYS_OUT = {
+    errno.ENOSPC: "free some space or choose another drive",
+    errno.EDQUOT: "free some space or choose another drive",
+    errno.EFBIG: "choose a drive that takes larger files, or lift the limit on file sizes",
+    errno.ENOENT: "create its folder first",
+    errno.ENOTDIR: "choose a folder that exists",
+    errno.EISDIR: "give the name of a file, not of a folder",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+}
+
+
+def write_error(path: str | os.PathLike, number: int | None, reason: str | None = None) -> OSError:
+    """What to raise where `path` cannot be written: which file, why (`reason`, or what `number` means), the way out."""
+    number = number or errno.EIO
+    way_out = WAYS_OUT.get(number, "check the drive")
+    return OSError(number, f"cannot write {path} ({reason or os.strerror(number)}): {way_out}")
 
 
 @contextmanager
@@ -25,7 +42,6 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         if error.errno is None:
             raise
-        way_out = "free some space or choose another drive" if error.errno in SPACE else "choose another place"
-        raise OSError(error.errno, f"cannot write {path} ({os.strerror(error.errno)}): {way_out}") from error
+        raise write_error(path, error.errno) from error
     finally:
         part.unlink(missing_ok=True)

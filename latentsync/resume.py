@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,12 @@ from .media import VideoWriter
 
 PART_FRAMES = 250  # frames lost at most when a run is interrupted, and frames between forced key frames
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
+
+
+def identity(path: str | os.PathLike) -> list:
+    """A file as a plan names it: its place, its size, and when it was last changed."""
+    stat = os.stat(path)
+    return [str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 class Workspace:
@@ -93,8 +100,13 @@ class Workspace:
             start += count
 
     def remove(self) -> None:
-        """Delete the files made here, and the folder if nothing else is in it."""
-        for path in [*self.parts(), self.folder / "track.npz", self.folder / "plan.json"]:
+        """Delete the files made here, and the folder if nothing else is in it.
+
+        A run that was killed leaves what it was writing: `NAME.<process>.part`.
+        """
+        named = [*self.parts(), self.folder / "track.npz", self.folder / "plan.json"]
+        killed = [self.folder.glob(f"{name}.*.part") for name in (f"unfinished{self.suffix}", "track.npz", "plan.json")]
+        for path in chain(named, *killed):
             path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()

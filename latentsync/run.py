@@ -19,7 +19,7 @@ from .frames import Extended, Frames, end_map, without_first
 from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from .media import VideoReader, VideoWriter, join, output_format, read_audio
 from .restore.superres import finer
-from .resume import Workspace
+from .resume import Workspace, identity
 from .scan import detect_faces
 from .settings import RunSettings
 from .sync import StepCallback, sync
@@ -274,11 +274,6 @@ def _plan(
     settings: RunSettings,
 ) -> dict[str, object]:
     """Everything that the pixels of a run depend on."""
-
-    def identity(path: str | os.PathLike) -> list:
-        stat = os.stat(path)
-        return [str(Path(path).resolve()), stat.st_size, stat.st_mtime_ns]
-
     nets = [identity(model.source) if os.path.isfile(model.source) else model.source]
     superres = settings.superres
     faces = [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])]

@@ -258,8 +258,10 @@ def _in_batches(
 
 
 def out_of_memory(error: RuntimeError) -> bool:
-    """MPS has no exception of its own for it."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in str(error)
+    """Whether a device's memory or the machine's is full; only CUDA has an exception of its own for it."""
+    said = str(error)
+    full = "out of memory" in said or "allocate memory" in said  # MPS; the CPU
+    return isinstance(error, torch.cuda.OutOfMemoryError) or full
 
 
 def denoise(

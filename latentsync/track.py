@@ -18,7 +18,7 @@ from .landmarks import Detection, Detector, Face, between
 from .masks import fitted, keep_mask, tinted
 from .media import VideoReader
 from .run import Progress, refuse_inputs, watch
-from .track_file import write_track_file
+from .track_file import FaceFile, write_track_file
 
 SHOWN_FRAMES = 6
 SHOWN_GAPS = 8  # stretches without the face that a report lists
@@ -56,7 +56,7 @@ def write_track(
     check_resolution(resolution)
     track_path = Path(track_path)
     strip_path = track_path.with_suffix(".png") if strip_path is None else Path(strip_path)
-    _check_outputs(track_path, strip_path, video)
+    _check_outputs(track_path, strip_path, [video, *([detector.path] if isinstance(detector, FaceFile) else [])])
     progress = progress or (lambda phase, done, total: None)
     with VideoReader(video, fps=fps) as reader:
         rate = float(reader.fps)
@@ -71,13 +71,13 @@ def write_track(
     return f"{track_path}: {report(track)}, {published.jitter():.2f} px with the published smoothing; see {strip_path}"
 
 
-def _check_outputs(track_path: Path, strip_path: Path, video: str | os.PathLike) -> None:
+def _check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.PathLike]) -> None:
     for path, ending in ((track_path, ".json"), (strip_path, ".png")):
         if path.suffix.lower() != ending:
             raise ValueError(f"cannot write {path}: its name must end in {ending}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
-        refuse_inputs(path, [video])
+        refuse_inputs(path, inputs)
 
 
 def report(track: FaceTrack) -> str:

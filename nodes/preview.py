@@ -15,17 +15,13 @@ from comfy_api.latest import io
 from ..latentsync.frames import as_stored, as_uint8, batches
 from ..latentsync.geometry import corners
 from ..latentsync.media import VideoWriter
-from ..latentsync.media.source import open_source, video_stream
+from ..latentsync.media.browser import QUALITY, fitted_size, playable
+from ..latentsync.media.source import open_source
 from ..latentsync.run import Progress
 from . import runtime, sockets
 from .source import Source, opened
 
-LONGEST_SIDE = 1280  # pixels of what is encoded here
-CRF, PRESET = 20, "veryfast"
 FRAMES_AT_ONCE = 8
-# What every browser plays, by suffix and FFmpeg's names of codec and pixel format.
-CODECS = {".mp4": {"h264"}, ".m4v": {"h264"}, ".webm": {"vp8", "vp9"}}
-PIXELS = {"yuv420p", "yuvj420p"}
 
 
 @dataclass(frozen=True)
@@ -114,21 +110,13 @@ def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> S
         return encode(source if audio is None else replace(source, sound=audio), progress)
 
 
-def playable(path: Path) -> bool:
-    """Whether browsers play this video file."""
-    with open_source(path, "video") as container:
-        stream = video_stream(container)
-        known = stream is not None and stream.codec_context.name in CODECS.get(path.suffix.lower(), ())
-        return known and stream.codec_context.pix_fmt in PIXELS
-
-
 def encode(source: Source, progress: Progress) -> Shown:
-    """The pictures of a source as a new file in the temp folder, at most `LONGEST_SIDE` pixels long, with its sound."""
+    """The pictures of a source as a new file in the temp folder, of `browser.fitted_size`, with its sound."""
     height, width = fitted_size(*source.size)
     out, count = runtime.temp_file(".mp4"), len(source.frames)
     with sound_file(source) as sound:
         options = {"audio": sound, "duration": count / float(source.fps) if sound else None}
-        with VideoWriter(out, source.fps, height, width, crf=CRF, preset=PRESET, **source.tags, **options) as writer:
+        with VideoWriter(out, source.fps, height, width, **QUALITY, **source.tags, **options) as writer:
             for numbers in batches(count, FRAMES_AT_ONCE):
                 progress("writing the preview", numbers[0], count)
                 writer.write(resized(source.frames[numbers], height, width))
@@ -151,12 +139,6 @@ def sound_file(source: Source) -> Iterator[Path | None]:
 def has_sound(path: Path) -> bool:
     with open_source(path, "video") as container:
         return any(stream.codec_context is not None for stream in container.streams.audio)
-
-
-def fitted_size(height: int, width: int) -> tuple[int, int]:
-    """Even (height, width) of the same shape, none above `LONGEST_SIDE`."""
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
 
 
 def resized(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -249,15 +249,16 @@ def test_track_of_a_clip_without_a_face_writes_nothing(tmp_path, capsys):
     assert "no frame of the clip's 5" in refused(capsys, tmp_path, argv)
 
 
-def test_track_never_overwrites_the_video(tmp_path, capsys):
+def test_track_never_overwrites_what_it_reads(tmp_path, capsys):
     clip = make_clip(tmp_path, frames=5)
     found = ["--detector=file", f"--detector_model={clip.track}"]
     for name in ("clip.mp4", "x.png"):
         argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / name}", *found]
         assert "must end in .json" in refused(capsys, tmp_path, argv)
     (tmp_path / "link.json").symlink_to(clip.video)
-    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'link.json'}", *found]
-    assert "also an input" in refused(capsys, tmp_path, argv)
+    for path in (tmp_path / "link.json", clip.track):
+        argv = ["track", f"--video_path={clip.video}", f"--track_path={path}", *found]
+        assert "also an input" in refused(capsys, tmp_path, argv)
 
 
 @pytest.mark.parametrize("face", ["index:0", "similar", "nearest:120,90"])

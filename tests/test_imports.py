@@ -19,7 +19,7 @@ HEAVY = {
 # From the ground up; a part may import itself and what is listed. What is in no other part is core.
 APPLICATIONS = {
     "__init__", "__main__", "cli", "convert", "demo", "download", "evaluate", "options", "quality", "resume", "run",
-    "track", "transfer",
+    "track", "transfer", "ui",
 }  # fmt: skip
 # Built on the core, which does not know of them; what each may import beside the core and the leaves.
 UPPER = {
@@ -30,7 +30,7 @@ UPPER = {
 }
 # Applications that lie in the folder of the core part that they bring to the user.
 FRONTS = {"restore/cli.py", "restore/video.py"}
-LEAVES = {"media": {"frames"}, "detect": {"landmarks", "layout", "track_file"}}
+LEAVES = {"media": {"files", "frames"}, "detect": {"landmarks", "layout", "track_file"}}
 
 
 def name_of(path: Path) -> str:

@@ -179,7 +179,7 @@ def test_a_limit_on_file_sizes_is_named_and_leaves_no_trace(tmp_path):
     limits = ["10", "60000", "800000"]
     command = [sys.executable, "-c", LIMITED, str(path), *limits]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
-    way_out = "choose a drive that takes larger files, lift the limit on file sizes, or raise crf"
+    way_out = "choose a drive that takes larger files, or lift the limit on file sizes"
     message = f"[Errno {errno.EFBIG}] cannot write {path} (File too large): {way_out}"
     assert result.stdout.splitlines() == [message] * 3
     assert os.listdir(tmp_path) == ["clip.mp4"] and path.read_bytes() == b"an older film"

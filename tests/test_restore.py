@@ -1,5 +1,6 @@
 """Restoration: what changes and what must not, how steady it is, and the published files' layouts."""
 
+import hashlib
 import os
 import sys
 
@@ -19,6 +20,7 @@ from latentsync.frames import as_float
 from latentsync.geometry import fit_similarity
 from latentsync.landmarks import points_from_five
 from latentsync.masks import face_mask
+from latentsync.registry import WEIGHTS
 from latentsync.restore import FACE_SIDE, NetRestorer, RestoreSettings, Sharpen, load_restorer, restore
 from latentsync.restore.apply import FFHQ_FIVE, Portrait, _warp
 
@@ -261,8 +263,13 @@ def test_restoreformer_loads_in_every_wrapping_and_sees_pictures_as_published(tm
     with torch.no_grad():
         expected = net(faces.permute(0, 3, 1, 2).contiguous() * 2 - 1)[0].permute(0, 2, 3, 1) / 2 + 0.5
     assert torch.allclose(restorer(faces), expected, atol=1e-5)
+    assert torch.isfinite(load_restorer(tmp_path / name, dtype=torch.bfloat16)(faces)).all()
+    refuses_float16(tmp_path / name)
+
+
+def refuses_float16(path):
     with pytest.raises(ValueError, match="float16: choose float32 or bfloat16"):
-        load_restorer(tmp_path / name, dtype=torch.float16)
+        load_restorer(path, dtype=torch.float16)
 
 
 def test_an_upscaler_works_at_the_size_of_the_portrait(tmp_path):
@@ -290,11 +297,38 @@ def codeformer():
     return pytest.importorskip("spandrel_extra_arches.architectures.CodeFormer").CodeFormer()
 
 
+def restoreformer():
+    from spandrel.architectures.RestoreFormer import RestoreFormer
+
+    return RestoreFormer()
+
+
+@pytest.mark.parametrize(
+    ("make", "files", "count", "digest"),
+    [
+        (gfpgan, ("GFPGANv1.3.pth", "GFPGANv1.4.pth"), 285, "b4d310540debf8e3"),
+        (codeformer, ("codeformer.pth",), 515, "69b082da5ee863e9"),
+        (restoreformer, ("RestoreFormer.pth",), 405, "50f11f8906fd1c68"),
+    ],
+)
+def test_the_nets_below_have_the_tensors_of_the_published_files(make, files, count, digest):
+    """Names and shapes are those of the authors' own nets, which load their files strictly; sizes are the files'."""
+    with torch.device("meta"):
+        state = make().state_dict()
+    lines = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(state.items()))
+    assert (len(state), hashlib.sha256(lines.encode()).hexdigest()[:16]) == (count, digest)
+    held = sum(tensor.nbytes for tensor in state.values())
+    sizes = [weight.size for weight in WEIGHTS if weight.target.rsplit("/")[-1] in files]
+    assert len(sizes) == len(files) and all(0 < size - held < 400 * count for size in sizes)  # a file's own index
+
+
 @slow
-def test_gfpgan_in_its_published_layout(tmp_path):
+@pytest.mark.parametrize("name", ["GFPGANv1.3.pth", "GFPGANv1.4.pth"])
+def test_gfpgan_in_its_published_layout(tmp_path, name):
     torch.manual_seed(0)
-    restorer = load_restorer(save(tmp_path, gfpgan(), "GFPGANv1.4.pth"))
+    restorer = load_restorer(save(tmp_path, gfpgan(), name))
     assert restorer.kind == "GFPGAN"
+    refuses_float16(tmp_path / name)
     crop = face(256)[None]
     torch.manual_seed(1)
     out = run(crop, restorer)
@@ -308,6 +342,14 @@ def test_codeformer_in_its_published_layout_and_its_fidelity(tmp_path):
     faces = face(FACE_SIDE)[None]
     best, alike = (load_restorer(path, fidelity=f)(faces) for f in (0.0, 1.0))
     assert best.shape == faces.shape and not torch.equal(best, alike)
+    refuses_float16(path)
+
+
+@slow
+def test_restoreformer_in_its_published_layout(tmp_path):
+    torch.manual_seed(0)
+    restorer, crop = load_restorer(save(tmp_path, restoreformer(), "RestoreFormer.pth", "params")), face(256)[None]
+    assert restorer.kind == "RestoreFormer" and not torch.equal(run(crop, restorer), crop)
 
 
 CODEFORMER = (

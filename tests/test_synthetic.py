@@ -6,9 +6,20 @@ import pytest
 import torch
 
 from latentsync.audio import SAMPLE_RATE
+from latentsync.figures import correlation
 from latentsync.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.masks import keep_mask
-from latentsync.synthetic import SOUNDS, Phone, make_clip, make_speaker, make_speech, measure_opening, render, speak
+from latentsync.synthetic import (
+    PLAIN,
+    SOUNDS,
+    Phone,
+    make_clip,
+    make_speaker,
+    make_speech,
+    measure_opening,
+    render,
+    speak,
+)
 from latentsync.synthetic.clip import make_motion
 from latentsync.synthetic.mouth import JAW_DROP
 from latentsync.synthetic.speaker import CHIN_Y, EYE_Y
@@ -78,7 +89,7 @@ def test_equally_loud_sounds_have_different_mouths():
 
 def test_sounds_differ_in_their_spectra():
     spectra = {}
-    for name in SOUNDS:
+    for name in sorted({name for part in PLAIN for name in part}):
         if SOUNDS[name].kind in ("voiced", "noise"):
             wave = one_sound(name).waveform.numpy()[4800:11200]
             power = np.abs(np.fft.rfft(wave * np.hanning(len(wave)))) ** 2
@@ -89,6 +100,25 @@ def test_sounds_differ_in_their_spectra():
     assert min(distances) > 0.3
     centre = {n: float((np.exp(s) * np.arange(40)).sum() / np.exp(s).sum() * 200) for n, s in spectra.items()}
     assert centre["s"] > 4000 > centre["sh"] > 1500 > centre["a"] > centre["m"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_other_voices_say_the_same_mouths(seed):
+    phones = make_speech(seed, 4.0).phones
+    plain, other = (speak(phones, 4.0, seed, variety=variety) for variety in (0.0, 1.0))
+    assert np.array_equal(plain.shapes, other.shapes)
+    assert not torch.equal(plain.waveform, other.waveform)
+    assert 0.1 < float(other.waveform.abs().max()) <= 0.7
+    assert np.corrcoef(plain.loudness, other.loudness)[0, 1] > 0.5
+
+
+def test_with_variety_more_is_said_and_open_vowels_are_louder():
+    speeches = {variety: [make_speech(seed, 8.0, variety=variety) for seed in range(12)] for variety in (0.0, 1.0)}
+    said = {v: {phone.name for speech in spoken for phone in speech.phones} for v, spoken in speeches.items()}
+    assert said[0.0] == {name for part in PLAIN for name in part} | {"_"}
+    assert said[1.0] == set(SOUNDS)
+    moved = {v: np.mean([correlation(s.opening, s.loudness) for s in spoken]) for v, spoken in speeches.items()}
+    assert 0.6 < moved[0.0] < moved[1.0] < 0.9
 
 
 def test_lips_meet_for_m_b_p_even_between_open_vowels():

@@ -9,22 +9,11 @@ from fractions import Fraction
 import av
 from av.packet import Packet
 
+from ..files import write_error
 from .source import PathLike, local_url
 from .track import Track, open_track
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-
-WAYS_OUT = {
-    errno.ENOSPC: "free some space or choose another drive",
-    errno.EDQUOT: "free some space or choose another drive",
-    errno.EFBIG: "choose a drive that takes larger files, lift the limit on file sizes, or raise crf",
-    errno.ENOENT: "create its folder first",
-    errno.ENOTDIR: "choose a folder that exists",
-    errno.EISDIR: "give the name of a file, not of a folder",
-    errno.EACCES: "choose a folder that you may write to",
-    errno.EPERM: "choose a folder that you may write to",
-    errno.EROFS: "choose a folder that you may write to",
-}
 
 
 def output_format(path: PathLike) -> str:
@@ -37,11 +26,11 @@ def output_format(path: PathLike) -> str:
     path = os.fspath(path)
     extension = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
-        raise _write_error(path, errno.EISDIR)
+        raise write_error(path, errno.EISDIR)
     if extension not in FORMATS:
         raise ValueError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
     if not os.path.isdir(os.path.dirname(path) or os.curdir):
-        raise _write_error(path, errno.ENOENT)
+        raise write_error(path, errno.ENOENT)
     return FORMATS[extension]
 
 
@@ -123,12 +112,6 @@ class OutputFile:
         try:
             yield
         except OSError as error:
-            raise _write_error(self.path, error.errno, error.strerror) from error
+            raise write_error(self.path, error.errno, error.strerror) from error
         except av.error.FFmpegError as error:
             raise ValueError(f"cannot write {self.path}: the encoder refuses ({error.strerror})") from error
-
-
-def _write_error(path: str, number: int | None, reason: str | None = None) -> OSError:
-    number = number or errno.EIO
-    way_out = WAYS_OUT.get(number, "check the drive")
-    return OSError(number, f"cannot write {path} ({reason or os.strerror(number)}): {way_out}")

@@ -37,6 +37,7 @@ def add_prepare(commands) -> argparse.ArgumentParser:
     add("--synthetic", type=int, metavar="CLIPS", help="draw so many clips of speaking heads, in place of --input_dir")
     add("--seconds", type=float, default=4.0, help="length of each")
     add("--seed", type=int, default=0, help="of the first")
+    add("--variety", type=float, default=0.0, help="how far voices and sounds differ from the plain ones, 0 to 1")
     return parser
 
 
@@ -104,6 +105,8 @@ def _drawn(arguments: argparse.Namespace, bar) -> str:
     from ..synthetic.corpus import CorpusSettings, write_corpus
 
     folder = Path(arguments.output_dir) / "clips"
-    settings = CorpusSettings(arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution)
+    settings = CorpusSettings(
+        arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution, variety=arguments.variety
+    )
     clips = write_corpus(folder, settings, max(1, _workers(arguments)), bar)
     return f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from .executor import AHEAD, CRASHED
 from .work import Job, Outcome, perform
 
 PACKAGE = Path(__file__).parents[1]
+SECONDS_TO_ANSWER = 10
 RETRIES = 1  # of a job whose process died
 
 
@@ -19,9 +21,11 @@ RETRIES = 1  # of a job whose process died
 def _kept_signals() -> Iterator[None]:
     """Ray takes SIGTERM for itself; who runs the command has already said what it does."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 class Ray:
@@ -35,7 +39,7 @@ class Ray:
 
     Raises:
         ImportError: Ray is not installed.
-        ConnectionError: the cluster does not answer.
+        ConnectionError: the cluster does not answer, or no Ray can be started here.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, gpus: float = 0.0):
@@ -53,12 +57,26 @@ class Ray:
         if self._ours:
             options = {"num_cpus": self.workers, "include_dashboard": False} if self.address == "local" else {}
             quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-            with _kept_signals():
-                ray.init(self.address, runtime_env=self._environment(), **options, **quiet)
+            try:
+                self._knock()
+                with _kept_signals():
+                    ray.init(self.address, runtime_env=self._environment(), **options, **quiet)
+            except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                where = "this machine" if self.address == "local" else self.address
+                raise ConnectionError(
+                    f"Ray cannot be started on {where} ({reason}): look into Ray's logs, or use --executor local"
+                ) from error
         self.workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._perform = ray.remote(perform).options(num_cpus=1, num_gpus=self.gpus, max_retries=RETRIES)
         self._running: dict = {}
         return self
+
+    def _knock(self) -> None:
+        """Ray itself asks a closed port for two minutes."""
+        host, colon, port = self.address.rpartition(":")
+        if colon and port.isdigit():
+            socket.create_connection((host.rpartition("/")[2], int(port)), SECONDS_TO_ANSWER).close()
 
     def _environment(self) -> dict[str, object]:
         """How the workers find this package: here by its place, on other machines by a copy."""

@@ -8,6 +8,7 @@ Convention: as in `geometry`. Points are (x, y); a matrix (2, 3) maps portrait p
 """
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ COLOUR = 20.0  # portrait pixels, sigma: slower changes than this are colour and
 SAME = 0.03  # mean change of a crop's pixels, of 0..1, that is still no movement
 SAME_OVER = 0.06  # of the crop's side, over which that mean is taken
 MOST_KEPT = 0.9  # of the last frame's change, at temporal = 1
+FORGOTTEN = 1 / 512  # share of an older frame's change that no longer counts: half a level of 8 bits
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,12 @@ class RestoreSettings:
             raise ValueError(f"region is {self.region!r}: choose one of {', '.join(REGIONS)}")
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}: give at least 1 face")
+
+    @property
+    def memory(self) -> int:
+        """Frames after which a change is forgotten; 0 without the temporal blend."""
+        kept = MOST_KEPT * self.temporal
+        return math.ceil(math.log(FORGOTTEN) / math.log(kept)) if kept else 0
 
 
 def restore(
@@ -100,7 +108,7 @@ def restore(
             yield window
         else:
             stage = stage or _Stage(restorer, window.shape[1], settings)
-            yield stage.restored(window, _parts(numbers, track))
+            yield stage.restored(window, start, _with_face(numbers, track))
         start += len(window)
 
 
@@ -115,12 +123,12 @@ def _check_window(window: torch.Tensor, numbers: range, track: FaceTrack | None)
         )
 
 
-def _parts(numbers: range, track: FaceTrack | None) -> list[tuple[int, bool]]:
-    """(place in the window, whether a run begins there) of every frame with the face."""
+def _with_face(numbers: range, track: FaceTrack | None) -> list[tuple[int, bool]]:
+    """(frame number, whether a run begins there) of every frame with the face."""
     if track is None:
-        return [(k, False) for k in range(len(numbers))]
+        return [(i, False) for i in numbers]
     begins = {first for first, _ in track.runs()}
-    return [(k, i in begins) for k, i in enumerate(numbers) if track.found[i]]
+    return [(i, i in begins) for i in numbers if track.found[i]]
 
 
 class _Stage:
@@ -130,17 +138,19 @@ class _Stage:
         self.restorer, self.settings, self.batch = restorer, settings, settings.batch
         self.portrait = Portrait(resolution)
         self.weight = settings.strength * face_mask(resolution, settings.region, 0, 0.5)[..., None]
-        self.last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.before: torch.Tensor | None = None
+        self.kept: list[torch.Tensor] = []  # the last frame's change, as the memories have it
 
-    def restored(self, window: torch.Tensor, parts: Sequence[tuple[int, bool]]) -> torch.Tensor:
-        """`window` (n, h, w, 3) with the faces at `parts` restored."""
+    def restored(self, window: torch.Tensor, start: int, numbers: Sequence[tuple[int, bool]]) -> torch.Tensor:
+        """`window` (n, h, w, 3), the first of them frame `start`, with the faces of frames `numbers` restored."""
         out = as_float(window[..., :3]).cpu().clone()
-        for group in batches(len(parts), self.settings.batch):
-            places = [parts[g][0] for g in group]
-            faces = torch.stack([self.portrait.of(out[k]) for k in places])
-            for k, face, better, g in zip(places, faces, self._through(faces), group, strict=True):
-                change = self._steadied(out[k], self.portrait.back(better - face), begins=parts[g][1])
-                out[k] = torch.where(self.weight > 0, (out[k] + self.weight * change).clamp(0, 1), out[k])
+        for group in batches(len(numbers), self.settings.batch):
+            shown = [numbers[g] for g in group]
+            faces = torch.stack([self.portrait.of(out[i - start]) for i, _ in shown])
+            for (i, begins), face, better in zip(shown, faces, self._through(faces), strict=True):
+                crop = out[i - start]
+                change = self._steadied(crop, self.portrait.back(better - face), i, begins)
+                crop.copy_(torch.where(self.weight > 0, (crop + self.weight * change).clamp(0, 1), crop))
         return out
 
     def _through(self, faces: torch.Tensor) -> torch.Tensor:
@@ -169,18 +179,28 @@ class _Stage:
             raise FloatingPointError(f"{self.restorer.name} gave values that are not finite: load it in float32")
         return restored
 
-    def _steadied(self, crop: torch.Tensor, change: torch.Tensor, begins: bool) -> torch.Tensor:
-        """`change` (h, w, 3), mixed with that of the frame before where `crop` looks as it did there."""
-        crop = crop.clone()
-        if self.settings.temporal > 0 and self.last is not None and not begins:
-            before, kept = self.last
-            moved = (crop - before).abs().mean(-1).numpy()
-            side = int(SAME_OVER * len(moved)) | 1
-            moved = torch.from_numpy(cv2.blur(moved, (side, side)))
-            share = MOST_KEPT * self.settings.temporal * torch.exp(-((moved / SAME) ** 2))
-            change = torch.lerp(change, kept, share[..., None].expand_as(change))
-        self.last = crop, change
-        return change
+    def _steadied(self, crop: torch.Tensor, change: torch.Tensor, number: int, begins: bool) -> torch.Tensor:
+        """`change` (h, w, 3), mixed with that of the frame before where `crop` looks as it did there.
+
+        Two memories: one that began at the last but one multiple of `memory`, or with the run, is used while the next
+        one fills. So no frame hangs on those before that multiple, and a run that begins there gives the same frames.
+        """
+        memory = self.settings.memory
+        if memory == 0:
+            return change
+        changes = [] if begins or not self.kept else self._mixed(crop, change)
+        if not changes or number % memory == 0:
+            changes = [*changes[-1:], change]
+        self.before, self.kept = crop.clone(), changes
+        return changes[0]
+
+    def _mixed(self, crop: torch.Tensor, change: torch.Tensor) -> list[torch.Tensor]:
+        """`change` (h, w, 3) with what each memory keeps."""
+        moved = (crop - self.before).abs().mean(-1).numpy()
+        side = int(SAME_OVER * len(moved)) | 1
+        moved = torch.from_numpy(cv2.blur(moved, (side, side)))
+        share = MOST_KEPT * self.settings.temporal * torch.exp(-((moved / SAME) ** 2))
+        return [torch.lerp(change, kept, share[..., None].expand_as(change)) for kept in self.kept]
 
 
 class Portrait:

@@ -17,6 +17,7 @@ def add_restore(commands) -> argparse.ArgumentParser:
     add("--video_path", required=True, help="the video")
     add("--video_out_path", required=True, help="the result: .mp4, .mov, .mkv or .webm; the video's sound comes along")
     add("--checkpoints", help="folder of the weights (see download), or ComfyUI's models folder (default: checkpoints)")
+    add("--resume", action="store_true", help="keep finished stretches while running, and go on from them next time")
     add_superres_options(parser, required=True)
     add_face_options(parser)
     add = parser.add_argument_group("result").add_argument
@@ -115,6 +116,7 @@ def restore(arguments: argparse.Namespace) -> None:
     )
     detector = chosen_detector(arguments, device)
     files = (arguments.video_path, arguments.video_out_path)
+    how = {"resolution": arguments.resolution, "resume": arguments.resume}
     with Bar() as bar:
-        summary = restore_video(*files, detector, settings, resolution=arguments.resolution, progress=bar)
+        summary = restore_video(*files, detector, settings, **how, progress=bar)
     print(f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}")

@@ -4,7 +4,6 @@ Only the change is laid over them. So the frame's own detail never goes through 
 nothing, or the face is not found, a frame stays as it is, bit for bit.
 """
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count, tee
@@ -16,16 +15,15 @@ import torch
 from ..blend import BlendSettings, blend, paste_crop
 from ..crops import Aligned
 from ..faces import FaceTrack
-from ..frames import Frames, as_float, as_uint8, batches
+from ..frames import Frames, as_float, as_uint8, batches, without_first
 from ..geometry import stretch
 from ..masks import face_mask
-from .apply import MOST_KEPT, RestoreSettings, restore
+from .apply import RestoreSettings, restore
 from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
 
 MOST_RATIO = 4
 LARGEST_CROP = 1024  # pixels; a crop shows 263 x 351 pixels of the portrait that a restorer makes
-FORGOTTEN = 1 / 512  # share of an older frame's change that no longer counts: half a level of 8 bits
 
 
 @dataclass(frozen=True)
@@ -73,15 +71,16 @@ class SuperRes:
         return round(height * self.ratio), round(width * self.ratio)
 
     def first(self, track: FaceTrack, start: int) -> int:
-        """Where to begin so that frame `start` comes out as in a run from the beginning, to half a level of 8 bits.
+        """Where to begin so that the frames from `start` on come out as in a run from the beginning.
 
-        The temporal blend looks back, within a stretch of frames with the face.
+        The temporal blend looks back, within a stretch of frames with the face: to the last but one frame whose number
+        is a multiple of `memory`.
         """
-        kept = MOST_KEPT * self.settings.temporal
-        if not self.restores or kept == 0:
+        memory = self.settings.memory
+        if not self.restores or memory == 0:
             return start
         begin = next((a for a, b in track.runs() if a < start < b), start)
-        return max(begin, start - math.ceil(math.log(FORGOTTEN) / math.log(kept)))
+        return max(begin, (start // memory - 1) * memory)
 
 
 def finer(
@@ -103,17 +102,24 @@ def finer(
     return overlaid(pairs, track, superres, blending.mask_smooth, start)
 
 
-def restored(frames: Frames, track: FaceTrack, superres: SuperRes, mask_smooth: float = 0.5) -> Iterator[torch.Tensor]:
-    """Frames as they are, at the ratio, with their faces restored; in windows of `settings.batch`."""
+def restored(
+    frames: Frames, track: FaceTrack, superres: SuperRes, mask_smooth: float = 0.5, start: int = 0
+) -> Iterator[torch.Tensor]:
+    """Frames as they are, at the ratio, with their faces restored, from frame `start` on.
+
+    Windows hold the same frames wherever it starts, for a net's last bits may depend on the faces beside one.
+    """
     frames, track = scaled(frames, track, superres)
+    windows = batches(len(frames), superres.settings.batch)[superres.first(track, start) // superres.settings.batch :]
+    first = windows[0][0] if windows else start
 
     def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for numbers in batches(len(frames), superres.settings.batch):
+        for numbers in windows:
             window = frames[numbers]
             crops = Aligned(window, track.matrices[numbers], track.found[numbers], track.resolution)
             yield window, crops[range(len(window))]
 
-    return overlaid(pairs(), track, superres, mask_smooth)
+    return without_first(overlaid(pairs(), track, superres, mask_smooth, first), start - first)
 
 
 def overlaid(

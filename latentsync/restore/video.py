@@ -2,14 +2,17 @@
 
 import logging
 import os
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..checkpoint import check_resolution
 from ..landmarks import Detector
 from ..media import VideoReader, output_format
 from ..media.audio import AudioReader
+from ..resume import Workspace, identity
 from ..run import Progress, Summary, counted, follow, refuse_inputs, write
 from ..settings import RunSettings
+from ..track_file import FaceFile
 from .superres import restored
 
 log = logging.getLogger(__name__)
@@ -24,6 +27,7 @@ def restore_video(
     settings: RunSettings,
     *,
     resolution: int = RESOLUTION,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Restore the face in `video` and write the result, with the video's sound, to `out`.
@@ -36,6 +40,8 @@ def restore_video(
         detector: from `load_detector`.
         settings: `superres` says what is done; `track`, `blend.mask_smooth`, `fps`, `detect_every` and `crf` count too.
         resolution: side of the face's crops, before they are enlarged.
+        resume: keep finished stretches beside `out` while running, and go on from those of an interrupted run
+            with the same files and settings: the same frames as without an interruption.
         progress: called as (phase, frames done, frames in all); what it raises ends the run.
 
     Raises:
@@ -49,9 +55,15 @@ def restore_video(
     check_output(video, out)
     with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:
         fps, sound = float(reader.fps), _sound(video)
-        track = follow(reader, fps, detector, resolution, settings, progress)
-        windows = restored(reader, track, settings.superres, settings.blend.mask_smooth)
-        write(counted(windows, len(reader), "restoring", progress), Path(out), reader, settings, sound)
+        work = Workspace(Path(out), _plan(video, detector, settings, resolution)) if resume else None
+        track = work.track() if work else None
+        if track is None:
+            track = follow(reader, fps, detector, resolution, settings, progress)
+            if work:
+                work.keep_track(track)
+        start = work.frames_done() if work else 0
+        windows = restored(reader, track, settings.superres, settings.blend.mask_smooth, start)
+        write(counted(windows, len(reader), "restoring", progress, start), Path(out), reader, settings, sound, work)
         return Summary(Path(out), len(reader), int(track.found.sum()), fps, track.jitter())
 
 
@@ -59,6 +71,18 @@ def check_output(video: str | os.PathLike, out: str | os.PathLike) -> None:
     """Refuse, before any work, an output that cannot be written and one that would replace the video."""
     output_format(out)
     refuse_inputs(out, [video])
+
+
+def _plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, resolution: int) -> dict[str, object]:
+    """Everything that the pixels of the result depend on."""
+    superres = settings.superres
+    return {
+        "video": identity(video),
+        "detector": [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
+        "settings": asdict(replace(settings, superres=None)),
+        "resolution": resolution,
+        "superres": [superres.plan(), *map(identity, superres.files)],
+    }
 
 
 def _sound(video: str | os.PathLike) -> dict[str, object]:

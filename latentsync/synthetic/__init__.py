@@ -2,14 +2,16 @@
 
 from .clip import Clip, make_clip, render
 from .opening import measure_opening
-from .phones import SOUNDS, MouthShape, Sound
+from .phones import PLAIN, SOUNDS, Language, MouthShape, Sound
 from .speaker import Speaker, make_speaker
 from .speech import Speech, make_speech, speak
 from .voice import Phone
 
 __all__ = [
+    "PLAIN",
     "SOUNDS",
     "Clip",
+    "Language",
     "MouthShape",
     "Phone",
     "Sound",

@@ -181,6 +181,11 @@ def _geometry(speaker: Speaker, matrices: np.ndarray) -> tuple[np.ndarray, np.nd
     return landmarks, np.concatenate([rims.min(1), rims.max(1)], -1)
 
 
-def make_clip(seed: int, seconds: float = 4.0, size: int | tuple[int, int] = 256, fps: float = FPS) -> Clip:
-    """A clip in which speaker, speech and motion all follow from `seed`; see `render` for what can be wrong."""
-    return render(make_speaker(seed), make_speech(seed, seconds, fps), size, seed)
+def make_clip(
+    seed: int, seconds: float = 4.0, size: int | tuple[int, int] = 256, fps: float = FPS, variety: float = 0.0
+) -> Clip:
+    """A clip in which speaker, speech and motion all follow from `seed`; see `render` for what can be wrong.
+
+    `variety` is that of the voice; see `make_speech`.
+    """
+    return render(make_speaker(seed), make_speech(seed, seconds, fps, variety), size, seed)

@@ -29,6 +29,7 @@ class CorpusSettings:
         resolution: side of the aligned crops in pixels.
         size: side of the drawn frames that the crops are cut from.
         crf: quality of the H.264 pictures, less is better.
+        variety: how far the voices differ, 0 to 1; see `voice.draw_voice`.
     """
 
     clips: int
@@ -37,6 +38,7 @@ class CorpusSettings:
     resolution: int = 256
     size: int = 256
     crf: int = 12
+    variety: float = 0.0
 
     def __post_init__(self):
         if self.clips < 1 or self.seed < 0:
@@ -45,6 +47,8 @@ class CorpusSettings:
             )
         if not 0.04 <= self.seconds <= 600:
             raise ValueError(f"seconds is {self.seconds}: give the length of a clip, from 0.04 to 600")
+        if not 0 <= self.variety <= 1:
+            raise ValueError(f"variety is {self.variety}: give 0 (plain voices) to 1")
         check_resolution(self.resolution)
 
 
@@ -113,7 +117,7 @@ def _single_thread() -> None:
 
 
 def _write(settings: CorpusSettings, seed: int, path: Path) -> Path:
-    clip = make_clip(seed, settings.seconds, settings.size)
+    clip = make_clip(seed, settings.seconds, settings.size, variety=settings.variety)
     write_clip(path, align_clip(clip, settings.resolution), clip, crf=settings.crf, preset="veryfast")
     return path
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..audio import SAMPLE_RATE
-from .phones import CODAS, ONSETS, SOUNDS, VOWELS
+from .phones import PLAIN, SOUNDS, WIDE, Language
 from .voice import Phone, synthesise
 
 FPS = 25.0
@@ -47,17 +47,21 @@ class Speech:
         return self.shapes[:, 1]
 
 
-def make_speech(seed: int, seconds: float, fps: float = FPS) -> Speech:
+def make_speech(seed: int, seconds: float, fps: float = FPS, variety: float = 0.0) -> Speech:
     """Syllables, pauses and a voice drawn by `seed`, round(seconds * fps) frames long.
+
+    `variety` (0..1) is how far voices differ beyond pitch and length of the tract, see `voice.draw_voice`; with any,
+    the syllables are of the wide language.
 
     Raises:
         ValueError: less than one frame of time.
     """
-    return speak(_syllables(np.random.default_rng((seed, 1)), seconds), seconds, seed, fps)
+    phones = _syllables(np.random.default_rng((seed, 1)), seconds, WIDE if variety else PLAIN)
+    return speak(phones, seconds, seed, fps, variety)
 
 
-def speak(phones: Sequence[Phone], seconds: float, seed: int = 0, fps: float = FPS) -> Speech:
-    """These phones as `Speech`; what they leave free is silence. `seed` chooses the voice.
+def speak(phones: Sequence[Phone], seconds: float, seed: int = 0, fps: float = FPS, variety: float = 0.0) -> Speech:
+    """These phones as `Speech`; what they leave free is silence. `seed` chooses the voice, `variety` how odd it is.
 
     Raises:
         ValueError: less than one frame of time, or a phone that is not in `SOUNDS`.
@@ -69,7 +73,7 @@ def speak(phones: Sequence[Phone], seconds: float, seed: int = 0, fps: float = F
     if unknown:
         raise ValueError(f"unknown phones {unknown}: choose among {' '.join(SOUNDS)}")
     samples = round(frames / fps * SAMPLE_RATE)
-    wave = synthesise(phones, samples, np.random.default_rng((seed, 2)))
+    wave = synthesise(phones, samples, np.random.default_rng((seed, 2)), variety)
     edges = np.rint(np.arange(frames + 1) * SAMPLE_RATE / fps).astype(int).clip(0, samples)
     energy = np.concatenate([[0.0], np.cumsum(wave.astype(np.float64) ** 2)])
     loudness = np.sqrt(np.diff(energy[edges]) / np.maximum(np.diff(edges), 1))
@@ -101,7 +105,7 @@ def mouth_shapes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(times, grid, column) for column in shapes.T], -1).astype(np.float32)
 
 
-def _syllables(rng: np.random.Generator, seconds: float) -> list[Phone]:
+def _syllables(rng: np.random.Generator, seconds: float, language: Language) -> list[Phone]:
     """Consonant-vowel(-consonant) syllables with pauses, filling `seconds`."""
     phones: list[Phone] = []
     now = rng.uniform(0.08, 0.25)
@@ -116,10 +120,10 @@ def _syllables(rng: np.random.Generator, seconds: float) -> list[Phone]:
     while now < seconds - 0.1:
         stress = rng.uniform(0.45, 1.0)
         if rng.random() < 0.85:
-            add(str(rng.choice(ONSETS)), pace * rng.uniform(0.07, 0.12), stress)
-        add(str(rng.choice(VOWELS)), pace * rng.uniform(0.11, 0.24) * (0.8 + 0.3 * stress), stress)
+            add(str(rng.choice(language.onsets)), pace * rng.uniform(0.07, 0.12), stress)
+        add(str(rng.choice(language.vowels)), pace * rng.uniform(0.11, 0.24) * (0.8 + 0.3 * stress), stress)
         if rng.random() < 0.3:
-            add(str(rng.choice(CODAS)), pace * rng.uniform(0.07, 0.11), stress)
+            add(str(rng.choice(language.codas)), pace * rng.uniform(0.07, 0.11), stress)
         left -= 1
         if left == 0:
             add("_", rng.uniform(0.18, 0.5), 0.0)

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio import COLUMNS_PER_SECOND, SEGMENT_COLUMNS, SEGMENT_SECONDS, AudioFeatures, log_mel
+from ..checkpoint import load_audio_encoder
 from ..nets.layers import Attention, FeedForward, Parts
+from ..nets.loading import check_state_dict
 from ..speech import VIDEO_FPS
 from ..synthetic import MouthShape, make_speech
 from .config import DataConfig, OptimizerConfig, RunConfig
@@ -50,6 +52,8 @@ class AudioEncoderTraining:
     """Training of the audio encoder; no clips are needed.
 
     speeches: how many different synthetic speeches of up to 30 s there are.
+    variety: how far their voices differ, 0 (as in the clips) to 1; see `synthetic.voice.draw_voice`.
+    start: an audio encoder to go on from, of shape `net`; null starts anew.
     loudness, tilt: up to how many powers of ten the level, and the balance of high and low sounds, are changed.
     validation_samples: held-out speeches to judge.
     """
@@ -61,6 +65,8 @@ class AudioEncoderTraining:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: AudioEncoderShape = field(default_factory=AudioEncoderShape)
     speeches: int = 300
+    variety: float = 0.0
+    start: str | None = None
     loudness: float = 2.0
     tilt: float = 1.0
     validation_samples: int = 8
@@ -70,6 +76,8 @@ class AudioEncoderTraining:
             raise ValueError(
                 f"speeches is {self.speeches} and validation_samples {self.validation_samples}: give at least 1 of each"
             )
+        if not 0 <= self.variety <= 1:
+            raise ValueError(f"variety is {self.variety}: give 0 (voices as in the clips) to 1")
         if self.loudness < 0 or self.tilt < 0:
             raise ValueError(f"loudness is {self.loudness} and tilt {self.tilt}: give 0 or more")
 
@@ -88,11 +96,15 @@ class SpeechSamples:
     Args:
         config: how many speeches, and how much they are changed. Sample n follows from `config.run.seed` and n.
         changed: whether level, balance and noise are varied.
+        variety: of the voices; None for the config's.
         first: seed of the first speech.
     """
 
-    def __init__(self, config: AudioEncoderTraining, changed: bool = True, first: int = 0):
+    def __init__(
+        self, config: AudioEncoderTraining, changed: bool = True, first: int = 0, variety: float | None = None
+    ):
         self.config, self.changed, self.first = config, changed, first
+        self.variety = config.variety if variety is None else variety
         self._made: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
@@ -113,7 +125,7 @@ class SpeechSamples:
         if seed not in self._made:
             rng = np.random.default_rng((seed, 11))
             seconds = SEGMENT_SECONDS if rng.random() < 0.5 else int(rng.integers(4, SEGMENT_SECONDS))
-            speech = make_speech(seed, seconds, VIDEO_FPS)
+            speech = make_speech(seed, seconds, VIDEO_FPS, self.variety)
             mel = log_mel(speech.waveform)[:, : seconds * COLUMNS_PER_SECOND]
             self._made[seed] = mel, torch.from_numpy(speech.shapes)
         return self._made[seed]
@@ -191,6 +203,10 @@ class AudioEncoderTask:
         self.config = config
         with seeded(config.run.seed):
             self.net = Listener(config.net)
+        if config.start is not None:
+            state = load_audio_encoder(config.start).state_dict()
+            check_state_dict(self.net.encoder.state_dict(), state, f"audio encoder that starts from {config.start}")
+            self.net.encoder.load_state_dict(state)
         # They have no part in the states (`audio.hidden_states`), so no gradient reaches them.
         self.net.encoder.ln_post.requires_grad_(False)
         self.data = SpeechSamples(config) if data is None else data
@@ -216,11 +232,14 @@ class AudioEncoderTask:
 
     @torch.no_grad()
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Correlation of the mouth's opening and width with the truth on held-out speeches, for both ways."""
-        samples = SpeechSamples(self.config, changed=False, first=HELD_OUT)
+        """Correlation of the mouth's opening and width with the truth on held-out speeches, for both ways.
+
+        The voices are those of the clips and, with variety, half of the speeches are in others.
+        """
         device = next(net.parameters()).device
         figures: dict[str, list[float]] = {}
         for n in range(self.config.validation_samples):
+            samples = SpeechSamples(self.config, False, HELD_OUT, variety=self.config.variety * (n % 2))
             batch = {name: tensor[None].to(device) for name, tensor in samples[n].items()}
             truth = batch["shapes"][batch["inside"]]
             for way, mouth in zip(("mean", "attention"), net(batch["mel"], batch["inside"]), strict=True):

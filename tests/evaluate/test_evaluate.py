@@ -56,7 +56,6 @@ def figures(clip, video, metrics, **changes):
 
 
 def test_a_video_against_itself_is_perfect_in_every_region(clip):
-    pytest.importorskip("torchmetrics")
     for region in ("frame", "face", "mouth"):
         found = figures(clip, clip.video.name, ["psnr", "ssim", "flicker"], region=region)
         assert found["psnr"] == math.inf and found["ssim"] == pytest.approx(1) and found["flicker"] == 0
@@ -87,11 +86,12 @@ def test_a_longer_video_is_compared_as_far_as_its_reference_goes(clip):
 
 def test_random_weights_run_and_say_that_they_mean_nothing(clip):
     pytest.importorskip("lpips")
+    pytest.importorskip("torch_fidelity")
     report = evaluate(
-        [Pair(clip.video, clip.video)], ["lpips", "fvd"], settings(clip, region="face", random_weights=True)
+        [Pair(clip.video, clip.video)], ["lpips", "fid", "fvd"], settings(clip, region="face", random_weights=True)
     )
-    assert report.clips[0].figures["lpips"].value == 0
-    assert report.notes == ["random weights: the figures of LPIPS, FVD mean nothing"]
+    assert report.clips[0].figures["lpips"].value == 0 and report.pooled["fid"] == pytest.approx(0, abs=1e-6)
+    assert report.notes[1:] == ["random weights: the figures of LPIPS, FID, FVD mean nothing"]
     assert report.missing == ["FVD: FVD needs 2 stretches of 16 frames and got 0: give longer or more videos"]
     assert "mean nothing" in report.markdown()
 
@@ -113,7 +113,6 @@ def test_fid_and_fvd_judge_all_videos_together(tmp_path, monkeypatch):
 
 
 def test_windows_of_both_videos_are_read_and_never_all_of_them(tmp_path, monkeypatch):
-    pytest.importorskip("torchmetrics")
     made = make_clip(tmp_path, frames=40, seconds=1.6)
     asked = []
     read = VideoReader.__getitem__
@@ -221,7 +220,6 @@ def run(capsys, *arguments) -> tuple[int, str, str]:
 
 
 def test_the_command_prints_a_table_and_writes_json_and_chart(clip, tmp_path, capsys):
-    pytest.importorskip("torchmetrics")
     files = ["--video_path", clip.video, "--reference", clip.video, "--json", tmp_path / "out.json", "--plot"]
     face = ["--detector", "file", "--detector_model", clip.track, "--resolution", 64, "--device", "cpu"]
     code, out, _ = run(capsys, *files, *face, "--metric", "psnr", "ssim", "seam")
@@ -235,8 +233,8 @@ def test_the_command_prints_a_table_and_writes_json_and_chart(clip, tmp_path, ca
 
 
 def test_the_exit_code_tells_what_is_missing_and_what_was_wrong(clip, tmp_path, capsys):
-    code, out, _ = run(capsys, "--video_path", clip.video, "--metric", "psnr", "--device", "cpu")
-    assert code == 1 and "missing: PSNR: needs the true pictures: give --reference" in out
+    code, out, _ = run(capsys, "--video_path", clip.video, "--metric", "psnr", "ssim", "fid", "--device", "cpu")
+    assert code == 1 and "missing: PSNR, SSIM, FID: needs the true pictures: give --reference, the source video" in out
     write_video(tmp_path / "small.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
     pair = ["--video_path", clip.video, "--reference", tmp_path / "small.mp4"]
     code, _, err = run(capsys, *pair, "--metric", "psnr", "--device", "cpu")

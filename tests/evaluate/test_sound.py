@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 import torch
 from clock import Clock, rising_pictures, rising_sound
+from embedded_weights import packaged
 from flicker_net import FRAMES, Flicker, pictures, sound
 
+from latentsync.crops import Aligned
+from latentsync.detect import load_detector
+from latentsync.embedded import EMBEDDED
 from latentsync.evaluate.sound import stable_syncnet, syncnet_v2
+from latentsync.media import VideoReader
 from latentsync.prepare.sync_filter import MouthViews, mouth_views
+from latentsync.quality import load_judge
+from latentsync.run import follow
+from latentsync.run import heard as sound_of
+from latentsync.settings import RunSettings
 from latentsync.speech import syncnet_mel
+from latentsync.synthetic.samples import find_sample
 
 BOX = (22.0, 20.0, 42.0, 40.0)  # whose view lies inside the picture
 
@@ -38,6 +48,21 @@ def test_stable_syncnet_finds_the_shift(late):
     assert figures["stable_sync"].value == pytest.approx(np.cos(late / 20), abs=0.03)
     assert len(figures["stable_sync"].curve) == (48 - 16) // 4 + 1
     assert figures["stable_sync"].times[:2].tolist() == [8 / 25, 12 / 25]
+
+
+@packaged
+def test_the_embedded_syncnet_follows_sound_that_is_moved():
+    sample = find_sample("talking head")
+    judge, vae = load_judge(EMBEDDED)
+    wave, offsets = sound_of(sample.video), {}
+    with VideoReader(sample.video, cache=20) as frames:
+        detector = load_detector("file", model=sample.track)
+        track = follow(frames, 25.0, detector, judge.side, RunSettings(), lambda *_: None)
+        crops = Aligned(frames, track.matrices, track.found, track.resolution)
+        for late in (-4, 0, 3):
+            moved = torch.roll(wave, late * 640)
+            offsets[late] = stable_syncnet(judge, vae, crops, moved, 25.0)["stable_offset"].value
+    assert offsets == {late: offsets[0] - late for late in offsets} and abs(offsets[0]) <= 1
 
 
 def test_views_made_one_by_one_are_those_of_the_whole_clip():

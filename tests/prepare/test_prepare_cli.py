@@ -61,6 +61,7 @@ def test_bad_options_are_one_sentence(tmp_path):
         (["--input_dir", tmp_path, "--workers", -1], "workers is -1"),
         (["--input_dir", tmp_path, "--skip", "sync,beauty"], "'beauty'"),
         (["--input_dir", tmp_path], "lies in the input folder"),
+        (["--synthetic", 2, "--variety", 3], "variety is 3"),
     ]:
         with pytest.raises(ValueError, match=sentence):
             command("--output_dir", tmp_path / "data", *argv)

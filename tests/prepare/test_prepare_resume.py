@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,14 @@ def test_ray_makes_the_same(made, raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepare(os.path.relpath(raw[0]), "data", SETTINGS, raw[1], executor=Ray(workers=2))
     assert (tmp_path / "data" / MANIFEST).read_bytes() == (made[0] / MANIFEST).read_bytes()
+
+
+def test_a_ray_cluster_that_is_not_there_is_named(raw, tmp_path):
+    pytest.importorskip("ray")
+    from latentsync.prepare.ray_executor import Ray
+
+    with socket.socket() as closed:  # bound and not listening
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(ConnectionError, match=f"Ray cannot be started on {address} .*: look into"):
+            prepare(raw[0], tmp_path / "data", SETTINGS, raw[1], executor=Ray(address))

@@ -183,9 +183,20 @@ def test_the_audio_encoder_learns(audio_task):
     assert all(-1 <= value <= 1 for value in figures.values())
 
 
+def test_an_audio_encoder_goes_on_from_another(audio_task, tmp_path):
+    _, start = audio_task.save(audio_task.net.state_dict(), tmp_path, 3)
+    task = AudioEncoderTask(audio_config(start=str(start), variety=1.0))
+    learned = audio_task.net.encoder.state_dict()
+    assert all(torch.equal(tensor, learned[name]) for name, tensor in task.net.encoder.state_dict().items())
+    assert not torch.equal(task.data[0]["shapes"], AudioEncoderTask(audio_config()).data[0]["shapes"])
+    with pytest.raises(ValueError, match="audio encoder that starts from"):
+        AudioEncoderTask(replace(audio_config(start=str(start)), net=AudioEncoderShape(32, 2, 2)))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [(lambda: AudioEncoderShape(30, 4, 2), "n_state is 30"), (lambda: audio_config(tilt=-1.0), "tilt -1"),
+     (lambda: audio_config(variety=2.0), "variety is 2.0"),
      (lambda: VAEShape((8, 12, 16, 16), groups=8), "block_out_channels has 12")],
 )  # fmt: skip
 def test_shapes_that_cannot_be(build, message):

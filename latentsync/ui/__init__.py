@@ -1,0 +1,1 @@
+"""A page in the browser for lip sync: upload, watch, compare, download."""

@@ -1,0 +1,149 @@
+"""What stands before gradio: refusals in sentences, and a page that asks no other server for anything."""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from .folder import Folder
+
+GB = 2**30  # bytes, as gradio counts them
+FORM = 2**20  # bytes by which a form with a file may be longer than the file
+MOST_JSON = 2**20  # bytes of a request that is no upload
+FILE_ROUTES = ("/file=", "/file/")
+# 'unsafe-eval' is for gradio's templates; everything comes from this server all the same.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class Guard:
+    """An ASGI application around another.
+
+    Args:
+        app: gradio's.
+        folder: whose files may be read and named; no others.
+        limit: bytes of the largest upload.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], folder: Folder, limit: int):
+        self.app, self.folder, self.limit = app, folder, limit
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def with_headers(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
+            await send(message)
+
+        refused = self._unreadable(scope) or self._too_large(scope)
+        if refused is None and scope["method"] == "POST" and _type(scope) == "application/json":
+            body = await _body(receive)
+            refused = self._foreign(body)
+            receive = _once_more(body, receive)
+        if refused is None:
+            await self.app(scope, receive, with_headers)
+        else:
+            await _refuse(with_headers, *refused)
+
+    def _unreadable(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
+        """A file that is asked for and does not lie in the folder."""
+        path = scope["path"]
+        for route in FILE_ROUTES:
+            if route in path:
+                name = path.split(route, 1)[1]
+                inside = all(self.folder.holds(part) for part in (name, unquote(name)))
+                return None if inside else (403, "only files that were uploaded or made on this page can be read")
+        if "/proxy=" in path:
+            return 403, "this page fetches nothing from other servers"
+        return None
+
+    def _too_large(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
+        """An upload that says that it is too large; gradio stops those that do not."""
+        length = int(dict(scope["headers"]).get(b"content-length", b"0") or 0)
+        if _type(scope) == "multipart/form-data" and length > self.limit + FORM:
+            return 413, too_large(length, self.limit)
+        return None
+
+    def _foreign(self, body: bytes) -> tuple[int, str] | None:
+        """A request that is no press of a button, or that names a file which was not uploaded."""
+        if len(body) > MOST_JSON:
+            return 413, f"the request has more than {MOST_JSON} bytes: give files as uploads"
+        try:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
+            return 400, "the request is no JSON text"
+        if not isinstance(content, dict):
+            return None
+        for path in _paths(content.get("data")):
+            if "://" in path:
+                return 422, f"{path} is an address: upload the file itself, this page fetches nothing from elsewhere"
+            if not self.folder.holds(path):
+                return 422, f"{path} was not uploaded on this page: upload it"
+        return None
+
+
+def too_large(size: int, limit: int) -> str:
+    """Why a file of `size` bytes is refused."""
+    return f"the file has {in_words(size)}, and this page takes up to {in_words(limit)}: cut or compress it first"
+
+
+def in_words(size: int) -> str:
+    """A number of bytes, as people say it."""
+    return f"{size / GB:.3g} GB" if size >= GB else f"{1024 * size / GB:.3g} MB"
+
+
+def _paths(data: Any) -> Iterator[str]:
+    """The paths of all records of files in JSON data, and texts that could be meant as paths."""
+    if isinstance(data, dict):
+        if isinstance(data.get("path"), str):
+            yield data["path"]
+        yield from (path for value in data.values() if isinstance(value, list | dict) for path in _paths(value))
+    elif isinstance(data, list):
+        yield from (path for value in data for path in _paths(value))
+    elif isinstance(data, str) and ("/" in data or "\\" in data):
+        yield data
+
+
+def _type(scope: Mapping[str, Any]) -> str:
+    kind = dict(scope["headers"]).get(b"content-type", b"")
+    return kind.decode("latin-1").partition(";")[0].strip().lower()
+
+
+async def _body(receive: Callable) -> bytes:
+    """A whole request, up to `MOST_JSON` bytes."""
+    parts, more = [], True
+    while more and sum(map(len, parts)) <= MOST_JSON:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _once_more(body: bytes, receive: Callable) -> Callable:
+    """`receive` as if nobody had read the `body`."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> dict[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_again
+
+
+async def _refuse(send: Callable, status: int, sentence: str) -> None:
+    # In the form of a refused input gradio's clients show the sentence.
+    refused = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": sentence}
+    body = json.dumps({"detail": [refused] if status == 422 else sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

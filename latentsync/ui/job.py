@@ -1,0 +1,127 @@
+"""Work of the page, one piece at a time: it can be watched, and cancelled between two denoising steps."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import torch
+
+
+class Cancelled(Exception):
+    """Ends a job from inside; nothing but `Job.check` raises it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Status:
+    """How far a job is.
+
+    Attributes:
+        phase: what is being done, as `run.Progress` calls it; empty before the work says so.
+        cancelling: the job has been cancelled and is about to end.
+        done, total: frames of the phase; denoising steps move `done` by fractions of a window.
+        seconds_left: of the phase, None while nothing can be said.
+        before: jobs that end first.
+        frame: the latest finished one (h, w, 3) in the result's dtype, or None.
+    """
+
+    phase: str
+    cancelling: bool
+    done: float
+    total: int
+    seconds_left: float | None
+    before: int
+    frame: torch.Tensor | None
+
+
+class Job:
+    """One piece of work. `progress`, `on_step` and `frame` are for the work itself; others watch and cancel.
+
+    Attributes:
+        frame: the latest finished frame, see `Status`.
+        future: the result or error of the work, once it is in a line.
+    """
+
+    def __init__(self) -> None:
+        self.frame: torch.Tensor | None = None
+        self.future: Future | None = None
+        self._stop = threading.Event()
+        self._state = ("", 0.0, 0)
+        self._whole = 0.0  # frames of the windows that are finished
+        self._begun = (0.0, 0.0)  # when the phase began, and what was done then
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Say how far the work is; see `run.Progress`.
+
+        Raises:
+            Cancelled: the job was cancelled.
+        """
+        self.check()
+        if phase != self._state[0]:
+            self._begun = (time.monotonic(), done)
+        self._whole = done
+        self._state = (phase, done, total)
+
+    def on_step(self, step: int, steps: int, latents: torch.Tensor) -> None:
+        """Say how far a window is, from `sync.StepCallback`; it may be cancelled as in `progress`."""
+        self.check()
+        phase, _, total = self._state
+        self._state = (phase, min(total, self._whole + latents.shape[2] * step / steps), total)
+
+    def check(self) -> None:
+        if self._stop.is_set():
+            raise Cancelled
+
+    def cancel(self) -> None:
+        """End the work at its next step, or before it begins; a finished job stays as it is."""
+        self._stop.set()
+        if self.future is not None:
+            self.future.cancel()
+
+    @property
+    def ended(self) -> bool:
+        return self.future is not None and self.future.done()
+
+    def status(self, before: int = 0) -> Status:
+        """How far the work is now, with `before` other jobs to be waited for."""
+        phase, done, total = self._state
+        since, at_first = self._begun
+        gained = done - at_first
+        left = (time.monotonic() - since) / gained * (total - done) if gained > 0 else None
+        return Status(phase, self._stop.is_set(), done, total, left, before, self.frame)
+
+
+class Line:
+    """Jobs one after the other, in the order in which they came, in a thread of their own."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Job] = []
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="latentsync-ui")
+
+    def add(self, job: Job, work: Callable[[], object]) -> Job:
+        """Put `work` at the end of the line; what it returns or raises is in `job.future`.
+
+        Raises:
+            RuntimeError: the line is closed.
+        """
+        with self._lock:
+            job.future = self._executor.submit(work)
+            self._jobs = [other for other in self._jobs if not other.ended] + [job]
+        return job
+
+    def before(self, job: Job) -> int:
+        """Jobs that end before this one."""
+        with self._lock:
+            jobs = [other for other in self._jobs if not other.ended]
+        return jobs.index(job) if job in jobs else 0
+
+    def close(self) -> None:
+        """Cancel all jobs, wait until the running one has noticed, and take no more."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job.cancel()
+        wait([job.future for job in jobs])
+        self._executor.shutdown()

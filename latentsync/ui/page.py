@@ -1,0 +1,175 @@
+"""The page: what is on it, and how it is served."""
+
+import inspect
+from argparse import Action
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
+from .events import Parts, connect
+from .folder import Folder
+from .guard import Guard, in_words
+from .markup import message_html, notice_html
+from .visits import Visits
+
+WEB = Path(__file__).parent / "web"
+TITLE = "LatentSync"
+FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # those of the machine
+READABLE = {  # gradio's own greys have too little contrast
+    "body_text_color_subdued": "*neutral_600",
+    "body_text_color_subdued_dark": "*neutral_300",
+    "block_info_text_color": "*neutral_600",
+    "block_info_text_color_dark": "*neutral_300",
+}
+BOX_HEIGHT = 282  # pixels of the upload boxes
+NO_SHARING = {"buttons": [], "show_share_button": False, "show_download_button": False}  # of gradio 6, of gradio 5
+
+
+def needed_gradio() -> ModuleType:
+    """The package gradio.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImportError('the page needs gradio: pip install "gradio>=5,<7"') from error
+    return gradio
+
+
+def build_page(gr: ModuleType, visits: Visits, limit: int) -> Any:
+    """The page as gradio.Blocks, for uploads of up to `limit` bytes."""
+    with gr.Blocks(title=TITLE, analytics_enabled=False, **supported(gr.Blocks.__init__, looks(gr))) as page:
+        parts = lay_out(gr, visits, limit)
+        connect(gr, page, parts, visits)
+    # Jobs wait in `visits.line`, which tells everybody his place: gradio is to begin them all.
+    return page.queue(default_concurrency_limit=None)
+
+
+def launch(gr: ModuleType, page: Any, folder: Folder, limit: int, **server: Any) -> str:
+    """Start the page in a thread of its own, and return its address.
+
+    Args:
+        folder: where gradio keeps files; the process's GRADIO_TEMP_DIR.
+        limit: bytes of the largest upload.
+        server: server_name, server_port and inbrowser of `Blocks.launch`.
+    """
+    from starlette.middleware import Middleware
+
+    guard = Middleware(Guard, folder=folder, limit=limit)
+    options = {**looks(gr), "footer_links": ["api", "settings"], "run_history": False, "pwa": False}
+    # What an exception of gradio's own says about a visitor's input is for him; ours are sentences.
+    page.launch(
+        **server,
+        **supported(gr.Blocks.launch, options),
+        app_kwargs={"middleware": [guard]},
+        max_file_size=limit,
+        prevent_thread_lock=True,
+        quiet=True,
+        share=False,
+        show_error=True,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+    )
+    return page.local_url
+
+
+def supported(function: Callable, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that this version's function takes: gradio 6 moved the looks from Blocks to launch."""
+    return {name: value for name, value in options.items() if name in inspect.signature(function).parameters}
+
+
+def looks(gr: ModuleType) -> dict[str, Any]:
+    """Colours, fonts and the player's script; nothing comes from another server."""
+    script = (WEB / "player.js").read_text(encoding="utf-8")
+    return {
+        "theme": gr.themes.Default(primary_hue="blue", **FONTS).set(**READABLE),
+        "css": (WEB / "page.css").read_text(encoding="utf-8"),
+        "head": f'<script type="module">{script}</script>',
+    }
+
+
+def lay_out(gr: ModuleType, visits: Visits, limit: int) -> Parts:
+    """Put everything on the page; web/page.css says what is beside what."""
+    with gr.Row(elem_id="ls-main"):
+        with gr.Column(elem_id="ls-head"):
+            about = (
+                "Give it a video of someone and a voice: the same video comes back with the mouth speaking that voice."
+            )
+            gr.HTML(f'<header class="ls-header"><h1>{TITLE}</h1><p>{about}</p></header>{notice_html(visits.nets)}')
+        with gr.Column(elem_id="ls-inputs"):
+            inputs = lay_out_inputs(gr, f"up to {in_words(limit)}")
+        with gr.Column(elem_id="ls-results"):
+            results = lay_out_results(gr)
+        with gr.Column(elem_id="ls-settings"):
+            controls = lay_out_controls(gr, visits)
+    return Parts(controls=controls, **inputs, **results)
+
+
+def lay_out_inputs(gr: ModuleType, size: str) -> dict[str, Any]:
+    """The two files, of up to `size`, and what can be done with them."""
+    with gr.Row():
+        about = {"sources": ["upload", "webcam"], "height": BOX_HEIGHT, "elem_id": "ls-video"}
+        video = gr.Video(label=f"Video, {size}", min_width=220, **about)
+        about = {"sources": ["upload", "microphone"], "type": "filepath", "elem_id": "ls-audio"}
+        about |= supported(gr.Audio.__init__, NO_SHARING)
+        audio = gr.Audio(label=f"Voice, {size}", min_width=220, **about)
+    with gr.Row():
+        run = gr.Button("Run", variant="primary", min_width=120)
+        cancel = gr.Button("Cancel", variant="stop", interactive=False, min_width=120)
+    with gr.Row():
+        look = gr.Button("Preview the face", min_width=120)
+        sample = gr.Button("Use the sample clip", min_width=120)
+    return {"video": video, "audio": audio, "run": run, "cancel": cancel, "look": look, "sample": sample}
+
+
+def lay_out_results(gr: ModuleType) -> dict[str, Any]:
+    """What a job says and makes."""
+    status = gr.HTML(message_html("The result appears here.", "empty"))
+    player = gr.HTML(visible=False)
+    download = gr.DownloadButton("Download the result", visible=False)
+    about = {"columns": 3, "height": "auto", "elem_id": "ls-faces", "visible": False}
+    gallery = gr.Gallery(label="Where the face is", **about)
+    return {"status": status, "player": player, "download": download, "gallery": gallery}
+
+
+def lay_out_controls(gr: ModuleType, visits: Visits) -> list[Any]:
+    """The settings: the usual ones in view, the others folded."""
+    made = {}
+
+    def place(where: str) -> None:
+        controls = [control for control in visits.controls if control.place == where]
+        for k in range(0, len(controls), 2):
+            with gr.Row():
+                for control in controls[k : k + 2]:
+                    made[control.name] = component(gr, control, visits.options[control.name])
+
+    place(USUAL)
+    if any(control.place == RESTORATION for control in visits.controls):
+        with gr.Accordion("Face restoration and size", open=False):
+            place(RESTORATION)
+    with gr.Accordion("More settings", open=False):
+        place(MORE)
+    return [made[control.name] for control in visits.controls]
+
+
+def component(gr: ModuleType, control: Control, option: Action) -> Any:
+    """One setting, with the option's default and explanation."""
+    info = option.help[0].upper() + option.help[1:]
+    about = {"label": control.label, "info": info, "value": option.default, "min_width": 220}
+    if option.nargs == 0:
+        return gr.Checkbox(**about)
+    if control.low is not None:
+        return gr.Slider(control.low, control.high, step=control.step, **about)
+    if option.choices is not None:
+        choices = [*([] if option.default is not None else [NONE]), *option.choices]
+        return gr.Dropdown(choices, **{**about, "value": option.default or NONE})
+    if option.type is None:
+        return gr.Dropdown(list(FACES), allow_custom_value=True, **about)
+    if option.default is None:
+        about |= {"value": 0, "info": info.replace("(default:", "(0:")}
+    return gr.Number(precision=0 if option.type is int else None, **about)

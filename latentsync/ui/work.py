@@ -1,0 +1,106 @@
+"""What the page does with an upload: make it speak."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..audio import SAMPLE_RATE
+from ..media import VideoReader
+from ..media.audio import AudioReader
+from ..media.source import open_source, video_stream
+from ..restore.cli import load_superres
+from ..run import Take, frame_map, heard, speaking, write
+from ..settings import RunSettings
+from .before import before_video
+from .folder import Folder
+from .job import Job
+from .nets import Nets
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a visitor wants.
+
+    Attributes:
+        video, audio: uploaded files.
+        arguments: the options of the command `run`, without its files.
+        settings: what follows from them, but for restoration.
+    """
+
+    video: Path
+    audio: Path
+    arguments: argparse.Namespace
+    settings: RunSettings
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished run: the result, the source to compare it with frame by frame, and a line about it."""
+
+    result: Path
+    before: Path
+    summary: str
+
+
+def speak(job: Job, nets: Nets, folder: Folder, order: Order) -> Made:
+    """Make a video speak, as the command `run` does.
+
+    Args:
+        job: is told how far it is, and may be cancelled at every denoising step; then nothing is left.
+        folder: where the result goes.
+
+    Raises:
+        Cancelled: the job was.
+        ValueError, OSError, ImportError, FloatingPointError: as `run.lip_sync`.
+    """
+    # What may not be there comes first: a refusal is not to wait for the model.
+    job.progress("loading the face detector", 0, 0)
+    detector = nets.detector(order.video, order.settings.track.which)
+    settings = replace(order.settings, superres=load_superres(order.arguments, nets.device))
+    job.progress("loading the model", 0, 0)
+    model = nets.model(order.arguments.resolution)
+    result = folder.new_file(f"{order.video.stem}_lipsync.mp4")
+    try:
+        with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
+            take = Take(reader, float(reader.fps), heard(order.audio))
+            spoken = speaking(take, model, detector, settings, job.progress, on_step=job.on_step)
+            seconds = spoken.length / take.fps
+            sound = {"audio": order.audio, "duration": seconds, "pad_audio": spoken.outlasts}
+            write(_watched(spoken.windows, job), result, reader, settings, sound)
+            shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
+            before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)
+    except BaseException:
+        folder.drop(result)
+        raise
+    found = int(spoken.track.found.sum())
+    return Made(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")
+
+
+def check_video(video: Path) -> None:
+    """Refuse what is no video, at a glance.
+
+    Raises:
+        ValueError, OSError: it is none; the sentence says why.
+    """
+    with open_source(video, "video") as container:
+        if video_stream(container) is None:
+            raise ValueError(f"{video} has no video stream that can be decoded: give a file with moving pictures")
+
+
+def check_audio(audio: Path) -> None:
+    """Refuse what has no sound, at a glance.
+
+    Raises:
+        ValueError, OSError: it has none; the sentence says why.
+    """
+    AudioReader(audio).close()
+
+
+def _watched(windows: Iterator[torch.Tensor], job: Job) -> Iterator[torch.Tensor]:
+    """The windows as they are; the last frame of each is shown while the job goes on."""
+    for window in windows:
+        job.frame = window[-1].cpu().clone()
+        yield window

@@ -1,0 +1,94 @@
+"""The settings of the page are those of the command run."""
+
+import gradio
+import pytest
+from small_page import options, values
+
+from latentsync.cli import build_parser, run_settings
+from latentsync.ui.controls import CONTROLS, NONE, checked, default_arguments, run_options, shown_controls
+from latentsync.ui.page import component
+
+FILES = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
+ELSEWHERE = {"checkpoints", "detector", "detector_model", "device", "dtype"}  # options of the command ui
+LEFT_OUT = {"video_path", "audio_path", "video_out_path", "resume", "published", "upscaler", "debug", "help"}
+
+
+def parsed(*argv):
+    return vars(build_parser().parse_args(["run", *FILES, *argv]))
+
+
+def test_every_option_of_run_is_on_the_page_or_left_out_on_purpose():
+    shown = {control.name for control in CONTROLS}
+    assert shown | ELSEWHERE | (LEFT_OUT - {"debug"}) == run_options().keys() and not shown & (ELSEWHERE | LEFT_OUT)
+    assert len(shown) == len(CONTROLS)
+
+
+@pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)
+def test_a_setting_shows_the_default_of_run_and_explains_itself(control):
+    option, usual = run_options()[control.name], parsed()[control.name]
+    made = component(gradio, control, option)
+    assert made.info and made.label
+    shown = {"none": None, 0: None}.get(made.value, made.value) if usual is None else made.value
+    assert shown == usual and checked(option, made.value) == usual
+    if control.low is not None:
+        assert control.low <= usual <= control.high and (made.minimum, made.maximum) == (control.low, control.high)
+    if option.choices is not None:
+        assert set(option.choices) <= {value for _, value in made.choices}
+
+
+def test_untouched_settings_are_those_of_the_command(visits):
+    arguments, settings = visits._chosen(values(visits))
+    expected = {name: value for name, value in parsed().items() if name in vars(arguments) and name not in FILES}
+    for name in expected.keys() - ELSEWHERE - LEFT_OUT:
+        assert getattr(arguments, name) == expected[name]
+    assert settings == run_settings(build_parser().parse_args(["run", *FILES]))
+
+
+def test_changed_settings_arrive(visits):
+    chosen = {"inference_steps": 7, "seed": 5, "face": "index:1", "resolution": 128, "fps": 25, "superres": "sharpen"}
+    arguments, settings = visits._chosen(values(visits, **chosen))
+    assert (settings.sync.steps, settings.sync.seed, settings.fps) == (7, 5, 25.0)
+    assert settings.track.which == "index:1" and arguments.resolution == 128 and arguments.superres == "sharpen"
+
+
+def test_without_enable_sr_nothing_is_restored(nets, folder):
+    from latentsync.ui.visits import Visits
+
+    visits = Visits(nets, folder)
+    names = [control.name for control in visits.controls]
+    assert names == [control.name for control in shown_controls(False)] and not any("superres" in n for n in names)
+    assert visits._chosen(values(visits))[0].superres is None
+    visits.close()
+
+
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("inference_steps", "many", "inference_steps is 'many': give a whole number"),
+        ("inference_steps", 2.5, "inference_steps is 2.5: give a whole number"),
+        ("inference_steps", 0, "inference steps is 0"),
+        ("guidance_scale", float("nan"), "guidance_scale is nan: give a number"),
+        ("guidance_scale", 10**400, "give a number"),
+        ("guidance_scale", None, "guidance_scale is None: give a number"),
+        ("seed", [1], "give a whole number"),
+        ("sampler", "magic", "sampler is 'magic': choose one of ddim"),
+        ("sampler", ["ddim"], "choose one of"),
+        ("audio_longer", "none", "choose one of pingpong"),
+        ("face", "the left one", "the left one"),
+        ("overlap", 16, "overlap is 16"),
+        ("fps", -3, "fps is -3"),
+        ("crf", 99, "crf is 99"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_a_sentence(visits, name, value, says):
+    with pytest.raises(ValueError) as error:
+        visits._chosen(values(visits, **{name: value}))
+    assert says in str(error.value)
+
+
+def test_values_of_flags_and_absent_options():
+    known = run_options()
+    assert checked(known["match_colour"], True) is True and checked(known["match_colour"], None) is False
+    for nothing in (None, "", 0, NONE):
+        assert checked(known["fps"], nothing) is None and checked(known["superres"], nothing) is None
+    assert default_arguments(known).sr_ratio == 1.0 and options().device == "cpu"

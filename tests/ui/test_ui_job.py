@@ -1,0 +1,113 @@
+"""Jobs: one after the other, watched, and ended between two steps."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from latentsync.ui.job import Cancelled, Job, Line
+from latentsync.ui.visits import was_cancelled
+
+
+@pytest.fixture
+def line():
+    line = Line()
+    yield line
+    line.close()
+
+
+def stepping(job, started, going):
+    """Work that takes a step whenever `going` lets it, up to 100."""
+
+    def work():
+        started.set()
+        for i in range(100):
+            job.progress("syncing", i, 100)
+            going.wait(5)
+            time.sleep(0.001)
+        return "made"
+
+    return work
+
+
+def test_jobs_run_in_the_order_they_came_and_know_their_place(line):
+    started, going, done = threading.Event(), threading.Event(), []
+    first, second, third = Job(), Job(), Job()
+    line.add(first, stepping(first, started, going))
+    line.add(second, lambda: done.append("second"))
+    line.add(third, lambda: done.append("third"))
+    assert started.wait(5)
+    assert [line.before(job) for job in (first, second, third)] == [0, 1, 2]
+    assert not (first.ended or second.ended)
+    going.set()
+    third.future.result(10)
+    assert first.future.result() == "made" and done == ["second", "third"]
+    assert line.before(third) == 0 and third.ended
+
+
+def test_a_running_job_ends_at_its_next_step(line):
+    started, going = threading.Event(), threading.Event()
+    job = Job()
+    line.add(job, stepping(job, started, going))
+    assert started.wait(5)
+    job.cancel()
+    assert job.status().cancelling and not job.ended
+    going.set()
+    with pytest.raises(Cancelled):
+        job.future.result(5)
+    assert was_cancelled(job)
+
+
+def test_a_waiting_job_never_begins_and_the_others_go_on(line):
+    started, going, done = threading.Event(), threading.Event(), []
+    first, second, third = Job(), Job(), Job()
+    line.add(first, stepping(first, started, going))
+    line.add(second, lambda: done.append("second"))
+    line.add(third, lambda: done.append("third"))
+    second.cancel()
+    assert second.ended and was_cancelled(second) and line.before(third) == 1
+    going.set()
+    third.future.result(10)
+    assert done == ["third"] and not was_cancelled(first)
+
+
+def test_an_error_is_kept_and_the_next_job_runs(line):
+    def fail():
+        raise ValueError("bad input")
+
+    first = line.add(Job(), fail)
+    assert line.add(Job(), lambda: 7).future.result(5) == 7
+    assert str(first.future.exception()) == "bad input" and not was_cancelled(first)
+
+
+def test_closing_ends_all_jobs():
+    line, started, going = Line(), threading.Event(), threading.Event()
+    running, waiting = Job(), Job()
+    line.add(running, stepping(running, started, going))
+    line.add(waiting, lambda: None)
+    assert started.wait(5)
+    threading.Timer(0.05, going.set).start()
+    line.close()
+    assert was_cancelled(running) and was_cancelled(waiting)
+    with pytest.raises(RuntimeError):
+        line.add(Job(), lambda: None)
+
+
+def test_steps_move_within_a_window_and_the_time_left_follows(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    job, latents = Job(), torch.zeros(1, 4, 16, 2, 2)
+    assert job.status().phase == "" and job.status().seconds_left is None
+    job.progress("syncing", 0, 32)
+    now[0] += 3
+    job.on_step(5, 20, latents)
+    assert job.status().done == 4 and job.status().seconds_left == pytest.approx(21)
+    job.progress("syncing", 16, 32)
+    job.on_step(20, 20, latents)
+    assert job.status().done == 32 and job.status().seconds_left == 0
+    job.progress("writing", 0, 10)  # a new phase starts anew
+    assert (job.status().phase, job.status().seconds_left) == ("writing", None)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.on_step(1, 20, latents)
