@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -111,13 +112,13 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Visits) -> None:
 
     @taking(control.name for control in visits.controls)
     async def lip_sync(request: gr.Request, video, audio, *values):
-        begin = lambda: visits.lip_sync(request.session_hash, video, audio, values)  # noqa: E731
+        begin = partial(visits.lip_sync, request.session_hash, video, audio, values)
         async for change in watch(begin, finished):
             yield change
 
     @taking(control.name for control in visits.controls)
     async def show_faces(request: gr.Request, video, *values):
-        begin = lambda: visits.show_faces(request.session_hash, video, values)  # noqa: E731
+        begin = partial(visits.show_faces, request.session_hash, video, values)
         async for change in watch(begin, looked):
             yield change
 
