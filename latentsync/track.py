@@ -24,6 +24,7 @@ SHOWN_FRAMES = 6
 SHOWN_GAPS = 8  # stretches without the face that a report lists
 PICTURE_SIDE = 480  # the longer side of a frame in the strip, in pixels
 GAP = 4  # pixels between columns
+BITS = 4  # of a pixel's fraction, in OpenCV's fixed-point coordinates
 BOX, POINTS, OUTLINE, PAPER = (80, 200, 120), (255, 80, 80), (90, 160, 255), (24, 24, 24)  # RGB
 
 
@@ -112,7 +113,7 @@ def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.nda
     crops = Aligned(frames, track.matrices, track.found, track.resolution)[numbers]
     columns = []
     for i, crop in zip(numbers, crops, strict=True):
-        frame, scale = _framed(as_uint8(frames[[i]][0, ..., :3]).cpu().numpy())
+        frame, scale = framed(as_uint8(frames[[i]][0, ..., :3]).cpu().numpy())
         _draw(frame, chosen[i], corners(track.matrices[i], track.resolution), scale)
         _label(frame, str(i))
         column = np.vstack([frame, _repainted(crop, frame.shape[1])])
@@ -126,29 +127,37 @@ def _repainted(crop: torch.Tensor, side: int) -> np.ndarray:
     return as_uint8(tinted(picture, fitted(1 - keep_mask(len(crop)), side)))[0].numpy()
 
 
-def _framed(frame: np.ndarray) -> tuple[np.ndarray, float]:
-    """`frame` at a size whose longer side is PICTURE_SIDE, as a copy, and the scale."""
-    scale = PICTURE_SIDE / max(frame.shape[:2])
-    size = [max(1, round(side * scale)) for side in frame.shape[1::-1]]
+def framed(frame: np.ndarray, side: int = PICTURE_SIDE) -> tuple[np.ndarray, float]:
+    """A frame (h, w, 3) uint8 with its longer side `side` pixels long, as a copy, and the scale."""
+    scale = side / max(frame.shape[:2])
+    size = [max(1, round(length * scale)) for length in frame.shape[1::-1]]
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), scale
+
+
+def draw_polygon(picture: np.ndarray, points: np.ndarray, scale: float, colour: tuple[int, int, int]) -> None:
+    """Draw a closed line through points (n, 2) of the whole frame, in place, with a dark rim; see `framed`."""
+    for rim, thickness in ((PAPER, 5), (colour, 2)):
+        cv2.polylines(picture, [_fixed(points, scale)], True, rim, thickness, cv2.LINE_AA, BITS)
+
+
+def draw_box(picture: np.ndarray, face: Face, scale: float, colour: tuple[int, int, int] = BOX) -> None:
+    """Draw where a face was detected, in place."""
+    x1, y1, x2, y2 = face.box
+    draw_polygon(picture, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), scale, colour)
 
 
 def _draw(picture: np.ndarray, face: Face | None, outline: np.ndarray, scale: float) -> None:
     """Draw the crop's outline, the detected box and its points, in place; these are in pixels of the whole frame."""
-    bits = 4  # of a pixel's fraction, in OpenCV's fixed-point coordinates
-
-    def fixed(points: np.ndarray) -> np.ndarray:
-        return np.rint(((points + 0.5) * scale - 0.5) * 2**bits).astype(np.int32)
-
-    def polygon(points: np.ndarray, colour: tuple[int, int, int]) -> None:
-        cv2.polylines(picture, [fixed(points)], True, colour, 2, cv2.LINE_AA, bits)
-
-    polygon(outline, OUTLINE)
+    draw_polygon(picture, outline, scale, OUTLINE)
     if face is not None:
-        x1, y1, x2, y2 = face.box
-        polygon(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), BOX)
-        for point in fixed(face.points).tolist():
-            cv2.circle(picture, point, 4 * 2**bits, POINTS, -1, cv2.LINE_AA, bits)
+        draw_box(picture, face, scale)
+        for point in _fixed(face.points, scale).tolist():
+            cv2.circle(picture, point, 4 * 2**BITS, POINTS, -1, cv2.LINE_AA, BITS)
+
+
+def _fixed(points: np.ndarray, scale: float) -> np.ndarray:
+    """Points (n, 2) of the whole frame as OpenCV's fixed-point coordinates in a picture of it."""
+    return np.rint(((points + 0.5) * scale - 0.5) * 2**BITS).astype(np.int32)
 
 
 def _label(picture: np.ndarray, text: str) -> None:

@@ -15,6 +15,7 @@ from ..masks import keep_mask, tinted
 from ..media import VideoReader
 from ..run import watch
 from ..settings import RunSettings
+from ..track import BOX, OUTLINE, draw_box, draw_polygon, framed
 from .job import Job
 from .nets import Nets
 
@@ -22,7 +23,7 @@ PICTURES = 6
 LOOKS = 36  # frames in which faces are looked for
 LONGEST = 60.0  # seconds of the clip that are looked at
 LONGER_SIDE = 640  # pixels of a picture
-CHOSEN, OTHER, OUTLINE, PAPER = (80, 200, 120), (235, 170, 60), (90, 160, 255), (24, 24, 24)  # RGB
+CHOSEN, OTHER = BOX, (235, 170, 60)  # RGB
 
 
 def face_pictures(job: Job, nets: Nets, video: Path, settings: RunSettings) -> list[tuple[np.ndarray, str]]:
@@ -72,16 +73,12 @@ def caption(seconds: float, faces: int, found: bool) -> str:
 
 def drawn(frame: np.ndarray, faces: list[Face], chosen: Face | None, matrix: np.ndarray | None) -> np.ndarray:
     """A frame (h, w, 3) uint8, made `LONGER_SIDE` long, with the faces and the repainted region drawn in."""
-    scale = LONGER_SIDE / max(frame.shape[:2])
-    width, height = (max(1, round(side * scale)) for side in frame.shape[1::-1])
-    picture = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    picture, scale = framed(frame, LONGER_SIDE)
     if matrix is not None:
         picture = _tinted(picture, matrix, scale)
-        _polygon(picture, corners(matrix, 256), scale, OUTLINE)
+        draw_polygon(picture, corners(matrix, 256), scale, OUTLINE)
     for face in faces:
-        x1, y1, x2, y2 = face.box
-        colour = CHOSEN if chosen is not None and face.box == chosen.box else OTHER
-        _polygon(picture, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), scale, colour)
+        draw_box(picture, face, scale, CHOSEN if chosen is not None and face.box == chosen.box else OTHER)
     return picture
 
 
@@ -93,11 +90,3 @@ def _tinted(picture: np.ndarray, matrix: np.ndarray, scale: float) -> np.ndarray
     mask = cv2.warpAffine(region, back, picture.shape[1::-1], flags=cv2.INTER_LINEAR)
     shown = tinted(as_float(torch.from_numpy(picture))[None], torch.from_numpy(mask).clamp(0, 1))
     return as_uint8(shown)[0].numpy()
-
-
-def _polygon(picture: np.ndarray, points: np.ndarray, scale: float, colour: tuple[int, int, int]) -> None:
-    """Draw a closed line through points (n, 2) in frame pixels, in place, with a dark rim."""
-    bits = 4  # of a pixel's fraction, in OpenCV's fixed-point coordinates
-    fixed = np.rint(((points + 0.5) * scale - 0.5) * 2**bits).astype(np.int32)
-    for rim, thickness in ((PAPER, 5), (colour, 2)):
-        cv2.polylines(picture, [fixed], True, rim, thickness, cv2.LINE_AA, bits)
