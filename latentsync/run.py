@@ -72,11 +72,10 @@ def lip_sync(
     with VideoReader(video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
         fps = float(reader.fps)
         wave = heard(audio)
-        work = Workspace(Path(out), _plan(video, audio, model, detector, settings)) if resume else None
+        work = _workspace(video, audio, out, model, detector, settings) if resume else None
         made = speaking(Take(reader, fps, wave), model, detector, settings, progress, work=work)
         del wave
-        sound = {"audio": audio, "duration": made.length / fps, "pad_audio": made.outlasts}
-        write(made.windows, Path(out), reader, settings, sound, work)
+        write(made.windows, Path(out), reader, settings, made.sound(audio, fps), work)
     return Summary(Path(out), made.length, int(made.track.found.sum()), fps, made.track.jitter())
 
 
@@ -109,6 +108,10 @@ class Spoken(NamedTuple):
     track: FaceTrack
     outlasts: bool
 
+    def sound(self, audio: str | os.PathLike | None, fps: float) -> dict[str, object]:
+        """What `write` takes of the sound that these frames, `fps` per second, say."""
+        return {"audio": audio, "duration": self.length / fps, "pad_audio": self.outlasts}
+
 
 def speaking(
     take: Take,
@@ -133,13 +136,8 @@ def speaking(
     frames, fps, wave = take
     index_map = frame_map(len(frames), len(wave) / SAMPLE_RATE * fps, settings)
     length = len(index_map)
-    track = work.track() if work else None
-    if track is None:
-        used = Extended(frames, range(max(index_map) + 1))
-        track = follow(used, fps, detector, model.resolution, settings, progress)
-        if work:
-            work.keep_track(track)
-    track = track.take(index_map)
+    used = Extended(frames, range(max(index_map) + 1))
+    track = follow(used, fps, detector, model.resolution, settings, progress, work).take(index_map)
     progress("listening", 0, length)
     features = listen(model.audio_encoder, wave, fps, length, settings.hard_cut)
     start = work.frames_done() if work else 0
@@ -218,11 +216,22 @@ def frame_map(count: int, audio_frames: float, settings: RunSettings) -> list[in
 
 
 def follow(
-    frames: Frames, fps: float, detector: Detector, resolution: int, settings: RunSettings, progress: Progress
+    frames: Frames,
+    fps: float,
+    detector: Detector,
+    resolution: int,
+    settings: RunSettings,
+    progress: Progress,
+    work: Workspace | None = None,
 ) -> FaceTrack:
-    """The face's track through `frames`, in one pass over them."""
-    detections = watch(frames, fps, detector, settings.track, settings.detect_every, progress)
-    return track_faces(detections, resolution, fps, settings.track)
+    """The face's track through `frames`, in one pass over them; with `work`, an interrupted run's, or kept for it."""
+    track = work.track() if work else None
+    if track is None:
+        detections = watch(frames, fps, detector, settings.track, settings.detect_every, progress)
+        track = track_faces(detections, resolution, fps, settings.track)
+        if work:
+            work.keep_track(track)
+    return track
 
 
 def watch(
@@ -266,22 +275,26 @@ def counted(items: Iterable, total: int, phase: str, progress: Progress, done: i
         progress(phase, done, total)
 
 
-def _plan(
+def plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, **more: object) -> dict[str, object]:
+    """Everything that the pixels of a result depend on, for a `Workspace`; `more` is what not all commands have."""
+    superres = settings.superres
+    return {
+        "video": identity(video),
+        "detector": [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
+        "settings": asdict(replace(settings, superres=None)),
+        "superres": superres and [superres.plan(), *map(identity, superres.files)],
+        **more,
+    }
+
+
+def _workspace(
     video: str | os.PathLike,
     audio: str | os.PathLike,
+    out: str | os.PathLike,
     model: LipSyncModel,
     detector: Detector,
     settings: RunSettings,
-) -> dict[str, object]:
-    """Everything that the pixels of a run depend on."""
-    nets = [identity(model.source) if os.path.isfile(model.source) else model.source]
-    superres = settings.superres
-    faces = [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])]
-    return {
-        "video": identity(video),
-        "audio": identity(audio),
-        "model": [*nets, model.resolution, str(model.dtype)],
-        "detector": faces,
-        "settings": asdict(replace(settings, superres=None)),
-        "superres": superres and [superres.plan(), *map(identity, superres.files)],
-    }
+) -> Workspace:
+    source = identity(model.source) if os.path.isfile(model.source) else model.source
+    nets = [source, model.resolution, str(model.dtype)]
+    return Workspace(Path(out), plan(video, detector, settings, audio=identity(audio), model=nets))

@@ -128,8 +128,7 @@ def write(spoken: Spoken, source: Source, audio: Mapping[str, Any], crf: int, ou
     """
     sound = runtime.audio_file(audio)
     try:
-        length = spoken.length / float(source.fps)
-        track = {"audio": sound, "duration": length, "pad_audio": spoken.outlasts}
+        track = spoken.sound(sound, float(source.fps))
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
             for window in spoken.windows:
                 for frame in window:

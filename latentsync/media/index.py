@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from .source import PathLike, open_source, packets, video_stream
+from .source import PathLike, moving_pictures, open_source, packets, video_stream
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +88,7 @@ def scan(path: PathLike) -> FrameIndex:
         FileNotFoundError, OSError, ValueError: see `open_source`; no video stream; no frames.
     """
     with open_source(path, "video") as container:
-        stream = video_stream(container)
-        if stream is None:
-            raise ValueError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
-        index = _scan_packets(container, stream)
+        index = _scan_packets(container, moving_pictures(container, path))
     if index is None:
         index = _scan_frames(path)
     if not index.stamps:

@@ -85,6 +85,18 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     return None
 
 
+def moving_pictures(container: InputContainer, path: PathLike) -> VideoStream:
+    """As `video_stream`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    stream = video_stream(container)
+    if stream is None:
+        raise ValueError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
+    return stream
+
+
 def audio_stream(container: InputContainer, path: PathLike) -> AudioStream:
     """The first audio track of a file in a known format.
 

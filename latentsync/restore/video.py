@@ -2,17 +2,15 @@
 
 import logging
 import os
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..checkpoint import check_resolution
 from ..landmarks import Detector
 from ..media import VideoReader, output_format
 from ..media.audio import AudioReader
-from ..resume import Workspace, identity
-from ..run import Progress, Summary, counted, follow, refuse_inputs, write
+from ..resume import Workspace
+from ..run import Progress, Summary, counted, follow, plan, refuse_inputs, write
 from ..settings import RunSettings
-from ..track_file import FaceFile
 from .superres import restored
 
 log = logging.getLogger(__name__)
@@ -55,12 +53,8 @@ def restore_video(
     check_output(video, out)
     with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:
         fps, sound = float(reader.fps), _sound(video)
-        work = Workspace(Path(out), _plan(video, detector, settings, resolution)) if resume else None
-        track = work.track() if work else None
-        if track is None:
-            track = follow(reader, fps, detector, resolution, settings, progress)
-            if work:
-                work.keep_track(track)
+        work = Workspace(Path(out), plan(video, detector, settings, resolution=resolution)) if resume else None
+        track = follow(reader, fps, detector, resolution, settings, progress, work)
         start = work.frames_done() if work else 0
         windows = restored(reader, track, settings.superres, settings.blend.mask_smooth, start)
         write(counted(windows, len(reader), "restoring", progress, start), Path(out), reader, settings, sound, work)
@@ -71,18 +65,6 @@ def check_output(video: str | os.PathLike, out: str | os.PathLike) -> None:
     """Refuse, before any work, an output that cannot be written and one that would replace the video."""
     output_format(out)
     refuse_inputs(out, [video])
-
-
-def _plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, resolution: int) -> dict[str, object]:
-    """Everything that the pixels of the result depend on."""
-    superres = settings.superres
-    return {
-        "video": identity(video),
-        "detector": [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
-        "settings": asdict(replace(settings, superres=None)),
-        "resolution": resolution,
-        "superres": [superres.plan(), *map(identity, superres.files)],
-    }
 
 
 def _sound(video: str | os.PathLike) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """The sound of a list of phones: a source (glottal pulses or noise) sent through resonances."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Voice:
     """
 
     pitch: float
-    sounds: Mapping[str, Sound] = field(default_factory=lambda: SOUNDS)
+    sounds: Mapping[str, Sound]
     rise: float = 0.45
     fall: float = 0.17
     breath: float = 0.004
@@ -58,15 +58,17 @@ def draw_voice(rng: np.random.Generator, variety: float = 0.0) -> Voice:
     tract = rng.uniform(0.9, 1.15) * stretch
     pitch = 115 * tract**3 * rng.uniform(0.85, 1.25)
     sounds = {name: replace(sound, bands=_scaled(sound, tract)) for name, sound in SOUNDS.items()}
+    plain = Voice(pitch, sounds)
     if variety == 0:
-        return Voice(pitch, sounds)
+        return plain
 
     def factor(most: float) -> float:
         return most ** (variety * others.uniform(-1, 1))
 
+    sounds = {}
     upper = tuple(tract * f for f in UPPER) if others.random() < 0.7 else ()
     louder_open = variety * others.uniform(0, 1)
-    for name, sound in sounds.items():
+    for name, sound in plain.sounds.items():
         bands = tuple(f * factor(1.08) for f in sound.bands)
         level = sound.level * factor(1.6)
         if sound.kind == "voiced":
@@ -74,13 +76,13 @@ def draw_voice(rng: np.random.Generator, variety: float = 0.0) -> Voice:
             level *= 3 ** (louder_open * (sound.shape.opening - 0.6))
         sounds[name] = replace(sound, bands=bands, level=level)
     return Voice(
-        pitch * factor(1.3),
+        plain.pitch * factor(1.3),
         sounds,
-        rise=0.45 * factor(1.4),
-        fall=0.17 * factor(1.8),
-        breath=0.004 * factor(8),
-        damping=factor(1.8),
-        room=2e-4 * factor(10),
+        rise=plain.rise * factor(1.4),
+        fall=plain.fall * factor(1.8),
+        breath=plain.breath * factor(8),
+        damping=plain.damping * factor(1.8),
+        room=plain.room * factor(10),
     )
 
 
@@ -89,7 +91,7 @@ def _scaled(sound: Sound, tract: float) -> tuple[float, ...]:
     return tuple(tract * f for f in sound.bands) if sound.kind == "voiced" else sound.bands
 
 
-def glottal_pulses(pitch: np.ndarray, rise: float = 0.45, fall: float = 0.17) -> np.ndarray:
+def glottal_pulses(pitch: np.ndarray, rise: float, fall: float) -> np.ndarray:
     """Derivative of the air flow through the glottis, one period per cycle of `pitch` (Hz at every sample).
 
     The flow rises over a share `rise` of a period, falls over `fall` and rests: the fast closing gives the many

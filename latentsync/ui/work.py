@@ -10,7 +10,7 @@ import torch
 from ..audio import SAMPLE_RATE
 from ..media import VideoReader
 from ..media.audio import AudioReader
-from ..media.source import open_source, video_stream
+from ..media.source import moving_pictures, open_source
 from ..restore.cli import load_superres
 from ..run import Take, frame_map, heard, speaking, write
 from ..settings import RunSettings
@@ -67,9 +67,7 @@ def speak(job: Job, nets: Nets, folder: Folder, order: Order) -> Made:
         with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
             take = Take(reader, float(reader.fps), heard(order.audio))
             spoken = speaking(take, model, detector, settings, job.progress, on_step=job.on_step)
-            seconds = spoken.length / take.fps
-            sound = {"audio": order.audio, "duration": seconds, "pad_audio": spoken.outlasts}
-            write(_watched(spoken.windows, job), result, reader, settings, sound)
+            write(_watched(spoken.windows, job), result, reader, settings, spoken.sound(order.audio, take.fps))
             shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
             before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)
     except BaseException:
@@ -86,8 +84,7 @@ def check_video(video: Path) -> None:
         ValueError, OSError: it is none; the sentence says why.
     """
     with open_source(video, "video") as container:
-        if video_stream(container) is None:
-            raise ValueError(f"{video} has no video stream that can be decoded: give a file with moving pictures")
+        moving_pictures(container, video)
 
 
 def check_audio(audio: Path) -> None:
