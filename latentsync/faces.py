@@ -155,14 +155,15 @@ def place_faces(chosen: Chosen, resolution: int, fps: float, settings: TrackSett
 def _bridged(hits: np.ndarray, missed: np.ndarray, cuts: np.ndarray, max_gap: int) -> np.ndarray:
     """(n,) bool: frames that are a hit or lie in a gap of one shot that may be bridged.
 
-    A gap counts by the frames that were looked at in vain; frames skipped on purpose do not make it longer.
+    A gap lasts from the first to the last frame that was looked at in vain; frames skipped on purpose before and after
+    do not make it longer.
     """
     found = hits.copy()
     places = np.flatnonzero(hits)
     for a, b in zip(places[:-1], places[1:], strict=True):
-        inside = missed[a + 1 : b]
-        short = not inside.any() or b - a - 1 <= max_gap
-        if short and not cuts[a + 1 : b + 1].any():
+        looks = np.flatnonzero(missed[a + 1 : b])
+        gap = looks[-1] - looks[0] + 1 if looks.size else 0
+        if gap <= max_gap and not cuts[a + 1 : b + 1].any():
             found[a:b] = True
     return found
 
@@ -210,9 +211,9 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
     chosen, looked, cuts = [], [], []
     last: Face | None = None
     reference: Face | None = None
-    lost = 0
-    for detection in detections:
-        if detection.cut or lost > settings.max_gap * fps:
+    seen = 0  # number of the last frame with the face
+    for i, detection in enumerate(detections):
+        if detection.cut or i - seen - 1 > settings.max_gap * fps:
             last = None
         candidates = detection.faces or []
         face = None
@@ -222,8 +223,7 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
             face = pick(candidates) if candidates else None
         else:
             face = _follow(candidates, last)
-        if detection.faces is not None:
-            lost = 0 if face else lost + 1
+        seen = i if face else seen
         last, reference = face or last, reference or face
         # Of a long clip's faces only the places are kept.
         chosen.append(face and replace(face, embedding=None, appearance=None))

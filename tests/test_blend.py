@@ -98,6 +98,19 @@ def test_uint8_and_float_frames_give_the_same_picture(settings):
     assert torch.equal(as_uint8(floats), levels)
 
 
+@pytest.mark.parametrize("scale", [0.3, 0.8, 1.1])
+def test_what_is_left_out_around_the_mask_does_not_matter(scale, monkeypatch):
+    """Only the crop's pixels near the mask are warped; a mask of one hard-edged square is the worst case."""
+    source, crop = noise(1), torch.rand(1, R, R, 3, generator=torch.Generator().manual_seed(2))
+    mask = torch.zeros(R, R)
+    mask[50:70, 40:80] = 1
+    faces = track([place(150, 120, scale)])
+    part = list(blend(source, faces, [crop], mask=mask))[0]
+    monkeypatch.setattr("latentsync.blend.MARGIN", R)
+    whole = list(blend(source, faces, [crop], mask=mask))[0]
+    assert not torch.equal(part, source) and (part.int() - whole.int()).abs().max() <= 1  # OpenCV's 1/32 pixel
+
+
 def test_input_frames_are_not_changed():
     source = noise(1)
     before = source.clone()

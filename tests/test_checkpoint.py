@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from latentsync import checkpoint
 from latentsync import convert as convert_module
 from latentsync.checkpoint import (
     LipSyncModel,
@@ -161,6 +162,31 @@ def test_resolution_argument_sidecar_metadata_name(folder, caplog):
     assert load_model(folder, device="cpu").resolution == 512
     (folder / "latentsync_unet_512.pt").rename(folder / "latentsync_unet.pt")
     assert load_model(folder.rename(folder.with_name("LatentSync-1.5")), device="cpu").resolution == 256
+
+
+@pytest.mark.parametrize(
+    "name, version",
+    [
+        ("LatentSync-1.5/unet.pt", "1.5"),
+        ("a/unet_1_6.pt", "1.6"),
+        ("latentsync_512.safetensors", "1.6"),
+        ("256/latentsync_unet.pt", "1.5"),
+        ("1.6/old-1.5/unet.pt", "1.5"),  # the nearest folder
+        ("1.6/unet_256.pt", "1.5"),  # the file's own name first
+        ("1.5 and 1.6/unet.pt", None),
+        ("unet_11.5.pt", None),
+        ("unet_1.55.pt", None),
+        ("step2560.pt", None),
+        ("unet_15.pt", None),
+    ],
+)
+def test_the_version_that_a_name_tells(tmp_path, name, version):
+    assert checkpoint._version_in_names(tmp_path / "c" / name, tmp_path / "c") == version
+
+
+def test_folders_above_the_checkpoints_tell_no_version(tmp_path):
+    assert checkpoint._version_in_names(tmp_path / "1.5" / "c" / "unet.pt", tmp_path / "1.5" / "c") is None
+    assert checkpoint._version_in_names(tmp_path / "1.5" / "unet.pt", tmp_path / "1.5") == "1.5"
 
 
 @pytest.mark.parametrize("version, wrong, right", [("1.6", 256, 512), ("1.5", 512, 256)])

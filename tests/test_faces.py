@@ -37,6 +37,64 @@ def test_short_gaps_are_bridged_and_long_ones_pass():
     assert (track.matrices[25:55] == 0).all() and (track.score[10:15] == 0).all()
 
 
+@pytest.mark.parametrize("gap, bridged", [(12, True), (13, False)])
+def test_a_gap_of_half_a_second_is_the_longest_that_is_bridged(gap, bridged):
+    """12 frames at 25 frames/s; the half frame is rounded to even."""
+    found = track_faces([seen(face())] * 4 + [seen()] * gap + [seen(face())] * 4, 256, FPS).found
+    assert found[4:-4].all() == bridged and found[4:-4].any() == bridged
+    published = TrackSettings(max_gap=0)  # at least one frame
+    assert track_faces([seen(face()), seen(), seen(face())], 256, FPS, published).found.all()
+    assert not track_faces([seen(face()), seen(), seen(), seen(face())], 256, FPS, published).found.all()
+
+
+@pytest.mark.parametrize("missed, bridged", [(1, True), (2, True), (3, False)])
+def test_frames_that_are_skipped_do_not_make_a_gap_longer(missed, bridged):
+    """With a look at every 10th frame, one in vain says nothing of the 18 frames around it; three span 21 frames."""
+    looks = [seen(face())] * 2 + [seen()] * missed + [seen(face())] * 2
+    detections = [looks[i // 10] if i % 10 == 0 else Detection(None) for i in range(10 * len(looks) - 9)]
+    found = track_faces(detections, 256, FPS).found
+    assert found.all() == bridged and found[:11].all() and found[-11:].all()
+
+
+@pytest.mark.parametrize("every, follows", [(1, 24), (10, 30)])
+def test_a_lost_face_gives_way_to_another_after_half_a_second(every, follows):
+    """The face is seen last in frame 10; someone stands elsewhere from then on, and is taken at the next look."""
+    mine, other = face(x=100), face(x=900)
+    detections = [seen(mine if i <= 10 else other) if i % every == 0 else Detection(None) for i in range(41)]
+    chosen = boxes(detections, TrackSettings())
+    assert chosen[10] == mine.box and chosen.index(other.box) == follows
+
+
+def test_a_face_of_another_size_in_the_same_place_is_not_followed():
+    """Less than one face size away in all: the shift in sizes, and half the logarithm of the area's ratio."""
+    last = face(x=300, size=100)
+
+    def followed(other):
+        return boxes([seen(last), seen(other)], TrackSettings())[1] is not None
+
+    side = np.sqrt(last.width * last.height)
+    assert followed(face(x=300 + 0.99 * side)) and not followed(face(x=300 + 1.01 * side))
+    assert followed(face(x=300, size=270)) and not followed(face(x=300, size=280))  # ln 2.7 < 1 < ln 2.8
+    nearer_but_larger, of_its_size = face(x=310, size=160), face(x=330, size=100)
+    assert boxes([seen(last), seen(nearer_but_larger, of_its_size)], TrackSettings())[1] == of_its_size.box
+
+
+def test_jitter_is_the_second_difference_of_the_corners():
+    """Even motion has none; a corner path 0, 0, d, d bends by d twice. Frames without the face are no neighbours."""
+
+    def track(offsets, found=None, cuts=None):
+        matrices = np.tile(np.eye(3)[:2], (len(offsets), 1, 1))
+        matrices[:, 0, 2] = -np.asarray(offsets, float)
+        shown = np.ones(len(offsets)) if found is None else np.asarray(found, float)
+        return FaceTrack(matrices, shown, shown, np.zeros(len(offsets), bool) if cuts is None else cuts, 256)
+
+    assert track([0, 3, 6, 9, 12]).jitter() == pytest.approx(0)
+    assert track([0, 0, 4, 4]).jitter() == pytest.approx(4)
+    assert track([0, 1, 4, 9]).jitter() == pytest.approx(2)
+    assert track([0, 0, 7, 0, 0], found=[1, 1, 0, 1, 1]).jitter() == 0
+    assert track([0, 0, 0, 9, 9, 9], cuts=np.arange(6) == 3).jitter() == 0
+
+
 def test_fade_at_both_ends_of_a_gap_but_not_at_cuts_or_clip_ends():
     detections = [seen(face())] * 20 + [seen()] * 30 + [seen(face())] * 20
     weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.16)).weight

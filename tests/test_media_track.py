@@ -81,6 +81,29 @@ def test_audio_is_cut_at_the_duration(tmp_path, sounds, name):
     assert stream_seconds(path, "video") == 2
 
 
+@pytest.mark.parametrize("name, half", [("film.ac3", 0.5), ("flac", 0.02)])
+def test_a_packet_that_is_mostly_beyond_the_end_is_left_out(tmp_path, sounds, name, half):
+    """A copied packet is kept where half of it, or a fiftieth of a second, lies before the end."""
+    source = sounds.get(name)
+    if name == "flac":  # packets of 0.1 s
+        source = tmp_path / "long.flac"
+        with av.open(str(source), "w") as container:
+            stream = container.add_stream("flac", rate=44100, format="s16", layout="mono")
+            stream.codec_context.options = {"frame_size": "4410"}
+            frame = av.AudioFrame.from_ndarray((tone(1.5, 44100) * 9000).astype(np.int16), format="s16", layout="mono")
+            frame.rate, frame.pts = 44100, 0
+            container.mux(stream.encode(frame) + stream.encode(None))
+    with av.open(str(source)) as container:
+        stamps = [(float(p.pts * p.time_base), float(p.duration * p.time_base)) for p in container.demux() if p.size]
+    start, length = stamps[len(stamps) // 2]
+    zero = stamps[0][0]
+    kept = half if name == "flac" else half * length
+    for extra, expected in ((-0.002, len(stamps) // 2), (0.002, len(stamps) // 2 + 1)):
+        path = tmp_path / "clip.mkv"
+        write(path, 25, audio=source, duration=start - zero + kept + extra)
+        assert len(packet_bytes(path, "audio")) == expected
+
+
 @pytest.mark.parametrize("name", ["aac.m4a", "8k.wav"])
 def test_shorter_audio_is_padded_only_if_asked(tmp_path, sounds, name):
     path = tmp_path / "clip.mp4"

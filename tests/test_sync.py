@@ -95,6 +95,20 @@ def test_streamed_equals_whole_and_resumed(model, clip, overlap):
     assert list(sync(model, crops, audio, settings, start=21)) == []
 
 
+def test_shared_frames_are_cross_faded_evenly(model, clip, monkeypatch):
+    """Windows 0..7, 5..12, 10..17 and 13..20 of 0, 0.2, 0.4 and 0.6: the shares rise evenly."""
+    calls = iter([0.0, 0.2, 0.4, 0.6])
+
+    def flat(model, pictures, *_):
+        return torch.full_like(pictures, next(calls) * 2 - 1)
+
+    monkeypatch.setattr("latentsync.sync.synced_window", flat)
+    out = whole(model, *clip, Settings(steps=1, window=8, overlap=3))[:, 0, 0, 0]
+    ramp = [0] * 5 + [0.05, 0.1, 0.15] + [0.2] * 2 + [0.25, 0.3, 0.35]
+    ramp += [0.4 + 0.2 * k / 6 for k in range(1, 6)] + [0.6] * 3
+    assert torch.allclose(out, torch.tensor(ramp), atol=1e-6)
+
+
 def test_frames_outside_the_runs_pass_and_no_window_crosses_a_cut(model, clip):
     crops, audio = clip
     out = whole(model, crops, audio, FAST, runs=[(2, 6), (6, 9), (15, 21)])
