@@ -147,7 +147,7 @@ def _expected(row: Weight) -> Expected:
             f"{_address(row)} is another program than the known one (SHA-256 {stated.sha256}, expected {pin.sha256}) "
             "and was not fetched: choose another mirror (HF_ENDPOINT)"
         )
-    logger.warning("%s: the hub has another file than the known one: %s, not %s", row.target, stated, pin)
+    logger.warning("%s: the hub has SHA-256 %s, known was %s; going by the hub", row.target, stated.sha256, pin.sha256)
     return stated
 
 

@@ -110,7 +110,7 @@ def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, 
 
 
 def _reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def bytes_in(path: Path) -> int:
