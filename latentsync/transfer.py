@@ -95,6 +95,8 @@ def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, 
         length = reply.headers.get("Content-Length")
         size = done + int(length) if length else expected.size
         if expected.size not in (None, size):
+            if not done:  # says nothing against what is there already
+                raise ValueError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
             return f"{size:,} bytes, expected {expected.size:,}"
         with part.open("ab" if done else "wb") as file:
             for data in reply.iter_bytes(CHUNK):

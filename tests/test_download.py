@@ -210,9 +210,17 @@ def test_storage_elsewhere_is_checked_by_the_hub_and_gets_no_token(server, tmp_p
 
 
 def test_pinned_file_is_checked_by_the_pin_unless_the_hub_says_otherwise(server, tmp_path, caplog):
+    part = tmp_path / "latentsync_unet.pt.1.5.part"
+    part.write_bytes(server.files[OLD_UNET][:1000])
     data = server.files[OLD_UNET] = content("new", 2500)
-    with pytest.raises(ValueError, match="2,500 bytes, expected 3,020"):
+    server.ranges = False
+    with pytest.raises(ValueError, match="has 2,500 bytes, expected 3,020"):
         download(tmp_path, "1.5", ["unet"])
+    assert files(tmp_path) == [part.name]
+    server.ranges = True
+    with pytest.raises(ValueError, match="gave 2,500 bytes, expected 3,020: the file was removed"):
+        download(tmp_path, "1.5", ["unet"])
+    assert files(tmp_path) == []
     server.files[OLD_UNET] = content("new", 3020)
     with pytest.raises(ValueError, match="SHA-256"):
         download(tmp_path, "1.5", ["unet"])
@@ -246,9 +254,7 @@ def test_refusals_name_the_address_and_the_place(server, tmp_path, monkeypatch):
     server.headers["Content-Type"] = "text/html; charset=utf-8"
     with pytest.raises(ConnectionError, match=f"{UNET} answered with a web page.*put the file at {target}"):
         download(tmp_path, only=["unet"])
-    for path in list(server.files):
-        if path == UNET or "small.pt" in path:
-            del server.files[path]
+    server.files.clear()
     with pytest.raises(ConnectionError, match=f"{server.url}{UNET} could not be read .*404.*{target}"):
         download(tmp_path, only=["unet"])
     with pytest.raises(ConnectionError, match="small.pt answered 404 Not Found"):
