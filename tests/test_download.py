@@ -279,17 +279,8 @@ def test_file_of_the_user_is_not_overwritten(server, tmp_path):
     assert download(tmp_path, only=["unet"]) == []
 
 
-def test_archive_gives_its_three_models(server, tmp_path):
-    models = tmp_path / "insightface/models/buffalo_l"
-    assert download(tmp_path, only=["insightface"]) == [models]
-    names = ["2d106det.onnx", "det_10g.onnx", "w600k_r50.onnx"]
-    assert files(tmp_path) == [f"insightface/models/buffalo_l/{name}" for name in names]
-    assert (models / "det_10g.onnx").read_bytes() == content("det_10g.onnx", 500)
-    assert download(tmp_path, only=["insightface"]) == []
-
-
 @pytest.mark.parametrize("damage", ["no zip", "no member", "zlib"])
-def test_bad_archive_is_removed_and_the_next_try_works(server, tmp_path, damage):
+def test_bad_archive_is_removed_and_a_good_one_gives_its_three_models(server, tmp_path, damage):
     path = next(path for path in server.files if path.endswith("buffalo_l.zip"))
     good = server.files[path]
     deflated = bytearray(archive(["det_10g.onnx"], zipfile.ZIP_DEFLATED))
@@ -299,7 +290,10 @@ def test_bad_archive_is_removed_and_the_next_try_works(server, tmp_path, damage)
         download(tmp_path, only=["insightface"])
     assert files(tmp_path) == []
     server.files[path] = good
-    assert len(download(tmp_path, only=["insightface"])) == 1
+    models = tmp_path / "insightface/models/buffalo_l"
+    assert download(tmp_path, only=["insightface"]) == [models] and download(tmp_path, only=["insightface"]) == []
+    assert sorted(p.name for p in models.iterdir()) == ["2d106det.onnx", "det_10g.onnx", "w600k_r50.onnx"]
+    assert (models / "det_10g.onnx").read_bytes() == content("det_10g.onnx", 500)
 
 
 def test_second_download_waits_for_the_first_and_can_be_cancelled(server, tmp_path):
