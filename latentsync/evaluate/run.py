@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ..prepare.sources import SUFFIXES
 from ..run import Progress
-from .clip import Clip, Pair, evaluate_clip
+from .clip import CANNOT, Clip, Pair, evaluate_clip
 from .frechet import FID_FEATURES, Frechet
 from .metrics import METRICS
+from .published import fvd_of_sets
 from .report import Report
+from .sound import syncnet_accuracy
 from .tools import RANDOM, EvaluateSettings, Tools
 
 
@@ -29,8 +31,6 @@ def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = N
     if not video.is_dir():
         return [Pair(video, reference)]
     made = _videos_in(video)
-    if not made:
-        raise ValueError(f"the folder {video} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
     if reference is None:
         return [Pair(path) for path in made.values()]
     true = _videos_in(reference)
@@ -47,7 +47,17 @@ def _videos_in(folder: Path) -> dict[str, Path]:
         if path.stem in found:
             raise ValueError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
         found[path.stem] = path
+    if not found:
+        raise ValueError(f"the folder {folder} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
     return found
+
+
+def find_set(path: str | os.PathLike) -> list[Path]:
+    """A video, or all videos of a folder; errors as in `find_pairs`."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no video or folder {path}: check the path")
+    return list(_videos_in(path).values()) if path.is_dir() else [path]
 
 
 def evaluate(
@@ -55,6 +65,7 @@ def evaluate(
     metrics: Sequence[str],
     settings: EvaluateSettings | None = None,
     progress: Progress = lambda phase, done, total: None,
+    true_set: Sequence[Path] | None = None,
 ) -> Report:
     """All figures of all videos.
 
@@ -63,6 +74,7 @@ def evaluate(
     Args:
         pairs: from `find_pairs`.
         metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
+        true_set: the true videos of the published FVD; None: the references.
 
     Raises:
         FileNotFoundError, OSError: a video that is missing or may not be read.
@@ -73,17 +85,48 @@ def evaluate(
     for pair in pairs:
         with Clip(pair, tools, progress):
             pass  # what is wrong with one of the files is said before any work
+    report = Report(list(metrics), settings.region, clips, protocol=settings.protocol)
+    if "syncnet_accuracy" in metrics:
+        report.pooled["syncnet_accuracy"] = _accuracy(report, tools, progress)
+    by_sets = {"syncnet_accuracy"} | ({"fvd"} if settings.protocol == "published" else set())
     for pair in pairs:
         with Clip(pair, tools, progress) as clip:
-            clips.append(evaluate_clip(clip, metrics, pooled))
-    report = Report(list(metrics), settings.region, clips)
+            clips.append(evaluate_clip(clip, [name for name in metrics if name not in by_sets], pooled))
+    if "fvd" in by_sets & set(metrics):
+        true = [pair.reference for pair in pairs if pair.reference] if true_set is None else true_set
+        try:
+            made = [pair.video for pair in pairs]
+            report.pooled["fvd"] = fvd_of_sets(tools.i3d, made, true, tools.detector, progress)
+        except CANNOT as error:
+            report.pooled_missing["fvd"] = str(error)
     for name, meter in pooled.items():
         try:
             report.pooled |= {key: figure.value for key, figure in meter.figures().items()}
         except ValueError as error:
             report.pooled_missing[name] = str(error)
     _note(report, settings, pooled)
+    report.about_protocol = _about(settings.protocol, tools.found_by)
     return report
+
+
+def _accuracy(report: Report, tools: Tools, progress: Progress) -> float:
+    settings, (judge, vae) = tools.settings, tools.judge
+    found = syncnet_accuracy(judge, vae, settings.clips, settings.samples, progress)
+    judged_by = settings.syncnet or settings.checkpoints
+    report.notes.append(f"SyncNet accuracy is of {judged_by}, over {settings.samples} samples of {settings.clips}")
+    return found
+
+
+def _about(protocol: str, found_by: str | None) -> str:
+    """What was measured how, for whoever compares the figures with others."""
+    if protocol == "own":
+        return "FVD and sync figures are not comparable with those of the published protocol (--protocol published)."
+    faces = f"; faces are found by {found_by}, there by MediaPipe and S3FD" if found_by else ""
+    return (
+        "FVD is of the face in frames 20 to 35 of each video, Sync-C, Sync-D and offset are means over face tracks of "
+        f"50 frames and more{faces}. Not comparable with figures of the own protocol; other metrics are the same in "
+        "both."
+    )
 
 
 def _note(report: Report, settings: EvaluateSettings, pooled: dict[str, Frechet]) -> None:
