@@ -57,10 +57,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from ..progress import Bar
     from .metrics import METRICS, chosen_metrics
     from .report import write_chart
-    from .run import evaluate, find_pairs, find_set
+    from .run import evaluate, find_pairs
     from .tools import EvaluateSettings
 
     embedded, model = arguments.checkpoints == EMBEDDED.name, arguments.detector_model
+    metrics = chosen_metrics(arguments.metric)
+    syncnet = arguments.syncnet or (embedded_folder() if embedded else None)
     settings = EvaluateSettings(
         region=arguments.region,
         resolution=arguments.resolution,
@@ -68,24 +70,23 @@ def evaluate(arguments: argparse.Namespace) -> int:
         detector_model=None if model is None else Path(model),
         face=arguments.face,
         checkpoints=Path("checkpoints" if embedded else arguments.checkpoints),
-        syncnet=_syncnet(arguments.syncnet) or (embedded_folder() if embedded else None),
+        syncnet=syncnet and Path(syncnet),
         device=str(named_device(arguments.device)) if arguments.device else None,
         random_weights=arguments.random_weights,
         protocol=arguments.protocol,
         clips=arguments.clips and Path(arguments.clips),
         samples=arguments.samples,
     )
-    metrics, video, reference = chosen_metrics(arguments.metric), arguments.video_path, arguments.reference
-    _check_inputs(metrics, video, settings.clips)
-    pairs, true_set = [], None
-    if settings.protocol == "published" and "fvd" in metrics and reference:
-        true_set = find_set(reference)
-        # Two sets, unless something else goes frame by frame.
+    _check_inputs(arguments, metrics)
+    reference, true_set = arguments.reference, None
+    if settings.protocol == "published" and reference:
+        true_set = [pair.video for pair in find_pairs(reference)]
+        # Two sets, unless something but FVD goes frame by frame.
         reference = reference if any(METRICS[name].reference for name in metrics if name != "fvd") else None
-    if video:
-        pairs = find_pairs(video, reference)
+    pairs = find_pairs(arguments.video_path, reference) if arguments.video_path else []
     if arguments.json:
-        _check_output(Path(arguments.json), [path for pair in pairs for path in (pair.video, pair.reference) if path])
+        inputs = [path for pair in pairs for path in (pair.video, pair.reference) if path]
+        _check_output(Path(arguments.json), inputs + (true_set or []))
     with Bar() as bar:
         report = evaluate(pairs, metrics, settings, bar, true_set)
     if arguments.json:
@@ -98,17 +99,13 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0 if report.is_complete else EXIT_INCOMPLETE
 
 
-def _syncnet(path: str | None) -> Path | None:
-    if path is not None and not Path(path).exists():
-        raise FileNotFoundError(f"there is no SyncNet {path}: check the path")
-    return path and Path(path)
-
-
-def _check_inputs(metrics: list[str], video: str | None, clips: Path | None) -> None:
-    if video is None and metrics != ["syncnet_accuracy"]:
+def _check_inputs(arguments: argparse.Namespace, metrics: list[str]) -> None:
+    if arguments.video_path is None and metrics != ["syncnet_accuracy"]:
         raise ValueError("there is no video to measure: give --video_path, a video or a folder")
-    if clips is None and "syncnet_accuracy" in metrics:
+    if arguments.clips is None and "syncnet_accuracy" in metrics:
         raise ValueError("syncnet_accuracy needs --clips, a folder of aligned clips such as `prepare` makes")
+    if arguments.syncnet is not None and not Path(arguments.syncnet).exists():
+        raise FileNotFoundError(f"there is no SyncNet {arguments.syncnet}: check the path")
 
 
 def _check_output(path: Path, inputs: list[Path]) -> None:

@@ -1,9 +1,10 @@
 """FVD and Sync-C/D as the published program's eval/ computes them, to be compared with the figures of papers.
 
-Only the faces differ: there MediaPipe (FVD) and S3FD (sync) find them, here the detector of the settings does.
+What differs: there MediaPipe (FVD) and S3FD (sync) find the faces, here the detector of the settings does; videos and
+crops are not encoded anew in between; and a track's boxes are smoothed up to its ends without zeros beyond them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -32,7 +33,13 @@ MOST_STEP = 25  # frames from one detection to the next
 SAME_FACE = 0.5  # the overlap of their boxes is larger
 
 
-def fvd_of_sets(features: Features, made: Sequence[Path], true: Sequence[Path], faces, progress: Progress) -> float:
+def fvd_of_sets(
+    features: Features,
+    made: Sequence[Path],
+    true: Sequence[Path],
+    faces: Callable[[Path], Detector],
+    progress: Progress,
+) -> float:
     """FVD of two sets of videos, which need not be as many nor go by the same names.
 
     Args:
@@ -72,15 +79,13 @@ def face_clip(path: Path, detector: Detector) -> Tensor:
 
 
 def _face(frame: np.ndarray, detector: Detector, index: int, path: Path) -> np.ndarray:
-    faces = detector(frame, index)
-    if not faces:
-        raise ValueError(
-            f"{path} shows no face in frame {index}: the published FVD needs one in all of frames 20 to 35"
-        )
-    face = max(faces, key=lambda face: face.score)
-    # A box that begins outside keeps its size, as there.
-    left, top = (max(0, int(corner)) for corner in face.box[:2])
-    crop = frame[top : top + int(face.height), left : left + int(face.width)]
+    face, crop = max(detector(frame, index), key=lambda face: face.score, default=None), frame[:0]
+    if face is not None:
+        # A box that begins outside keeps its size, as there.
+        left, top = (max(0, int(corner)) for corner in face.box[:2])
+        crop = frame[top : top + int(face.height), left : left + int(face.width)]
+    if not crop.size:
+        raise ValueError(f"{path} shows no face in frame {index}: the published FVD needs one in each of 20 to 35")
     return cv2.resize(crop, (FVD_SIDE, FVD_SIDE), interpolation=cv2.INTER_AREA)
 
 

@@ -105,12 +105,13 @@ class Report:
         for clip in self.clips:
             values = {name: figure.value for name, figure in clip.figures.items()}
             rows.append([clip.video.name, str(clip.frames), *self._cells(values)])
-        total = str(sum(clip.frames for clip in self.clips))
+        total = str(sum(clip.frames for clip in self.clips) or "-")
         rows.append(["**all**", total, *self._cells(self.overall)])
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
         lines = [f"- note: {note}" for note in self.all_notes] + [f"- missing: {reason}" for reason in self.missing]
         where = {"frame": "whole frames", "face": "aligned faces", "mouth": "the square about the mouth"}[self.region]
-        head = [f"Protocol: {self.protocol}. {self.about_protocol}".rstrip(), f"Pictures compared: {where}."]
+        head = [f"Protocol: {self.protocol}. {self.about_protocol}".rstrip()]
+        head += [f"Pictures compared: {where}."] if self.clips else []
         return "\n\n".join(["  \n".join(head), table, *(["\n".join(lines)] if lines else [])])
 
     def _cells(self, values: Mapping[str, float]) -> list[str]:

@@ -52,14 +52,6 @@ def _videos_in(folder: Path) -> dict[str, Path]:
     return found
 
 
-def find_set(path: str | os.PathLike) -> list[Path]:
-    """A video, or all videos of a folder; errors as in `find_pairs`."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no video or folder {path}: check the path")
-    return list(_videos_in(path).values()) if path.is_dir() else [path]
-
-
 def evaluate(
     pairs: Sequence[Pair],
     metrics: Sequence[str],
@@ -87,7 +79,8 @@ def evaluate(
             pass  # what is wrong with one of the files is said before any work
     report = Report(list(metrics), settings.region, clips, protocol=settings.protocol)
     if "syncnet_accuracy" in metrics:
-        report.pooled["syncnet_accuracy"] = _accuracy(report, tools, progress)
+        accuracy = syncnet_accuracy(*tools.judge, settings.clips, settings.samples, progress)
+        report.pooled["syncnet_accuracy"] = accuracy
     by_sets = {"syncnet_accuracy"} | ({"fvd"} if settings.protocol == "published" else set())
     for pair in pairs:
         with Clip(pair, tools, progress) as clip:
@@ -109,14 +102,6 @@ def evaluate(
     return report
 
 
-def _accuracy(report: Report, tools: Tools, progress: Progress) -> float:
-    settings, (judge, vae) = tools.settings, tools.judge
-    found = syncnet_accuracy(judge, vae, settings.clips, settings.samples, progress)
-    judged_by = settings.syncnet or settings.checkpoints
-    report.notes.append(f"SyncNet accuracy is of {judged_by}, over {settings.samples} samples of {settings.clips}")
-    return found
-
-
 def _about(protocol: str, found_by: str | None) -> str:
     """What was measured how, for whoever compares the figures with others."""
     if protocol == "own":
@@ -131,6 +116,9 @@ def _about(protocol: str, found_by: str | None) -> str:
 
 def _note(report: Report, settings: EvaluateSettings, pooled: dict[str, Frechet]) -> None:
     """What a reader must know of the figures."""
+    if "syncnet_accuracy" in report.metrics:
+        of = f"{settings.syncnet or settings.checkpoints}, over {settings.samples} samples of {settings.clips}"
+        report.notes.append(f"SyncNet accuracy is of {of}")
     fid = pooled.get("fid")
     if fid is not None and 2 <= fid.count < FID_FEATURES:
         report.notes.append(
