@@ -68,28 +68,33 @@ class Likeness:
     flicker: float
 
 
-def load_judge(folder: str | Path) -> tuple[SyncJudge, nn.Module | None]:
+def load_judge(folder: str | Path, file: str | Path | None = None) -> tuple[SyncJudge, nn.Module | None]:
     """The SyncNet in a checkpoints folder and, if it sees latents, the VAE that makes them. On the CPU, float32.
+
+    Args:
+        file: the SyncNet in place of the folder's; a VAE beside it is taken before the folder's.
 
     Raises:
         FileNotFoundError: one of them is missing.
         ValueError: a file of another kind.
     """
     paths = find_checkpoints(folder)
-    if paths.syncnet is None:
+    beside = paths if file is None else find_checkpoints(Path(file).parent)
+    syncnet, vae = file or paths.syncnet, beside.vae or paths.vae
+    if syncnet is None:
         raise FileNotFoundError(
             f"{folder} lacks stable_syncnet: fetch it with `python -m latentsync download --checkpoints {folder} "
             "--only syncnet`, in ComfyUI with Download LatentSync Models and syncnet on"
         )
-    judge = SyncJudge(*load_syncnet(paths.syncnet))
+    judge = SyncJudge(*load_syncnet(syncnet))
     if judge.sees_pixels:
         return judge, None
-    if paths.vae is None:
+    if vae is None:
         raise FileNotFoundError(
-            f"{paths.syncnet} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
+            f"{syncnet} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
             f"--checkpoints {folder} --only vae`"
         )
-    return judge, load_vae(paths.vae)
+    return judge, load_vae(vae)
 
 
 def sync_curve(judge: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float = 25.0) -> SyncCurve:

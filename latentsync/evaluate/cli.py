@@ -17,7 +17,7 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
     )
     parser.set_defaults(command=evaluate, less_memory="a smaller --region or --resolution")
     add = parser.add_argument_group("files").add_argument
-    add("--video_path", required=True, help="the video, or a folder of videos")
+    add("--video_path", help="the video, or a folder of videos; not needed for syncnet_accuracy alone")
     add("--reference", help="the true pictures: the source video, or a folder of videos of the same names")
     add("--json", metavar="FILE", help="file to write all figures to")
     add("--plot", action="store_true", help="draw NAME.metrics.png for each video, beside the JSON file or the video")
@@ -28,8 +28,17 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         help="psnr, ssim, ms_ssim, lpips, fid, fvd, flicker, seam, lmd, identity, sync (sync_c, sync_d, sync_offset), "
-        "stable (stable_sync, stable_offset), or all",
+        "stable (stable_sync, stable_offset), all of these, or syncnet_accuracy (how well a StableSyncNet can tell)",
     )
+    add(
+        "--protocol",
+        choices=("own", "published"),
+        default="own",
+        help="published: FVD and sync as the published program's eval scripts have them; not comparable with own",
+    )
+    add("--syncnet", metavar="FILE", help="the StableSyncNet to judge by, or to judge (default: that of --checkpoints)")
+    add("--clips", metavar="DIR", help="aligned clips that syncnet_accuracy draws samples from (see prepare)")
+    add("--samples", type=int, default=2048, help="how many samples")
     add("--region", choices=("frame", "face", "mouth"), default="frame", help="the pictures that are compared")
     add("--resolution", type=int, default=256, help="side of the aligned faces, for every region but frame")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
@@ -46,12 +55,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from ..embedded import EMBEDDED, embedded_folder
     from ..options import named_device
     from ..progress import Bar
-    from .metrics import chosen_metrics
+    from .metrics import METRICS, chosen_metrics
     from .report import write_chart
     from .run import evaluate, find_pairs
     from .tools import EvaluateSettings
 
     embedded, model = arguments.checkpoints == EMBEDDED.name, arguments.detector_model
+    metrics = chosen_metrics(arguments.metric)
+    syncnet = arguments.syncnet or (embedded_folder() if embedded else None)
     settings = EvaluateSettings(
         region=arguments.region,
         resolution=arguments.resolution,
@@ -59,15 +70,25 @@ def evaluate(arguments: argparse.Namespace) -> int:
         detector_model=None if model is None else Path(model),
         face=arguments.face,
         checkpoints=Path("checkpoints" if embedded else arguments.checkpoints),
-        syncnet=embedded_folder() if embedded else None,
+        syncnet=syncnet and Path(syncnet),
         device=str(named_device(arguments.device)) if arguments.device else None,
         random_weights=arguments.random_weights,
+        protocol=arguments.protocol,
+        clips=arguments.clips and Path(arguments.clips),
+        samples=arguments.samples,
     )
-    metrics, pairs = chosen_metrics(arguments.metric), find_pairs(arguments.video_path, arguments.reference)
+    _check_inputs(arguments, metrics)
+    reference, true_set = arguments.reference, None
+    if settings.protocol == "published" and reference:
+        true_set = [pair.video for pair in find_pairs(reference)]
+        # Two sets, unless something but FVD goes frame by frame.
+        reference = reference if any(METRICS[name].reference for name in metrics if name != "fvd") else None
+    pairs = find_pairs(arguments.video_path, reference) if arguments.video_path else []
     if arguments.json:
-        _check_output(Path(arguments.json), [path for pair in pairs for path in (pair.video, pair.reference) if path])
+        inputs = [path for pair in pairs for path in (pair.video, pair.reference) if path]
+        _check_output(Path(arguments.json), inputs + (true_set or []))
     with Bar() as bar:
-        report = evaluate(pairs, metrics, settings, bar)
+        report = evaluate(pairs, metrics, settings, bar, true_set)
     if arguments.json:
         report.write_json(Path(arguments.json))
     if arguments.plot:
@@ -76,6 +97,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
             write_chart(clip, folder / f"{clip.video.stem}.metrics.png")
     print(report.markdown())
     return 0 if report.is_complete else EXIT_INCOMPLETE
+
+
+def _check_inputs(arguments: argparse.Namespace, metrics: list[str]) -> None:
+    if arguments.video_path is None and metrics != ["syncnet_accuracy"]:
+        raise ValueError("there is no video to measure: give --video_path, a video or a folder")
+    if arguments.clips is None and "syncnet_accuracy" in metrics:
+        raise ValueError("syncnet_accuracy needs --clips, a folder of aligned clips such as `prepare` makes")
+    if arguments.syncnet is not None and not Path(arguments.syncnet).exists():
+        raise FileNotFoundError(f"there is no SyncNet {arguments.syncnet}: check the path")
 
 
 def _check_output(path: Path, inputs: list[Path]) -> None:

@@ -18,6 +18,7 @@ from .likeness import Likeness
 from .meters import Meter, windows
 from .metrics import METRICS, View
 from .pictures import Lpips, MsSsim, Psnr, Ssim
+from .published import sync_of_video
 from .report import ClipReport
 from .sound import stable_syncnet, syncnet_v2
 from .steady import Flicker, Seam
@@ -143,6 +144,7 @@ class Mouth:
 def evaluate_clip(clip: Clip, metrics: Sequence[str], pooled: dict[str, Frechet]) -> ClipReport:
     """The figures of one clip; `pooled` holds the meters that go on from clip to clip."""
     report = ClipReport(metrics, clip.pair.video, clip.pair.reference, clip.count, clip.fps)
+    report.protocol = clip.tools.settings.protocol
     if clip.reference is not None and len(clip.video) != len(clip.reference):
         had = f"{len(clip.video)} frames, its reference {len(clip.reference)}"
         report.notes.append(f"{clip.pair.video.name} has {had}: the first {clip.count} are compared")
@@ -165,7 +167,10 @@ def _listen(clip: Clip, meters: Iterable[str], report: ClipReport) -> None:
     for name in meters:
         clip.progress(f"judging lips and sound of {clip.pair.video.name}", 0, len(clip.video))
         try:
-            if name == "syncnet_v2":
+            if name == "syncnet_v2" and clip.tools.settings.protocol == "published":
+                detector = clip.tools.detector(clip.pair.video)
+                found = sync_of_video(clip.tools.syncnet_v2, clip.video, clip.fps, detector, clip.wave, clip.progress)
+            elif name == "syncnet_v2":
                 found = syncnet_v2(clip.tools.syncnet_v2, clip.video, clip.boxes, clip.wave, clip.fps)
             else:
                 judge, vae = clip.tools.judge

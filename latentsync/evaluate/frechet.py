@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..files import file_sha256
-from ..frames import Frames, as_uint8
+from ..frames import Frames, as_float, as_uint8
 from ..nets.loading import check_state_dict
 from ..registry import I3D_SHA256
 from ..weights import load_state_dict
@@ -183,6 +183,8 @@ def inception_net(path: str | Path | None) -> nn.Module:
 def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Features:
     """I3D of FVD as vectors of 400; None: a small net of random weights in its place, to try it out.
 
+    It takes clips (n, 16, h, w, 3): uint8 ones of any size, or float ones of 224 pixels, which it sees as they are.
+
     `i3d_torchscript.pt` is a TorchScript program, not only weights: only the published one is run.
 
     Raises:
@@ -202,9 +204,10 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
 
     @torch.inference_mode()
     def features(clips: Tensor) -> Tensor:
-        # Its program scales pixels from 0..255 and resizes to 224 by itself.
+        # Its program scales pixels from 0..255 to -1..1 and resizes to 224 by itself, if it is told to.
+        fit = clips.dtype == torch.uint8
         clips = clips.permute(0, 4, 1, 2, 3).to(device, torch.float32)
-        return net(clips, rescale=True, resize=True, return_features=True)
+        return net(clips, rescale=fit, resize=fit, return_features=True)
 
     return features
 
@@ -221,7 +224,7 @@ def _random_clip_features(device: str | torch.device) -> Features:
 
     @torch.inference_mode()
     def features(clips: Tensor) -> Tensor:
-        return net(clips.permute(0, 4, 1, 2, 3).to(device, torch.float32) / 255)
+        return net(as_float(clips).permute(0, 4, 1, 2, 3).to(device))
 
     return features
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-View = Literal["region", "crops", "frames", "sound"]
+View = Literal["region", "crops", "frames", "sound", "samples"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Metric:
         better: "higher", "lower" or "zero".
         about: what it is, in a few words, with its unit.
         meter: what measures it, together with the other metrics of the same name.
-        view: what it looks at: the region that is asked for, aligned crops, whole frames, or the clip with its sound.
+        view: what it looks at: the region that is asked for, aligned crops, whole frames, the clip with its sound, or
+            samples of other clips, which judge a net and not the videos.
         reference: whether it needs the true pictures.
         pooled: whether it judges all videos together.
         decimals: shown in the table.
@@ -53,9 +54,18 @@ METRICS: dict[str, Metric] = {
     "stable_offset": Metric(
         "stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", "sound", False, decimals=0
     ),
+    "syncnet_accuracy": Metric(
+        "SyncNet accuracy",
+        "higher",
+        "share of samples that a StableSyncNet puts on the right side of cosine 0.5",
+        "syncnet_accuracy",
+        "samples",
+        reference=False,
+        pooled=True,
+    ),
 }
 TOGETHER = {
-    "all": tuple(METRICS),
+    "all": tuple(name for name, metric in METRICS.items() if metric.view != "samples"),
     "sync": ("sync_c", "sync_d", "sync_offset"),
     "stable": ("stable_sync", "stable_offset"),
 }

@@ -28,6 +28,7 @@ class ClipReport:
         frames: that were compared, or of the video where it has no reference.
         fps: frames per second of the video.
         missing: why a metric has no figure.
+        protocol: by which it was measured, for the chart.
     """
 
     metrics: Sequence[str]
@@ -38,6 +39,7 @@ class ClipReport:
     figures: dict[str, Figure] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    protocol: str = "own"
 
     def add(self, figures: Mapping[str, Figure]) -> None:
         self.figures |= {name: figure for name, figure in figures.items() if name in self.metrics}
@@ -50,7 +52,10 @@ class ClipReport:
 
 @dataclass
 class Report:
-    """The figures of all videos; `pooled` are those of the metrics that judge them together."""
+    """The figures of all videos; `pooled` are those of the metrics that judge them together.
+
+    `protocol` is "own" or "published", and `about_protocol` says in a sentence or two what that means.
+    """
 
     metrics: Sequence[str]
     region: str
@@ -58,6 +63,8 @@ class Report:
     pooled: dict[str, float] = field(default_factory=dict)
     pooled_missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    protocol: str = "own"
+    about_protocol: str = ""
 
     @property
     def overall(self) -> dict[str, float]:
@@ -98,12 +105,14 @@ class Report:
         for clip in self.clips:
             values = {name: figure.value for name, figure in clip.figures.items()}
             rows.append([clip.video.name, str(clip.frames), *self._cells(values)])
-        total = str(sum(clip.frames for clip in self.clips))
+        total = str(sum(clip.frames for clip in self.clips) or "-")
         rows.append(["**all**", total, *self._cells(self.overall)])
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
         lines = [f"- note: {note}" for note in self.all_notes] + [f"- missing: {reason}" for reason in self.missing]
         where = {"frame": "whole frames", "face": "aligned faces", "mouth": "the square about the mouth"}[self.region]
-        return "\n".join([f"Pictures compared: {where}.", "", table, *([""] if lines else []), *lines])
+        head = [f"Protocol: {self.protocol}. {self.about_protocol}".rstrip()]
+        head += [f"Pictures compared: {where}."] if self.clips else []
+        return "\n\n".join(["  \n".join(head), table, *(["\n".join(lines)] if lines else [])])
 
     def _cells(self, values: Mapping[str, float]) -> list[str]:
         return [f"{values[name]:.{METRICS[name].decimals}f}" if name in values else "-" for name in self.metrics]
@@ -126,6 +135,8 @@ class Report:
             for clip in self.clips
         ]
         content = {
+            "protocol": self.protocol,
+            "about_protocol": self.about_protocol,
             "region": self.region,
             "metrics": about,
             "videos": clips,
@@ -158,7 +169,7 @@ def chart(clip: ClipReport) -> np.ndarray:
     """A panel for each metric with a curve, one below the other: (h, 1280, 3) uint8."""
     curves = {name: figure for name, figure in clip.figures.items() if figure.curve is not None}
     canvas = Canvas(WIDTH, HEAD + len(curves) * (PANEL + GAP))
-    canvas.text(64, 26, clip.video.name, 19)
+    canvas.text(64, 26, f"{clip.video.name} ({clip.protocol} protocol)", 19)
     seconds = clip.frames / clip.fps
     for k, (name, figure) in enumerate(curves.items()):
         top = HEAD + k * (PANEL + GAP) + 10

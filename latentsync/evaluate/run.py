@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ..prepare.sources import SUFFIXES
 from ..run import Progress
-from .clip import Clip, Pair, evaluate_clip
+from .clip import CANNOT, Clip, Pair, evaluate_clip
 from .frechet import FID_FEATURES, Frechet
 from .metrics import METRICS
+from .published import fvd_of_sets
 from .report import Report
+from .sound import syncnet_accuracy
 from .tools import RANDOM, EvaluateSettings, Tools
 
 
@@ -29,8 +31,6 @@ def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = N
     if not video.is_dir():
         return [Pair(video, reference)]
     made = _videos_in(video)
-    if not made:
-        raise ValueError(f"the folder {video} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
     if reference is None:
         return [Pair(path) for path in made.values()]
     true = _videos_in(reference)
@@ -47,6 +47,8 @@ def _videos_in(folder: Path) -> dict[str, Path]:
         if path.stem in found:
             raise ValueError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
         found[path.stem] = path
+    if not found:
+        raise ValueError(f"the folder {folder} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
     return found
 
 
@@ -55,6 +57,7 @@ def evaluate(
     metrics: Sequence[str],
     settings: EvaluateSettings | None = None,
     progress: Progress = lambda phase, done, total: None,
+    true_set: Sequence[Path] | None = None,
 ) -> Report:
     """All figures of all videos.
 
@@ -63,6 +66,7 @@ def evaluate(
     Args:
         pairs: from `find_pairs`.
         metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
+        true_set: the true videos of the published FVD; None: the references.
 
     Raises:
         FileNotFoundError, OSError: a video that is missing or may not be read.
@@ -73,21 +77,48 @@ def evaluate(
     for pair in pairs:
         with Clip(pair, tools, progress):
             pass  # what is wrong with one of the files is said before any work
+    report = Report(list(metrics), settings.region, clips, protocol=settings.protocol)
+    if "syncnet_accuracy" in metrics:
+        accuracy = syncnet_accuracy(*tools.judge, settings.clips, settings.samples, progress)
+        report.pooled["syncnet_accuracy"] = accuracy
+    by_sets = {"syncnet_accuracy"} | ({"fvd"} if settings.protocol == "published" else set())
     for pair in pairs:
         with Clip(pair, tools, progress) as clip:
-            clips.append(evaluate_clip(clip, metrics, pooled))
-    report = Report(list(metrics), settings.region, clips)
+            clips.append(evaluate_clip(clip, [name for name in metrics if name not in by_sets], pooled))
+    if "fvd" in by_sets & set(metrics):
+        true = [pair.reference for pair in pairs if pair.reference] if true_set is None else true_set
+        try:
+            made = [pair.video for pair in pairs]
+            report.pooled["fvd"] = fvd_of_sets(tools.i3d, made, true, tools.detector, progress)
+        except CANNOT as error:
+            report.pooled_missing["fvd"] = str(error)
     for name, meter in pooled.items():
         try:
             report.pooled |= {key: figure.value for key, figure in meter.figures().items()}
         except ValueError as error:
             report.pooled_missing[name] = str(error)
     _note(report, settings, pooled)
+    report.about_protocol = _about(settings.protocol, tools.found_by)
     return report
+
+
+def _about(protocol: str, found_by: str | None) -> str:
+    """What was measured how, for whoever compares the figures with others."""
+    if protocol == "own":
+        return "FVD and sync figures are not comparable with those of the published protocol (--protocol published)."
+    faces = f"; faces are found by {found_by}, there by MediaPipe and S3FD" if found_by else ""
+    return (
+        "FVD is of the face in frames 20 to 35 of each video, Sync-C, Sync-D and offset are means over face tracks of "
+        f"50 frames and more{faces}. Not comparable with figures of the own protocol; other metrics are the same in "
+        "both."
+    )
 
 
 def _note(report: Report, settings: EvaluateSettings, pooled: dict[str, Frechet]) -> None:
     """What a reader must know of the figures."""
+    if "syncnet_accuracy" in report.metrics:
+        of = f"{settings.syncnet or settings.checkpoints}, over {settings.samples} samples of {settings.clips}"
+        report.notes.append(f"SyncNet accuracy is of {of}")
     fid = pooled.get("fid")
     if fid is not None and 2 <= fid.count < FID_FEATURES:
         report.notes.append(

@@ -20,6 +20,7 @@ from ..weights import load_state_dict
 from .frechet import load_i3d, load_inception
 
 Region = Literal["frame", "face", "mouth"]
+Protocol = Literal["own", "published"]
 RANDOM = ("lpips", "fid", "fvd")  # metrics that can be tried out with random weights
 # The registry's target of each file, by its name in `layout.Checkpoints`.
 TARGETS = {
@@ -42,9 +43,12 @@ class EvaluateSettings:
             folder with NAME.json for each NAME.mp4.
         face: which face, as `faces.TrackSettings` takes it.
         checkpoints: folder of the weights.
-        syncnet: folder of StableSyncNet and its VAE; None: `checkpoints`.
+        syncnet: StableSyncNet's file, or a folder with it; its VAE lies there or in `checkpoints`. None: `checkpoints`.
         device: of the nets; None: the best there is.
         random_weights: LPIPS, FID and FVD by nets of random weights, whose figures mean nothing.
+        protocol: "own", or "published": FVD and Sync-C/D as the published program measures them, see `published`.
+        clips: folder or list of aligned clips that `syncnet_accuracy` draws its samples from.
+        samples: how many.
     """
 
     region: Region = "frame"
@@ -56,12 +60,19 @@ class EvaluateSettings:
     syncnet: Path | None = None
     device: str | None = None
     random_weights: bool = False
+    protocol: Protocol = "own"
+    clips: Path | None = None
+    samples: int = 2048
 
     def __post_init__(self):
         if self.region not in get_args(Region):
             raise ValueError(f"region is {self.region!r}: choose one of {', '.join(get_args(Region))}")
         if self.resolution < 64 or self.resolution % 16:
             raise ValueError(f"resolution is {self.resolution}: give a multiple of 16, 64 or more")
+        if self.protocol not in get_args(Protocol):
+            raise ValueError(f"protocol is {self.protocol!r}: choose one of {', '.join(get_args(Protocol))}")
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}: give a number from 1 up")
         TrackSettings(which=self.face)
 
 
@@ -77,6 +88,7 @@ class Tools:
     def __init__(self, settings: EvaluateSettings):
         self.settings = settings
         self.device = settings.device or str(default_device())
+        self.found_by: str | None = None  # the detector that looked for faces, if one did
 
     def _file(self, name: str) -> Path | None:
         """None stands for random weights."""
@@ -103,7 +115,8 @@ class Tools:
     @cached_property
     def judge(self) -> tuple[Any, torch.nn.Module | None]:
         """StableSyncNet and the VAE that it may need."""
-        judge, vae = load_judge(self.settings.syncnet or self.settings.checkpoints)
+        folder, file = self.settings.checkpoints, self.settings.syncnet
+        judge, vae = load_judge(file) if file is not None and file.is_dir() else load_judge(folder, file)
         judge.net.to(self.device)
         return judge, vae if vae is None else vae.to(self.device)
 
@@ -125,8 +138,11 @@ class Tools:
         """What finds the face in `video`."""
         model = self.settings.detector_model
         if self.settings.detector == "file" and model is not None and model.is_dir():
-            return read_track_file(model / f"{video.stem}.json")
-        return self._detector
+            detector = read_track_file(model / f"{video.stem}.json")
+        else:
+            detector = self._detector
+        self.found_by = type(detector).__name__
+        return detector
 
 
 def weight_file(folder: Path, name: str) -> Path:

@@ -192,7 +192,7 @@ def test_folders_pair_by_name(tmp_path):
 
 
 def test_metrics_by_name():
-    assert chosen_metrics(["all"]) == list(METRICS)
+    assert chosen_metrics(["all"]) == [name for name in METRICS if name != "syncnet_accuracy"]
     assert chosen_metrics(["sync", "MS-SSIM", "psnr"]) == ["psnr", "ms_ssim", "sync_c", "sync_d", "sync_offset"]
     with pytest.raises(ValueError, match="no metric is called 'psrn': choose from psnr, ssim"):
         chosen_metrics(["psrn"])
@@ -223,10 +223,11 @@ def test_the_command_prints_a_table_and_writes_json_and_chart(clip, tmp_path, ca
     files = ["--video_path", clip.video, "--reference", clip.video, "--json", tmp_path / "out.json", "--plot"]
     face = ["--detector", "file", "--detector_model", clip.track, "--resolution", 64, "--device", "cpu"]
     code, out, _ = run(capsys, *files, *face, "--metric", "psnr", "ssim", "seam")
-    assert code == 0
+    assert code == 0 and out.startswith("Protocol: own. ")
     assert re.search(r"\| clip.mp4 \| 8 \| inf \| 1.000 \| -?\d+\.\d{3} \|", out) and "PSNR ↑ | SSIM ↑ | seam ↓" in out
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert content["videos"][0]["figures"]["psnr"] == content["all"]["psnr"] == "inf" and content["missing"] == []
+    assert content["protocol"] == "own" and "not comparable" in content["about_protocol"]
     assert content["metrics"]["ssim"]["better"] == "higher" and content["videos"][0]["frames"] == FRAMES
     assert read_png(tmp_path / "clip.metrics.png").shape[1] == 1280
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clip.metrics.png", "out.json"]
