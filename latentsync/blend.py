@@ -167,7 +167,7 @@ def paste_published(
 ) -> tuple[tuple[slice, slice], torch.Tensor] | None:
     """`paste_crop` as the published program does it: canvas, bilinear warp, eroded and blurred canvas mask.
 
-    Its mask covers the whole canvas; `weights` only turn it off where they are all zero.
+    Its mask covers the whole canvas; `weights` only turn it off where they are all zero. `crop` may lie beyond [0, 1].
     """
     size = canvas_size(crop.shape[0])
     where = region(corners(matrix, crop.shape[0]), *source.shape[:2], margin=4)
@@ -178,7 +178,7 @@ def paste_published(
     canvas = F.interpolate(levels, size=size, mode="bicubic", antialias=True, align_corners=False)[0]
     to_canvas = shifted(matrix, *where)
     shape = tuple(patch.shape[:2])
-    face = bilinear(canvas, to_canvas, shape)
+    face = bilinear(canvas, to_canvas, shape).clamp_(0, 255)  # the decoder and the cubic overshoot
     inside = bilinear(torch.ones(1, *size), to_canvas, shape)[0].numpy()
     covered = cv2.erode(inside, np.ones((2, 2), np.uint8))
     width = max(1, int(math.sqrt(covered.sum())) // 20)
