@@ -178,7 +178,8 @@ def paste_published(
     canvas = F.interpolate(levels, size=size, mode="bicubic", antialias=True, align_corners=False)[0]
     to_canvas = shifted(matrix, *where)
     shape = tuple(patch.shape[:2])
-    face = bilinear(canvas, to_canvas, shape).clamp_(0, 255)  # the decoder and the cubic overshoot
+    # Overshoots of the decoder and the cubic are clamped here. What it warps lies in [-1, 1], and beyond it is 127.
+    face = bilinear(canvas, to_canvas, shape, fill=(127 / 2 + 0.5) * 255).clamp_(0, 255)
     inside = bilinear(torch.ones(1, *size), to_canvas, shape)[0].numpy()
     covered = cv2.erode(inside, np.ones((2, 2), np.uint8))
     width = max(1, int(math.sqrt(covered.sum())) // 20)

@@ -141,8 +141,8 @@ def add_run(commands) -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="run the whole net in every N-th step only and its outermost layers in between: more than twice as fast "
-        "at 3, which the published scripts take, and a little less sharp; 0 is off",
+        help="run the whole net in every N-th step only, and its outermost layers in between: 3, as the published "
+        "scripts have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
     )
     add("--seed", type=int, default=1247, help="of the noise that the mouth starts from")
     add("--resolution", type=int, help="side of the face crop: 512 for 1.6, 256 for 1.5 (default: the model's)")

@@ -246,8 +246,9 @@ def watch(
     if isinstance(detector, FaceFile):
         detector = detector.at(fps)
         cuts, limits = detector.starts, None
-    if settings.published and isinstance(detector, InsightFace):
-        detector = detector.published
+    elif settings.published:
+        cuts = ()  # the published program knows of none: its windows run across them
+        detector = detector.published if isinstance(detector, InsightFace) else detector
     similar = settings.which == "similar"
     detections = detect_faces(frames, detector, every, cuts=cuts, describe=similar, limits=limits)
     return counted(detections, len(frames), "looking for the face", progress)

@@ -98,6 +98,14 @@ def test_uint8_and_float_frames_give_the_same_picture(settings):
     assert torch.equal(as_uint8(floats), levels)
 
 
+@pytest.mark.parametrize("level, shown", [(3.0, 177), (1.0, 177), (0.0, 50), (-2.0, 50)])
+def test_published_pasting_clamps_the_picture_before_it_is_mixed(level, shown):
+    source = torch.full((1, 240, 320, 3), 100, dtype=torch.uint8)
+    faces, crop = track([place(150, 120)], [0.5]), torch.full((1, R, R, 3), level)
+    middle = list(blend(source, faces, [crop], BlendSettings(published=True)))[0][0, 110:130, 140:160]
+    assert (middle.int() - shown).abs().max() <= 1
+
+
 def test_input_frames_are_not_changed():
     source = noise(1)
     before = source.clone()
