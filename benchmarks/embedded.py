@@ -1,10 +1,12 @@
 """How well the embedded model speaks, on drawn heads and words that it was not trained on.
 
     python benchmarks/embedded.py [--clips 6] [--guidance 1 1.5 2] [--overlap 0 4 8] [--stage1 UNET] [--speech WAV ...]
+    python benchmarks/embedded.py --only deep_cache --clips 2
 
 Prints Markdown tables: lips and pictures for each guidance, unsteadiness for each overlap (of a net without motion
-modules too, where one is given), the SyncNet's accuracy, and what the lips do to real or spoken-by-espeak speech,
-where only the loudness is known. Everything is measured on aligned crops, without video files.
+modules too, where one is given), quality and cost for each interval of DeepCache, the SyncNet's accuracy, and what the
+lips do to real or spoken-by-espeak speech, where only the loudness is known. Everything is measured on aligned crops,
+without video files.
 """
 
 import argparse
@@ -13,12 +15,14 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from latentsync.audio import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
 from latentsync.checkpoint import LipSyncModel, find_checkpoints, load_model, load_unet, load_vae
@@ -35,8 +39,9 @@ from latentsync.figures import (
 )
 from latentsync.masks import keep_mask
 from latentsync.media import read_audio
+from latentsync.nets.unet import UNet, UNetConfig
 from latentsync.speech import SYNCNET_FRAMES
-from latentsync.sync import Settings, sync, windows
+from latentsync.sync import LATENT_SCALE, Settings, sync, windows
 from latentsync.synthetic import Phone, make_clip, make_speech, measure_opening
 from latentsync.synthetic.corpus import align_clip
 from latentsync.synthetic.speech import mouth_shapes
@@ -44,6 +49,7 @@ from latentsync.synthetic.speech import mouth_shapes
 FIRST_SEED = 900_000  # of clips that nothing was trained on
 STRIDE = 2  # frames between the SyncNet's windows
 APART = 8  # frames; less is half the same window
+TABLES = ("lips", "steadiness", "deep_cache", "syncnet", "speech")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +157,58 @@ def steadiness(
     table(("net", "overlap", "flicker at window edges", "inside windows", "correlation with the new audio"), rows)
 
 
+def deep_cache(model: LipSyncModel, cases: Sequence[Case], intervals: Sequence[int], steps: int) -> None:
+    """What DeepCache spares and what it costs, with the new audio: means over the clips; 0 is the run without it.
+
+    Operations are the U-Net's in a window, counted on the meta device: of this model, and of the published one at 256.
+    """
+    region = keep_mask(model.resolution)[0] < 0.5
+    whole: list[torch.Tensor] = []
+    rows = []
+    for interval in [0, *intervals]:
+        settings = Settings(steps=steps, deep_cache=interval)
+        figures = []
+        for k, case in enumerate(cases):
+            started = time.process_time()  # the machine may have other work
+            result = synced(model, case.crops, case.new, settings)
+            seconds = time.process_time() - started
+            if not interval:
+                whole.append(result)
+            borders = window_borders(windows(0, len(result), settings.window, settings.overlap))
+            figures.append(
+                (
+                    correlation(measure_opening(result).numpy(), case.scene.truth.opening),
+                    psnr(result, case.truth, region),
+                    psnr(result, whole[k], region) if interval else np.nan,
+                    flicker(result, case.truth, region, borders)[1],
+                    seconds,
+                )
+            )
+        means = np.array(figures).mean(0).tolist()
+        spared = [operations(c, side, steps, 0) / operations(c, side, steps, interval)
+                  for c, side in ((model.unet.config, model.resolution), (UNetConfig(), 256))]  # fmt: skip
+        rows.append((interval, *means, *(f"1 / {share:.2f}" for share in spared)))
+        say(f"deep cache {interval}")
+    head = ("deep cache", "new audio: correlation", "PSNR of the mouth, dB", "PSNR against 0, dB",
+            "flicker inside windows", "CPU seconds a clip", "operations", "of the published net")  # fmt: skip
+    table(head, rows)
+
+
+@cache
+def operations(config: UNetConfig, side: int, steps: int, interval: int) -> int:
+    """Operations of a U-Net for a window of 16 frames with guidance, at crops of `side` pixels."""
+    with torch.device("meta"), torch.inference_mode():
+        net = UNet(config)
+        sample = torch.empty(2, config.in_channels, 16, side // LATENT_SCALE, side // LATENT_SCALE)
+        audio, deep, costs = torch.empty(2, 16, 50, config.cross_attention_dim), [], []
+        for _ in range(2):  # the whole net, then what runs in between
+            with FlopCounterMode(display=False) as counter:
+                net(sample, 500, audio, deep)
+            costs.append(counter.get_total_flops())
+    full = len(range(0, steps, max(1, interval)))
+    return full * costs[0] + (steps - full) * costs[1]
+
+
 def syncnet_accuracy(syncnet: Path, vae: Path, resolution: int, clips: int) -> None:
     """Share of windows judged rightly (cosine above 0.5 = in sync): sound in place, and from so many frames later.
 
@@ -230,6 +288,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 1.5, 2.0])
     parser.add_argument("--overlap", type=int, nargs="+", default=[0, 4, 8])
+    parser.add_argument("--deep_cache", type=int, nargs="+", default=[2, 3, 5])
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=TABLES, help="tables to print")
     parser.add_argument("--steady_clips", type=int, default=2, help="clips for the overlaps")
     parser.add_argument("--stage1", type=Path, help="a U-Net without motion modules to set beside it")
     parser.add_argument("--sync_clips", type=int, default=20, help="clips for the SyncNet")
@@ -239,18 +299,23 @@ def main() -> None:
     usual = Settings(steps=given.steps)
     cases = [make_case(model, FIRST_SEED + 2 * k, given.seconds) for k in range(given.clips)]
     say(f"{given.clips} clips of {given.seconds:g} s drawn")
-    lips(model, cases, given.guidance, given.steps)
-    nets = {"embedded": model}
-    if given.stage1:
-        unet = load_unet(given.stage1, model.device, model.dtype)
-        nets["stage 1, no motion modules"] = replace(model, unet=unet, source=str(given.stage1))
-    steadiness(nets, cases[: given.steady_clips], given.overlap, given.steps, usual.guidance)
+    if "lips" in given.only:
+        lips(model, cases, given.guidance, given.steps)
+    if "steadiness" in given.only:
+        nets = {"embedded": model}
+        if given.stage1:
+            unet = load_unet(given.stage1, model.device, model.dtype)
+            nets["stage 1, no motion modules"] = replace(model, unet=unet, source=str(given.stage1))
+        steadiness(nets, cases[: given.steady_clips], given.overlap, given.steps, usual.guidance)
+    if "deep_cache" in given.only:
+        deep_cache(model, cases, given.deep_cache, given.steps)
     paths = find_checkpoints(given.checkpoints)
-    if paths.syncnet:
+    if "syncnet" in given.only and paths.syncnet:
         syncnet_accuracy(paths.syncnet, paths.vae, model.resolution, given.sync_clips)
-    else:
+    elif "syncnet" in given.only:
         say(f"no SyncNet in {given.checkpoints}: its accuracy is left out")
-    real_speech(model, voices_of(given.speech), 4.0, usual)
+    if "speech" in given.only:
+        real_speech(model, voices_of(given.speech), 4.0, usual)
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def paste_published(
 ) -> tuple[tuple[slice, slice], torch.Tensor] | None:
     """`paste_crop` as the published program does it: canvas, bilinear warp, eroded and blurred canvas mask.
 
-    Its mask covers the whole canvas; `weights` only turn it off where they are all zero.
+    Its mask covers the whole canvas; `weights` only turn it off where they are all zero. `crop` may lie beyond [0, 1].
     """
     size = canvas_size(crop.shape[0])
     where = region(corners(matrix, crop.shape[0]), *source.shape[:2], margin=4)
@@ -178,7 +178,8 @@ def paste_published(
     canvas = F.interpolate(levels, size=size, mode="bicubic", antialias=True, align_corners=False)[0]
     to_canvas = shifted(matrix, *where)
     shape = tuple(patch.shape[:2])
-    face = bilinear(canvas, to_canvas, shape)
+    # Overshoots of the decoder and the cubic are clamped here. What it warps lies in [-1, 1], and beyond it is 127.
+    face = bilinear(canvas, to_canvas, shape, fill=(127 / 2 + 0.5) * 255).clamp_(0, 255)
     inside = bilinear(torch.ones(1, *size), to_canvas, shape)[0].numpy()
     covered = cv2.erode(inside, np.ones((2, 2), np.uint8))
     width = max(1, int(math.sqrt(covered.sum())) // 20)

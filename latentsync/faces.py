@@ -27,7 +27,8 @@ class TrackSettings:
         max_gap: seconds without a detection that are bridged; longer ones pass the source through.
         fade: seconds over which the synced face fades in and out at both ends of a longer gap.
         smoothing: seconds, the standard deviation of the filter's time window; 0 turns it off.
-        published: the published program's rounding and smoothing, and the largest face of each frame.
+        published: the published program's rounding and smoothing, each frame's face chosen anew, and InsightFace as
+            it is used there (`InsightFace.published`).
     """
 
     which: str = "largest"

@@ -46,11 +46,12 @@ def as_uint8(frames: torch.Tensor) -> torch.Tensor:
     return frames.to(torch.float32).mul(255.0).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def end_map(count: int, length: int, mode: EndMode) -> list[int]:
+def end_map(count: int, length: int, mode: EndMode, repeat_turns: bool = False) -> list[int]:
     """Source frame number for each of `length` output frames of a clip of `count` frames.
 
-    `pingpong` plays forward and backward without repeating the turning frames, `loop` starts over, `hold`
-    repeats the last frame; `stop` never goes past the end, so its result may be shorter than `length`.
+    `pingpong` plays forward and backward, `loop` starts over, `hold` repeats the last frame; `stop` never goes past the
+    end, so its result may be shorter than `length`. With `repeat_turns` the frames at which pingpong turns stand twice,
+    as in the published program, which plays whole passes; without it they stand once.
 
     Raises:
         ValueError: an unknown mode, or a clip without frames.
@@ -65,8 +66,8 @@ def end_map(count: int, length: int, mode: EndMode) -> list[int]:
         return [min(i, count - 1) for i in range(length)]
     if mode == "loop" or count == 1:
         return [i % count for i in range(length)]
-    period = 2 * (count - 1)
-    return [min(i % period, period - i % period) for i in range(length)]
+    period, turn = (2 * count, 1) if repeat_turns else (2 * (count - 1), 0)
+    return [min(i % period, period - turn - i % period) for i in range(length)]
 
 
 class Extended:

@@ -14,6 +14,7 @@ from .audio import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
 from .blend import blend
 from .checkpoint import LipSyncModel
 from .crops import Aligned
+from .detect.insight import InsightFace
 from .faces import FaceTrack, TrackSettings, track_faces
 from .frames import Extended, Frames, end_map, without_first
 from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
@@ -212,7 +213,7 @@ def frame_map(count: int, audio_frames: float, settings: RunSettings) -> list[in
     length = max(1, round(audio_frames))
     if length < count and settings.audio_shorter == "silent":
         length = count
-    return end_map(count, length, settings.audio_longer)
+    return end_map(count, length, settings.audio_longer, settings.repeat_turns)
 
 
 def follow(
@@ -237,11 +238,17 @@ def follow(
 def watch(
     frames: Frames, fps: float, detector: Detector, settings: TrackSettings, every: int, progress: Progress
 ) -> Iterator[Detection]:
-    """What the detector sees in each frame, with what following the face needs; a track file speaks for its time."""
+    """What the detector sees in each frame, with what following the face needs; a track file speaks for its time.
+
+    In published mode InsightFace is used as the published program uses it.
+    """
     cuts, limits = None, PUBLISHED_LIMITS if settings.published else LOOSE_LIMITS
     if isinstance(detector, FaceFile):
         detector = detector.at(fps)
         cuts, limits = detector.starts, None
+    elif settings.published:
+        cuts = ()  # the published program knows of none: its windows run across them
+        detector = detector.published if isinstance(detector, InsightFace) else detector
     similar = settings.which == "similar"
     detections = detect_faces(frames, detector, every, cuts=cuts, describe=similar, limits=limits)
     return counted(detections, len(frames), "looking for the face", progress)

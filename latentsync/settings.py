@@ -22,6 +22,7 @@ class RunSettings:
         detect_every: look for the face in every n-th frame and interpolate between.
         audio_longer: what the video does while a longer audio goes on: pingpong, loop, hold or stop.
         audio_shorter: "stop" ends the video with the audio, "silent" carries on with a silent mouth.
+        repeat_turns: in pingpong the turning frames stand twice, as published.
         hard_cut: let Whisper hear each 30 s alone, as published.
         crf: quality of the result, lower is better and larger.
         superres: what restores the face and enlarges the frames, with its nets; None is neither.
@@ -34,6 +35,7 @@ class RunSettings:
     detect_every: int = 1
     audio_longer: EndMode = "pingpong"
     audio_shorter: str = "stop"
+    repeat_turns: bool = False
     hard_cut: bool = False
     crf: int = 16
     superres: SuperRes | None = None
@@ -50,12 +52,14 @@ class RunSettings:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
 
     def as_published(self) -> "RunSettings":
-        """These settings with the published program's geometry, smoothing, blending, windows and 25 frames/s."""
+        """These settings with what the published program does: see the README for the little that still differs."""
         return replace(
             self,
-            sync=replace(self.sync, overlap=0),
+            # It has guidance only above 1.
+            sync=replace(self.sync, overlap=0, guidance=max(1.0, self.sync.guidance), clamp=False),
             track=replace(self.track, published=True),
             blend=replace(self.blend, published=True),
+            repeat_turns=True,
             hard_cut=True,
             fps=25.0,
         )

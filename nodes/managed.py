@@ -38,7 +38,8 @@ _DTYPES = [torch.float16, torch.bfloat16, torch.float32]  # best first: trained 
 
 # Most values alive at once per pixel of a frame, weights not counted: summed over the live tensors of the published
 # U-Net (1267 M weights) and of sd-vae-ft-mse's decoder, run without data. Both grow in proportion to the pixels.
-UNET_VALUES, VAE_VALUES = 125, 768
+# DeepCache keeps 5 of the U-Net's.
+UNET_VALUES, VAE_VALUES = 130, 768
 WORKSPACE = 1.2  # what convolutions and attention need beside
 
 SD_SCALE = 0.18215  # latent = posterior * scale, for every VAE of Stable Diffusion 1

@@ -25,7 +25,7 @@ class Sampler(io.ComfyNode):
             category="LatentSync/sampling",
             description="Repaints the mouth in each crop of the face so that it speaks the audio. Blend the result "
             "over the frames with Blend Faces.",
-            inputs=[*_connections(), *sampling_widgets(), *_guidance_range()],
+            inputs=[*_connections(), *sampling_widgets(), *_guidance_range(), deep_cache_widget()],
             outputs=[io.Image.Output(display_name="crops", tooltip="The crops with the new mouth, in order.")],
             hidden=[io.Hidden.unique_id],
         )
@@ -161,6 +161,19 @@ def sampling_widgets() -> list[io.Input]:
             "time: 4 of 16 make a run a third longer.",
         ),
     ]
+
+
+def deep_cache_widget() -> io.Input:
+    """The widget for DeepCache, the last of a node and optional: saved workflows and prompts do not have it."""
+    return io.Int.Input(
+        "deep_cache",
+        default=DEFAULTS.deep_cache,
+        min=0,
+        max=20,
+        optional=True,
+        tooltip="Run the whole net in every n-th step only, and its outermost layers in between: 3, as the published "
+        "scripts have it, takes 2.5 times less computing; fine detail may suffer. 0 is off.",
+    )
 
 
 def _guidance_range() -> list[io.Input]:

@@ -18,7 +18,7 @@ from ..latentsync.samplers import SAMPLERS
 from ..latentsync.sync import Settings
 from . import runtime, sockets
 from .face import face_inputs, track_settings
-from .sample import sampling_widgets
+from .sample import deep_cache_widget, sampling_widgets
 from .source import Source, opened
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Video(io.ComfyNode):
             description="Makes the person in a video speak the audio: finds the face, syncs the mouth, blends and "
             "encodes in one pass. Memory does not grow with the length of the video.",
             hidden=[io.Hidden.unique_id],
-            inputs=[*_sockets(), *sampling_widgets(), *_face_widgets(), *_output_widgets()],
+            inputs=[*_sockets(), *sampling_widgets(), *_face_widgets(), *_output_widgets(), deep_cache_widget()],
             outputs=[
                 io.Video.Output(
                     "result",
@@ -76,7 +76,7 @@ def run_settings(widgets: Mapping[str, Any]) -> RunSettings:
     sync = {name: widgets[name] for name in ("steps", "guidance", "seed", "sampler", "window", "overlap")}
     run = {name: widgets[name] for name in ("detect_every", "audio_longer", "audio_shorter", "crf")}
     return RunSettings(
-        sync=Settings(**sync),
+        sync=Settings(**sync, deep_cache=widgets.get("deep_cache", 0)),
         track=track_settings(**face),
         blend=BlendSettings(widgets["mask_smooth"], widgets["match_colour"]),
         **run,

@@ -111,6 +111,14 @@ def test_what_is_left_out_around_the_mask_does_not_matter(scale, monkeypatch):
     assert not torch.equal(part, source) and (part.int() - whole.int()).abs().max() <= 1  # OpenCV's 1/32 pixel
 
 
+@pytest.mark.parametrize("level, shown", [(3.0, 177), (1.0, 177), (0.0, 50), (-2.0, 50)])
+def test_published_pasting_clamps_the_picture_before_it_is_mixed(level, shown):
+    source = torch.full((1, 240, 320, 3), 100, dtype=torch.uint8)
+    faces, crop = track([place(150, 120)], [0.5]), torch.full((1, R, R, 3), level)
+    middle = list(blend(source, faces, [crop], BlendSettings(published=True)))[0][0, 110:130, 140:160]
+    assert (middle.int() - shown).abs().max() <= 1
+
+
 def test_input_frames_are_not_changed():
     source = noise(1)
     before = source.clone()

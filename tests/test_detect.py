@@ -281,6 +281,21 @@ def test_insightface_maps_its_landmarks_and_gets_bgr(tmp_path):
     np.testing.assert_allclose(face.points, expected, atol=0.05)
 
 
+def test_insightface_as_published_gets_rgb_and_rounds_every_landmark(tmp_path):
+    pytest.importorskip("insightface")
+    landmarks = np.random.default_rng(0).uniform(-0.5, 0.5, (106, 2))
+    folder = _buffalo(tmp_path / "buffalo_l", landmarks, red_gain=0.1)
+    detector = load_detector("insightface", model=folder, det_size=DET_SIZE, device="cpu")
+    frame = np.zeros((501, 501, 3), np.uint8)
+    frame[..., 0] = 255
+    ((face, of_bgr),) = detector.described(frame)
+    (published,) = detector.published(frame)
+    of_rgb = of_bgr - 0.1 * 255 / 128 * 96 * face.height / 192 * 1.5  # the net sees blue, 0, where it looks for red
+    rows = (43, 48, 49, 51, 50), (101, 102, 103, 104, 105), (74, 77, 83, 86)
+    np.testing.assert_allclose(published.points, [np.rint(of_rgb)[list(row)].mean(0) for row in rows], atol=1e-9)
+    assert np.abs(face.box - np.trunc(face.box)).max() > 0.1 and published.box == tuple(np.trunc(face.box))
+
+
 def test_insightface_embeddings_are_of_unit_length_or_refused(tmp_path):
     pytest.importorskip("insightface")
     folder = _buffalo(tmp_path / "buffalo_l", np.zeros((106, 2)))

@@ -13,10 +13,12 @@ from media_clips import encode_audio, packet_bytes, stream_seconds, tone
 from latentsync import audio
 from latentsync.checkpoint import load_model
 from latentsync.detect import load_detector
+from latentsync.detect.insight import InsightFace
 from latentsync.faces import TrackSettings
 from latentsync.frames import Extended
+from latentsync.landmarks import Face
 from latentsync.media import VideoReader, read_audio
-from latentsync.run import RunSettings, Take, follow, frame_map, heard, lip_sync, listen, render, speaking
+from latentsync.run import RunSettings, Take, follow, frame_map, heard, lip_sync, listen, render, speaking, watch
 from latentsync.sync import Settings
 
 FAST = RunSettings(sync=Settings(steps=1, window=8, guidance=1.0))
@@ -152,9 +154,52 @@ def test_other_containers(tmp_path, model, suffix):
     assert run(clip, model, out=tmp_path / f"out{suffix}").frames == 10
 
 
-def test_published_settings_run(clip, model):
+@pytest.mark.parametrize(
+    "count, once, twice",
+    [
+        (1, [0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]),
+        (2, [0, 1, 0, 1, 0, 1, 0], [0, 1, 1, 0, 0, 1, 1]),
+        (3, [0, 1, 2, 1, 0, 1, 2], [0, 1, 2, 2, 1, 0, 0]),
+        (7, [0, 1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_pingpong_shows_the_turning_frames_twice_as_published(count, once, twice):
+    assert frame_map(count, 7, RunSettings()) == once
+    assert frame_map(count, 7, RunSettings().as_published()) == twice
+
+
+def test_published_settings_run(tmp_path, model):
+    clip = make_clip(tmp_path, frames=20, seconds=1.0)
     summary = run(clip, model, settings=FAST.as_published())
-    assert summary.frames == 40 and summary.fps == 25
+    assert summary.frames == 25 and summary.fps == 25
+
+
+def test_published_settings_take_guidance_below_1_as_off_and_keep_the_rest():
+    settings = RunSettings(sync=Settings(guidance=0.5, overlap=4, deep_cache=3)).as_published().sync
+    assert settings == Settings(guidance=1.0, overlap=0, deep_cache=3, clamp=False)
+    assert RunSettings().as_published().sync.guidance == 1.5
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_published_settings_use_insightface_their_way_and_know_no_cuts(published):
+    class Detector(InsightFace):
+        def __init__(self):
+            pass
+
+        def __call__(self, frame, index=0):
+            return [Face((0.0, 0.0, 50.0, 80.0), 0.6, np.zeros((3, 2)))]
+
+        def published(self, frame, index=0):
+            return [Face((0.0, 0.0, 49.0, 80.0), 0.8, np.ones((3, 2)))] + self(frame)
+
+    dark, light = torch.rand(2, 90, 90, 3, generator=torch.Generator().manual_seed(0)) * 0.5 + torch.tensor(
+        [0.0, 0.5]
+    ).reshape(2, 1, 1, 1)
+    frames = torch.stack([dark, dark, light, light])
+    seen = list(watch(frames, 25.0, Detector(), TrackSettings(published=published), 1, lambda *_: None))
+    assert [detection.cut for detection in seen] == [False, False, not published, False]
+    assert [len(detection.faces) for detection in seen] == [1] * 4  # 49 pixels are too few there
+    assert seen[0].faces[0].score == 0.6
 
 
 class Stop(Exception):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -169,14 +171,79 @@ def test_guidance_on_part_of_the_steps(model, clip):
     assert not torch.equal(part, off) and not torch.equal(part, always)
 
 
+def cost_of_steps(model, run):
+    """Clips that went through the middle and through the end of the U-Net while `run` ran, call by call."""
+    middle, end = [], []
+    hooks = [
+        model.unet.mid_block.register_forward_pre_hook(lambda _, args: middle.append(len(args[0]))),
+        model.unet.conv_out.register_forward_pre_hook(lambda _, args: end.append(len(args[0]))),
+    ]
+    out = run()
+    for hook in hooks:
+        hook.remove()
+    return out, [n // 4 for n in middle], [n // 4 for n in end]
+
+
+@pytest.mark.parametrize(
+    "changes, middle, end",
+    [
+        ({"deep_cache": 0}, [2] * 7, [2] * 7),
+        ({"deep_cache": 1}, [2] * 7, [2] * 7),
+        ({"deep_cache": 3}, [2, 2, 2], [2] * 7),
+        ({"deep_cache": 7}, [2], [2] * 7),
+        ({"deep_cache": 6, "guidance": 1.0}, [1, 1], [1] * 7),
+        # Guidance that begins needs both halves; one that ends leaves the half that goes on.
+        ({"deep_cache": 5, "guidance_start": 0.3}, [1, 2, 2], [1, 1, 1, 2, 2, 2, 2]),
+        ({"deep_cache": 5, "guidance_end": 0.3}, [2, 1], [2, 2, 2, 1, 1, 1, 1]),
+    ],
+)
+def test_deep_cache_runs_the_middle_in_some_steps_only(model, clip, changes, middle, end):
+    crops, audio = clip
+    settings = Settings(**{"steps": 7, "window": 4} | changes)
+    out, *cost = cost_of_steps(model, lambda: whole(model, crops[:8], audio, settings))
+    assert cost == [middle * 2, end * 2]  # each window begins with a whole step
+    plain = whole(model, crops[:8], audio, replace(settings, deep_cache=0))
+    assert torch.equal(out, plain) == (settings.deep_cache < 2)
+    assert (out - plain).abs().mean() < 0.05
+
+
+def test_deep_cache_in_two_passes_keeps_both_halves(model, clip, monkeypatch):
+    """Memory that runs out in a whole step, and one in between; the result is that of both halves together."""
+    crops, audio = clip
+    settings = Settings(steps=7, window=4, deep_cache=3)
+    expected = whole(model, crops[:4], audio, settings)
+    real = model.unet.forward
+    for full in (0, 2):
+        calls = []
+
+        def forward(sample, *args, full=full, calls=calls):
+            calls.append(len(sample))
+            if len(sample) > 1 and len(calls) > full:
+                raise torch.cuda.OutOfMemoryError
+            return real(sample, *args)
+
+        monkeypatch.setattr(model.unet, "forward", forward)
+        out, middle, _ = cost_of_steps(model, lambda: whole(model, crops[:4], audio, settings))
+        assert sum(middle) == 6 and calls == [2] * (full + 1) + [1] * (14 - 2 * full)
+        assert (out - expected).abs().max() < 1e-4
+
+
+def test_overshoots_are_left_to_what_comes_after_only_where_asked(model, clip):
+    crops, audio = clip
+    bright = crops * 0 + 1
+    loose = whole(model, bright, audio, replace(FAST, clamp=False))
+    assert loose.max() > 1 and torch.equal(loose.clamp(0, 1), whole(model, bright, audio, FAST))
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs_and_they_agree_roughly(model, clip, sampler):
     crops, audio = clip
     settings = {"window": 4, "guidance": 1.0}
     reference = whole(model, crops[:4], audio, Settings(steps=30, **settings))
-    out = whole(model, crops[:4], audio, Settings(steps=20, sampler=sampler, **settings))
     repaint = keep_mask(64)[0] == 0
-    assert (out - reference)[:, repaint].abs().mean() < 0.05
+    for deep_cache in (0, 3):
+        out = whole(model, crops[:4], audio, Settings(steps=20, sampler=sampler, deep_cache=deep_cache, **settings))
+        assert (out - reference)[:, repaint].abs().mean() < 0.05
 
 
 def test_fewer_frames_than_a_window_and_more_than_the_net_takes(model, clip, caplog):
@@ -266,6 +333,7 @@ def test_running_out_of_memory_makes_smaller_batches(model, clip, monkeypatch):
         ({"steps": 0}, "inference steps is 0"),
         ({"steps": 501}, "inference steps is 501: give a number from 1 to 500"),
         ({"window": 0}, "window is 0"),
+        ({"deep_cache": -1}, "deep_cache is -1: .* 0 for off"),
         ({"window": 8, "overlap": 8}, "overlap is 8: give 0 to 7"),
         ({"sampler": "magic"}, "sampler is 'magic': choose one of ddim"),
         ({"guidance_start": 0.8, "guidance_end": 0.2}, "two rising fractions"),

@@ -4,6 +4,7 @@ Its code is MIT; its models are for non-commercial use only and are never downlo
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -51,9 +52,20 @@ class InsightFace:
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         return [face for face, _ in self.described(frame)]
 
+    def published(self, frame: np.ndarray, index: int = 0) -> list[Face]:
+        """The faces as the published program finds them: boxes cut and all 106 landmarks rounded to whole pixels."""
+        # The package takes BGR, as OpenCV reads pictures, and swaps the channels itself. `described` gives it BGR. The
+        # published program gives it RGB, so there its nets see red and blue exchanged; for comparisons so do ours here.
+        return [
+            replace(face, box=tuple(np.trunc(face.box).tolist()), points=points_from_106(np.rint(landmarks)))
+            for face, landmarks in self._found(frame)
+        ]
+
     def described(self, frame: np.ndarray) -> list[tuple[Face, np.ndarray]]:
         """The faces of a frame (h, w, 3) uint8 RGB, each with its 106 landmarks (106, 2) in frame pixels."""
-        found = self._app.get(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))  # the package takes BGR
+        return self._found(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+    def _found(self, picture: np.ndarray) -> list[tuple[Face, np.ndarray]]:
         return [
             (
                 Face(
@@ -64,7 +76,7 @@ class InsightFace:
                 ),
                 face[LANDMARKS],
             )
-            for face in found
+            for face in self._app.get(picture)
             if face.bbox[2] > face.bbox[0] and face.bbox[3] > face.bbox[1]
         ]
 

@@ -91,7 +91,10 @@ class MiddleBlock(nn.Module):
 
 
 class UpBlock(Stage):
-    """Layers, each of which takes the latest of `skips` too, then twice the size (but in the last block)."""
+    """Layers, each of which takes the latest of `skips` too, then twice the size (but in the last block).
+
+    `layers` limits a call to some of the layers.
+    """
 
     def __init__(self, in_width: int, skip_widths: list[int], level: int, config: UNetConfig, parts: Parts):
         channels = config.block_out_channels[level]
@@ -100,8 +103,16 @@ class UpBlock(Stage):
         super().__init__(in_widths, channels, config.block_attention[level], config.motion != "none", config, parts)
         self.upsamplers = nn.ModuleList([Upsample(channels, parts)] if level > 0 else [])
 
-    def forward(self, x, skips: list[torch.Tensor], time: torch.Tensor, audio: torch.Tensor, frames: int):
-        for i in range(len(self.resnets)):
+    def forward(
+        self,
+        x: torch.Tensor,
+        skips: list[torch.Tensor],
+        time: torch.Tensor,
+        audio: torch.Tensor,
+        frames: int,
+        layers: slice = slice(None),
+    ) -> torch.Tensor:
+        for i in range(len(self.resnets))[layers]:
             x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, audio, frames)
         for upsample in self.upsamplers:
             x = upsample(x)
@@ -142,7 +153,13 @@ class UNet(MadeOfRecomputed):
         self.conv_norm_out = operations.GroupNorm(config.groups, width, eps=1e-5)
         self.conv_out = operations.Conv2d(width, config.out_channels, 3, padding=1)
 
-    def forward(self, sample: torch.Tensor, timestep: torch.Tensor | float, audio: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float,
+        audio: torch.Tensor,
+        cache: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """Predict the noise.
 
         Args:
@@ -150,6 +167,9 @@ class UNet(MadeOfRecomputed):
                 latent 4; h and w are multiples of 8 (of 2 for every downsampling).
             timestep: 0 .. 999, one number or (b,).
             audio: (b, f, 50, cross_attention_dim): the Whisper rows of every frame; zeros for guidance.
+            cache: DeepCache (arXiv 2312.00858), branch 0. An empty list gets what the last up layer takes from below,
+                (f, c, h, w) for each clip of the batch. A list that has it spares all but the outermost layers: only
+                conv_in, the last up layer and conv_out run.
 
         Returns:
             epsilon, (b, out_channels, f, h, w), in the dtype of `sample`.
@@ -164,11 +184,19 @@ class UNet(MadeOfRecomputed):
         audio = rearrange(audio.to(sample), "b f n c -> (b f) n c")
         x = self.conv_in(rearrange(sample, "b c f h w -> (b f) c h w"))
         skips = [x]
-        for block in self.down_blocks:
-            x = block(x, skips, time, audio, frames)
-        x = self.mid_block(x, time, audio, frames)
-        for block in self.up_blocks:
-            x = block(x, skips, time, audio, frames)
+        *up_blocks, last = self.up_blocks
+        if cache:
+            x = torch.cat(cache)
+        else:
+            for block in self.down_blocks:
+                x = block(x, skips, time, audio, frames)
+            x = self.mid_block(x, time, audio, frames)
+            for block in up_blocks:
+                x = block(x, skips, time, audio, frames)
+            x = last(x, skips, time, audio, frames, slice(-1))
+            if cache is not None:
+                cache.extend(x.split(frames))
+        x = last(x, skips, time, audio, frames, slice(-1, None))
         x = self.conv_out(F.silu(norm_clips(self.conv_norm_out, x, frames)))
         return rearrange(x, "(b f) c h w -> b c f h w", f=frames)
 

@@ -30,6 +30,7 @@ CONTROLS = (
     Control("face", USUAL),
     Control("resolution", MORE),
     Control("sampler", MORE),
+    Control("deep_cache", MORE, 0, 10, 1),
     Control("window", MORE, 1, 24, 1),
     Control("overlap", MORE, 0, 23, 1),
     Control("guidance_start", MORE, 0, 1, 0.05),

@@ -10,6 +10,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from latentsync.nets import layers
 from latentsync.nets.unet import UNet, UNetConfig
@@ -270,6 +271,45 @@ def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients():
     for name, gradient in gradients[0].items():
         assert gradient.any(), name
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_deep_features_spare_all_but_the_outermost_layers():
+    """As DeepCache's branch 0 has it: conv_in, the last up layer and conv_out see what is new, the rest is kept."""
+    net = UNet.from_state_dict(golden_weights(SMALL))
+    sample, timestep, audio = inputs(SMALL, batch=2)
+    cache, ran = [], set()
+    layers_of = {f"up_blocks.1.{kind}.1" for kind in ("resnets", "attentions", "motion_modules")}
+    for name, module in net.named_modules():
+        if list(module.parameters(recurse=False)):
+            module.register_forward_pre_hook(lambda *_, name=name: ran.add(name))
+    with torch.inference_mode():
+        plain = net(sample, timestep, audio)
+        everything = set(ran)
+        assert torch.equal(net(sample, timestep, audio, cache), plain)
+        assert [tuple(deep.shape) for deep in cache] == [(3, 32, 8, 8)] * 2
+        kept = [deep.clone() for deep in cache]
+        ran.clear()
+        assert torch.equal(net(sample, timestep, audio, cache), plain)
+        outermost = ("conv_in", "conv_norm_out", "conv_out", "time_embedding.", *(f"{name}." for name in layers_of))
+        assert ran == {name for name in everything if name.startswith(outermost)}
+        for changed in ((sample + 1, timestep, audio), (sample, timestep + 9, audio), (sample, timestep, audio + 1)):
+            assert not torch.equal(net(*changed, cache), plain)
+            assert not torch.equal(net(*changed, cache), net(*changed))
+        one = net(sample[1:], timestep[1:], audio[1:], cache[1:])
+    torch.testing.assert_close(one, plain[1:], rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(cache, kept, strict=True))
+
+
+def test_deep_features_spare_more_than_half_of_the_published_nets_operations():
+    """20 steps with guidance over 16 frames at 256, every third step whole."""
+    with torch.device("meta"), torch.inference_mode():
+        net, cache, costs = UNet(UNetConfig()), [], []
+        for _ in range(2):
+            with FlopCounterMode(display=False) as counter:
+                net(torch.empty(2, 13, 16, 32, 32), 500, torch.empty(2, 16, 50, 384), cache)
+            costs.append(counter.get_total_flops())
+    whole, between = costs
+    assert 20 * whole / (7 * whole + 13 * between) > 2.4
 
 
 def test_window_longer_than_the_position_tables():

@@ -23,7 +23,7 @@ def model(pack, comfy_folders):
 def synced(pack, model):
     states = torch.randn(40, 3, model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(2))
     features = pack.latentsync.audio.AudioFeatures(states, 25.0, 4)
-    settings = pack.latentsync.sync.Settings(steps=STEPS, window=4)
+    settings = pack.latentsync.sync.Settings(steps=STEPS, window=4, deep_cache=2)
     return torch.cat(list(pack.latentsync.sync.sync(model, crops_of(4), features, settings)))
 
 

@@ -23,12 +23,13 @@ def sampled(pack, model, features, crops, **changes):
     return pack.run("LatentSyncSampler", model=model, crops=crops, features=features, **inputs)[0]
 
 
-def test_result_is_the_librarys_bit_for_bit(pack, model, features):
+@pytest.mark.parametrize("changes", [{}, {"deep_cache": 2}])
+def test_result_is_the_librarys_bit_for_bit(pack, model, features, changes):
     crops = crops_of(6)
-    settings = pack.latentsync.sync.Settings(steps=STEPS, seed=7, window=4, overlap=1)
+    settings = pack.latentsync.sync.Settings(steps=STEPS, seed=7, window=4, overlap=1, **changes)
     plain = pack.latentsync.embedded.load_embedded("cpu", torch.float32)
     expected = torch.cat(list(pack.latentsync.sync.sync(plain, crops, features, settings)))
-    result = sampled(pack, model, features, crops)
+    result = sampled(pack, model, features, crops, **changes)
     assert torch.equal(result, expected)
     assert not torch.equal(result, crops)
 

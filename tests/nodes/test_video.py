@@ -81,7 +81,7 @@ def rendered(pack, monkeypatch):
 def test_frames_before_encoding_are_those_of_the_graph(pack, model, sample, detector, clip, rendered):
     images, audio = images_of(pack, clip), voice(pack, sample)
     before = images.clone()
-    settings = {**WIDGETS, "overlap": 2}
+    settings = {**WIDGETS, "overlap": 2, "steps": 2, "deep_cache": 2}
     pack.run("LatentSyncVideo", video=from_images(images), audio=audio, model=model, detector=detector, **settings)
     run = pack.run
     where = {name: WIDGETS[name] for name in ("face", "index", "x", "y", "smoothing", "max_gap", "detect_every")}
@@ -93,7 +93,7 @@ def test_frames_before_encoding_are_those_of_the_graph(pack, model, sample, dete
     ).args  # fmt: skip
     features = run("LatentSyncEncodeAudio", model=model, audio=audio, fps=25.0, images=images, hard_cut=False).args[0]
     crops = run("LatentSyncCropFaces", images=images, track=track).args[0]
-    how = {name: settings[name] for name in ("steps", "guidance", "seed", "sampler", "window", "overlap")}
+    how = {name: settings[name] for name in ("steps", "guidance", "seed", "sampler", "window", "overlap", "deep_cache")}
     crops = run("LatentSyncSampler", model=model, crops=crops, features=features, track=track, guidance_start=0.0,
                 guidance_end=1.0, **how).args[0]  # fmt: skip
     blended = run("LatentSyncBlendFaces", images=images, track=track, crops=crops, mask_smooth=0.5,

@@ -45,9 +45,10 @@ def test_untouched_settings_are_those_of_the_command(visits):
 
 
 def test_changed_settings_arrive(visits):
-    chosen = {"inference_steps": 7, "seed": 5, "face": "index:1", "resolution": 128, "fps": 25, "superres": "sharpen"}
+    chosen = {"inference_steps": 7, "seed": 5, "face": "index:1", "resolution": 128, "fps": 25, "superres": "sharpen",
+              "deep_cache": 3}  # fmt: skip
     arguments, settings = visits._chosen(values(visits, **chosen))
-    assert (settings.sync.steps, settings.sync.seed, settings.fps) == (7, 5, 25.0)
+    assert (settings.sync.steps, settings.sync.seed, settings.sync.deep_cache, settings.fps) == (7, 5, 3, 25.0)
     assert settings.track.which == "index:1" and arguments.resolution == 128 and arguments.superres == "sharpen"
 
 
