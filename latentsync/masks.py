@@ -69,7 +69,7 @@ def mask_image_of(repainted: torch.Tensor) -> np.ndarray:
         ValueError: several masks, far from square, or nothing to repaint.
     """
     if repainted.ndim > 3 or repainted.shape[:-2].numel() != 1:
-        raise ValueError(f"the mask has shape {tuple(repainted.shape)}: give one mask for all frames")
+        raise ValueError(f"the mask has shape {tuple(repainted.shape)}: give one mask, for all frames")
     kept = 1 - repainted.reshape(repainted.shape[-2:]).to("cpu", torch.float32).clamp(0, 1)
     return _checked((kept * 255).round().to(torch.uint8).numpy(), "the mask", "white")
 
