@@ -28,12 +28,19 @@ class SyncCurve:
     Attributes:
         offsets: (k,) frames of 1/25 s; positive: the mouth is that late, the sound would have to come later.
         cosines: (k,) mean over the clip, 0 (do not belong together) to 1; nan where the clip is too short to tell.
-        over_time: (windows,) cosine of sound and lips as they are, for windows of 16 frames, 4 apart.
+        over_time: (windows,) cosine of sound and lips as they are, for windows of `frames`, 4 apart.
+        frames: what SyncNet judges at once.
     """
 
     offsets: np.ndarray
     cosines: np.ndarray
     over_time: np.ndarray
+    frames: int = SYNCNET_FRAMES
+
+    @property
+    def middles(self) -> np.ndarray:
+        """(windows,) seconds: the middle of each window of `over_time`."""
+        return (np.arange(len(self.over_time)) * STRIDE + self.frames / 2) / VIDEO_FPS
 
     @property
     def confidence(self) -> float:
@@ -90,7 +97,7 @@ def sync_curve(judge: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Ten
 
     Args:
         judge, vae: from `load_judge`, on one device.
-        crops: aligned crops, [indices] -> (n, resolution, resolution, 3); read 16 at a time.
+        crops: aligned crops, [indices] -> (n, resolution, resolution, 3); read 16 (`judge.frames`) at a time.
         wave: (samples,) float32 at 16 kHz. Sound that ends before the pictures goes on in silence.
         fps: of the crops; SyncNet hears and sees 25, so that others are dropped or repeated.
 
@@ -98,13 +105,13 @@ def sync_curve(judge: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Ten
         ValueError: a clip too short to be judged, or a frame rate that is none.
     """
     crops = at_25(crops, fps)
-    if len(crops) < SYNCNET_FRAMES:
+    if len(crops) < judge.frames:
         raise ValueError(
-            f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {SYNCNET_FRAMES} at "
+            f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {judge.frames} at "
             "once, give a longer one"
         )
     offsets, cosines = sync_cosines(judge, vae, crops, wave)
-    return SyncCurve(offsets, mean_of_windows(cosines), cosines[:, offsets == 0][:, 0])
+    return SyncCurve(offsets, mean_of_windows(cosines), cosines[:, offsets == 0][:, 0], judge.frames)
 
 
 def at_25(crops: Frames, fps: float) -> Frames:
@@ -171,12 +178,11 @@ def chart(curve: SyncCurve, title: str) -> np.ndarray:
     canvas = Canvas(1280, 480)
     canvas.text(64, 30, title, 19)
     _bars(canvas, curve, Panel(64, 96, 560, 410, 1.0, 1.0))
-    starts = (np.arange(len(curve.over_time)) * STRIDE + SYNCNET_FRAMES / 2) / VIDEO_FPS
-    seconds = float(starts[-1] + SYNCNET_FRAMES / 2 / VIDEO_FPS)
+    seconds = float(curve.middles[-1] + curve.frames / 2 / VIDEO_FPS)
     right = Panel(660, 96, 1244, 410, seconds, 1.0)
     right.axes(canvas, "cosine over time, lips and sound as they are", (0, 0.25, 0.5, 0.75, 1), seconds_shown=True)
     canvas.line(right.points([0, seconds], [curve.confidence] * 2), GREY, 1.4, dash=6)
-    canvas.line(right.points(starts, curve.over_time), LINE, 2.4)
+    canvas.line(right.points(curve.middles, curve.over_time), LINE, 2.4)
     return canvas.finish()
 
 

@@ -11,13 +11,12 @@ import torch
 from .audio import HOP_LENGTH, SAMPLE_RATE, to_mono
 
 VIDEO_FPS = 25  # frames per second that both SyncNets were trained at
-SYNCNET_FRAMES = 16  # frames that StableSyncNet sees at once
+SYNCNET_FRAMES = 16  # frames that most StableSyncNets see at once; each says its own number in its config
 PRE_EMPHASIS = 0.97  # of both
 
 # The mel spectrogram of StableSyncNet (LatentSync, arXiv 2412.09262), which is that of Wav2Lip (arXiv 2008.10010).
 MEL_FFT, MEL_HOP = 800, 200  # samples
 MEL_COLUMNS_PER_SECOND = SAMPLE_RATE // MEL_HOP  # 80
-MEL_WINDOW = math.ceil(MEL_COLUMNS_PER_SECOND * SYNCNET_FRAMES / VIDEO_FPS)  # 52 columns: 16 frames
 N_MELS, MEL_LOW, MEL_HIGH = 80, 55.0, 7600.0  # Hz
 MIN_DB, REFERENCE_DB = -100.0, 20.0
 MEL_MAX = 4.0
@@ -50,21 +49,26 @@ def syncnet_mel(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
     return scaled.clamp(-MEL_MAX, MEL_MAX).to(torch.float32)
 
 
-def mel_window(mel: torch.Tensor, frame: int, fps: float = VIDEO_FPS) -> torch.Tensor:
-    """The columns of `syncnet_mel` that belong to the 16 frames from `frame` on: (1, 80, 52).
+def mel_columns(frames: int = SYNCNET_FRAMES) -> int:
+    """Columns of `syncnet_mel` that StableSyncNet hears with so many frames: 52 with 16, 80 with 25."""
+    return math.ceil(MEL_COLUMNS_PER_SECOND * frames / VIDEO_FPS)
 
-    A clip of n frames at 25 fps, with all of its sound, has a window for every frame up to n - 16.
+
+def mel_window(mel: torch.Tensor, frame: int, fps: float = VIDEO_FPS, frames: int = SYNCNET_FRAMES) -> torch.Tensor:
+    """The columns of `syncnet_mel` that belong to the `frames` from `frame` on: (1, 80, 52) for 16 of them.
+
+    A clip of n frames at 25 fps, with all of its sound, has a window for every frame up to n - frames.
 
     Raises:
         ValueError: the window is not wholly inside the clip.
     """
-    start = int(MEL_COLUMNS_PER_SECOND * frame / fps)
-    if frame < 0 or start + MEL_WINDOW > mel.shape[-1]:
+    start, columns = int(MEL_COLUMNS_PER_SECOND * frame / fps), mel_columns(frames)
+    if frame < 0 or start + columns > mel.shape[-1]:
         raise ValueError(
-            f"frame {frame} needs mel columns {start} to {start + MEL_WINDOW - 1} and the clip has {mel.shape[-1]}: "
-            f"choose a frame from 0 up that has {SYNCNET_FRAMES} frames of sound"
+            f"frame {frame} needs mel columns {start} to {start + columns - 1} and the clip has {mel.shape[-1]}: "
+            f"choose a frame from 0 up that has {frames} frames of sound"
         )
-    return mel[None, :, start : start + MEL_WINDOW]
+    return mel[None, :, start : start + columns]
 
 
 def mfcc(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:

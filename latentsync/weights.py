@@ -11,8 +11,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-# The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, face restorers.
-_WRAPPERS = ("state_dict", "model_state_dict", "module", "params_ema", "params")
+# The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, VideoMAE, face restorers.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
+# What DistributedDataParallel puts before every name.
+_PARALLEL = "module."
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
 _KINDS = (
@@ -36,7 +38,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
 
     Reads safetensors, and PyTorch files in the restricted mode that refuses code. A dict around the tensors
     ({"global_step", "state_dict"}, {"dims", "model_state_dict"}) is taken off; its other entries come back as the
-    second result, in JSON, as safetensors metadata would hold them. Tensors stay mapped to the file until used.
+    second result, in JSON, as safetensors metadata would hold them. So is the "module." that parallel training puts
+    before every name. Tensors stay mapped to the file until used.
 
     Raises:
         FileNotFoundError: no such file.
@@ -52,6 +55,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is another kind of file")
     wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
     state = dict(content[wrapper] if wrapper else content)
+    if state and all(str(key).startswith(_PARALLEL) for key in state):
+        state = {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     if foreign := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
         raise ValueError(f"{path} holds other things than tensors ({', '.join(foreign[:3])}): not a weight file")
     others = {key: value for key, value in content.items() if key != wrapper} if wrapper else {}
@@ -72,10 +77,14 @@ def read_metadata(path: str | Path) -> dict[str, str]:
 
 
 def recognise(state: Mapping[str, Tensor]) -> str:
-    """What a state dict looks like, by its names: "a VAE", "a Stable Diffusion U-Net with 4 input channels", ..."""
+    """What a state dict looks like, by its names: "a VAE", "a Stable Diffusion U-Net with 4 input channels", ...
+
+    A U-Net that lacks some tensors is still one, so that loading can say which.
+    """
     conv_in = state.get("conv_in.weight")
-    if conv_in is not None and "time_embedding.linear_1.weight" in state:
-        inputs = conv_in.shape[1]
+    parts = {key.partition(".")[0] for key in state}
+    if parts >= {"down_blocks", "mid_block", "up_blocks"} or parts >= {"conv_in", "time_embedding"}:
+        inputs = 13 if conv_in is None else conv_in.shape[1]
         return "a lip-sync U-Net" if inputs == 13 else f"a Stable Diffusion U-Net with {inputs} input channels"
     for prefix, kind in _KINDS:
         if any(key.startswith(prefix) for key in state):

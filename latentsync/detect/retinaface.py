@@ -1,6 +1,5 @@
 """RetinaFace (ResNet-50) as facexlib has it: the detector that the face restorers use. MIT licence."""
 
-import pickle
 import warnings
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 
 from ..landmarks import Face, points_from_five
+from ..weights import load_state_dict
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 SEARCH_SIZE = 640  # long side at which frames are searched
@@ -32,7 +32,7 @@ class RetinaFace:
         """
         if det_size < 64:
             raise ValueError(f"det_size is {det_size}: give 64 pixels or more")
-        state = _read(Path(weights))
+        state = load_state_dict(weights)
         self.det_size = det_size
         self.score = score
         self._net = _build(torch.device(device or "cpu"))
@@ -57,18 +57,6 @@ class RetinaFace:
                 five = (row[5:].reshape(5, 2) + 0.5) * factor - 0.5
                 faces.append(Face(tuple(corners.ravel().tolist()), float(row[4]), points_from_five(five)))
         return faces
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; put facexlib's {WEIGHTS} there or name another file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: is no weights file that loads safely ({error}); download it again") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds a {type(state).__name__}; expected the state dict of {WEIGHTS}")
-    return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
 def _build(device: torch.device):

@@ -7,9 +7,7 @@ from ..frames import Extended, Frames
 from ..nets.syncnet_v2 import SyncNetV2
 from ..prepare.sync_filter import MouthViews, sync_score
 from ..quality import at_25, sync_curve
-from ..speech import SYNCNET_FRAMES, VIDEO_FPS
 from ..train.estimate import SyncJudge
-from ..train.validate import STRIDE
 from .meters import Figure
 
 
@@ -43,10 +41,9 @@ def stable_syncnet(
     """Mean cosine and offset by StableSyncNet; arguments and errors of `quality.sync_curve`.
 
     Returns:
-        "stable_sync", 0..1, whose curve has the windows of 16 frames, and "stable_offset": frames of 1/25 s by which
-        the mouth is late.
+        "stable_sync", 0..1, whose curve has the windows of 16 frames (or what SyncNet judges), and "stable_offset":
+        frames of 1/25 s by which the mouth is late.
     """
     curve = sync_curve(judge, vae, crops, wave, fps)
-    middles = (np.arange(len(curve.over_time)) * STRIDE + SYNCNET_FRAMES / 2) / VIDEO_FPS
-    confidence = Figure(curve.confidence, curve.over_time.astype(np.float64), middles)
+    confidence = Figure(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
     return {"stable_sync": confidence, "stable_offset": Figure(float(curve.offset))}

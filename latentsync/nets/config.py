@@ -113,6 +113,6 @@ def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
     found = "is missing" if tensor is None else f"has shape {tuple(getattr(tensor, 'shape', ()))}"
     first = ", ".join(list(state_dict)[:5]) or "none"
     raise ValueError(
-        f"not the weights of a LatentSync U-Net: {name} {found} among {len(state_dict)} keys ({first}): "
+        f"not the complete weights of a LatentSync U-Net: {name} {found} among {len(state_dict)} keys ({first}): "
         "give the inner state dict of latentsync_unet.pt"
     )

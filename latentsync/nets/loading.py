@@ -60,6 +60,9 @@ class FixedNet(nn.Module):
     ):
         """The net with these weights, strictly loaded, ready to judge (in eval mode).
 
+        Only the batch counters of batch norms may be missing, as in files from before PyTorch 0.4.1: judging has no
+        use for them.
+
         Args:
             dtype, device: of the weights; None leaves them as they are, without a copy.
 
@@ -68,7 +71,10 @@ class FixedNet(nn.Module):
         """
         with torch.device("meta"):
             net = cls()
-        check_state_dict(net.state_dict(), state_dict, cls.title)
+        expected = net.state_dict()
+        counters = {name: torch.tensor(0) for name in expected if name.endswith("num_batches_tracked")}
+        state_dict = counters | dict(state_dict)
+        check_state_dict(expected, state_dict, cls.title)
         assign(net, state_dict, dtype, device)
         return net.eval()
 

@@ -1,4 +1,4 @@
-"""StableSyncNet: tells whether 16 frames of a mouth and the sound of 16 frames belong together.
+"""StableSyncNet: tells whether 16 (or 25) frames of a mouth and the sound of as many belong together.
 
 Two convolutional encoders give unit vectors whose cosine says how well they fit; see LatentSync, arXiv 2412.09262,
 sec. 3.3. Names of modules are those of the published checkpoints.
@@ -79,29 +79,35 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class SyncNetConfig:
-    """Shape of both encoders."""
+    """Shape of both encoders, and how many frames they judge at once."""
 
     visual: EncoderConfig
     audio: EncoderConfig
+    frames: int = 16
 
     @classmethod
     def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> "SyncNetConfig":
-        """Read widths and attention off names and shapes.
+        """Read widths and attention off names and shapes, and the number of frames off the visual input.
 
         By what a stage divides is not in the weights, only whether it does: the factors are those of the shipped table
-        whose stages divide in the same places. Dropout is not in the weights either: 0, as in every shipped table.
+        for as many frames whose stages divide in the same places. Dropout is not in the weights either: 0, as in every
+        shipped table.
 
         Raises:
             ValueError: not the weights of a StableSyncNet, or no shipped table divides in these places.
         """
-        return cls(*(_read_encoder(state_dict, kind) for kind in ("visual", "audio")))
+        channels = _size(state_dict, "visual_encoder.conv_in.weight", 1)
+        # 48 and 64 are 16 frames of RGB and of latents, 75 is 25 frames of RGB.
+        frames = next((table.frames for table in SHIPPED.values() if channels % table.frames == 0), cls.frames)
+        return cls(*(_read_encoder(state_dict, kind, frames) for kind in ("visual", "audio")), frames)
 
 
 _PIXEL_VISUAL = (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2)
 _PIXEL_AUDIO = (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3))
 
 # The published configurations. Pixel nets see the lower halves of 16 frames of 256 x 256, the latent net 16 latents of
-# 4 x 32 x 32; all hear 52 columns of 80 mels. Every encoder ends at 1 x 1.
+# 4 x 32 x 32; these hear 52 columns of 80 mels. One pixel net sees 25 frames and hears 80 columns. Every encoder ends
+# at 1 x 1.
 PIXEL_ATTN = SyncNetConfig(
     visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0)),
     audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0, 0, 0, 1, 1, 0, 0)),
@@ -114,7 +120,14 @@ LATENT = SyncNetConfig(
     visual=EncoderConfig.from_table(16 * 4, (64, 128, 256, 256, 512, 1024), (2, 2, 2, 1, 2, 2), (0,) * 6),
     audio=EncoderConfig.from_table(1, (32, 64, 128, 256, 512, 1024), ((2, 1), 2, 2, 2, 2, (2, 3)), (0,) * 6),
 )
-SHIPPED = {"16_pixel_attn": PIXEL_ATTN, "16_pixel": PIXEL, "16_latent": LATENT}
+PIXEL_25 = SyncNetConfig(
+    visual=EncoderConfig.from_table(
+        25 * 3, (128, 128, 256, 256, 512, 512, 1024, 1024), _PIXEL_VISUAL[1], attn_blocks=(0,) * 8
+    ),
+    audio=EncoderConfig.from_table(1, (64, 128, 256, 256, 512, 1024), (2,) * 6, attn_blocks=(0,) * 6),
+    frames=25,
+)
+SHIPPED = {"16_pixel_attn": PIXEL_ATTN, "16_pixel": PIXEL, "16_latent": LATENT, "25_pixel": PIXEL_25}
 
 
 class ResnetBlock(Recomputed):
@@ -208,9 +221,9 @@ class StableSyncNet(MadeOfRecomputed):
         """Embed frames and sound.
 
         Args:
-            frames: (b, 16 * channels, h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256, the lower
-                half. The latent net: scaled latents, 32 x 32.
-            mel: (b, 1, 80, 52), as `latentsync.speech.mel_window` makes it.
+            frames: (b, config.frames * channels, h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256,
+                the lower half. The latent net: scaled latents, 32 x 32.
+            mel: (b, 1, 80, 52), or 80 columns with 25 frames, as `latentsync.speech.mel_window` makes it.
 
         Returns:
             The embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries. Their
@@ -255,8 +268,8 @@ class StableSyncNet(MadeOfRecomputed):
         return net.eval()
 
 
-def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str) -> EncoderConfig:
-    """The `visual` or `audio` encoder that names and shapes describe."""
+def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str, frames: int) -> EncoderConfig:
+    """The `visual` or `audio` encoder that names and shapes describe, of a net for so many frames."""
     blocks = f"{kind}_encoder.down_blocks"
     channels, downsampled, attention = [], [], []
     for i in range(len({name.split(".")[2] for name in state_dict if name.startswith(f"{blocks}.")})):
@@ -269,12 +282,12 @@ def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str) -> EncoderC
     in_channels = _size(state_dict, f"{kind}_encoder.conv_in.weight", 1)
     for shipped in SHIPPED.values():
         stages = getattr(shipped, kind).stages
-        if [stage.downsamples for stage in stages] == downsampled:
+        if shipped.frames == frames and [stage.downsamples for stage in stages] == downsampled:
             return EncoderConfig.from_table(in_channels, channels, [stage.factor for stage in stages], attention)
     places = [i for i, divides in enumerate(downsampled) if divides]
     raise ValueError(
-        f"the {kind} encoder has {len(channels)} stages and divides in {places}, unlike every shipped table "
-        f"({', '.join(SHIPPED)}): give its config"
+        f"the {kind} encoder for {frames} frames has {len(channels)} stages and divides in {places}, unlike every "
+        f"shipped table ({', '.join(SHIPPED)}): give its config"
     )
 
 

@@ -173,7 +173,6 @@ class SyncNetTraining:
 
     def __post_init__(self):
         _require(self.space == "pixel" or self.vae is not None, "vae", None, "the VAE that makes the latents")
-        _require(self.data.frames == 16, "data.frames", self.data.frames, "16, which is what SyncNet judges")
         for name in ("guide", "contrast", "sparse"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(self.validation_samples >= 1, "validation_samples", self.validation_samples, "a number from 1 up")

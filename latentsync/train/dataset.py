@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..audio import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, AudioFeatures
-from ..speech import MEL_COLUMNS_PER_SECOND, MEL_WINDOW, SYNCNET_FRAMES, VIDEO_FPS, mel_window
+from ..speech import MEL_COLUMNS_PER_SECOND, SYNCNET_FRAMES, VIDEO_FPS, mel_columns, mel_window
 from .clips import BrokenClip, Clip, OpenClips, Progress, for_net, list_clips, scan_clips
 from .config import DataConfig
 from .features import Feature, FeatureCache, Latents, Mel, States
 
 log = logging.getLogger(__name__)
 
-SYNCNET_LEAST_FRAMES = 2 * SYNCNET_FRAMES  # of a clip (published program)
+SYNCNET_LEAST_WINDOWS = 2  # of a clip (published program)
 UNET_LEAST_WINDOWS = 3  # so that every target leaves room for a reference (published program)
 STATES_PER_FRAME = STATES_PER_SECOND // VIDEO_FPS
 FRAMES_BEFORE = math.ceil(STATES_BEFORE / STATES_PER_FRAME)  # whose states are in a frame's window
@@ -38,7 +38,6 @@ class ClipSamples(Dataset):
     Args:
         data: `clips`, `resolution`, `frames` and `cache` are read here.
         least: frames that a clip must have.
-        window: frames that are read at once.
         seed: of everything random, from 0 up.
         progress: called as ("clips", done, all) while the clips are scanned.
 
@@ -51,10 +50,11 @@ class ClipSamples(Dataset):
 
     features: tuple[Feature, ...]
 
-    def __init__(self, data: DataConfig, least: int, window: int, seed: int, progress: Progress | None):
+    def __init__(self, data: DataConfig, least: int, seed: int, progress: Progress | None):
         self.seed = seed
+        self.frames = data.frames
         self.clips = scan_clips(list_clips(data.clips), least, data.resolution, progress)
-        self.pictures = OpenClips(data.resolution, window)
+        self.pictures = OpenClips(data.resolution, data.frames)
         self.cache = FeatureCache(data.cache)
         self._broken: set[int] = set()
 
@@ -122,10 +122,10 @@ class ClipSamples(Dataset):
         return for_net(self.pictures(clip)[range(first, first + count)])
 
     def read_mel(self, clip: Clip, first: int) -> Tensor:
-        """What `speech.mel_window` gives of the frames from `first` on: (1, 80, 52)."""
+        """What `speech.mel_window` gives of a sample's frames from `first` on: (1, 80, 52) for 16 of them."""
         start = int(MEL_COLUMNS_PER_SECOND * first / VIDEO_FPS)
-        rows = self.cache.read(self.mel, clip, start, start + MEL_WINDOW)
-        return mel_window(rows.T, 0).contiguous()
+        rows = self.cache.read(self.mel, clip, start, start + mel_columns(self.frames))
+        return mel_window(rows.T, 0, frames=self.frames).contiguous()
 
 
 class UNetClips(ClipSamples):
@@ -161,8 +161,7 @@ class UNetClips(ClipSamples):
         if data.cache_latents and vae is None:
             raise ValueError("cache_latents is set and there is no VAE to make latents with: give one or unset it")
         _check_workers(data)
-        super().__init__(data, UNET_LEAST_WINDOWS * data.frames, data.frames, seed, progress)
-        self.frames = data.frames
+        super().__init__(data, UNET_LEAST_WINDOWS * data.frames, seed, progress)
         self.states = States(encoder)
         self.mel = Mel() if data.frames == SYNCNET_FRAMES else None
         self.latents = self.masked_latents = None
@@ -203,12 +202,12 @@ class UNetClips(ClipSamples):
 
 
 class SyncNetClips(ClipSamples):
-    """Samples for StableSyncNet: 16 frames and the sound of 16 frames, which belong together where n is even.
+    """Samples for StableSyncNet: f frames and the sound of f frames, which belong together where n is even.
 
     A sample is a dict of
-        frames: (48, h / 2, w) float32 in [-1, 1], the lower halves, frame by frame; or, with a VAE,
-            (16 * c, h / 8, w / 8) float32, the scaled latents of the whole crops;
-        mel: (1, 80, 52) float32;
+        frames: (f * 3, h / 2, w) float32 in [-1, 1], the lower halves, frame by frame; or, with a VAE,
+            (f * c, h / 8, w / 8) float32, the scaled latents of the whole crops;
+        mel: (1, 80, 52) float32 where f is 16, see `speech.mel_columns`;
         target: float32 scalar, 1 in sync (even n), 0 for frames of another place of the clip (odd n);
         seed: int64 scalar.
 
@@ -226,20 +225,20 @@ class SyncNetClips(ClipSamples):
         self.distance = data.negative_distance
         if vae is not None:
             _check_workers(data)
-        least = max(SYNCNET_LEAST_FRAMES, SYNCNET_FRAMES + self.distance)
-        super().__init__(data, least, SYNCNET_FRAMES, seed, progress)
+        least = max(SYNCNET_LEAST_WINDOWS * data.frames, data.frames + self.distance)
+        super().__init__(data, least, seed, progress)
         self.mel = Mel()
         self.latents = None if vae is None else Latents(vae, data.resolution, masked=False)
         self.features = (self.mel,) if self.latents is None else (self.mel, self.latents)
 
     def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        heard, elsewhere = _two_places(rng, clip.frames - SYNCNET_FRAMES, self.distance)
+        heard, elsewhere = _two_places(rng, clip.frames - self.frames, self.distance)
         seen = elsewhere if n % 2 else heard
         if self.latents is None:
-            pictures = self.read_pictures(clip, seen, SYNCNET_FRAMES)
+            pictures = self.read_pictures(clip, seen, self.frames)
             frames = pictures[:, :, pictures.shape[2] // 2 :]
         else:
-            frames = self.cache.read(self.latents, clip, seen, seen + SYNCNET_FRAMES).float()
+            frames = self.cache.read(self.latents, clip, seen, seen + self.frames).float()
         return {
             "frames": rearrange(frames, "f c h w -> (f c) h w").contiguous(),
             "mel": self.read_mel(clip, heard),

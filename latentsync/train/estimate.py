@@ -12,7 +12,6 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..nets.syncnet import StableSyncNet
-from ..speech import SYNCNET_FRAMES
 from .latents import decode_clips
 from .losses import lpips_loss, sync_loss
 from .trepa import trepa_loss
@@ -34,13 +33,18 @@ class SyncJudge:
         self.net.eval().requires_grad_(False)
 
     @property
+    def frames(self) -> int:
+        """How many it judges at once."""
+        return self.net.config.frames
+
+    @property
     def sees_pixels(self) -> bool:
-        return self.net.config.visual.in_channels == SYNCNET_FRAMES * COLOURS
+        return self.net.config.visual.in_channels == self.frames * COLOURS
 
     def vision(self, clips: Tensor) -> Tensor:
-        """Embeddings (b, d) of clips of 16 frames: pixels or latents, as `sees_pixels` says; gradients flow back."""
-        if clips.shape[2] != SYNCNET_FRAMES:
-            raise ValueError(f"SyncNet got clips of {clips.shape[2]} frames: it takes {SYNCNET_FRAMES}")
+        """Embeddings (b, d) of clips of `frames`: pixels or latents, as `sees_pixels` says; gradients flow back."""
+        if clips.shape[2] != self.frames:
+            raise ValueError(f"SyncNet got clips of {clips.shape[2]} frames: it takes {self.frames}")
         frames = rearrange(clips.float(), "b c f h w -> b (f c) h w")
         if self.sees_pixels:
             if frames.shape[-2:] != (self.side, self.side):
@@ -49,7 +53,7 @@ class SyncJudge:
         return self.net.visual_encoder(frames)
 
     def hearing(self, mel: Tensor) -> Tensor:
-        """Embeddings (b, d) of `speech.mel_window` (b, 1, 80, 52)."""
+        """Embeddings (b, d) of `speech.mel_window` of `frames`: (b, 1, 80, 52) for 16 of them."""
         return self.net.audio_encoder(mel.float())
 
 
@@ -102,7 +106,7 @@ class Supervision:
             seen = self.judge.vision(decoded if self.judge.sees_pixels else estimate)
         if self.sync:
             if truth.mel is None:
-                raise ValueError(f"the sync loss got samples without mel: train on {SYNCNET_FRAMES} frames")
+                raise ValueError(f"the sync loss got samples without mel: train on {self.judge.frames} frames")
             found["sync"] = sync_loss(seen, self.judge.hearing(truth.mel), 1.0)
         if self.motion_by_judge:
             with torch.no_grad():

@@ -16,7 +16,7 @@ from ..checkpoint import load_vae
 from ..nets.layers import MadeOfRecomputed
 from ..nets.loading import check_state_dict
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
-from ..speech import MEL_WINDOW, N_MELS, SYNCNET_FRAMES
+from ..speech import N_MELS, SYNCNET_FRAMES, mel_columns
 from ..sync import LATENT_SCALE
 from ..weights import read_checkpoint, recognise
 from .config import EncoderTable, SyncNetTables, SyncNetTraining
@@ -87,7 +87,8 @@ class SyncNetTask:
         inner = "syncnet." if self.config.guide else ""
         kept = {name.removeprefix(inner): tensor for name, tensor in state_dict.items() if name.startswith(inner)}
         tables = _tables(self.config.net, kept["visual_encoder.conv_in.weight"].shape[1])
-        about = {"global_step": step, "resolution": self.config.data.resolution, "tables": tables}
+        data = self.config.data
+        about = {"global_step": step, "resolution": data.resolution, "frames": data.frames, "tables": tables}
         return write_weights(folder / "stable_syncnet", kept, about)
 
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
@@ -175,8 +176,8 @@ def contrast_loss(vision: Tensor, audio: Tensor, target: Tensor) -> Tensor:
 def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     """The StableSyncNet in a file, frozen, float32, on the CPU, and the side in pixels of the crops that it judges.
 
-    The shape of the net and the side are those that `SyncNetTask.save` put beside the weights; for files without them,
-    such as the published ones, the shape is read off the weights and the side is 256.
+    The shape of the net, its number of frames and the side are those that `SyncNetTask.save` put beside the weights;
+    for files without them, such as the published ones, shape and frames are read off the weights and the side is 256.
 
     Raises:
         FileNotFoundError: no such file.
@@ -186,7 +187,8 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     try:
         config = None
         if "tables" in about:
-            config = SyncNetConfig(**{k: EncoderConfig.from_table(**t) for k, t in json.loads(about["tables"]).items()})
+            tables = {k: EncoderConfig.from_table(**table) for k, table in json.loads(about["tables"]).items()}
+            config = SyncNetConfig(**tables, frames=json.loads(about.get("frames", str(SYNCNET_FRAMES))))
         net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
@@ -195,8 +197,8 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
 
 def _start(config: SyncNetTraining, channels: int) -> nn.Module:
     """The net to train: fresh, the same for the same seed, or with the start weights."""
-    tables = config.net
-    shape = SyncNetConfig(_encoder(tables.visual, SYNCNET_FRAMES * channels), _encoder(tables.audio, 1))
+    tables, frames = config.net, config.data.frames
+    shape = SyncNetConfig(_encoder(tables.visual, frames * channels), _encoder(tables.audio, 1), frames)
     length = _embedding_length(shape, config)
     with seeded(config.run.seed):
         net = StableSyncNet(shape)
@@ -224,9 +226,11 @@ def _embedding_length(shape: SyncNetConfig, config: SyncNetTraining) -> int:
     with torch.device("meta"), torch.no_grad():
         frames = torch.empty(1, shape.visual.in_channels, *size)
         try:
-            return StableSyncNet(shape)(frames, torch.empty(1, 1, N_MELS, MEL_WINDOW))[0].shape[1]
+            return StableSyncNet(shape)(frames, torch.empty(1, 1, N_MELS, mel_columns(shape.frames)))[0].shape[1]
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"net does not fit crops of {side} pixels in {config.space} space: {error}") from error
+            raise ValueError(
+                f"net does not fit crops of {side} pixels in {config.space} space, {shape.frames} at once: {error}"
+            ) from error
 
 
 def _tables(net: SyncNetTables, in_channels: int) -> dict[str, dict[str, Any]]:

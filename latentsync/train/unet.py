@@ -138,7 +138,12 @@ class UNetTask:
                 f"the U-Net takes audio of width {needed} and {self.config.files.whisper} gives {given}: give the "
                 "Whisper of that width (tiny: 384, small: 768), or start from another net"
             )
-        judge, side = self.frozen.judge, self.config.data.resolution
+        judge, side, frames = self.frozen.judge, self.config.data.resolution, self.config.data.frames
+        if judge is not None and self.config.uses_syncnet and judge.frames != frames:
+            raise ValueError(
+                f"{self.config.files.syncnet} judges {judge.frames} frames at once and data.frames is {frames}: give a "
+                f"SyncNet for {frames} frames, or the losses that use it the weight 0"
+            )
         if judge is not None and not judge.sees_pixels and judge.side != side:
             raise ValueError(
                 f"{self.config.files.syncnet} judges latents of {judge.side} pixels and data.resolution is {side}: "

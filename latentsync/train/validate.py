@@ -16,7 +16,7 @@ from ..audio import SAMPLE_RATE, encode_audio, resample, to_mono
 from ..checkpoint import LipSyncModel
 from ..frames import Extended, Frames, as_uint8, batches, end_map
 from ..media import VideoReader, VideoWriter, read_audio
-from ..speech import SYNCNET_FRAMES, VIDEO_FPS, mel_window, syncnet_mel
+from ..speech import VIDEO_FPS, mel_window, syncnet_mel
 from ..sync import TRAINED_WINDOW, Settings, sync
 from .clips import Clip, Pictures, for_net
 from .estimate import SyncJudge
@@ -40,8 +40,9 @@ def validate(
         judge: the SyncNet that judges; None: the result has no figures, and the log says so.
 
     Returns:
-        "sync": mean cosine over windows of 16 frames, 4 apart, 0..1; "sync_offset": by how many frames, -10..10, the
-        sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for it.
+        "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
+        the sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for
+        it.
 
     Raises:
         FileNotFoundError, OSError: a file that is missing or may not be read.
@@ -88,7 +89,7 @@ def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor)
     """
     shifts, cosines = sync_cosines(judge, vae, pictures, wave)
     if not len(cosines):
-        log.info("no sync figures: the clip has %d frames, and SyncNet judges %d", len(pictures), SYNCNET_FRAMES)
+        log.info("no sync figures: the clip has %d frames, and SyncNet judges %d", len(pictures), judge.frames)
         return {}
     curve = mean_of_windows(cosines)
     return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}
@@ -101,15 +102,15 @@ def sync_cosines(
     """How well pictures and sound fit when shifted against each other; arguments as for `judge_sync`.
 
     Returns:
-        The shifts (21,), -10..10: by how many frames the sound comes later; and the cosines (windows, 21) of 16 frames
-        of pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A clip of less
-        than 16 frames has no windows.
+        The shifts (21,), -10..10: by how many frames the sound comes later; and the cosines (windows, 21) of
+        `judge.frames` pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A clip
+        of fewer pictures has no windows.
     """
-    starts = list(range(0, len(pictures) - SYNCNET_FRAMES + 1, STRIDE))
+    starts = list(range(0, len(pictures) - judge.frames + 1, STRIDE))
     shifts = np.arange(-FARTHEST, FARTHEST + 1)
     cosines = np.full((len(starts), len(shifts)), np.nan, np.float32)
     if starts:
-        places = range(len(pictures) - SYNCNET_FRAMES + 1)
+        places = range(len(pictures) - judge.frames + 1)
         seen, heard = see(judge, vae, pictures, starts), hear(judge, wave, len(pictures), places)
         every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
         for row, start in enumerate(starts):
@@ -128,20 +129,20 @@ def mean_of_windows(cosines: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def see(judge: SyncJudge, vae: nn.Module, pictures: Frames, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the 16 crops from each of `starts` on."""
+    """Embeddings (len(starts), d) of the `judge.frames` crops from each of `starts` on."""
     device, found = next(judge.net.parameters()).device, []
     for start in starts:
-        clip = rearrange(for_net(pictures[list(range(start, start + SYNCNET_FRAMES))]), "f c h w -> 1 c f h w")
+        clip = rearrange(for_net(pictures[list(range(start, start + judge.frames))]), "f c h w -> 1 c f h w")
         found.append(judge.vision(clip.to(device) if judge.sees_pixels else encode_clips(vae, clip.to(device))))
     return torch.cat(found)
 
 
 @torch.no_grad()
 def hear(judge: SyncJudge, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the 16 kHz sound of 16 frames from each of `starts` on, of a clip of `frames`."""
+    """Embeddings (len(starts), d) of the 16 kHz sound from each of `starts` on, of a clip of `frames`."""
     device = next(judge.net.parameters()).device
     mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(frames / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
-    windows = torch.stack([mel_window(mel, start) for start in starts])
+    windows = torch.stack([mel_window(mel, start, frames=judge.frames) for start in starts])
     return torch.cat([judge.hearing(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
 
 

@@ -1,5 +1,6 @@
 """StableSyncNet against the published program's numbers and names, and what must hold of any such net."""
 
+import hashlib
 from dataclasses import replace
 
 import golden_data
@@ -7,12 +8,13 @@ import pytest
 import torch
 
 from latentsync.nets.syncnet import SHIPPED, EncoderConfig, StableSyncNet, Stage, SyncNetConfig
+from latentsync.speech import mel_columns
 
 SMALL = SyncNetConfig(
     visual=EncoderConfig.from_table(6, (32, 64, 64, 32, 32, 64), (2, 2, 2, 1, 2, 2), (0, 0, 1, 1, 0, 0)),
     audio=EncoderConfig.from_table(1, (32, 32, 32, 32, 64, 64), ((2, 1), 2, 2, 2, 2, (2, 3)), (0, 0, 0, 0, 0, 1)),
 )
-FRAME_SIZES = {"16_pixel_attn": (128, 256), "16_pixel": (128, 256), "16_latent": (32, 32)}
+FRAME_SIZES = {"16_pixel_attn": (128, 256), "16_pixel": (128, 256), "16_latent": (32, 32), "25_pixel": (128, 256)}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def test_same_numbers_as_the_published_program():
     assert (audio - golden["audio"]).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", ["16_pixel_attn", "16_pixel", "16_latent"])
 def test_published_names_and_shapes(name):
     published = golden_data.json_of(f"state_dict_keys/stable_syncnet_{name}")
     with torch.device("meta"):
@@ -47,16 +49,27 @@ def test_published_names_and_shapes(name):
     assert SyncNetConfig.from_state_dict(empty) == SHIPPED[name]
 
 
+def test_names_and_shapes_of_the_published_net_of_25_frames():
+    """The digest is that of the published class with the published configuration."""
+    with torch.device("meta"):
+        state = StableSyncNet(SHIPPED["25_pixel"]).state_dict()
+    lines = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(state.items()))
+    assert (len(state), hashlib.sha256(lines.encode()).hexdigest()[:16]) == (162, "a6406d45d4a76c93")
+    assert SyncNetConfig.from_state_dict(state) == SHIPPED["25_pixel"]
+
+
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_encoders_end_in_one_pixel(name):
+def test_shipped_encoders_end_in_one_pixel_and_narrow_ones_are_read_off_too(name):
     def narrow(encoder):
         return EncoderConfig(encoder.in_channels, tuple(replace(stage, channels=64) for stage in encoder.stages))
 
-    net = StableSyncNet(SyncNetConfig(narrow(SHIPPED[name].visual), narrow(SHIPPED[name].audio)))
-    frames = torch.zeros(1, SHIPPED[name].visual.in_channels, *FRAME_SIZES[name])
+    shipped = SHIPPED[name]
+    net = StableSyncNet(SyncNetConfig(narrow(shipped.visual), narrow(shipped.audio), shipped.frames))
+    assert SyncNetConfig.from_state_dict(net.state_dict()) == net.config
+    frames = torch.zeros(1, shipped.visual.in_channels, *FRAME_SIZES[name])
     with torch.inference_mode():
-        vision, audio = net(frames, torch.zeros(1, 1, 80, 52))
-    assert vision.shape == audio.shape == (1, 64)
+        vision, audio = net(frames, torch.zeros(1, 1, 80, mel_columns(shipped.frames)))
+    assert vision.shape == audio.shape == (1, 64) and mel_columns(shipped.frames) == {16: 52, 25: 80}[shipped.frames]
 
 
 def test_embeddings_are_unit_vectors_without_negative_entries(small):
@@ -82,7 +95,7 @@ def test_hyper_parameters_come_back_from_a_state_dict(small):
 def test_a_net_unlike_the_shipped_ones_needs_its_config(small):
     config = replace(SMALL, visual=EncoderConfig(6, (Stage(32), Stage(64))))
     weights = golden_data.state_dict(StableSyncNet(config))
-    with pytest.raises(ValueError, match=r"the visual encoder has 2 stages and divides in \[0, 1\].*give its config"):
+    with pytest.raises(ValueError, match=r"for 16 frames has 2 stages and divides in \[0, 1\].*give its config"):
         StableSyncNet.from_state_dict(weights)
     assert StableSyncNet.from_state_dict(weights, config=config).config == config
 

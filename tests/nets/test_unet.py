@@ -104,7 +104,7 @@ def test_loading_names_what_does_not_fit():
     ],
 )
 def test_another_file_is_not_a_unet(foreign):
-    with pytest.raises(ValueError, match="not the weights of a LatentSync U-Net"):
+    with pytest.raises(ValueError, match="not the complete weights of a LatentSync U-Net"):
         UNet.from_state_dict(foreign)
 
 

@@ -101,8 +101,6 @@ def test_what_does_not_fit_is_named(replaced, message):
 def test_what_syncnet_cannot_be_is_named():
     with pytest.raises(ValueError, match="vae is None: give the VAE"):
         build(SyncNetTraining, {"space": "latent"})
-    with pytest.raises(ValueError, match="data.frames is 8: give 16"):
-        build(SyncNetTraining, {"data": {"frames": 8}})
     with pytest.raises(ValueError, match="lacks net.visual.downsample_factors, net.visual.attn_blocks"):
         build(SyncNetTraining, {"net": {"visual": {"block_out_channels": [32]}}})
     table = {"block_out_channels": [32, 64], "downsample_factors": [[2, 1], 2], "attn_blocks": [0, 0]}
