@@ -10,11 +10,13 @@ class Clock:
     """Judges by the time that pictures (brightness) and sound (loudness) tell; both rise over the clip."""
 
     sees_pixels = True
-    frames = 16
     net = torch.nn.Linear(1, 1)
 
-    def __init__(self, mel: torch.Tensor, frames: int):
-        self.known = torch.stack([mel_window(mel, place).mean() for place in range(frames - 15)])
+    def __init__(self, mel: torch.Tensor, frames: int, judged: int = 16):
+        """Judges `judged` frames at once of a clip of `frames`."""
+        self.frames = judged
+        places = range(frames - judged + 1)
+        self.known = torch.stack([mel_window(mel, place, frames=judged).mean() for place in places])
 
     @staticmethod
     def embedded(place: torch.Tensor) -> torch.Tensor:

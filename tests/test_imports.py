@@ -30,7 +30,7 @@ UPPER = {
 }
 # Applications that lie in the folder of the core part that they bring to the user.
 FRONTS = {"restore/cli.py", "restore/video.py"}
-LEAVES = {"media": {"files", "frames"}, "detect": {"landmarks", "layout", "track_file"}}
+LEAVES = {"media": {"files", "frames"}, "detect": {"landmarks", "layout", "track_file", "weights"}}
 
 
 def name_of(path: Path) -> str:

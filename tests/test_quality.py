@@ -17,20 +17,20 @@ from latentsync.speech import syncnet_mel
 FRAMES = 60
 
 
-def judged(late: int = 0, fps: float = 25.0) -> SyncCurve:
+def judged(late: int = 0, fps: float = 25.0, at_once: int = 16) -> SyncCurve:
     wave, pictures = rising_sound(FRAMES), rising_pictures(FRAMES, late)
     if fps != 25:
         pictures = pictures[[min(round(i * 25 / fps), FRAMES - 1) for i in range(round(FRAMES * fps / 25))]]
-    return sync_curve(Clock(syncnet_mel(wave), FRAMES), None, pictures, wave, fps)
+    return sync_curve(Clock(syncnet_mel(wave), FRAMES, at_once), None, pictures, wave, fps)
 
 
-@pytest.mark.parametrize("late", [0, 4, -7])
-def test_the_curve_peaks_where_the_mouth_is_late_by(late):
-    curve = judged(late)
+@pytest.mark.parametrize(("late", "at_once"), [(0, 16), (4, 16), (-7, 16), (4, 25)])
+def test_the_curve_peaks_where_the_mouth_is_late_by(late, at_once):
+    curve = judged(late, at_once=at_once)
     assert curve.offset == late and list(curve.offsets) == list(range(-10, 11))
     assert curve.confidence == pytest.approx(np.cos(late / 20), abs=0.02)
     assert curve.margin == pytest.approx(np.nanmax(curve.cosines) - np.nanmedian(curve.cosines)) and curve.margin > 0
-    assert len(curve.over_time) == (FRAMES - 16) // 4 + 1
+    assert len(curve.over_time) == (FRAMES - at_once) // 4 + 1 and curve.middles[0] == at_once / 50
     assert curve.over_time.mean() == pytest.approx(curve.confidence)
 
 

@@ -111,7 +111,7 @@ class PictureParts(ClipSamples):
     """
 
     def __init__(self, config: VAETraining):
-        super().__init__(config.data, config.every * config.pictures, config.data.frames, config.run.seed, None)
+        super().__init__(config.data, config.every * config.pictures, config.run.seed, None)
         self.thinned = ThinnedPictures(config.data.resolution, config.every)
         self.features = (self.thinned,)
         self.every, self.pictures_each, self.part = config.every, config.pictures, config.part

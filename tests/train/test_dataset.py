@@ -165,16 +165,17 @@ def test_latents_are_those_of_the_pictures(folder, filled, encoder, vae):
             assert torch.allclose(a[key].transpose(0, 1), direct, rtol=2e-3, atol=2e-3)
 
 
-def test_syncnet_samples_are_in_and_out_of_sync_by_turns(folder, vae):
-    data = SyncNetClips(config(folder / "b", negative_distance=6), seed=1)
+@pytest.mark.parametrize("frames", [16, 25])
+def test_syncnet_samples_are_in_and_out_of_sync_by_turns(folder, vae, frames):
+    data = SyncNetClips(config(folder / "b", negative_distance=6, frames=frames), seed=1)
     (clip,) = data.clips
     film, mel = whole(clip.path)[:, :, SIDE // 2 :], syncnet_mel(padded_sound(clip.path, clip.frames))
-    mels = torch.stack([mel_window(mel, i) for i in range(clip.frames - 16 + 1)])
+    mels = torch.stack([mel_window(mel, i, frames=frames) for i in range(clip.frames - frames + 1)])
     distances = set()
     for n in range(16):
         sample = data[n]
-        assert sample["frames"].shape == (48, SIDE // 2, SIDE) and sample["target"].dtype == torch.float32
-        seen = place_of(sample["frames"].unflatten(0, (16, 3)), film)
+        assert sample["frames"].shape == (3 * frames, SIDE // 2, SIDE) and sample["target"].dtype == torch.float32
+        seen = place_of(sample["frames"].unflatten(0, (frames, 3)), film)
         heard = [i for i in range(len(mels)) if torch.equal(mels[i], sample["mel"])][0]
         assert sample["target"] == (seen == heard) == (n % 2 == 0)
         distances.add(abs(seen - heard))

@@ -102,6 +102,19 @@ def test_published_files_load_without_tables(tmp_path):
         load_syncnet(tmp_path / "other.pt")
 
 
+def test_a_net_of_25_frames_hears_80_columns_and_says_so_in_its_file(tmp_path):
+    table = EncoderTable((32, 64), (8, 10), (0, 0))
+    data, tables = (
+        DataConfig(resolution=64, frames=25),
+        SyncNetTables(EncoderTable((32, 64), ((4, 8), 8), (0, 0)), table),
+    )
+    task = SyncNetTask(replace(configured(tmp_path), data=data, net=tables), Drawn())
+    for path in task.save(task.net.state_dict(), tmp_path, 1):
+        net, _ = load_syncnet(path)
+        assert net.config == task.net.config and net.config.frames == 25
+        assert net(torch.zeros(1, 75, 32, 64), torch.zeros(1, 1, 80, 80))[0].shape == (1, 64)
+
+
 def test_training_starts_fresh_by_the_seed_or_from_weights(tmp_path):
     config = configured(tmp_path)
     torch.rand(3)

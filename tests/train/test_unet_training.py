@@ -17,6 +17,7 @@ from small_nets import PIXEL_FACTORS, Looker, frozen_nets, narrow_syncnet
 from latentsync.checkpoint import LipSyncModel, load_unet
 from latentsync.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter
+from latentsync.nets.syncnet import StableSyncNet
 from latentsync.speech import mel_columns
 from latentsync.sync import Limits, encode_condition
 from latentsync.synthetic import make_clip
@@ -321,5 +322,8 @@ def test_nets_that_do_not_belong_together_are_refused(frozen, clips):
     latent = replace(frozen, judge=SyncJudge(narrow_syncnet(4, [2, 2, 2]), 256))
     with pytest.raises(ValueError, match="judges latents of 256 pixels and data.resolution is 64"):
         small_task(latent, sync=1)
+    longer = SyncJudge(StableSyncNet(replace(frozen.judge.net.config, frames=25)))
+    with pytest.raises(ValueError, match="judges 25 frames at once and data.frames is 16: give a SyncNet for 16"):
+        small_task(replace(frozen, judge=longer), sync=1)
     with pytest.raises(ValueError, match="data.workers is 2 and data.cache is null"):
         UNetTask(load_config(UNetTraining, "stage1", [*QUICK, f"data.clips={clips}", "data.workers=2"]), frozen)
