@@ -49,6 +49,7 @@ def blend(
     settings: BlendSettings = BlendSettings(),  # noqa: B008 - frozen
     mask: torch.Tensor | None = None,
     start: int = 0,
+    mask_image: np.ndarray | None = None,
 ) -> Iterator[torch.Tensor]:
     """Frames with the synced mouth, one window (n, h, w, 3) for each window of `crops`, in the dtype of `frames`.
 
@@ -60,12 +61,14 @@ def blend(
         mask: (resolution, resolution) float, 1 = crop and 0 = frame, instead of `mouth_mask`; or (n, resolution,
             resolution), one for each frame of the clip.
         start: frame number of the first crop.
+        mask_image: what the net has repainted, see `masks`.
 
     Raises:
         ValueError: crops or mask of another size than the track's, more crops than frames, or masks that are not one
             for each frame.
     """
-    weights = _weights(mask, track, settings)
+    weights = _weights(mask, track, settings, mask_image)
+    ring = ring_mask(track.resolution, mask_image) if settings.match_colour else None
     side = (track.resolution, track.resolution)
     for window in crops:
         numbers = list(range(start, start + len(window)))
@@ -77,15 +80,17 @@ def blend(
         out = frames[numbers]
         for frame, crop, i in zip(out, as_float(window).cpu(), numbers, strict=True):
             if track.weight[i] > 0:
-                _paste(frame[..., :3], crop, weights[i % len(weights)], track, i, settings)
+                _paste(frame[..., :3], crop, weights[i % len(weights)], track, i, settings, ring)
         yield out
         start += len(window)
 
 
-def _weights(mask: torch.Tensor | None, track: FaceTrack, settings: BlendSettings) -> torch.Tensor:
+def _weights(
+    mask: torch.Tensor | None, track: FaceTrack, settings: BlendSettings, mask_image: np.ndarray | None
+) -> torch.Tensor:
     """(1, resolution, resolution) float32 for all frames alike, or one for each frame of the track."""
     if mask is None:
-        return mouth_mask(track.resolution, settings.mask_smooth)[None]
+        return mouth_mask(track.resolution, settings.mask_smooth, mask_image)[None]
     side = (track.resolution, track.resolution)
     if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != side:
         raise ValueError(f"the blend mask is {tuple(mask.shape)}: make it {side}, the size of the crops")
@@ -101,13 +106,14 @@ def _paste(
     track: FaceTrack,
     i: int,
     settings: BlendSettings,
+    ring: torch.Tensor | None,
 ) -> None:
-    """Lay crop `i` of `track` over `frame` (h, w, 3), in place."""
+    """Lay crop `i` of `track` over `frame` (h, w, 3), in place; with a `ring` its colours are matched there."""
     matrix, resolution = track.matrices[i], track.resolution
     source = as_stored(frame)
-    if settings.match_colour:
+    if ring is not None:
         warp = published_crop if settings.published else warp_crop
-        crop = match_colour(crop, warp(source, matrix, resolution), ring_mask(resolution))
+        crop = match_colour(crop, warp(source, matrix, resolution), ring)
     paste = paste_published if settings.published else paste_crop
     found = paste(source, crop, weights, matrix, float(track.weight[i]))
     if found is not None:

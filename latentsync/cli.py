@@ -145,6 +145,7 @@ def add_run(commands) -> argparse.ArgumentParser:
         "scripts have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
     )
     add("--seed", type=int, default=1247, help="of the noise that the mouth starts from")
+    add("--mask_image", help="picture of what is repainted: black is, white stays (default: the published mask)")
     add("--resolution", type=int, help="side of the face crop: 512 for 1.6, 256 for 1.5 (default: the model's)")
     add("--window", type=int, default=16, help="frames denoised together")
     add("--overlap", type=int, default=0, help="frames that neighbouring windows share and cross-fade")
@@ -227,9 +228,10 @@ def run_settings(arguments: argparse.Namespace):
     """`RunSettings` out of the options of `run`, without what restores the face.
 
     Raises:
-        ValueError: a number out of range.
+        FileNotFoundError, ValueError: no mask image, or a number out of range.
     """
     from .blend import BlendSettings
+    from .masks import read_mask
     from .run import RunSettings
     from .sync import Settings
 
@@ -252,6 +254,7 @@ def run_settings(arguments: argparse.Namespace):
         audio_longer=arguments.audio_longer,
         audio_shorter=arguments.audio_shorter,
         crf=arguments.crf,
+        mask_image=read_mask(arguments.mask_image) if arguments.mask_image else None,
     )
     return settings.as_published() if arguments.published else settings
 

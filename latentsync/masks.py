@@ -1,6 +1,11 @@
-"""Masks in crop pixels: what the net repaints, and how softly the result is laid over the frame."""
+"""Masks in crop pixels: what the net repaints, and how softly the result is laid over the frame.
+
+A mask image, where a function takes one, is (h, w) uint8 of about the same height and width: 0 where the net repaints
+the crop and 255 where it keeps it, as in the published program's mask.png. None is that picture.
+"""
 
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 POLYGON_FILE = Path(__file__).parent / "assets" / "keep_mask.json"
+LEAST_REPAINTED = 0.01  # of the crop, that a mask image must leave to the net
+MOST_SQUEEZED = 1.1  # longer by shorter side of a mask image: it is squeezed to a square
 WIDEST_EDGE = 0.125  # of the crop's side: the soft edge at mask_smooth = 1
 
 FaceShape = Literal["mouth", "lower face", "face", "oval"]
@@ -29,13 +36,55 @@ def _polygon_mask() -> np.ndarray:
     return cv2.fillPoly(mask, [np.array(polygon["vertices"], np.int32)], 0)
 
 
-def keep_mask(resolution: int) -> torch.Tensor:
+def keep_mask(resolution: int, mask_image: np.ndarray | None = None) -> torch.Tensor:
     """The mask that the U-Net is told: (1, resolution, resolution) float32, 1 = keep, 0 = repaint.
 
-    The polygon is drawn at 256 and resized with Lanczos; the result is not thresholded (published program).
+    The picture (the polygon is drawn at 256) is resized with Lanczos and not thresholded (published program).
     """
-    mask = cv2.resize(_polygon_mask(), (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
+    picture = _polygon_mask() if mask_image is None else mask_image
+    mask = cv2.resize(picture, (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
     return torch.from_numpy(mask.astype(np.float32) / 255)[None]
+
+
+def read_mask(path: str | os.PathLike) -> np.ndarray:
+    """The mask image in a picture file, white = keep and black = repaint; of colours the red part counts, as published.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no picture, far from square, or nothing to repaint.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no mask image {path}: check the path")
+    data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every path on Windows
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if picture is None:
+        raise ValueError(f"{path} is no picture that can be read: give a PNG, black where the face is repainted")
+    return _checked(np.ascontiguousarray(picture[..., 2]), str(path), "black")
+
+
+def mask_image_of(repainted: torch.Tensor) -> np.ndarray:
+    """The mask image of one mask (h, w) or (1, h, w), float in [0, 1], whose ones are repainted.
+
+    Raises:
+        ValueError: several masks, far from square, or nothing to repaint.
+    """
+    if repainted.ndim > 3 or repainted.shape[:-2].numel() != 1:
+        raise ValueError(f"the mask has shape {tuple(repainted.shape)}: give one mask, for all frames")
+    kept = 1 - repainted.reshape(repainted.shape[-2:]).to("cpu", torch.float32).clamp(0, 1)
+    return _checked((kept * 255).round().to(torch.uint8).numpy(), "the mask", "white")
+
+
+def _checked(picture: np.ndarray, name: str, colour: str) -> np.ndarray:
+    """A mask image as it is; `colour` is how its source shows what is repainted."""
+    height, width = picture.shape
+    if max(height, width) > MOST_SQUEEZED * min(height, width):
+        raise ValueError(f"{name} is {width} x {height} pixels: give a square one, as it is laid over the square crop")
+    share = float((picture < 128).mean())
+    if share < LEAST_REPAINTED:
+        raise ValueError(
+            f"{name} leaves {share:.1%} of the crop to repaint: make the part {colour} in which the mouth moves"
+        )
+    return picture
 
 
 def check_smooth(value: float, name: str = "mask_smooth") -> None:
@@ -44,7 +93,7 @@ def check_smooth(value: float, name: str = "mask_smooth") -> None:
         raise ValueError(f"{name} is {value}: give a number from 0 (hard edge) to 1 (widest)")
 
 
-def mouth_mask(resolution: int, mask_smooth: float = 0.5) -> torch.Tensor:
+def mouth_mask(resolution: int, mask_smooth: float = 0.5, mask_image: np.ndarray | None = None) -> torch.Tensor:
     """The mask that lays a crop over its frame: (resolution, resolution) float32, 1 = crop, 0 = frame.
 
     It is the repainted region with a soft edge that lies wholly inside it, so that nothing outside the mouth
@@ -54,10 +103,16 @@ def mouth_mask(resolution: int, mask_smooth: float = 0.5) -> torch.Tensor:
         ValueError: `mask_smooth` outside 0..1.
     """
     check_smooth(mask_smooth)
-    return face_mask(resolution, "mouth", feather=mask_smooth)
+    return face_mask(resolution, "mouth", feather=mask_smooth, mask_image=mask_image)
 
 
-def face_mask(resolution: int, shape: FaceShape = "mouth", grow: float = 0, feather: float = 0.5) -> torch.Tensor:
+def face_mask(
+    resolution: int,
+    shape: FaceShape = "mouth",
+    grow: float = 0,
+    feather: float = 0.5,
+    mask_image: np.ndarray | None = None,
+) -> torch.Tensor:
     """A mask of a part of the aligned face: (resolution, resolution) float32, 1 = crop, 0 = frame.
 
     Args:
@@ -66,6 +121,7 @@ def face_mask(resolution: int, shape: FaceShape = "mouth", grow: float = 0, feat
         grow: crop pixels by which the shape grows, or shrinks if below 0, before its edge is softened.
         feather: width of the soft edge, which lies wholly inside the shape, in units of resolution / 8 pixels: 0 is
             a hard edge, 1 the widest.
+        mask_image: what the net repaints ("mouth"), for the other shapes stay what they are.
 
     Raises:
         ValueError: an unknown shape, or `feather` outside 0..1.
@@ -73,7 +129,8 @@ def face_mask(resolution: int, shape: FaceShape = "mouth", grow: float = 0, feat
     if shape not in get_args(FaceShape):
         raise ValueError(f"shape is {shape!r}: choose one of {', '.join(get_args(FaceShape))}")
     check_smooth(feather, "feather")
-    kept = cv2.resize(_shape_mask(shape), (resolution, resolution), interpolation=cv2.INTER_LINEAR)
+    picture = _shape_mask(shape) if mask_image is None or shape != "mouth" else mask_image
+    kept = cv2.resize(picture, (resolution, resolution), interpolation=cv2.INTER_LINEAR)
     inside = _grown((kept < 128).astype(np.uint8), grow)
     ramp = np.clip(_depth(inside) / max(feather * WIDEST_EDGE * resolution, 1.0), 0.0, 1.0)
     return torch.from_numpy((ramp * ramp * (3 - 2 * ramp)).astype(np.float32))
@@ -124,13 +181,12 @@ def tinted(pictures: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.lerp(shown, torch.ones(3), 0.8 * edge)
 
 
-@lru_cache(maxsize=4)
-def ring_mask(resolution: int) -> torch.Tensor:
+def ring_mask(resolution: int, mask_image: np.ndarray | None = None) -> torch.Tensor:
     """(resolution, resolution) bool: the skin just inside the edge of the repainted region.
 
     There the source and a good result show the same cheeks and jaw, so their colours can be compared.
     """
-    inside = keep_mask(resolution)[0].numpy() < 0.5
+    inside = keep_mask(resolution, mask_image)[0].numpy() < 0.5
     width = max(3, int(0.08 * resolution)) | 1
     core = cv2.erode(np.pad(inside.astype(np.uint8), 1), np.ones((width, width), np.uint8))[1:-1, 1:-1]
     return torch.from_numpy(inside & (core == 0))

@@ -1,5 +1,6 @@
 """One video from start to end: track the face, sync the mouth, blend, write; in memory that does not grow with it."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -265,12 +266,13 @@ def render(
 ) -> Iterator[torch.Tensor]:
     """Finished frames (n, h, w, 3) from frame `start` on, a window at a time, in the dtype of `frames`."""
     crops = Aligned(frames, track.matrices, track.found, track.resolution, settings.track.published)
-    superres = settings.superres
+    superres, mask_image = settings.superres, settings.mask_image
     first = start if superres is None else superres.first(track, start)
-    synced = sync(model, crops, features, settings.sync, track.runs(), first, on_step)
+    synced = sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)
     if superres is None:
-        return blend(frames, track, synced, settings.blend, start=first)
-    return without_first(finer(frames, track, synced, superres, settings.blend, first), start - first)
+        return blend(frames, track, synced, settings.blend, start=first, mask_image=mask_image)
+    finished = finer(frames, track, synced, superres, settings.blend, first, mask_image)
+    return without_first(finished, start - first)
 
 
 def counted(items: Iterable, total: int, phase: str, progress: Progress, done: int = 0) -> Iterator:
@@ -284,11 +286,12 @@ def counted(items: Iterable, total: int, phase: str, progress: Progress, done: i
 
 def plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, **more: object) -> dict[str, object]:
     """Everything that the pixels of a result depend on, for a `Workspace`; `more` is what not all commands have."""
-    superres = settings.superres
+    superres, mask = settings.superres, settings.mask_image
     return {
         "video": identity(video),
         "detector": [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
-        "settings": asdict(replace(settings, superres=None)),
+        "settings": asdict(replace(settings, superres=None, mask_image=None)),
+        "mask image": None if mask is None else [*mask.shape, hashlib.sha256(mask.tobytes()).hexdigest()],
         "superres": superres and [superres.plan(), *map(identity, superres.files)],
         **more,
     }

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
+import numpy as np
+
 from .blend import BlendSettings
 from .faces import TrackSettings
 from .frames import EndMode
@@ -26,6 +28,7 @@ class RunSettings:
         hard_cut: let Whisper hear each 30 s alone, as published.
         crf: quality of the result, lower is better and larger.
         superres: what restores the face and enlarges the frames, with its nets; None is neither.
+        mask_image: what the net repaints, see `masks`: that which it was trained with. None is the published one.
     """
 
     sync: Settings = field(default_factory=Settings)
@@ -39,6 +42,7 @@ class RunSettings:
     hard_cut: bool = False
     crf: int = 16
     superres: SuperRes | None = None
+    mask_image: np.ndarray | None = field(default=None, compare=False)  # arrays have no one truth value
 
     def __post_init__(self):
         if self.fps is not None and not 0 < self.fps <= MOST_FPS:

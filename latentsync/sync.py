@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -125,6 +126,7 @@ def sync(
     runs: Sequence[tuple[int, int]] | None = None,
     start: int = 0,
     on_step: StepCallback | None = None,
+    mask_image: np.ndarray | None = None,
 ) -> Iterator[torch.Tensor]:
     """Crops whose mouth speaks the audio, in order, a stretch of frames at a time.
 
@@ -138,6 +140,7 @@ def sync(
         start: first frame to give, to go on with an interrupted run; the pixels are those of a whole run.
         on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step; what it raises ends
             the run.
+        mask_image: what the net repaints, see `masks`.
 
     Yields:
         (n, resolution, resolution, 3) float32 in [0, 1] (see `Settings.clamp`), together len(crops) - start frames.
@@ -149,7 +152,7 @@ def sync(
     size, overlap = window_size(model, settings)
     if size < settings.window:
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
-    noise = initial_noise(model, settings.seed)
+    noise, mask = initial_noise(model, settings.seed), keep_mask(model.resolution, mask_image)
     limits = Limits()
     done = start
     for run_start, run_stop in [(0, len(crops))] if runs is None else runs:
@@ -162,7 +165,7 @@ def sync(
         for (first, end), (following, _) in zip(spans, [*spans[1:], (run_stop, run_stop)], strict=True):
             numbers = list(range(first, end))
             pictures = as_float(crops[numbers]).cpu().permute(0, 3, 1, 2) * 2 - 1
-            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step, limits)
+            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step, limits, mask)
             _check_finite(fresh, first, end, model)
             fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
             fresh = fresh.clamp(0, 1) if settings.clamp else fresh
@@ -207,14 +210,15 @@ def synced_window(
     settings: Settings,
     on_step: StepCallback | None = None,
     limits: Limits | None = None,
+    mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
 
     The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
-    is 1. `noise` is that of `initial_noise`.
+    is 1. `noise` is that of `initial_noise`, `mask` that of `keep_mask`; None is the published one.
     """
     limits = limits or Limits()
-    mask = keep_mask(model.resolution)
+    mask = keep_mask(model.resolution) if mask is None else mask
     condition = encode_condition(model, pictures, mask, limits)
     latents = denoise(model, condition, audio, noise, settings, on_step, limits)
     decoded = decode(model, latents, limits)

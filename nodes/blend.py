@@ -28,7 +28,8 @@ class BlendFaces(io.ComfyNode):
                     "mask",
                     optional=True,
                     tooltip="Where the crop is shown (1) and where the frame (0), in the crop: one for all frames or "
-                    "one for each. Another size is resized. Without it the region around the mouth.",
+                    "one for each. Another size is resized. Without it the region around the mouth. A mask that the "
+                    "sampler had belongs here too.",
                 ),
                 io.Float.Input(
                     "mask_smooth",

@@ -11,7 +11,7 @@ from ..latentsync.crops import Aligned
 from ..latentsync.detect import load_detector
 from ..latentsync.faces import TrackSettings, choose_faces, place_faces
 from ..latentsync.frames import as_float, batches
-from ..latentsync.masks import FaceShape, face_mask, fitted, keep_mask, tinted
+from ..latentsync.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
 from ..latentsync.run import counted, watch
 from ..latentsync.track import filled, report, strip
 from . import runtime, sockets
@@ -251,6 +251,12 @@ class FaceMask(io.ComfyNode):
                     step=0.05,
                     tooltip="Width of the soft edge, inside the shape: 0 (hard) to 1 (an eighth of the crop).",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="A shape of your own (1), in the crop, instead of the one above: grow and feather shape "
+                    "its edge.",
+                ),
             ],
             outputs=[
                 io.Mask.Output(display_name="mask", tooltip="One mask for all crops, for Blend Faces."),
@@ -259,9 +265,10 @@ class FaceMask(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, track, shape, grow, feather, crops=None) -> io.NodeOutput:
+    def execute(cls, track, shape, grow, feather, crops=None, mask=None) -> io.NodeOutput:
         resolution = track.track.resolution
-        mask = face_mask(resolution, shape, grow, feather)[None]
+        own = None if mask is None else mask_image_of(mask)
+        mask = face_mask(resolution, shape if own is None else "mouth", grow, feather, own)[None]
         if crops is None:
             pictures = torch.full((1, resolution, resolution, 3), NO_CROP)
         else:

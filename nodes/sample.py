@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
+from ..latentsync.masks import mask_image_of
 from ..latentsync.preview import LatentPreview, fit_preview
 from ..latentsync.samplers import MOST_STEPS, SAMPLERS
 from ..latentsync.sync import LATENT_SCALE, Settings, StepCallback, sync, window_size, windows
@@ -25,14 +26,15 @@ class Sampler(io.ComfyNode):
             category="LatentSync/sampling",
             description="Repaints the mouth in each crop of the face so that it speaks the audio. Blend the result "
             "over the frames with Blend Faces.",
-            inputs=[*_connections(), *sampling_widgets(), *_guidance_range(), deep_cache_widget()],
+            inputs=[*_connections(), *sampling_widgets(), *_guidance_range(), deep_cache_widget(), _mask()],
             outputs=[io.Image.Output(display_name="crops", tooltip="The crops with the new mouth, in order.")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, model, crops, features, track=None, vae=None, **widgets) -> io.NodeOutput:
+    def execute(cls, model, crops, features, track=None, vae=None, mask=None, **widgets) -> io.NodeOutput:
         settings = Settings(**widgets)
+        mask_image = None if mask is None else mask_image_of(mask)
         crops = runtime.pictures(crops)
         runs = [(0, len(crops))] if track is None else track.track.runs()
         check_crops(crops, model.resolution, track)
@@ -46,7 +48,7 @@ class Sampler(io.ComfyNode):
         shown = [i for start, stop in runs for i in range(start, stop)]
         preview = fit_preview(model, crops, shown) if shown else None
         on_step = _reporter(report, preview, count)
-        synced = sync(model, crops, features, settings, runs, on_step=on_step)
+        synced = sync(model, crops, features, settings, runs, on_step=on_step, mask_image=mask_image)
         return io.NodeOutput(runtime.gathered(synced, len(crops)))
 
 
@@ -99,6 +101,15 @@ def _connections() -> list[io.Input]:
             "where memory is short.",
         ),
     ]
+
+
+def _mask() -> io.Input:
+    return io.Mask.Input(
+        "mask",
+        optional=True,
+        tooltip="What is repainted (1, white) and what is kept (0, black) in the crops: one for all, of any size. "
+        "Without it the published region. Give Blend Faces the same one.",
+    )
 
 
 def crops_track() -> io.Input:

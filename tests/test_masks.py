@@ -4,7 +4,17 @@ import pytest
 import torch
 from golden_data import tensors
 
-from latentsync.masks import _polygon_mask, face_mask, fitted, keep_mask, mouth_mask, ring_mask, tinted
+from latentsync.masks import (
+    _polygon_mask,
+    face_mask,
+    fitted,
+    keep_mask,
+    mask_image_of,
+    mouth_mask,
+    read_mask,
+    ring_mask,
+    tinted,
+)  # fmt: skip
 
 
 def test_mask_at_128_is_the_published_one():
@@ -103,3 +113,60 @@ def test_tint_shows_the_mask_only_where_it_is():
         torch.equal(shown[:, :7], pictures[:, :7])
         and not torch.isclose(shown[:, 9:23, 9:23], pictures[:, 9:23, 9:23]).all()
     )
+
+
+def picture_file(path, picture: np.ndarray):
+    cv2.imwrite(str(path), picture)
+    return path
+
+
+@pytest.mark.parametrize("resolution", [64, 256, 512])
+def test_the_published_mask_as_a_picture_is_the_mask(resolution, tmp_path):
+    picture = _polygon_mask()
+    colours = cv2.merge([picture // 2, picture // 3, picture])  # the red part counts
+    for image in (
+        read_mask(picture_file(tmp_path / "mask.png", picture)),
+        read_mask(picture_file(tmp_path / "mäsk colours.png", colours)),
+        mask_image_of(1 - torch.from_numpy(picture / 255.0)[None]),
+    ):
+        assert torch.equal(keep_mask(resolution, image), keep_mask(resolution))
+        assert torch.equal(mouth_mask(resolution, 0.5, image), mouth_mask(resolution))
+        assert torch.equal(ring_mask(resolution, image), ring_mask(resolution))
+
+
+def test_greys_of_a_mask_stay_and_only_the_mouth_is_another_shape():
+    image = np.full((100, 105), 255, np.uint8)
+    image[50:, :] = 51
+    mask = keep_mask(128, image)[0]
+    assert mask[:60].min() == 1 and (mask[70:] - 0.2).abs().max() < 1e-6
+    assert (mouth_mask(128, 0, image)[68:-1, 1:-1] == 1).all() and not mouth_mask(128, 0, image)[:63].any()
+    assert torch.equal(face_mask(128, "oval", mask_image=image), face_mask(128, "oval"))
+
+
+@pytest.mark.parametrize(
+    ("picture", "says"),
+    [
+        (np.full((8, 8), 255, np.uint8), "mask.png leaves 0.0% of the crop to repaint: make the part black"),
+        (np.zeros((100, 120), np.uint8), "mask.png is 120 x 100 pixels: give a square one"),
+        (None, "mask.png is no picture that can be read"),
+    ],
+)
+def test_pictures_that_are_no_masks_are_refused_in_a_sentence(picture, says, tmp_path):
+    path = tmp_path / "mask.png"
+    path.write_bytes(b"nothing") if picture is None else picture_file(path, picture)
+    with pytest.raises(ValueError, match=says):
+        read_mask(path)
+    with pytest.raises(FileNotFoundError, match="there is no mask image .*none.png"):
+        read_mask(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("mask", "says"),
+    [
+        (torch.zeros(64, 64), "the mask leaves 0.0% of the crop to repaint: make the part white"),
+        (torch.ones(2, 64, 64), r"the mask has shape \(2, 64, 64\): give one mask"),
+    ],
+)
+def test_masks_of_a_graph_are_checked_too(mask, says):
+    with pytest.raises(ValueError, match=says):
+        mask_image_of(mask)

@@ -11,13 +11,19 @@ from drawn_clips import HEIGHT, WIDTH, make_clip
 from media_clips import encode_audio, packet_bytes, stream_seconds, tone
 
 from latentsync import audio
+from latentsync.blend import BlendSettings
 from latentsync.checkpoint import load_model
 from latentsync.detect import load_detector
 from latentsync.detect.insight import InsightFace
 from latentsync.faces import TrackSettings
 from latentsync.frames import Extended
+from latentsync.geometry import apply, crop_matrix
 from latentsync.landmarks import Face
+from latentsync.masks import _polygon_mask
 from latentsync.media import VideoReader, read_audio
+from latentsync.restore.apply import RestoreSettings
+from latentsync.restore.restorers import Sharpen
+from latentsync.restore.superres import SuperRes
 from latentsync.run import RunSettings, Take, follow, frame_map, heard, lip_sync, listen, render, speaking, watch
 from latentsync.sync import Settings
 
@@ -298,3 +304,43 @@ def test_random_numbers_outside_are_not_touched(clip, model):
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     run(clip, model)
     assert torch.equal(before[0], torch.get_rng_state()) and np.array_equal(before[1], np.random.get_state()[1])
+
+
+def mask_image(rows: slice, columns: slice) -> np.ndarray:
+    image = np.full((256, 256), 255, np.uint8)
+    image[rows, columns] = 0
+    return image
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"blend": BlendSettings(match_colour=True)}, {"superres": SuperRes(Sharpen(), RestoreSettings(strength=1))}],
+    ids=["plain", "match_colour", "superres"],
+)
+def test_a_mask_image_is_where_everything_of_a_run_happens(clip, model, more):
+    low, high = np.array([60, 80]), np.array([130, 150])  # x, y in a crop of 256, half above the published region
+    settings = replace(FAST, **more)
+    own = replace(settings, mask_image=mask_image(slice(low[1], high[1]), slice(low[0], high[0])))
+    with VideoReader(clip.video) as reader:
+        source, frames = reader[range(8)], range(8)
+        usual, result = (torch.cat(streamed(reader, clip, model, s, frames)) for s in (settings, own))
+        same = torch.cat(streamed(reader, clip, model, replace(settings, mask_image=_polygon_mask()), frames))
+        detector = load_detector("file", model=clip.track)
+        track = follow(reader, 25.0, detector, 64, settings, lambda *_: None)
+    assert torch.equal(same, usual) and not torch.equal(result, usual)
+    for i in frames:
+        rows, columns = np.nonzero((result[i] != source[i]).any(-1).numpy())
+        assert len(rows)
+        places = 4 * apply(crop_matrix(track.matrices[i], 64), np.stack([columns, rows], axis=1))
+        assert (places > low - 10).all() and (places < high + 10).all()
+
+
+def test_resume_refuses_another_mask_image(clip, model, monkeypatch):
+    monkeypatch.setattr("latentsync.resume.PART_FRAMES", 10)
+    settings = replace(FAST, mask_image=mask_image(slice(128, 200), slice(60, 200)))
+    with pytest.raises(Stop):
+        run(clip, model, settings=settings, resume=True, progress=stop_at("syncing", 24))
+    for other in (None, mask_image(slice(128, 201), slice(60, 200))):
+        with pytest.raises(ValueError, match="made with another mask image"):
+            run(clip, model, settings=replace(settings, mask_image=other), resume=True)
+    assert run(clip, model, settings=replace(settings), resume=True).frames == 40

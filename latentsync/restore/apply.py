@@ -81,6 +81,7 @@ def restore(
     track: FaceTrack | None = None,
     settings: RestoreSettings | None = None,
     start: int = 0,
+    mask_image: np.ndarray | None = None,
 ) -> Iterator[torch.Tensor]:
     """Crops with restored faces, one window (n, resolution, resolution, 3) for each window of `crops`.
 
@@ -91,6 +92,7 @@ def restore(
             over from one stretch of frames with the face to the next. None: every frame has it.
         settings: see `RestoreSettings`.
         start: frame number of the first crop.
+        mask_image: what the net has repainted, the region "mouth"; see `masks`.
 
     Yields:
         float32 in [0, 1] on the CPU; with strength 0 the windows as they came.
@@ -107,7 +109,7 @@ def restore(
         if settings.strength == 0:
             yield window
         else:
-            stage = stage or _Stage(restorer, window.shape[1], settings)
+            stage = stage or _Stage(restorer, window.shape[1], settings, mask_image)
             yield stage.restored(window, start, _with_face(numbers, track))
         start += len(window)
 
@@ -134,10 +136,10 @@ def _with_face(numbers: range, track: FaceTrack | None) -> list[tuple[int, bool]
 class _Stage:
     """One run of `restore`: what is the same for all frames, what the last frame left, and how many fit at once."""
 
-    def __init__(self, restorer: Restorer, resolution: int, settings: RestoreSettings):
+    def __init__(self, restorer: Restorer, resolution: int, settings: RestoreSettings, mask_image: np.ndarray | None):
         self.restorer, self.settings, self.batch = restorer, settings, settings.batch
         self.portrait = Portrait(resolution)
-        self.weight = settings.strength * face_mask(resolution, settings.region, 0, 0.5)[..., None]
+        self.weight = settings.strength * face_mask(resolution, settings.region, 0, 0.5, mask_image)[..., None]
         self.before: torch.Tensor | None = None
         self.kept: list[torch.Tensor] = []  # the last frame's change, as the memories have it
 

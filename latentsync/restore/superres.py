@@ -90,6 +90,7 @@ def finer(
     superres: SuperRes,
     blending: BlendSettings,
     start: int = 0,
+    mask_image: np.ndarray | None = None,
 ) -> Iterator[torch.Tensor]:
     """`blend` with restored crops at the ratio: finished frames (n, h * ratio, w * ratio, 3), in windows.
 
@@ -98,8 +99,8 @@ def finer(
     frames, track = scaled(frames, track, superres)
     crops = _sized(crops, track.resolution, superres.settings.batch)
     crops, again = tee(crops)
-    pairs = zip(blend(frames, track, crops, blending, start=start), again, strict=True)
-    return overlaid(pairs, track, superres, blending.mask_smooth, start)
+    pairs = zip(blend(frames, track, crops, blending, start=start, mask_image=mask_image), again, strict=True)
+    return overlaid(pairs, track, superres, blending.mask_smooth, start, mask_image)
 
 
 def restored(
@@ -128,6 +129,7 @@ def overlaid(
     superres: SuperRes,
     mask_smooth: float,
     start: int = 0,
+    mask_image: np.ndarray | None = None,
 ) -> Iterator[torch.Tensor]:
     """Windows of frames, changed in place by what restoration changes in their crops.
 
@@ -136,14 +138,15 @@ def overlaid(
         track: where the crops lie in these frames; frames without the face stay as they are.
         mask_smooth: width of the region's soft edge, as in `face_mask`.
         start: frame number of the first.
+        mask_image: what the net has repainted, the region "mouth"; see `masks`.
     """
     if not superres.restores:
         yield from (window for window, _ in pairs)
         return
     clamped = ((window, as_float(crops).cpu().clamp(0, 1)) for window, crops in pairs)  # the net overshoots
     shown, again = tee(clamped)
-    better = restore((crops for _, crops in again), superres.restorer, track, superres.settings, start)
-    mask = face_mask(track.resolution, superres.settings.region, feather=mask_smooth)
+    better = restore((crops for _, crops in again), superres.restorer, track, superres.settings, start, mask_image)
+    mask = face_mask(track.resolution, superres.settings.region, feather=mask_smooth, mask_image=mask_image)
     numbers = count(start)
     for (window, crops), finer_crops in zip(shown, better, strict=True):
         for frame, change, i in zip(window, finer_crops - crops, numbers):  # noqa: B905 - numbers have no end

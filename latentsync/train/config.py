@@ -24,6 +24,8 @@ class DataConfig:
     negative_distance: least number of frames between the pictures and the sound of a sample that is out of sync.
     cache: a folder for features that are computed once; null computes them anew every time.
     cache_latents: whether the VAE's latents are among them; losses on pictures then compare with decoded latents.
+    mask: picture of what the U-Net is to repaint, black, and keep, white; null is the published one. A net trained with
+        another wants it as --mask_image too.
     workers: processes per training process that read clips; 0 reads in the training process.
     """
 
@@ -33,6 +35,7 @@ class DataConfig:
     negative_distance: int = 1
     cache: str | None = None
     cache_latents: bool = False
+    mask: str | None = None
     workers: int = 4
 
     def __post_init__(self):
@@ -206,16 +209,33 @@ class UNetFiles:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """One clip that is lip-synced now and then. video, audio: its files; null validates nothing."""
+    """One clip that is lip-synced now and then.
+
+    video, audio: its files; null validates nothing.
+    whole: false: the video is of aligned crops, as those to train on; true: it is as a camera made it, and goes the
+        whole way of the command run: find the face, align, sync, blend.
+    detector, detector_model: what finds the face of a whole video, as the command run takes them.
+    syncnet_v2: file of SyncNet v2, which judges whole videos (Sync-C, Sync-D); null leaves that out.
+    """
 
     video: str | None = None
     audio: str | None = None
     steps: int = 20
     guidance: float = 1.5
+    whole: bool = False
+    detector: str = "auto"
+    detector_model: str | None = None
+    syncnet_v2: str | None = None
 
     def __post_init__(self):
         _require(self.steps >= 1, "steps", self.steps, "a number from 1 up")
         _require((self.video is None) == (self.audio is None), "audio", self.audio, "both video and audio, or neither")
+        _require(
+            self.whole or self.syncnet_v2 is None,
+            "whole",
+            False,
+            "true and an unprepared video, as SyncNet v2 judges whole pictures; or null as syncnet_v2",
+        )
 
 
 @dataclass(frozen=True)
@@ -227,7 +247,8 @@ class UNetTraining:
     motion: where motion modules stand.
     trained_parts: only weights whose name contains one of these are trained; empty trains all.
     trepa_encoder: what sees the movement: VideoMAE v2, or, for small models, the pictures' side of SyncNet.
-    mixed_noise: a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance.
+    mixed_noise: a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance. null: all have the
+        same noise (published: use_mixed_noise: false), as when the net is used.
     snr_gamma: of the min-SNR weighting of epsilon's error, see `losses.noise_loss`; null weighs all noise alike.
     audio_dropout: probability with which a sample's audio is zeroed, so that guidance has a net without audio.
     """
@@ -244,24 +265,26 @@ class UNetTraining:
     losses: LossWeights = field(default_factory=LossWeights)
     files: UNetFiles = field(default_factory=UNetFiles)
     trepa_encoder: Literal["videomae", "syncnet"] = "videomae"
-    mixed_noise: float = 1.0
+    mixed_noise: float | None = 1.0
     snr_gamma: float | None = None
     audio_dropout: float = 0.0
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self):
         object.__setattr__(self, "net", UNetConfig(**asdict(self.net) | {"motion": self.motion}))
-        _require(self.mixed_noise >= 0, "mixed_noise", self.mixed_noise, "0 or more")
+        _require(
+            self.mixed_noise is None or self.mixed_noise >= 0, "mixed_noise", self.mixed_noise, "0 or more, or null"
+        )
         _require(self.snr_gamma is None or self.snr_gamma > 0, "snr_gamma", self.snr_gamma, "a number above 0 or null")
         _require(0 <= self.audio_dropout < 1, "audio_dropout", self.audio_dropout, "a probability below 1")
         needed = {"syncnet": self.uses_syncnet, "vgg16": self.losses.lpips, "videomae": self.uses_videomae}
         for name in [name for name, used in needed.items() if used]:
             _require(getattr(self.files, name) is not None, f"files.{name}", None, "the file that the losses need")
         _require(
-            not (self.uses_syncnet or self.uses_videomae) or self.data.frames == 16,
+            not self.uses_videomae or self.data.frames == 16,
             "data.frames",
             self.data.frames,
-            "16, which is what SyncNet and VideoMAE judge, or the weight 0 to their losses",
+            "16, which is what VideoMAE judges, or the weight 0 to trepa",
         )
 
     @property

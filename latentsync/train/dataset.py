@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..audio import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, AudioFeatures
-from ..speech import MEL_COLUMNS_PER_SECOND, SYNCNET_FRAMES, VIDEO_FPS, mel_columns, mel_window
+from ..masks import keep_mask, read_mask
+from ..speech import MEL_COLUMNS_PER_SECOND, VIDEO_FPS, mel_columns, mel_window
 from .clips import BrokenClip, Clip, OpenClips, Progress, for_net, list_clips, scan_clips
 from .config import DataConfig
 from .features import Feature, FeatureCache, Latents, Mel, States
@@ -133,7 +134,7 @@ class UNetClips(ClipSamples):
 
     A sample is a dict of
         audio: (f, 50, width) float32, the Whisper windows of the f frames;
-        mel: (1, 80, 52) float32, what StableSyncNet hears with them; only where f is 16;
+        mel: (1, 80, 52) float32 where f is 16, what StableSyncNet hears with them, see `speech.mel_columns`;
         pixels, reference_pixels: (3, f, h, w) float32 in [-1, 1]; or, with `data.cache_latents`,
         latents, masked_latents, reference_latents: (c, f, h / 8, w / 8) float32, scaled;
         seed: int64 scalar, for the noise and the time step of this sample.
@@ -163,18 +164,17 @@ class UNetClips(ClipSamples):
         _check_workers(data)
         super().__init__(data, UNET_LEAST_WINDOWS * data.frames, seed, progress)
         self.states = States(encoder)
-        self.mel = Mel() if data.frames == SYNCNET_FRAMES else None
+        self.mel = Mel()
         self.latents = self.masked_latents = None
         if data.cache_latents:
-            self.latents, self.masked_latents = (Latents(vae, data.resolution, masked) for masked in (False, True))
+            mask = keep_mask(data.resolution, None if data.mask is None else read_mask(data.mask))
+            self.latents, self.masked_latents = (Latents(vae, data.resolution, kept) for kept in (None, mask))
         kinds = (self.states, self.mel, self.latents, self.masked_latents)
         self.features = tuple(kind for kind in kinds if kind is not None)
 
     def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
         first, reference = _two_places(rng, clip.frames - self.frames, self.frames)
-        sample = {"audio": self.read_audio(clip, first)}
-        if self.mel is not None:
-            sample["mel"] = self.read_mel(clip, first)
+        sample = {"audio": self.read_audio(clip, first), "mel": self.read_mel(clip, first)}
         if self.latents is None:
             sample["pixels"] = self._film(self.read_pictures(clip, first, self.frames))
             sample["reference_pixels"] = self._film(self.read_pictures(clip, reference, self.frames))
@@ -228,7 +228,7 @@ class SyncNetClips(ClipSamples):
         least = max(SYNCNET_LEAST_WINDOWS * data.frames, data.frames + self.distance)
         super().__init__(data, least, seed, progress)
         self.mel = Mel()
-        self.latents = None if vae is None else Latents(vae, data.resolution, masked=False)
+        self.latents = None if vae is None else Latents(vae, data.resolution)
         self.features = (self.mel,) if self.latents is None else (self.mel, self.latents)
 
     def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:

@@ -59,7 +59,7 @@ class SyncJudge:
 
 @dataclass(frozen=True)
 class Truth:
-    """What the estimate is compared with; `pixels` is None where samples come as latents, `mel` where f is not 16."""
+    """What the estimate is compared with; `pixels` is None for samples of latents, `mel` may be without a sync loss."""
 
     latents: Tensor
     pixels: Tensor | None = None

@@ -17,7 +17,6 @@ from torch.utils.data import get_worker_info
 from ..audio import SAMPLE_RATE, encode_audio
 from ..files import replacing
 from ..frames import batches
-from ..masks import keep_mask
 from ..speech import VIDEO_FPS, syncnet_mel
 from ..sync import PIXELS_AT_ONCE
 from .clips import Clip, Pictures, for_net, read_sound, reading
@@ -98,17 +97,20 @@ class States(_MadeByNet):
 class Latents(_MadeByNet):
     """Scaled latents of every frame, as `sync.encode_condition` makes them: (frames, c, h / 8, w / 8) float16.
 
-    With `masked` they are those of the crop whose repainted region is blank.
+    With a `mask` (1, resolution, resolution) they are those of the crop whose repainted region is blank.
     """
 
-    def __init__(self, vae: nn.Module, resolution: int, masked: bool):
-        self.name = "masked_latents" if masked else "latents"
-        self.resolution, self.masked = resolution, masked
+    def __init__(self, vae: nn.Module, resolution: int, mask: torch.Tensor | None = None):
+        self.name = "latents" if mask is None else "masked_latents"
+        self.resolution, self.mask = resolution, mask
         config = vae.config
         settings = f"resolution {resolution} shift {config.shift_factor} scale {config.scaling_factor}"
-        if masked:
-            settings += f" mask {hashlib.sha256(_bytes(keep_mask(resolution))).hexdigest()}"
+        if mask is not None:
+            settings += f" mask {hashlib.sha256(_bytes(mask)).hexdigest()}"
         super().__init__(vae, settings)
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"mask": None}
 
     def make(self, clip: Clip) -> torch.Tensor:
         net, size = self.net, max(1, PIXELS_AT_ONCE // self.resolution**2)
@@ -117,8 +119,8 @@ class Latents(_MadeByNet):
         return torch.cat(done)
 
     def _encode(self, vae: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-        if self.masked:
-            pictures = pictures * keep_mask(self.resolution)
+        if self.mask is not None:
+            pictures = pictures * self.mask
         weight = next(vae.parameters())
         film = rearrange(pictures, "f c h w -> 1 c f h w").to(weight.device, weight.dtype)
         return rearrange(encode_clips(vae, film), "1 c f h w -> f c h w").to("cpu", torch.float16)

@@ -17,13 +17,14 @@ from ..weights import load_state_dict, recognise
 _COSINE_MARGIN = 1e-4
 
 
-def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float = 1.0) -> Tensor:
+def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | None = 1.0) -> Tensor:
     """Unit normal noise of which all frames of a clip share a part ("mixed" noise, PYoCo, arXiv 2305.10474).
 
     Args:
         shape: (b, c, f, h, w).
         generator: of the CPU, so that a seed gives the same noise on every device.
-        a: the shared part has variance a^2 / (1 + a^2), which is also the correlation between two frames; >= 0.
+        a: the shared part has variance a^2 / (1 + a^2), which is also the correlation between two frames;
+            >= 0. None: all of it is shared (arXiv 2308.09716).
 
     Returns:
         float32 on the CPU.
@@ -31,10 +32,12 @@ def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float = 1.0
     Raises:
         ValueError: a shape without five axes, or a negative `a`.
     """
-    if len(shape) != 5 or a < 0:
+    if len(shape) != 5 or (a is not None and a < 0):
         raise ValueError(f"noise has shape {tuple(shape)} and a = {a}: give (b, c, f, h, w) and a >= 0")
     b, c, _, h, w = shape
     shared = torch.randn((b, c, 1, h, w), generator=generator)
+    if a is None:
+        return shared.expand(tuple(shape)).contiguous()
     independent = torch.randn(tuple(shape), generator=generator)
     return (a * shared + independent) / (1 + a**2) ** 0.5
 

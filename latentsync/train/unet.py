@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoint import LipSyncModel, load_audio_encoder, load_vae
-from ..masks import keep_mask
+from ..detect import load_detector
+from ..masks import keep_mask, read_mask
 from ..nets.config import UNSEEN
 from ..samplers import SCHEDULE, make_sampler
 from ..sync import LATENT_SCALE, Settings
@@ -22,7 +23,7 @@ from .losses import add_noise, load_lpips, mixed_noise, noise_loss, one_step_est
 from .start import choose_trained, start_unet
 from .task import Samples
 from .trepa import load_trepa
-from .validate import check_crops, validate
+from .validate import WholeClip, check_crops, load_syncnet_v2, validate, validate_whole
 from .weights import write_weights
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Draws:
     heard: Tensor
 
 
-def draw(seeds: Sequence[int], shape: Sequence[int], a: float, audio_dropout: float) -> Draws:
+def draw(seeds: Sequence[int], shape: Sequence[int], a: float | None, audio_dropout: float) -> Draws:
     """Draws on the CPU, each clip's with a generator of its own: a batch is no different from its clips one by one.
 
     Args:
@@ -121,17 +122,40 @@ class UNetTask:
         for net in self.frozen.all:
             net.eval().requires_grad_(False)
         self._check_fit()
-        if config.validation.video is not None:
-            check_crops(Path(config.validation.video), config.data.resolution)
+        self.mask_image = None if config.data.mask is None else read_mask(config.data.mask)
+        self.whole_clip = self._prepare_validation()
         if data is None:
             data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
         self.data = data
         self.supervision = self._supervision()
-        self.mask = keep_mask(config.data.resolution)
+        self.mask = keep_mask(config.data.resolution, self.mask_image)
         self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
+
+    def _prepare_validation(self) -> WholeClip | None:
+        """Refuse at once what cannot be validated with; the clip, if it is one that goes the whole way."""
+        wanted, side = self.config.validation, self.config.data.resolution
+        if wanted.video is None or wanted.audio is None:
+            return None
+        if not wanted.whole:
+            check_crops(Path(wanted.video), side)
+            return None
+        detector = load_detector(wanted.detector, model=wanted.detector_model, checkpoints="checkpoints")
+        judge = None if wanted.syncnet_v2 is None else load_syncnet_v2(wanted.syncnet_v2)
+        sync = self._validation_settings()
+        return WholeClip(Path(wanted.video), Path(wanted.audio), detector, side, sync, self.mask_image, judge)
+
+    def _validation_settings(self) -> Settings:
+        wanted = self.config.validation
+        return Settings(steps=wanted.steps, guidance=wanted.guidance, seed=self.config.run.seed)
 
     def _check_fit(self) -> None:
         """Refuse nets that do not belong together."""
+        net, frames = self.net.config, self.config.data.frames
+        if net.motion != "none" and frames > net.max_frames:
+            raise ValueError(
+                f"data.frames is {frames} and the U-Net's motion modules know {net.max_frames} places: give at most "
+                "that, or train without motion modules"
+            )
         needed, given = self.net.config.cross_attention_dim, self.frozen.audio_encoder.conv1.out_channels
         if needed != given:
             raise ValueError(
@@ -225,9 +249,11 @@ class UNetTask:
             return {}
         resolution, source = self.config.data.resolution, f"the net after {step} steps"
         model = LipSyncModel(net, self.frozen.vae, self.frozen.audio_encoder, resolution, source)
-        settings = Settings(steps=wanted.steps, guidance=wanted.guidance, seed=self.config.run.seed)
-        out = folder / f"validation-{step:08d}.mp4"
-        return validate(model, Path(wanted.video), Path(wanted.audio), settings, out, self.frozen.judge)
+        out, judge = folder / f"validation-{step:08d}.mp4", self.frozen.judge
+        if self.whole_clip is not None:
+            return validate_whole(model, self.whole_clip, out, judge)
+        clip = Path(wanted.video), Path(wanted.audio)
+        return validate(model, *clip, self._validation_settings(), out, judge, self.mask_image)
 
     def remark(self, figures: Mapping[str, float], step: int) -> str | None:
         return None

@@ -1,4 +1,7 @@
-"""A clip lip-synced with the net as it is now, and how well SyncNet finds that its lips fit the sound."""
+"""A clip lip-synced with the net as it is now, and how well SyncNet finds that its lips fit the sound.
+
+The clip is of aligned crops, as those to train on, or whole: then it goes the way of the command `run`.
+"""
 
 import logging
 import math
@@ -14,11 +17,17 @@ from torch import Tensor, nn
 
 from ..audio import SAMPLE_RATE, encode_audio, resample, to_mono
 from ..checkpoint import LipSyncModel
+from ..crops import Aligned
+from ..faces import FaceTrack
 from ..frames import Extended, Frames, as_uint8, batches, end_map
+from ..geometry import apply, fit_similarity, homogeneous, invert
+from ..landmarks import BOX_ASPECT, Box, Detector, points_from_box
 from ..media import VideoReader, VideoWriter, read_audio
+from ..nets.syncnet_v2 import SyncNetV2
 from ..speech import VIDEO_FPS, mel_window, syncnet_mel
 from ..sync import TRAINED_WINDOW, Settings, sync
-from .clips import Clip, Pictures, for_net
+from ..weights import load_state_dict
+from .clips import SAMPLES_PER_FRAME, Clip, Pictures, for_net
 from .estimate import SyncJudge
 from .latents import encode_clips
 
@@ -29,7 +38,13 @@ FARTHEST = 10  # frames that pictures and sound are shifted against each other a
 
 
 def validate(
-    model: LipSyncModel, video: Path, audio: Path, settings: Settings, out: Path, judge: SyncJudge | None
+    model: LipSyncModel,
+    video: Path,
+    audio: Path,
+    settings: Settings,
+    out: Path,
+    judge: SyncJudge | None,
+    mask_image: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Lip-sync the crops in `video` to `audio`, write them to `out` with the sound, and judge them.
 
@@ -38,6 +53,7 @@ def validate(
         video: aligned crops at 25 frames per second, square and no smaller than `model.resolution`; where the sound is
             longer, they go on backward, then forward.
         judge: the SyncNet that judges; None: the result has no figures, and the log says so.
+        mask_image: what the net repaints, see `masks`.
 
     Returns:
         "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
@@ -56,13 +72,128 @@ def validate(
         crops = Extended(pictures, end_map(len(pictures), len(features), "pingpong"))
         out.parent.mkdir(parents=True, exist_ok=True)
         with VideoWriter(out, VIDEO_FPS, side, side, audio=audio) as writer:
-            for synced in sync(model, crops, features, settings):
+            for synced in sync(model, crops, features, settings, mask_image=mask_image):
                 writer.write(synced)
                 made.append(as_uint8(synced))
     if judge is None:
         log.info("%s has no sync figures: set files.syncnet to have them", out.name)
         return {}
     return judge_sync(judge, model.vae, torch.cat(made), resample(to_mono(waveform), rate))
+
+
+class WholeClip:
+    """A video as a camera made it and a voice, to be validated with at 25 frames per second.
+
+    The face is looked for once, here, so that a clip without one is refused before training; to `run.speaking` this is
+    the `Workspace` that keeps the track.
+
+    Args:
+        detector: from `load_detector`.
+        resolution: side of the crops.
+        sync: how the mouth is sampled.
+        mask_image: what the net repaints, see `masks`.
+        judge: SyncNet v2 of `load_syncnet_v2`, or None.
+
+    Raises:
+        ValueError, OSError: as `run.lip_sync`.
+    """
+
+    def __init__(
+        self,
+        video: Path,
+        audio: Path,
+        detector: Detector,
+        resolution: int,
+        sync: Settings,
+        mask_image: np.ndarray | None = None,
+        judge: SyncNetV2 | None = None,
+    ):
+        from ..run import RunSettings, follow, heard
+
+        self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
+        self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
+        self.wave, self._track = heard(audio), None
+        with self._open() as reader:
+            follow(reader, VIDEO_FPS, detector, resolution, self.settings, _silent, self)
+
+    def _open(self) -> VideoReader:
+        return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
+
+    def track(self) -> FaceTrack | None:
+        return self._track
+
+    def keep_track(self, track: FaceTrack) -> None:
+        self._track = track
+
+    def frames_done(self) -> int:
+        return 0
+
+    def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
+        """Write the lip-synced video with its sound; returns where the face is in its frames."""
+        from ..run import Take, speaking, write
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as reader:
+            take = Take(reader, VIDEO_FPS, self.wave)
+            made = speaking(take, model, self.detector, self.settings, _silent, work=self)
+            write(made.windows, out, reader, self.settings, made.sound(self.audio, VIDEO_FPS))
+        return made.track
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    """A progress that nobody sees."""
+
+
+def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJudge | None) -> dict[str, float]:
+    """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
+
+    Returns:
+        What `validate` gives, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d" (distance,
+        LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
+    """
+    with _evaluating(model.unet):
+        track = clip.speak(model, out)
+    start, stop = max(track.runs(), key=lambda run: run[1] - run[0])
+    track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
+    figures = {}
+    with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
+        frames = Extended(reader, range(start, stop))
+        if judge is not None:
+            crops = Aligned(frames, track.matrices, track.found, track.resolution)
+            figures |= judge_sync(judge, model.vae, crops, wave)
+        if clip.judge is not None:
+            figures |= judge_sync_v2(clip.judge.to(model.device), frames, track, wave)
+    if judge is None and clip.judge is None:
+        log.info("%s has no sync figures: set files.syncnet or validation.syncnet_v2 to have them", out.name)
+    return figures
+
+
+def load_syncnet_v2(path: str | Path) -> SyncNetV2:
+    """SyncNet v2, float32, on the CPU."""
+    return SyncNetV2.from_state_dict(load_state_dict(path), dtype=torch.float32)
+
+
+def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
+    """The figures of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
+    from ..prepare.sync_filter import MouthViews, sync_score
+
+    boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
+    try:
+        score = sync_score(net, MouthViews(frames, boxes), wave)
+    except ValueError as error:
+        log.info("no figures of SyncNet v2: %s", error)
+        return {}
+    return {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_v2_offset": float(score.offset)}
+
+
+def face_box(matrix: np.ndarray, resolution: int) -> Box:
+    """The box, in frame pixels, of a face of usual proportions that `matrix` takes to the canvas."""
+    width, height = 100 * BOX_ASPECT, 100.0
+    to_canvas, _ = fit_similarity(points_from_box((0, 0, width, height)), resolution)
+    back = invert(matrix) @ homogeneous(to_canvas)
+    x, y = apply(back, np.array([[width / 2, height / 2]]))[0]
+    half = np.array([width, height]) / 2 * np.hypot(*back[:, 0])
+    return x - half[0], y - half[1], x + half[0], y + half[1]
 
 
 def check_crops(video: Path, side: int) -> Clip:

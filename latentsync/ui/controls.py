@@ -10,13 +10,14 @@ FACES = ("largest", "similar", "index:0", "index:1")  # proposals; others may be
 
 @dataclass(frozen=True)
 class Control:
-    """One setting: the option's name, where it is shown, and the range of its slider if it has one."""
+    """One setting: the option's name, where it is shown, the range of its slider, and whether it is an upload."""
 
     name: str
     place: str
     low: float | None = None
     high: float | None = None
     step: float | None = None
+    file: bool = False
 
     @property
     def label(self) -> str:
@@ -44,6 +45,7 @@ CONTROLS = (
     Control("audio_shorter", MORE),
     Control("crf", MORE, 0, 51, 1),
     Control("match_colour", MORE),
+    Control("mask_image", MORE, file=True),
     Control("superres", RESTORATION),
     Control("superres_strength", RESTORATION, 0, 1, 0.05),
     Control("superres_region", RESTORATION),

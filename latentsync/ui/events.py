@@ -87,7 +87,8 @@ class Watcher:
 
 def taking(names: Iterable[str]) -> Callable[[Callable], Callable]:
     """Gives the last parameters of a function (`*values`) names, by which programs may call it over the network."""
-    named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    # The default is for those whose component shows nothing at first, such as a file: they may be left out too.
+    named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in names]
 
     def decorate(function: Callable) -> Callable:
         *first, _ = inspect.signature(function).parameters.values()

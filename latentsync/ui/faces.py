@@ -51,7 +51,7 @@ def face_pictures(job: Job, nets: Nets, video: Path, settings: RunSettings) -> l
             job.check()
             frame = as_uint8(frames[[i]][0, ..., :3]).cpu().numpy()
             matrix = track.matrices[i] if track.found[i] else None
-            picture = drawn(frame, seen[i].faces or [], chosen.faces[i], matrix)
+            picture = drawn(frame, seen[i].faces or [], chosen.faces[i], matrix, settings.mask_image)
             pictures.append((picture, caption(i / fps, len(seen[i].faces or []), chosen.faces[i] is not None)))
     return pictures
 
@@ -71,22 +71,28 @@ def caption(seconds: float, faces: int, found: bool) -> str:
     return f"{seconds:.1f} s" + (f", {others} other{'s' if others > 1 else ''}" if others else "")
 
 
-def drawn(frame: np.ndarray, faces: list[Face], chosen: Face | None, matrix: np.ndarray | None) -> np.ndarray:
+def drawn(
+    frame: np.ndarray,
+    faces: list[Face],
+    chosen: Face | None,
+    matrix: np.ndarray | None,
+    mask_image: np.ndarray | None = None,
+) -> np.ndarray:
     """A frame (h, w, 3) uint8, made `LONGER_SIDE` long, with the faces and the repainted region drawn in."""
     picture, scale = framed(frame, LONGER_SIDE)
     if matrix is not None:
-        picture = _tinted(picture, matrix, scale)
+        picture = _tinted(picture, matrix, scale, mask_image)
         draw_polygon(picture, corners(matrix, 256), scale, OUTLINE)
     for face in faces:
         draw_box(picture, face, scale, CHOSEN if chosen is not None and face.box == chosen.box else OTHER)
     return picture
 
 
-def _tinted(picture: np.ndarray, matrix: np.ndarray, scale: float) -> np.ndarray:
+def _tinted(picture: np.ndarray, matrix: np.ndarray, scale: float, mask_image: np.ndarray | None) -> np.ndarray:
     """`picture`, `scale` times as large as the frame of `matrix`, tinted where the net repaints it."""
     back = invert(crop_matrix(matrix, 256))  # crop to frame
     back = np.column_stack([back[:, :2], back[:, 2] + 0.5]) * scale - [[0, 0, 0.5]]
-    region = 1 - keep_mask(256)[0].numpy()
+    region = 1 - keep_mask(256, mask_image)[0].numpy()
     mask = cv2.warpAffine(region, back, picture.shape[1::-1], flags=cv2.INTER_LINEAR)
     shown = tinted(as_float(torch.from_numpy(picture))[None], torch.from_numpy(mask).clamp(0, 1))
     return as_uint8(shown)[0].numpy()

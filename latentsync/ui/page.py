@@ -160,6 +160,8 @@ def lay_out_controls(gr: ModuleType, visits: Visits) -> list[Any]:
 def component(gr: ModuleType, control: Control, option: Action) -> Any:
     """One setting, with the option's default and explanation."""
     info = option.help[0].upper() + option.help[1:]
+    if control.file:
+        return gr.File(label=f"{control.label}: {option.help}", type="filepath", file_types=["image"], height=120)
     about = {"label": control.label, "info": info, "value": option.default, "min_width": 220}
     if option.nargs == 0:
         return gr.Checkbox(**about)

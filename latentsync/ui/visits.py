@@ -8,7 +8,7 @@ from typing import Any
 
 from ..settings import RunSettings
 from ..sync import out_of_memory
-from .controls import checked, default_arguments, run_options, shown_controls
+from .controls import Control, checked, default_arguments, run_options, shown_controls
 from .faces import face_pictures
 from .folder import Folder
 from .job import Cancelled, Job, Line
@@ -97,10 +97,15 @@ class Visits:
         """The arguments of the command `run` that the values of `controls` stand for, and its settings."""
         from ..cli import run_settings
 
-        given = {c.name: checked(self.options[c.name], v) for c, v in zip(self.controls, values, strict=True)}
+        given = {c.name: self._value(c, value) for c, value in zip(self.controls, values, strict=True)}
         places = {"checkpoints": self.nets.options.checkpoints}
         arguments = argparse.Namespace(**{**vars(default_arguments(self.options)), **places, **given})
         return arguments, run_settings(arguments)
+
+    def _value(self, control: Control, value: object) -> object:
+        if control.file:
+            return str(self.folder.uploaded(value, control.label.lower())) if value else None
+        return checked(self.options[control.name], value)
 
     def _begin(self, session: str, work: Callable[[Job], Any]) -> Job:
         running = self._jobs.get(session)

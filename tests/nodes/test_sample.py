@@ -60,6 +60,19 @@ def test_rgba_and_half_crops_give_the_same(pack, model, features):
     assert torch.equal(sampled(pack, model, features, with_alpha), expected)
 
 
+def test_a_mask_is_what_is_repainted(pack, model, features):
+    crops, mask = crops_of(2), torch.zeros(1, 64, 64)
+    mask[:, 40:50, 20:30] = 1
+    result = sampled(pack, model, features, crops, mask=mask)
+    changed = (result - crops).abs().amax(-1) > 1e-6
+    assert changed[:, 82:98, 42:58].all() and not changed[:, :70].any() and not changed[:, :, 70:].any()
+    usual = sampled(pack, model, features, crops)
+    published = 1 - pack.latentsync.masks.keep_mask(256)
+    assert torch.equal(sampled(pack, model, features, crops, mask=published), usual)
+    with pytest.raises(ValueError, match="the mask leaves 0.0% of the crop to repaint"):
+        sampled(pack, model, features, crops, mask=torch.zeros(1, 64, 64))
+
+
 def test_progress_counts_every_step_and_shows_the_face(pack, model, features, monkeypatch):
     seen = []
     monkeypatch.setattr(pack.nodes.runtime.Progress, "__call__", lambda self, *args: seen.append(args))

@@ -88,6 +88,12 @@ def test_values_are_replaced_by_dotted_keys(tmp_path):
         ("losses.trepa=1", "files.videomae is None: give the file"),
         ("data.cache=null data.cache_latents=true", "data: cache_latents is True: give a folder as cache"),
         ("validation.video=a.mp4", "validation: audio is None: give both"),
+        (
+            "validation.syncnet_v2=a.model",
+            "validation: whole is False: give true and an unprepared video, as SyncNet v2",
+        ),
+        ("mixed_noise=-1", "mixed_noise is -1.0: give 0 or more, or null"),
+        ("data.frames=25 losses.trepa=1 files.videomae=a", "data.frames is 25: give 16, which is what VideoMAE judges"),
         ("=3", "is no replacement: give key=value"),
         ("run.seed=[", "is not YAML"),
     ],

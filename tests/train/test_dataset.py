@@ -132,6 +132,7 @@ def test_every_place_of_a_clip_has_its_windows(folder, encoder):
     windows, mel = encode_audio(encoder, wave, 16000, 25), syncnet_mel(wave)
     for first in range(clip.frames - 5 + 1):
         assert torch.equal(data.read_audio(clip, first), windows[range(first, first + 5)])
+        assert torch.equal(data.read_mel(clip, first), mel_window(mel, first, frames=5))
     sync = SyncNetClips(config(folder))
     for first in range(clip.frames - 16 + 1):
         assert torch.equal(sync.read_mel(clip, first), mel_window(mel, first))

@@ -72,13 +72,14 @@ def test_time_steps_must_be_one_for_each_clip(abar):
         add_noise(clips(0), clips(1), torch.tensor([5]), abar)
 
 
-@pytest.mark.parametrize(("a", "correlation"), [(1.0, 0.5), (2.0, 0.8), (0.0, 0.0)])
+@pytest.mark.parametrize(("a", "correlation"), [(1.0, 0.5), (2.0, 0.8), (0.0, 0.0), (None, 1.0)])
 def test_mixed_noise_is_unit_normal_with_the_stated_correlation_between_frames(a, correlation):
     noise = mixed_noise((4, 4, 3, 64, 64), torch.Generator().manual_seed(3), a)
     frames = noise.transpose(0, 2).flatten(1)
     assert torch.cov(frames).sub(torch.full((3, 3), correlation).fill_diagonal_(1.0)).abs().max() < 0.02
     other_clip = torch.corrcoef(noise.flatten(1))
     assert other_clip.fill_diagonal_(0).abs().max() < 0.02
+    assert a is not None or torch.equal(noise[:, :, 0], noise[:, :, 2])
     assert torch.equal(noise, mixed_noise((4, 4, 3, 64, 64), torch.Generator().manual_seed(3), a))
 
 

@@ -4,20 +4,25 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import drawn_clips
 import media_clips
+import numpy as np
 import pytest
 import tiny
 import torch
 from safetensors.torch import save_file
-from small_nets import PIXEL_FACTORS, frozen_nets, narrow_syncnet
+from small_nets import PIXEL_FACTORS, Looker, frozen_nets, narrow_syncnet
 
 from latentsync.checkpoint import LipSyncModel, load_unet
 from latentsync.masks import keep_mask
-from latentsync.media import VideoWriter
+from latentsync.media import VideoReader, VideoWriter
 from latentsync.nets.syncnet import StableSyncNet
+from latentsync.speech import mel_columns
 from latentsync.sync import Limits, encode_condition
 from latentsync.synthetic import make_clip
 from latentsync.train.config import UNetTraining
+from latentsync.train.dataset import UNetClips
 from latentsync.train.estimate import SyncJudge, Truth
 from latentsync.train.latents import decode_clips, encode_clips
 from latentsync.train.log import Log
@@ -62,7 +67,7 @@ def batch() -> dict[str, torch.Tensor]:
 def samples(count: int, frames: int = 16) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
     shapes = {name: (count, 3, frames, SIDE, SIDE) for name in ("pixels", "reference_pixels")}
-    shapes |= {"audio": (count, frames, 50, 32), "mel": (count, 1, 80, 52)}
+    shapes |= {"audio": (count, frames, 50, 32), "mel": (count, 1, 80, mel_columns(frames))}
     drawn = {name: torch.randn(shape, generator=generator).clamp(-1, 1) for name, shape in shapes.items()}
     return drawn | {"seed": torch.tensor([11 + k for k in range(count)])}
 
@@ -195,6 +200,52 @@ def test_the_truth_itself_costs_nothing(frozen, batch):
         wrong = task.supervision.losses(latents + 1, Truth(latents))
     assert losses["lpips"] == 0 and losses["trepa"] == 0
     assert wrong["lpips"] > 0 and wrong["trepa"] > 0
+
+
+def test_other_numbers_of_frames_train_with_a_syncnet_of_as_many(frozen):
+    nets = replace(frozen, judge=SyncJudge(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
+    longer = ["data.frames=25", "motion=up", "net.max_frames=32"]
+    task = small_task(nets, *longer, sync=1)
+    parts = task.loss(task.net, samples(1, frames=25))
+    assert parts["sync"] > 0 and parts["loss"].isfinite()
+    with pytest.raises(ValueError, match="unused judges 16 frames at once and data.frames is 25"):
+        small_task(frozen, *longer, sync=1)
+    with pytest.raises(ValueError, match="data.frames is 25 and the U-Net's motion modules know 24 places"):
+        small_task(nets, *longer[:2], sync=1)
+
+
+def test_a_mask_image_is_what_is_blank_in_samples_and_condition(frozen, batch, clips, tmp_path):
+    picture = np.full((32, 32), 255, np.uint8)
+    picture[16:, 8:24] = 0
+    cv2.imwrite(str(tmp_path / "mask.png"), picture)
+    option, mask = f"data.mask={tmp_path / 'mask.png'}", keep_mask(SIDE, picture)
+    task = small_task(frozen, option)
+    condition = task.condition(batch)[1]
+    assert torch.equal(condition[0, 0, 0], mask[0, ::8, ::8]) and 0.7 < mask.mean() < 0.8
+    blank = encode_clips(frozen.vae, batch["pixels"] * mask)
+    torch.testing.assert_close(condition[:, 1:5], blank)
+    options = [*QUICK, f"data.clips={clips}", f"data.cache={tmp_path}", "data.cache_latents=true", option]
+    data = UNetClips(load_config(UNetTraining, "stage1", options).data, frozen.audio_encoder, frozen.vae)
+    shown, first = data.pictures(data.clips[0]), data[0]["masked_latents"][:, 0]
+    crops = (shown[range(len(shown))].permute(3, 0, 1, 2)[None] / 127.5 - 1) * mask
+    assert (encode_clips(frozen.vae, crops)[0] - first[:, None]).abs().amax(dim=(0, 2, 3)).min() < 1e-2
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_task_validates_crops_and_whole_videos(whole, frozen, tmp_path, monkeypatch):
+    monkeypatch.setattr("latentsync.train.unet.load_syncnet_v2", lambda path: Looker())
+    clip = drawn_clips.make_clip(tmp_path, frames=20, seconds=0.8)
+    if not whole:
+        with VideoWriter(clip.video, 25, SIDE, SIDE, preset="ultrafast") as writer:
+            writer.write(torch.rand(20, SIDE, SIDE, 3))
+    options = [f"validation.video={clip.video}", f"validation.audio={clip.audio}", "validation.steps=1"]
+    if whole:
+        options += ["validation.whole=true", f"validation.detector_model={clip.track}", "validation.syncnet_v2=unused"]
+    task = small_task(frozen, *options)
+    figures = task.validate(task.net, tmp_path, 7)
+    assert figures.keys() == {"sync", "sync_offset"} | ({"sync_c", "sync_d", "sync_v2_offset"} if whole else set())
+    with VideoReader(tmp_path / "validation-00000007.mp4") as reader:
+        assert len(reader) == 20 and reader.width == (drawn_clips.WIDTH if whole else SIDE)
 
 
 def test_one_batch_can_be_learned(frozen):

@@ -2,20 +2,25 @@
 
 import logging
 
+import drawn_clips
 import media_clips
 import numpy as np
 import pytest
 import tiny
 import torch
 from clock import Clock, rising_pictures, rising_sound
-from small_nets import PIXEL_FACTORS, narrow_syncnet
+from small_nets import PIXEL_FACTORS, Looker, narrow_syncnet
 
 from latentsync.checkpoint import load_model
+from latentsync.detect import load_detector
+from latentsync.geometry import fit_similarity
+from latentsync.landmarks import points_from_box
 from latentsync.media import VideoReader, VideoWriter, read_audio
+from latentsync.run import RunSettings, lip_sync
 from latentsync.speech import syncnet_mel
 from latentsync.sync import Settings
 from latentsync.train.estimate import SyncJudge
-from latentsync.train.validate import judge_sync, validate
+from latentsync.train.validate import WholeClip, face_box, judge_sync, validate, validate_whole
 
 SIDE, FRAMES = 64, 40
 QUICK = Settings(steps=1, guidance=1.0)
@@ -78,3 +83,30 @@ def test_clips_that_are_no_crops_are_refused(model, sound, tmp_path, side, fps, 
     ):
         validate(model, video, sound, QUICK, tmp_path / "out.mp4", None)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_whole_clip_goes_the_way_of_run(model, tmp_path):
+    clip = drawn_clips.make_clip(tmp_path, frames=30, seconds=1.2, without_face=range(24, 30))
+    detector, looker = load_detector("file", model=clip.track), Looker()
+    whole = WholeClip(clip.video, clip.audio, detector, SIDE, QUICK, judge=looker)
+    figures = validate_whole(model, whole, tmp_path / "a.mp4", SyncJudge(narrow_syncnet(3, PIXEL_FACTORS), SIDE))
+    assert figures.keys() == {"sync", "sync_offset", "sync_c", "sync_d", "sync_v2_offset"}
+    lip_sync(clip.video, clip.audio, tmp_path / "b.mp4", model, detector, RunSettings(sync=QUICK, fps=25.0))
+    with VideoReader(tmp_path / "a.mp4") as made, VideoReader(tmp_path / "b.mp4") as run:
+        assert torch.equal(made[range(30)], run[range(30)])
+    seen = torch.cat(looker.seen)
+    assert seen.shape == (24 - 5, 3, 5, 224, 224)  # the frames with the face, five at once
+    for (y, x), colour in (((56, 88), (30, 30, 40)), ((56, 136), (30, 30, 40)), ((36, 112), (150, 180, 224))):
+        assert (seen[3:-3, :, 0, y, x] - torch.tensor(colour)).abs().max() < 40  # both eyes and the forehead, BGR
+
+
+def test_the_box_of_a_face_is_the_one_it_was_drawn_in():
+    for box in ((60.0, 40.0, 134.0, 140.0), (10.0, 20.0, 232.0, 320.0)):
+        matrix = fit_similarity(points_from_box(box), 256)[0]
+        assert face_box(matrix, 256) == pytest.approx(box)
+
+
+def test_a_whole_clip_without_a_face_is_refused_before_training(tmp_path):
+    clip = drawn_clips.make_clip(tmp_path, frames=6, seconds=0.24, without_face=range(6))
+    with pytest.raises(ValueError, match="no frame of the clip's 6 shows the face"):
+        WholeClip(clip.video, clip.audio, load_detector("file", model=clip.track), SIDE, QUICK)

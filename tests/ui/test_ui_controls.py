@@ -1,8 +1,10 @@
 """The settings of the page are those of the command run."""
 
+import cv2
 import gradio
+import numpy as np
 import pytest
-from small_page import options, values
+from small_page import options, upload, values
 
 from latentsync.cli import build_parser, run_settings
 from latentsync.ui.controls import CONTROLS, NONE, checked, default_arguments, run_options, shown_controls
@@ -27,7 +29,7 @@ def test_every_option_of_run_is_on_the_page_or_left_out_on_purpose():
 def test_a_setting_shows_the_default_of_run_and_explains_itself(control):
     option, usual = run_options()[control.name], parsed()[control.name]
     made = component(gradio, control, option)
-    assert made.info and made.label
+    assert (made.info and made.label) or (control.file and option.help in made.label)
     shown = {"none": None, 0: None}.get(made.value, made.value) if usual is None else made.value
     assert shown == usual and checked(option, made.value) == usual
     if control.low is not None:
@@ -50,6 +52,17 @@ def test_changed_settings_arrive(visits):
     arguments, settings = visits._chosen(values(visits, **chosen))
     assert (settings.sync.steps, settings.sync.seed, settings.sync.deep_cache, settings.fps) == (7, 5, 3, 25.0)
     assert settings.track.which == "index:1" and arguments.resolution == 128 and arguments.superres == "sharpen"
+
+
+def test_a_mask_image_is_an_upload(visits, folder, tmp_path):
+    picture = np.full((8, 8), 255, np.uint8)
+    picture[4:] = 0
+    cv2.imwrite(str(tmp_path / "mask.png"), picture)
+    given = upload(folder, tmp_path / "mask.png")
+    assert np.array_equal(visits._chosen(values(visits, mask_image=given))[1].mask_image, picture)
+    assert visits._chosen(values(visits, mask_image=given["path"]))[1].mask_image is not None
+    with pytest.raises(ValueError, match="the mask image 'mask.png' was not uploaded on this page"):
+        visits._chosen(values(visits, mask_image=str(tmp_path / "mask.png")))
 
 
 def test_without_enable_sr_nothing_is_restored(nets, folder):
