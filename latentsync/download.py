@@ -4,13 +4,20 @@ import logging
 import os
 import shutil
 import zipfile
+import zlib
+from functools import partial
 from pathlib import Path
 
+from filelock import BaseFileLock, FileLock, Timeout
+from tqdm import tqdm
+
+from .files import replacing, write_error
 from .layout import find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
-from .transfer import Expected, Progress, bytes_in, check_space, fetch, in_words, published_size
+from .transfer import Expected, Progress, bytes_in, fetch, hub_states
 
 logger = logging.getLogger(__name__)
+in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
 
 
 def download(
@@ -24,45 +31,55 @@ def download(
     """Fetches files into a checkpoints folder and returns the paths of those that were fetched.
 
     By default those that `run` needs: U-Net, Whisper tiny, VAE and the YuNet detector. `only` names other groups
-    (see `registry.GROUPS`). A file that is there with the right size is left alone. An interrupted transfer leaves
-    `<name>.part` and goes on from there next time. The environment variable HF_ENDPOINT names a mirror of the hub.
-    `force` replaces files of another size or another version.
+    (see `registry.GROUPS`). A file that is there with the right size is left alone. An interrupted transfer leaves a
+    `.part` and goes on from there next time. The environment variables of the hub hold (HF_ENDPOINT for a mirror,
+    HF_TOKEN, HF_HUB_OFFLINE), and those of proxies. `force` replaces files of another size or another version. A second
+    download into the same folder waits for the first.
 
     Raises:
         ValueError: unknown version or group; the folder has the other version of the U-Net; a file that is there is
             not the published one; what was fetched has the wrong size or checksum (it is removed).
         ConnectionError: the address cannot be reached, refuses, or the connection was cut.
-        OSError: the disk is too small.
+        OSError: the disk is too small, or the folder cannot be written to.
     """
-    folder = Path(folder)
-    rows = select(version, only)
-    changing = _changes_version(folder, version, rows, force)
-    wanted = [row for row in rows if not _settled(folder, row, force, changing)]
-    check_space(folder, sum(max(0, row.bytes_hint - bytes_in(_part(folder, row))) for row in wanted))
-    fetched = []
-    for row in wanted:
-        if row.group == "unet":
-            # Before the first byte: an unfinished file has a version too, and must not be continued with another.
-            write_sidecar(folder, version=version, resolution=RESOLUTIONS[version])
-        fetched.append(_fetch(folder, row, progress))
-    return fetched
+    folder, rows = Path(folder), select(version, only)
+    if not _wanted(folder, version, rows, force):
+        return []
+    with _locked(folder, progress):
+        wanted = _wanted(folder, version, rows, force)  # another download may have fetched them meanwhile
+        needed = sum(max(0, row.bytes_hint - bytes_in(_part(folder, row))) for row in wanted)
+        if needed > (free := shutil.disk_usage(folder).free):
+            raise OSError(
+                f"{folder} has {in_words(free)} of free space and the download needs {in_words(needed)}: make room, or "
+                "choose another folder (--checkpoints)"
+            )
+        return [_fetch(folder, row, progress) for row in wanted]
 
 
-def _changes_version(folder: Path, version: str, rows: list[Weight], force: bool) -> bool:
-    """Whether files of another version are to be replaced, which takes `force`; removes their unfinished parts."""
+def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
+    """The folder's lock, for a `with` block, once no other download holds it."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return FileLock(folder / ".download.lock").acquire(timeout=0.2)
+        except Timeout:
+            if progress is not None:
+                progress(0, None, "(waiting for another download)")
+        except OSError as error:
+            raise write_error(folder, error.errno) from error
+
+
+def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list[Weight]:
+    """The rows that are to be fetched."""
     other = read_sidecar(folder).get("version", version)
-    versioned = [row for row in rows if row.version]
-    present = any(row.locate(folder) or _part(folder, row).is_file() for row in WEIGHTS if row.group == "unet")
-    if other == version or not versioned or not present:
-        return False
-    if not force:
+    present = any(row.locate(folder) for row in WEIGHTS if row.group == "unet")
+    changing = other != version and present and any(row.version for row in rows)
+    if changing and not force:
         raise ValueError(
             f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
             f"(--checkpoints), or replace the {other} files with force (--force)"
         )
-    for row in versioned:
-        _part(folder, row).unlink(missing_ok=True)
-    return True
+    return [row for row in rows if not _settled(folder, row, force, changing)]
 
 
 def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
@@ -75,28 +92,24 @@ def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
         if converted:
             raise ValueError(f"{found} was converted from another version: move it away first")
         return False
-    if row.members or converted:
-        return True
-    expected = row.size or read_sidecar(folder).get("files", {}).get(row.target) or _stated_size(row, found)
     actual = bytes_in(found)
-    if expected is None or actual == expected:
+    if row.members or converted or actual in (row.size, read_sidecar(folder).get("files", {}).get(row.target)):
+        return True
+    published = row.size
+    if row.repo:
+        try:
+            published = hub_states(_address(row)).size
+        except ConnectionError as error:
+            logger.warning("%s is kept, its size was not checked: %s", found, error)
+            return True
+    if published in (None, actual):
         return True
     if not force:
         raise ValueError(
-            f"{found} has {actual:,} bytes and the file at {_address(row)} {expected:,}: move it away, or replace it "
+            f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace it "
             "with force (--force)"
         )
-    logger.warning("replacing %s (%d bytes, published: %d)", found, actual, expected)
     return False
-
-
-def _stated_size(row: Weight, found: Path) -> int | None:
-    """What the server says of a file that was put there by hand; None where it cannot be asked."""
-    try:
-        return published_size(_address(row))
-    except OSError as error:
-        logger.warning("%s is kept, its size was not checked: %s", found, error)
-        return None
 
 
 def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:
@@ -104,7 +117,7 @@ def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:
     target, part = folder / row.target, _part(folder, row)
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        fetch(_address(row), part, Expected(row.size, row.sha256), name=row.target, progress=progress)
+        fetch(_address(row), part, _expected(row), hub=row.repo is not None, name=row.target, progress=progress)
     except ConnectionError as error:
         by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
         raise ConnectionError(
@@ -115,8 +128,27 @@ def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:
         return target
     size = bytes_in(part)
     os.replace(part, target)
-    write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: size})
+    # Only now: a U-Net that comes from elsewhere after a failed download has a version of its own.
+    facts = {"version": row.version, "resolution": RESOLUTIONS[row.version]} if row.group == "unet" else {}
+    write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: size}, **facts)
     return target
+
+
+def _expected(row: Weight) -> Expected:
+    """What the hub says of the file, else what is pinned in the registry; for a program nothing but the pin counts."""
+    pin = Expected(row.size, row.sha256)
+    stated = hub_states(_address(row)) if row.repo else pin
+    if stated.sha256 is None:
+        return pin | stated
+    if pin.sha256 in (None, stated.sha256):
+        return stated | pin
+    if row.program:
+        raise ValueError(
+            f"{_address(row)} is another program than the known one (SHA-256 {stated.sha256}, expected {pin.sha256}) "
+            "and was not fetched: choose another mirror (HF_ENDPOINT)"
+        )
+    logger.warning("%s: the hub has SHA-256 %s, known was %s; going by the hub", row.target, stated.sha256, pin.sha256)
+    return stated
 
 
 def _unpack(row: Weight, archive: Path, folder: Path) -> None:
@@ -126,12 +158,11 @@ def _unpack(row: Weight, archive: Path, folder: Path) -> None:
             entries = {Path(name).name: name for name in zipped.namelist()}
             folder.mkdir(parents=True, exist_ok=True)
             for member in row.members:
-                part = folder / f"{member}.part"
-                with zipped.open(entries[member]) as source, part.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-                os.replace(part, folder / member)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from None
+                with replacing(folder / member) as part:
+                    part.write_bytes(zipped.read(entries[member]))
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
+        archive.unlink()
+        raise ValueError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
     archive.unlink()
 
 
@@ -140,7 +171,8 @@ def _address(row: Weight) -> str:
 
 
 def _part(folder: Path, row: Weight) -> Path:
-    return folder / (row.target + (".zip.part" if row.members else ".part"))
+    """An unfinished file; that of one version is never continued as another's."""
+    return folder / f"{row.target}{f'.{row.version}' if row.version else ''}{'.zip' if row.members else ''}.part"
 
 
 def tree(folder: str | Path) -> str:
@@ -168,7 +200,8 @@ def _terms(row: Weight) -> str:
 
 
 def _branches(folder: Path, indent: str = "") -> list[str]:
-    entries = sorted(folder.iterdir(), key=lambda p: (p.is_dir(), p.name)) if folder.is_dir() else []
+    paths = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    entries = sorted(paths, key=lambda p: (p.is_dir(), p.name))
     lines = []
     for path in entries:
         fork, below = ("└── ", "    ") if path == entries[-1] else ("├── ", "│   ")

@@ -1,6 +1,7 @@
-"""Small files that appear only when they are complete."""
+"""Small files that appear only when they are complete, and the checksum of large ones."""
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,3 +46,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise write_error(path, error.errno) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file in lower-case hex."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

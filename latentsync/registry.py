@@ -1,7 +1,7 @@
 """Every published file this project can use: what for, where it comes from, under which licence.
 
-Sizes and checksums stand here only where their publisher states them; a checksum that the hub sends along
-with a file is checked too (see `download`). `None` means "not stated", never "anything goes".
+Sizes and checksums are what a download is checked against where the hub sends none; where it sends others, the hub's
+count (see `download`). Those of LatentSync are of 1.5. `None` means "not known", never "anything goes".
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ RESOLUTIONS = {"1.5": 256, "1.6": 512}
 
 #: Groups that `run` needs.
 RUN_GROUPS = ("unet", "whisper", "vae", "yunet")
+
+#: Of `i3d_torchscript.pt`, a program: no other is run.
+I3D_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
 
 HUB = "https://huggingface.co"
 GITHUB = "https://github.com"
@@ -24,6 +27,7 @@ class Weight:
     `target` is relative to the checkpoints folder. The file comes from `url`, or is `filename` in the hub
     repository `repo`. `size` is exact, in bytes; `about` is the rounded size its documents give, for the
     disk-space check. `members` are the files taken out of a zip archive into the folder `target`.
+    A `program` (TorchScript) runs when it is loaded: only the one whose checksum stands here is ever taken.
     """
 
     group: str
@@ -39,6 +43,7 @@ class Weight:
     commercial: bool = True
     version: str | None = None
     members: tuple[str, ...] = ()
+    program: bool = False
 
     def address(self, endpoint: str = HUB) -> str:
         """Where the file is fetched from; `endpoint` replaces the hub's own address (a mirror)."""
@@ -59,7 +64,8 @@ class Weight:
         return next((path for path in twins if path.is_file()), None)
 
 
-def _latentsync(version: str) -> list[Weight]:
+def _latentsync(version: str, unet: dict | None = None, syncnet: dict | None = None) -> list[Weight]:
+    """`unet` and `syncnet`: exact size and checksum, where they are known."""
     repo, side = f"ByteDance/LatentSync-{version}", RESOLUTIONS[version]
     licence = "openrail++ (code: Apache-2.0)"
     return [
@@ -70,8 +76,9 @@ def _latentsync(version: str) -> list[Weight]:
             licence,
             repo=repo,
             filename="latentsync_unet.pt",
-            about=5_000_000_000,
+            about=5_100_000_000,
             version=version,
+            **unet or {},
         ),
         Weight(
             "syncnet",
@@ -82,6 +89,7 @@ def _latentsync(version: str) -> list[Weight]:
             filename="stable_syncnet.pt",
             about=1_600_000_000,
             version=version,
+            **syncnet or {},
         ),
     ]
 
@@ -97,7 +105,7 @@ def _vae(filename: str, **facts) -> Weight:
     return Weight("vae", f"vae/{filename}", "VAE sd-vae-ft-mse", "MIT", repo=repo, filename=filename, **facts)
 
 
-def _auxiliary(filename: str, purpose: str) -> Weight:
+def _auxiliary(filename: str, purpose: str, sha256: str, size: int | None = None, program: bool = False) -> Weight:
     return Weight(
         "auxiliary",
         f"auxiliary/{filename}",
@@ -105,7 +113,10 @@ def _auxiliary(filename: str, purpose: str) -> Weight:
         "research",
         repo="ByteDance/LatentSync-1.5",
         filename=f"auxiliary/{filename}",
+        size=size,
+        sha256=sha256,
         commercial=False,
+        program=program,
     )
 
 
@@ -128,7 +139,20 @@ def _facexlib(release: str, filename: str, purpose: str, size: int, sha256: str)
 
 WEIGHTS: tuple[Weight, ...] = (
     *_latentsync("1.6"),
-    *_latentsync("1.5"),
+    *_latentsync(
+        "1.5",
+        unet={"size": 5_072_348_184, "sha256": "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51"},
+        syncnet={"size": 1_605_324_224, "sha256": "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483"},
+    ),
+    Weight(
+        "sd15",
+        "stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors",
+        "U-Net of Stable Diffusion 1.5: where stage 1 of the U-Net's training starts",
+        "CreativeML OpenRAIL-M",
+        repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        filename="unet/diffusion_pytorch_model.safetensors",
+        about=3_440_000_000,
+    ),
     _whisper(
         "whisper",
         "tiny",
@@ -143,6 +167,7 @@ WEIGHTS: tuple[Weight, ...] = (
         "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794",
         url="https://openaipublic.azureedge.net/main/whisper/models/"
         "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794/small.pt",
+        about=484_000_000,
     ),
     _vae("config.json"),
     _vae("diffusion_pytorch_model.safetensors", about=335_000_000),
@@ -154,6 +179,7 @@ WEIGHTS: tuple[Weight, ...] = (
         repo="opencv/face_detection_yunet",
         filename="face_detection_yunet_2023mar.onnx",
         size=232_589,
+        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
     Weight(
         "insightface",
@@ -161,20 +187,41 @@ WEIGHTS: tuple[Weight, ...] = (
         "InsightFace detection, 106 landmarks, embeddings (the insightface package also fetches it by itself)",
         "InsightFace, non-commercial",
         url=f"{GITHUB}/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
+        about=289_000_000,
         commercial=False,
         members=("det_10g.onnx", "2d106det.onnx", "w600k_r50.onnx"),
     ),
-    _auxiliary("syncnet_v2.model", "SyncNet v2: Sync-C, Sync-D and audio offset"),
-    _auxiliary("koniq_pretrained.pkl", "hyperIQA: picture quality of training clips"),
-    _auxiliary("i3d_torchscript.pt", "I3D: FVD"),
-    _auxiliary("vit_g_hybrid_pt_1200e_ssv2_ft.pth", "VideoMAE v2: TREPA loss"),
-    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss"),
+    _auxiliary(
+        "syncnet_v2.model",
+        "SyncNet v2: Sync-C, Sync-D and audio offset",
+        "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+        54_573_114,
+    ),
+    _auxiliary(
+        "koniq_pretrained.pkl",
+        "hyperIQA: picture quality of training clips",
+        "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81",
+        109_768_650,
+    ),
+    _auxiliary("i3d_torchscript.pt", "I3D: FVD", I3D_SHA256, 51_235_320, program=True),
+    _auxiliary(
+        "vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        "VideoMAE v2: TREPA loss",
+        "5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70",
+        2_023_804_201,
+    ),
+    _auxiliary(
+        "vgg16-397923af.pth",
+        "VGG16: LPIPS loss",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    ),
     Weight(
         "inception",
         "auxiliary/weights-inception-2015-12-05-6726825d.pth",
         "Inception v3: FID",
         "Apache-2.0",
         url=f"{GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        about=96_000_000,
     ),
     _gfpgan("1.4", "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
     _gfpgan("1.3", "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),

@@ -1,24 +1,25 @@
-"""One file over HTTP: resumable, with the size and checksum that the server states, on the standard library alone."""
+"""One file over HTTP into a `.part`: resumable, cancellable, and checked against its size and SHA-256.
 
-import hashlib
-import http.client
+`huggingface_hub` says what a file of the hub has to be and gives the token. Its `hf_hub_download` does not fetch the
+bytes: recent versions delete an unfinished file, here 5 GB, and older ones can report no progress nor be cancelled.
+"""
+
 import logging
 import re
-import shutil
-import ssl
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+from huggingface_hub import get_hf_file_metadata
+from huggingface_hub.utils import build_hf_headers
+
+from .files import file_sha256
+
 logger = logging.getLogger(__name__)
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18  # bytes between two reports of progress, which is where a download can be cancelled
 TIMEOUT = 30.0  # seconds without a byte
-ATTEMPTS = 5  # each but the last has to bring something
-MAX_REDIRECTS = 8
 
 #: Called with bytes done, bytes in all (None where the server does not say) and the file's name.
 Progress = Callable[[int, int | None, str], None]
@@ -36,178 +37,84 @@ class Expected:
         return Expected(self.size or other.size, self.sha256 or other.sha256)
 
 
-def fetch(url: str, part: Path, expected: Expected, *, name: str = "", progress: Progress | None = None) -> None:
+def hub_states(url: str) -> Expected:
+    """Size and SHA-256 of a file of the hub by its headers; a small file, which git keeps, has no SHA-256 there.
+
+    Raises:
+        ConnectionError: the hub cannot be reached or refuses.
+    """
+    try:
+        metadata = get_hf_file_metadata(url)
+    except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:  # before 1.0 they are OSErrors
+        raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
+    return Expected(metadata.size, metadata.etag if re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") else None)
+
+
+def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, progress: Progress | None = None) -> None:
     """Fetches `url` into `part`, going on behind the bytes that are there, and checks the whole.
 
     A connection that breaks is taken up again as long as each attempt brings something. What has arrived stays in
-    `part` when it fails, unless it is wrong.
+    `part` when it fails, unless it is wrong. `hub`: with the user's token, which a redirect elsewhere does not get.
 
     Raises:
         ConnectionError: the address cannot be reached, refuses, or the connection keeps breaking.
         ValueError: wrong size or checksum; `part` is removed.
-        OSError: the disk is full.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    while True:
         before = bytes_in(part)
         try:
-            stated = _append(url, part, expected, name, progress)
+            wrong = _append(url, part, expected, build_hf_headers() if hub else {}, name, progress)
             break
-        except urllib.error.HTTPError as error:
-            raise ConnectionError(f"{url} answered {error.code} {error.reason}") from None
-        except (ConnectionError, TimeoutError, ssl.SSLError, urllib.error.URLError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            if attempt == ATTEMPTS or bytes_in(part) <= before:
-                raise ConnectionError(f"{url} could not be read ({reason})") from error
-            logger.info("%s: %s, going on at byte %d", url, reason, bytes_in(part))
-    _verify(url, part, expected | stated)
-
-
-def published_size(url: str) -> int | None:
-    """Bytes of the file at `url`, None where the server does not say. Raises OSError where it cannot be asked."""
-    try:
-        with request(url) as reply:
-            return reply.stated.size
-    except http.client.HTTPException as error:
-        raise ConnectionError(f"{url} could not be read ({error!r})") from error
-
-
-@dataclass
-class Reply:
-    """An answered request. `start` is the offset of the body's first byte, `body` None where nothing is left."""
-
-    body: http.client.HTTPResponse | None
-    start: int
-    stated: Expected
-
-    def __enter__(self) -> "Reply":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.body is not None:
-            self.body.close()
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args, **kwargs) -> None:
-        return None
-
-
-def request(url: str, start: int = 0) -> Reply:
-    """Asks for the bytes from `start` on; a server without ranges answers from 0.
-
-    Redirects are followed by hand: the hub states size and SHA-256 of a large file (X-Linked-Size, X-Linked-Etag) on
-    its redirect to the storage, and the storage does not repeat them.
-    """
-    opener = urllib.request.build_opener(_NoRedirect)
-    linked: dict[str, str] = {}
-    for _ in range(MAX_REDIRECTS):
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise ConnectionError(f"not an http address: {url}")
-        headers = {"User-Agent": "latentsync", "Accept-Encoding": "identity"}
-        if start:
-            headers["Range"] = f"bytes={start}-"
-        try:
-            body = opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == 416 and start:
-                whole = _size(error.headers) == start
-                return Reply(None, start, Expected(start, _sha256(linked))) if whole else request(url)
-            if error.code not in (301, 302, 303, 307, 308) or "Location" not in error.headers:
-                raise
-            linked = _linked(error.headers) | linked
-            url = urllib.parse.urljoin(url, error.headers["Location"])
-            continue
-        linked = _linked(body.headers) | linked
-        size = _size({"Content-Length": linked.get("x-linked-size", "")}) or _size(body.headers)
-        return Reply(body, start if body.status == 206 else 0, Expected(size, _sha256(linked)))
-    raise ConnectionError(f"more than {MAX_REDIRECTS} redirects")
-
-
-def _linked(headers) -> dict[str, str]:
-    return {key.lower(): value for key, value in headers.items() if key.lower().startswith("x-linked-")}
-
-
-def _size(headers) -> int | None:
-    """Bytes of the whole file by Content-Range (`bytes 5-9/10`, `bytes */10`) or Content-Length."""
-    if ranged := re.fullmatch(r"bytes .*/(\d+)", headers.get("Content-Range", "")):
-        return int(ranged[1])
-    length = headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
-
-
-def _sha256(linked: dict[str, str]) -> str | None:
-    """The hub's tag of a large file is its SHA-256; that of a small one is a git hash of 40 digits."""
-    tag = linked.get("x-linked-etag", "").removeprefix("W/").strip('"')
-    return tag.lower() if re.fullmatch(r"[0-9a-fA-F]{64}", tag) else None
-
-
-def _append(url: str, part: Path, expected: Expected, name: str, progress: Progress | None) -> Expected:
-    """Adds to `part` what it lacks; returns what the server states of the whole."""
-    with request(url, bytes_in(part)) as reply:
-        size = reply.stated.size
-        if expected.size and size and expected.size != size:
-            part.unlink(missing_ok=True)
-            raise ValueError(f"{url} has {size:,} bytes, expected {expected.size:,}: another file was published there")
-        if reply.body is None:
-            return reply.stated
-        if reply.body.headers.get_content_type() == "text/html":
-            raise ConnectionError("the answer is a web page")
-        check_space(part.parent, (size or 0) - reply.start)
-        done = reply.start
-        with part.open("ab" if done else "wb") as file:
-            while chunk := reply.body.read1(CHUNK):
-                file.write(chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, size, name)
-    if size is not None and done < size:
-        raise ConnectionError(f"the connection was cut after {done:,} of {size:,} bytes")
-    return reply.stated
-
-
-def _verify(url: str, part: Path, expected: Expected) -> None:
-    wrong = None
-    if expected.size is not None and bytes_in(part) != expected.size:
-        wrong = f"{bytes_in(part):,} bytes, expected {expected.size:,}"
-    elif expected.sha256 is not None and (actual := file_sha256(part)) != expected.sha256:
+        except httpx.HTTPStatusError as error:
+            answer = f"{error.response.status_code} {error.response.reason_phrase}"
+            raise ConnectionError(f"{url} answered {answer}") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if bytes_in(part) <= before:
+                raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
+            logger.info("%s: %s, going on at byte %d", url, _reason(error), bytes_in(part))
+    if not wrong and expected.sha256 and (actual := file_sha256(part)) != expected.sha256:
         wrong = f"SHA-256 {actual}, expected {expected.sha256}"
     if wrong:
-        part.unlink()
+        part.unlink(missing_ok=True)
         raise ValueError(f"{url} gave {wrong}: the file was removed, fetch it again or from another mirror")
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raises OSError where the disk of `folder` has less than `needed` bytes free."""
-    there = next(path for path in (folder, *folder.resolve().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise OSError(
-            f"{folder} has {in_words(free)} of free space and the download needs {in_words(needed)}: make room, or "
-            "choose another folder (--checkpoints)"
-        )
+def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, progress: Progress | None) -> str:
+    """Adds to `part` what it lacks; returns what is wrong with the size, "" for nothing."""
+    start = bytes_in(part)
+    if start and start == expected.size:
+        return ""
+    headers = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as reply:
+        if reply.status_code == 416 and start:
+            return f"no byte {start:,}"
+        reply.raise_for_status()
+        if reply.headers.get("Content-Type", "").startswith("text/html"):
+            raise ConnectionError(f"{url} answered with a web page")
+        done = start if reply.status_code == 206 else 0
+        length = reply.headers.get("Content-Length")
+        size = done + int(length) if length else expected.size
+        if expected.size not in (None, size):
+            if not done:  # says nothing against what is there already
+                raise ValueError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
+            return f"{size:,} bytes, expected {expected.size:,}"
+        with part.open("ab" if done else "wb") as file:
+            for data in reply.iter_bytes(CHUNK):
+                file.write(data)
+                done += len(data)
+                if size and done > size:
+                    return f"more than {size:,} bytes"
+                if progress is not None:
+                    progress(done, size, name)
+    if size and done < size:
+        raise httpx.ReadError(f"cut after {done:,} of {size:,} bytes")
+    return ""
 
 
-def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file in lower-case hex."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def bytes_in(path: Path) -> int:
     """Size of a file, 0 without it."""
     return path.stat().st_size if path.is_file() else 0
-
-
-def in_words(size: int) -> str:
-    """A number of bytes for people, in decimal units: 12 bytes, 232.6 kB, 5.0 GB."""
-    if size < 1000:
-        return f"{size} bytes"
-    value, units = size / 1000, iter(("kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 1000 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{value:.1f} {unit}"

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..files import file_sha256
 from ..frames import Frames, as_uint8
 from ..nets.loading import check_state_dict
+from ..registry import I3D_SHA256
 from ..weights import load_state_dict
 from .meters import Figure, measured
 from .pictures import MISSING_PACKAGE
@@ -181,21 +183,22 @@ def inception_net(path: str | Path | None) -> nn.Module:
 def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Features:
     """I3D of FVD as vectors of 400; None: a small net of random weights in its place, to try it out.
 
-    `i3d_torchscript.pt` is a TorchScript program, not only weights: have it from where the download command gets it.
+    `i3d_torchscript.pt` is a TorchScript program, not only weights: only the published one is run.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a TorchScript file.
+        ValueError: another file.
     """
     if path is None:
         return _random_clip_features(device)
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no I3D file {path}: fetch it with the download command")
-    try:
-        net = torch.jit.load(str(path), map_location=device).eval()
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is not a TorchScript file ({reason}): fetch i3d_torchscript.pt again") from error
+    if (actual := file_sha256(path)) != I3D_SHA256:
+        raise ValueError(
+            f"{path} is a program and not the published one (SHA-256 {actual}, expected {I3D_SHA256}), so it is not "
+            "run: remove it and fetch it with `python -m latentsync download --only auxiliary`"
+        )
+    net = torch.jit.load(str(path), map_location=device).eval()
 
     @torch.inference_mode()
     def features(clips: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from latentsync.evaluate import frechet
 from latentsync.evaluate.frechet import (
     FrechetOfClips,
     Gaussian,
@@ -15,6 +16,7 @@ from latentsync.evaluate.frechet import (
     load_i3d,
     load_inception,
 )
+from latentsync.files import file_sha256
 
 
 def clip(frames: int, seed: int, side: int = 16) -> torch.Tensor:
@@ -92,15 +94,17 @@ class Program(torch.nn.Module):
         return x.mean(dim=(3, 4)).flatten(1) * float(rescale and resize and return_features)
 
 
-def test_i3d_is_asked_for_features_of_16_frames(tmp_path):
+def test_i3d_is_asked_for_features_of_16_frames(tmp_path, monkeypatch):
     torch.jit.script(Program()).save(str(tmp_path / "i3d.pt"))
+    monkeypatch.setattr(frechet, "I3D_SHA256", file_sha256(tmp_path / "i3d.pt"))
     features, made, true = load_i3d(tmp_path / "i3d.pt"), clip(50, 0), clip(50, 1)
     stretches = torch.stack([true[i : i + 16] for i in (0, 16, 32)])
     assert torch.allclose(features(stretches), stretches.float().mean((2, 3)).permute(0, 2, 1).flatten(1))
     assert fvd(features, true, true) == pytest.approx(0, abs=1e-3) and fvd(features, made, true) > 1
-    (tmp_path / "damaged.pt").write_bytes(b"PK nothing")
-    with pytest.raises(ValueError, match="is not a TorchScript file"):
-        load_i3d(tmp_path / "damaged.pt")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.jit, "load", None)
+    with pytest.raises(ValueError, match="not the published one .*, so it is not run: remove it and fetch it"):
+        load_i3d(tmp_path / "i3d.pt")
     with pytest.raises(FileNotFoundError, match="there is no I3D file"):
         load_i3d(tmp_path / "none.pt")
 
