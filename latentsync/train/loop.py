@@ -88,7 +88,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
 def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
     """What `train` would do, after preparing all of it and reading one sample; takes no step and writes nothing.
 
-    Where there is no GPU, what needs one is prepared without.
+    Where there is no GPU, what needs one is prepared without. A step that would fail is reported.
 
     Raises:
         what `train` raises before its first step.
@@ -104,7 +104,10 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
     if hasattr(task.data, "keep_in_memory"):
         task.data.keep_in_memory()
     sample = task.data[0]
-    memory = estimate_memory(task, sample, replace(config, run=run))
+    try:
+        memory = estimate_memory(task, sample, replace(config, run=run)) or "unknown, for it depends on the batch"
+    except (ValueError, RuntimeError) as error:
+        memory = f"unknown, for a step fails: {error}"
     trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
     everything = sum(parameter.numel() for parameter in net.parameters())
     size, processes = run.batch_size, accelerator.num_processes
@@ -116,9 +119,9 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
             f"a step: {size * run.accumulate * processes} samples (batch_size {size}, accumulate {run.accumulate}, "
             f"processes {processes})",
             f"steps: {run.max_steps:,}, precision {run.precision}, on {accelerator.device}, saved in {run.output}",
-            f"estimated GPU memory: {memory or 'unknown, as it depends on what is in a batch'}",
+            f"estimated GPU memory: {memory}",
             *([no_gpu] if no_gpu else []),
-            "everything is ready; no step was taken and nothing was written",
+            "no step was taken and nothing was written",
         ]
     )
 

@@ -1,10 +1,10 @@
 """Small files in the layouts of the published ones, where the presets look for them, and a clip to train on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import golden_data
 import media_clips
-import numpy as np
 import tiny
 import torch
 from diffusers import UNet2DConditionModel
@@ -46,8 +46,8 @@ def make_stand_ins(folder: Path) -> None:
 
 
 def _narrow(config: EncoderConfig) -> EncoderConfig:
-    stages = [stage.__class__(32, stage.factor, stage.attention) for stage in config.stages]
-    return EncoderConfig(config.in_channels, tuple(stages))
+    *stages, last = (replace(stage, channels=32) for stage in config.stages)
+    return EncoderConfig(config.in_channels, (*stages, replace(last, channels=64)))
 
 
 def save_stable_diffusion(folder: Path) -> None:
@@ -63,4 +63,4 @@ def make_clip(folder: Path) -> None:
     sound = folder / "clip.wav"
     media_clips.encode_audio(sound, "pcm_s16le", media_clips.tone(SECONDS, 16000), 16000)
     with VideoWriter(folder / "clip.mp4", 25, SIDE, SIDE, preset="ultrafast", audio=sound) as writer:
-        writer.write(np.full((int(25 * SECONDS), SIDE, SIDE, 3), 90, np.uint8))
+        writer.write(torch.full((int(25 * SECONDS), SIDE, SIDE, 3), 90, dtype=torch.uint8))
