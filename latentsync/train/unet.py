@@ -237,9 +237,7 @@ class UNetTask:
         model = LipSyncModel(net, self.frozen.vae, self.frozen.audio_encoder, resolution, source)
         settings = Settings(steps=wanted.steps, guidance=wanted.guidance, seed=self.config.run.seed)
         out = folder / f"validation-{step:08d}.mp4"
-        dtype = frozen_dtype(self.config)  # one for both nets of the model
-        with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-            return validate(model, Path(wanted.video), Path(wanted.audio), settings, out, self.frozen.judge)
+        return validate(model, Path(wanted.video), Path(wanted.audio), settings, out, self.frozen.judge)
 
     def remark(self, figures: Mapping[str, float], step: int) -> str | None:
         return None
