@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from ..layout import read_sidecar, vae_weights
-from ..options import CHECKPOINTS
 from ..registry import RESOLUTIONS, WEIGHTS, Weight
+
+DEFAULT_FOLDER = Path("checkpoints")  # of the download command
 
 
 def find_file(name: str | Path, resolution: int) -> Path:
@@ -45,7 +46,7 @@ def _checkpoints_folder(path: Path, row: Weight) -> Path | None:
 
 def _download(row: Weight, folder: Path, resolution: int) -> str:
     command = "python -m latentsync download"
-    if folder != Path(CHECKPOINTS):
+    if folder != DEFAULT_FOLDER:
         command += f' --checkpoints "{folder}"' if " " in str(folder) else f" --checkpoints {folder}"
     if row.version is not None:
         version = min(RESOLUTIONS, key=lambda version: abs(RESOLUTIONS[version] - resolution))
