@@ -254,13 +254,14 @@ def decode(model: LipSyncModel, latents: torch.Tensor, limits: Limits) -> torch.
 def _in_batches(
     net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, limits: Limits
 ) -> torch.Tensor:
-    """`net` over the frames of `x`, as many at once as fit into memory."""
+    """`net`, a part of the VAE, over the frames of `x`, as many at once as fit into memory."""
     done: list[torch.Tensor] = []
+    dtype = getattr(model.vae, "dtype", model.dtype)  # in training it may be less than the U-Net's
     while (first := sum(map(len, done))) < len(x):
         batch = x[first : first + max(1, limits.pixels // model.resolution**2)]
         size = len(batch)
         try:
-            done.append(net(batch.to(model.device, model.dtype)))
+            done.append(net(batch.to(model.device, dtype)))
             continue
         except RuntimeError as error:
             if size == 1 or not out_of_memory(error):

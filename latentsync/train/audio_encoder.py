@@ -199,6 +199,8 @@ class Listener(nn.Module):
 class AudioEncoderTask:
     """The audio encoder, its speeches and its loss; see `task.Task`."""
 
+    frozen_nets = ()
+
     def __init__(self, config: AudioEncoderTraining, data: Samples | None = None):
         self.config = config
         with seeded(config.run.seed):

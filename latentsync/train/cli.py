@@ -9,7 +9,7 @@ def add_train(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         "train",
         help="train the U-Net, SyncNet and what belongs to them",
-        usage="%(prog)s WHAT --config PRESET_OR_FILE [--resume auto] [key=value ...]",
+        usage="%(prog)s WHAT --config PRESET_OR_FILE [--resume auto | --dry_run] [key=value ...]",
         epilog="key=value replaces a value of the configuration: run.max_steps=2000 data.clips=my/clips. On several "
         "GPUs: accelerate launch -m latentsync train ...",
     )
@@ -19,6 +19,7 @@ def add_train(commands) -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="name of a preset, or a YAML file; a wrong name lists presets")
     parser.add_argument("--resume", help="a saved state, a run's folder, or auto: the last state of run.output, if any")
     parser.add_argument("--show", action="store_true", help="print the whole configuration and end")
+    parser.add_argument("--dry_run", action="store_true", help="prepare all, read one sample, say what it would do")
     _accept_replacements(parser)
     return parser
 
@@ -47,8 +48,12 @@ def train(arguments: argparse.Namespace) -> None:
         return
 
     from ..progress import Bar
+    from .loop import dry_run
     from .loop import train as run
 
+    if arguments.dry_run:
+        print(dry_run(build_task(arguments.what, config), config, arguments.resume))
+        return
     with Bar(unit="step") as bar:
         saved = run(build_task(arguments.what, config), config, arguments.resume, bar)
     print(f"saved in {saved}")

@@ -148,6 +148,7 @@ class SyncNetTraining:
 
     space: whether it sees pictures (the lower half of the crop) or the VAE's latents (of the whole crop).
     vae: folder or file of the VAE, for latents.
+    frozen_half: whether the VAE runs in `run.precision` (published), instead of float32.
     start: weights to go on from; null starts anew.
     guide: what it counts that a coarse picture of the sound can be told from either embedding; gets small nets with
         small batches off ln 2. 0 as published.
@@ -167,6 +168,7 @@ class SyncNetTraining:
     net: SyncNetTables = field(default_factory=SyncNetTables)
     space: Literal["pixel", "latent"] = "pixel"
     vae: str | None = None
+    frozen_half: bool = False
     start: str | None = None
     guide: float = 0.0
     contrast: float = 0.0
@@ -243,9 +245,11 @@ class UNetTraining:
     """Training of the lip-sync U-Net.
 
     start: weights to go on from: a lip-sync U-Net, or Stable Diffusion 1.5's; null starts a fresh net of shape `net`.
-    net: the shape of a fresh net; its `motion` follows `motion`.
+    net: the shape of a fresh net; its `motion` follows `motion`. Widths of a start are those of its file.
     motion: where motion modules stand.
     trained_parts: only weights whose name contains one of these are trained; empty trains all.
+    frozen_half: whether VAE, SyncNet and VideoMAE run in `run.precision` (published), instead of float32, in which
+        Whisper, LPIPS and what comes out of the others always are.
     trepa_encoder: what sees the movement: VideoMAE v2, or, for small models, the pictures' side of SyncNet.
     mixed_noise: a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance. null: all have the
         same noise (published: use_mixed_noise: false), as when the net is used.
@@ -264,6 +268,7 @@ class UNetTraining:
     trained_parts: tuple[str, ...] = ()
     losses: LossWeights = field(default_factory=LossWeights)
     files: UNetFiles = field(default_factory=UNetFiles)
+    frozen_half: bool = False
     trepa_encoder: Literal["videomae", "syncnet"] = "videomae"
     mixed_noise: float | None = 1.0
     snr_gamma: float | None = None

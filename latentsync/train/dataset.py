@@ -113,6 +113,10 @@ class ClipSamples(Dataset):
         if len(self._broken) == len(self.clips):
             raise ValueError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
 
+    def keep_in_memory(self) -> None:
+        """From now on neither read nor write the cache folder; to be called before the first sample."""
+        self.cache = FeatureCache(None)
+
     def _leave_out(self, number: int, error: BrokenClip) -> None:
         self._broken.add(number)
         self.pictures.forget(self.clips[number])

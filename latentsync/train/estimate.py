@@ -1,7 +1,7 @@
 """What is asked of the one-step estimate: lips that fit the sound, true pictures, true motion.
 
 LatentSync, arXiv 2412.09262, sec. 3. Clips are (b, 3, f, h, w) in [-1, 1] and latents (b, c, f, h / 8, w / 8), all of
-the whole crop: nothing is pasted into the estimate. Everything here is float32.
+the whole crop: nothing is pasted into the estimate. Everything here is float32, also where frozen nets are not.
 """
 
 from dataclasses import dataclass
@@ -50,11 +50,15 @@ class SyncJudge:
             if frames.shape[-2:] != (self.side, self.side):
                 frames = F.interpolate(frames, (self.side, self.side), mode="bicubic", align_corners=False)
             frames = frames[..., self.side // 2 :, :]
-        return self.net.visual_encoder(frames)
+        return self.net.visual_encoder(frames.to(self._dtype))
 
     def hearing(self, mel: Tensor) -> Tensor:
         """Embeddings (b, d) of `speech.mel_window` of `frames`: (b, 1, 80, 52) for 16 of them."""
-        return self.net.audio_encoder(mel.float())
+        return self.net.audio_encoder(mel.to(self._dtype))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.net.parameters()).dtype
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,7 @@ class Latents(_MadeByNet):
     def _encode(self, vae: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
         if self.mask is not None:
             pictures = pictures * self.mask
-        weight = next(vae.parameters())
-        film = rearrange(pictures, "f c h w -> 1 c f h w").to(weight.device, weight.dtype)
+        film = rearrange(pictures, "f c h w -> 1 c f h w").to(vae.device)
         return rearrange(encode_clips(vae, film), "1 c f h w -> f c h w").to("cpu", torch.float16)
 
 

@@ -1,5 +1,6 @@
-"""Clips through the frozen VAE, in float32 and a few pictures at a time: (b, 3, f, h, w) in [-1, 1] and latents.
+"""Clips through the frozen VAE, a few pictures at a time: (b, 3, f, h, w) in [-1, 1] and latents, both float32.
 
+The VAE may be in half precision, and computes in it.
 Latents are scaled as the U-Net has them: (posterior - shift) * scale.
 """
 
@@ -18,8 +19,8 @@ PIXELS_WITH_GRADIENTS = 2 * 256 * 256
 def encode_clips(vae: nn.Module, clips: Tensor) -> Tensor:
     """Latents (b, c, f, h / 8, w / 8) of clips (b, 3, f, h, w): the mode of the posterior, so that none is random."""
     pictures = rearrange(clips, "b c f h w -> (b f) c h w")
-    parts = [vae.encode(batch).latent_dist.mode() for batch in _batches(pictures, PIXELS_AT_ONCE)]
-    latents = (torch.cat(parts) - _shift(vae)) * vae.config.scaling_factor
+    parts = [vae.encode(batch.to(vae.dtype)).latent_dist.mode() for batch in _batches(pictures, PIXELS_AT_ONCE)]
+    latents = (torch.cat(parts).float() - _shift(vae)) * vae.config.scaling_factor
     return rearrange(latents, "(b f) c h w -> b c f h w", b=len(clips))
 
 
@@ -34,7 +35,7 @@ def decode_clips(vae: nn.Module, latents: Tensor) -> Tensor:
     pictures = rearrange(latents / vae.config.scaling_factor + _shift(vae), "b c f h w -> (b f) c h w")
 
     def decode(batch: Tensor) -> Tensor:
-        return vae.decode(batch).sample
+        return vae.decode(batch.to(vae.dtype)).sample.float()
 
     parts = [
         checkpoint(decode, batch, use_reentrant=False) if gradients else decode(batch)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .config import OptimizerConfig, RunConfig
 from .ema import Ema
 from .interrupt import Interruption, interruptible, leave_signals_to_the_parent
 from .log import Log
+from .memory import estimate_memory
 from .state import Position, Training, find_state, keep_weights_ourselves, read_state, write_state
 from .task import Task
 
@@ -83,6 +85,47 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
     return saved
 
 
+def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
+    """What `train` would do, after preparing all of it and reading one sample; takes no step and writes nothing.
+
+    Where there is no GPU, what needs one is prepared without. A step that would fail is reported.
+
+    Raises:
+        what `train` raises before its first step.
+    """
+    run, no_gpu = config.run, ""
+    found = find_state(config, resume)
+    if run.precision == "fp16" and not _finds_gpu(run):
+        no_gpu = "there is no GPU here, which run.precision=fp16 needs: to train here, set run.precision=no"
+        config = replace(config, run=replace(run, precision="no"))
+    training = _prepare(task, config)
+    accelerator = training.accelerator
+    net = accelerator.unwrap_model(training.net, keep_fp32_wrapper=False)
+    if hasattr(task.data, "keep_in_memory"):
+        task.data.keep_in_memory()
+    sample = task.data[0]
+    try:
+        memory = estimate_memory(task, sample, replace(config, run=run)) or "unknown, for it depends on the batch"
+    except (ValueError, RuntimeError) as error:
+        memory = f"unknown, for a step fails: {error}"
+    trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+    everything = sum(parameter.numel() for parameter in net.parameters())
+    size, processes = run.batch_size, accelerator.num_processes
+    return "\n".join(
+        [
+            f"trained parameters: {trained:,} of {everything:,}",
+            f"starts from: {found or getattr(config, 'start', None) or 'fresh weights'}",
+            "a sample: " + ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sample.items()),
+            f"a step: {size * run.accumulate * processes} samples (batch_size {size}, accumulate {run.accumulate}, "
+            f"processes {processes})",
+            f"steps: {run.max_steps:,}, precision {run.precision}, on {accelerator.device}, saved in {run.output}",
+            f"estimated GPU memory: {memory}",
+            *([no_gpu] if no_gpu else []),
+            "no step was taken and nothing was written",
+        ]
+    )
+
+
 def _train_step(
     training: Training, batches: Iterator[dict[str, Tensor]], step: int, interruption: Interruption
 ) -> tuple[dict[str, float], bool]:
@@ -100,7 +143,7 @@ def _train_step(
             accelerator.backward(parts[-1]["loss"])
             if accelerator.sync_gradients:
                 figures, stop = _shared(accelerator, parts, interruption.wanted)
-                _check_loss(figures, step)
+                _check_loss(figures, step, config.run.precision)
                 norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
                 figures["gradient_norm"] = _check_norm(float(norm), step, config.run.precision)
                 figures["learning_rate"] = rate
@@ -162,8 +205,7 @@ def _accelerator(run: RunConfig):
     from accelerate.utils import InitProcessGroupKwargs
 
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))  # the others wait while one process validates
-    on_cpu = run.device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    if run.precision == "fp16" and on_cpu:
+    if run.precision == "fp16" and not _finds_gpu(run):
         raise ValueError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
     accelerator = Accelerator(
         cpu=run.device == "cpu",
@@ -173,6 +215,10 @@ def _accelerator(run: RunConfig):
     )
     keep_weights_ourselves(accelerator)
     return accelerator
+
+
+def _finds_gpu(run: RunConfig) -> bool:
+    return run.device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
 
 
 def _set_checkpointing(net: nn.Module, enabled: bool) -> None:
@@ -221,8 +267,9 @@ def _shared(accelerator, parts: list[dict[str, Tensor]], interrupted: bool) -> t
     return dict(zip(names, means, strict=True)), wanting > 0
 
 
-def _check_loss(figures: Mapping[str, float], step: int) -> None:
-    if not all(map(math.isfinite, figures.values())):
+def _check_loss(figures: Mapping[str, float], step: int, precision: str) -> None:
+    """Stops at NaN; what overflowed in float16, the scaler leaves out, see `_check_skipped`."""
+    if not all(map(math.isfinite, figures.values())) and precision != "fp16":
         listed = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         raise FloatingPointError(f"the loss is not finite at step {step} ({listed}): {_WAY_OUT}")
 
@@ -247,7 +294,9 @@ _WAY_OUT = (
 
 
 def _means(recent: list[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(figures[name] for figures in recent) / len(recent) for name in recent[0]}
+    """Means of every figure over the steps in which it is finite; NaN where it never is."""
+    finite = {name: [figures[name] for figures in recent if math.isfinite(figures[name])] for name in recent[0]}
+    return {name: sum(values) / len(values) if values else math.nan for name, values in finite.items()}
 
 
 def _report(log: Log | None, task: Task, figures: dict[str, float], step: int) -> None:

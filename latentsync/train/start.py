@@ -3,18 +3,19 @@
 import difflib
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from ..layout import find_checkpoints, vae_weights
-from ..nets.config import Motion, UNetConfig
+from ..nets.config import UNSEEN, Motion, UNetConfig
 from ..nets.motion import MotionModule
 from ..nets.unet import UNet
 from ..weights import read_checkpoint, recognise
 from .config import UNetTraining
+from .files import find_file
 from .weights import seeded
 
 log = logging.getLogger(__name__)
@@ -28,20 +29,19 @@ def start_unet(config: UNetTraining) -> UNet:
 
     `config.start` names a lip-sync checkpoint (.pt or .safetensors), the U-Net of Stable Diffusion 1.5 in diffusers'
     layout, or a folder that holds one of them; without it the net is fresh. Motion modules that a lip-sync checkpoint
-    lacks and `config.motion` wants are made, and change nothing until they are trained. What is made follows from
-    `config.run.seed`.
+    lacks and `config.motion` wants are made, and change nothing until they are trained; those that it does not want
+    are left out. What is made follows from `config.run.seed`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, one that has motion modules where `config.motion` wants none, or one of whose
-            tensors fewer than half fit.
+        FileNotFoundError: no such file; says how to get a published one.
+        ValueError: another kind of file, or one of whose tensors fewer than half fit.
     """
     with seeded(config.run.seed):
         if config.start is None:
             net = _fresh(config.net)
             log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
             return net
-        path = _weights_file(Path(config.start))
+        path = _weights_file(Path(config.start), config.data.resolution)
         state, about = read_checkpoint(path)
         kind = recognise(state)
         if kind == LIP_SYNC:
@@ -86,10 +86,10 @@ def _fresh(shape: UNetConfig) -> UNet:
     return net
 
 
-def _weights_file(path: Path) -> Path:
+def _weights_file(path: Path, resolution: int) -> Path:
     """The file itself, or that in a folder of ours or of diffusers."""
     if not path.is_dir():
-        return path
+        return find_file(path, resolution)
     if (found := find_checkpoints(path).unet) is not None:
         return found
     inner = path / "unet" if (path / "unet").is_dir() else path
@@ -102,38 +102,40 @@ def _weights_file(path: Path) -> Path:
 
 
 def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: Path, motion: Motion) -> UNet:
-    kinds = get_args(Motion)
-    there = UNetConfig.from_state_dict(state, about).motion
-    if kinds.index(there) > kinds.index(motion):
-        raise ValueError(
-            f"{path} has motion modules ({there}) where motion={motion} wants none: set motion={there}, or start from "
-            "a checkpoint of stage 1"
-        )
     # Copies: training would write into the mapped file's pages otherwise.
-    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items()}
+    copies = {n: t.to(torch.float32, copy=True) for n, t in state.items() if _is_wanted(n, motion)}
     try:
         net = UNet.from_state_dict(copies, about=about, motion=motion)
     except ValueError as error:
         raise ValueError(f"{path} looks like {LIP_SYNC} but does not load: {error}") from error
-    fresh = len(net.state_dict()) - len(state)
-    log.info("the U-Net starts from %s: %d tensors taken, %d fresh (motion modules)", path, len(state), fresh)
+    fresh, left_out = len(net.state_dict()) - len(copies), len(state) - len(copies)
+    taken = "the U-Net starts from %s: %d tensors taken, %d fresh, %d left out (motion modules)"
+    log.info(taken, path, len(copies), fresh, left_out)
     return net
 
 
-def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetConfig) -> UNet:
-    """A net of `shape` with every tensor that fits, and zeros where training from an image model starts at zero.
+def _is_wanted(name: str, motion: Motion) -> bool:
+    """False for motion modules in blocks where the net has none; the published program leaves them out too."""
+    return "motion_modules." not in name or motion == "all" or (motion == "up" and name.startswith("up_blocks."))
 
-    The names are the same; conv_in has 13 instead of 4 inputs, and with Whisper tiny the keys and values of
-    cross-attention are narrower (384 instead of 768).
+
+def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetConfig) -> UNet:
+    """A net with every tensor that fits, and zeros where training from an image model starts at zero.
+
+    Its blocks are those of the file, its inputs and motion modules those of `shape`. The names are the same; conv_in
+    has 13 instead of 4 inputs, and with Whisper tiny the keys and values of cross-attention are narrower (384 instead
+    of 768).
     """
-    net = UNet(shape)
+    there = UNetConfig.from_state_dict(state, {name: str(getattr(shape, name)) for name in UNSEEN})
+    blocks = {n: getattr(there, n) for n in ("block_out_channels", "layers_per_block", "block_attention")}
+    net = UNet(replace(shape, **blocks))
     expected = net.state_dict()
     fitting = {name: t for name, t in state.items() if name in expected and t.shape == expected[name].shape}
     if 2 * len(fitting) < len(state):
         others = [f"{name} {tuple(t.shape)}" for name, t in state.items() if name not in fitting][:_SHOWN]
         raise ValueError(
-            f"only {len(fitting)} of the {len(state)} tensors in {path} fit the net in the configuration (not: "
-            f"{', '.join(others)}, ...): give the U-Net of Stable Diffusion 1.5, or the net its widths"
+            f"only {len(fitting)} of the {len(state)} tensors in {path} fit the net (not: "
+            f"{', '.join(others)}, ...): give the U-Net of Stable Diffusion 1.5"
         )
     net.load_state_dict(fitting, strict=False)
     net.zero_init()

@@ -20,10 +20,11 @@ from ..speech import N_MELS, SYNCNET_FRAMES, mel_columns
 from ..sync import LATENT_SCALE
 from ..weights import read_checkpoint, recognise
 from .config import EncoderTable, SyncNetTables, SyncNetTraining
+from .files import find_file
 from .losses import sync_loss
 from .parse import plain
 from .task import Samples
-from .weights import seeded, write_weights
+from .weights import frozen_dtype, seeded, write_weights
 
 PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
 COARSE = 8, 13  # bands and times in which the sound is told
@@ -47,7 +48,10 @@ class SyncNetTask:
 
     def __init__(self, config: SyncNetTraining, data: Samples | None = None, held_out: Samples | None = None):
         self.config = config
-        self.vae = None if config.space == "pixel" else load_vae(config.vae)
+        self.vae = None
+        if config.space == "latent":
+            self.vae = load_vae(find_file(config.vae, config.data.resolution))
+            nn.Module.to(self.vae, dtype=frozen_dtype(config))  # diffusers' own `to` logs about casts
         self.net = _start(config, 3 if self.vae is None else self.vae.config.latent_channels)
         self.data = self._clips(config.data.clips) if data is None else data
         self.held_out = held_out
@@ -60,10 +64,14 @@ class SyncNetTask:
 
         return SyncNetClips(replace(self.config.data, clips=clips), self.vae, self.config.run.seed)
 
+    @property
+    def frozen_nets(self) -> list[nn.Module]:
+        return [] if self.vae is None else [self.vae]
+
     def to(self, device: torch.device) -> None:
         """Move the VAE, if there is one."""
-        if self.vae is not None:
-            nn.Module.to(self.vae, device)  # diffusers' own `to` logs about casts
+        for net in self.frozen_nets:
+            nn.Module.to(net, device)
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss, and the share of samples whose cosine is on the right side of 0.5."""
@@ -204,7 +212,7 @@ def _start(config: SyncNetTraining, channels: int) -> nn.Module:
         net = StableSyncNet(shape)
         guided = GuidedSyncNet(net, length) if config.guide else None
     if config.start is not None:
-        state, _ = read_checkpoint(config.start)
+        state, _ = read_checkpoint(find_file(config.start, config.data.resolution))
         check_state_dict(net.state_dict(), state, f"SyncNet that starts from {config.start}")
         net.load_state_dict(state)
     for encoder in (net.visual_encoder, net.audio_encoder):

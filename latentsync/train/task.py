@@ -1,7 +1,7 @@
 """What the training loop needs to know of a thing that is trained, and the table of such things."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,10 +25,12 @@ class Task(Protocol):
 
     net: what is trained: those of its parameters that require gradients. In float32; no frozen net is part of it.
     data: the samples.
+    frozen_nets: that help to train it, or to make its data.
     """
 
     net: nn.Module
     data: Samples
+    frozen_nets: Sequence[nn.Module]
 
     def to(self, device: torch.device) -> None:
         """Move frozen nets; `net` is moved by the loop."""

@@ -18,7 +18,8 @@ from ..weights import load_state_dict, recognise
 
 SIDE = 224  # pixels; the fixed position table belongs to this size
 _NORM_EPS = 1e-6
-_HEADS = {1408: 16}  # by width: ViT-g, the net that LatentSync was trained with
+_HEADS = {1280: 16, 1408: 16}  # by width: ViT-H and ViT-g, with which LatentSync was trained; the others have
+_HEAD_WIDTH = 64
 
 # Names in VideoMAE below and what the published checkpoint calls them, applied in this order. transformers keeps the
 # biases of query and value in their linear layers; before version 5 they were parameters beside these.
@@ -56,7 +57,7 @@ class VideoMAEConfig:
         """Read the shape off a state dict with the published names.
 
         Raises:
-            ValueError: not a VideoMAE; no number of heads is given or known for its width, or it does not divide that.
+            ValueError: not a VideoMAE, or a number of heads that does not divide its width.
         """
         patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
         if patches is None or fc1 is None or patches.ndim != 5:
@@ -65,8 +66,8 @@ class VideoMAEConfig:
                 "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
             )
         width, _, tubelet, patch, _ = patches.shape
-        n_head = _HEADS.get(width) if n_head is None else n_head
-        if not n_head or width % n_head:
+        n_head = _HEADS.get(width, max(1, width // _HEAD_WIDTH)) if n_head is None else n_head
+        if width % n_head:
             raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
         depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
         return cls(width, depth, n_head, fc1.shape[0], patch, tubelet, n_frames)
@@ -135,7 +136,7 @@ class VideoMAE(nn.Module):
         """Build the net that a state dict with the published names describes and load it strictly, frozen.
 
         Args:
-            n_head: attention heads, which the weights do not tell; None: 16 for width 1408.
+            n_head: attention heads, which the weights do not tell; None: those of VideoMAE v2's net of this width.
             n_frames: of a clip; a multiple of the tubelet (2).
             dtype, device: of the weights; None leaves them as they are.
 

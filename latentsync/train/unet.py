@@ -18,13 +18,14 @@ from ..sync import LATENT_SCALE, Settings
 from .config import UNetTraining
 from .dataset import UNetClips
 from .estimate import Supervision, SyncJudge, Truth
+from .files import find_file
 from .latents import encode_clips
 from .losses import add_noise, load_lpips, mixed_noise, noise_loss, one_step_estimate
 from .start import choose_trained, start_unet
 from .task import Samples
 from .trepa import load_trepa
 from .validate import WholeClip, check_crops, load_syncnet_v2, validate, validate_whole
-from .weights import write_weights
+from .weights import frozen_dtype, write_weights
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ TIMESTEPS = SCHEDULE["num_train_timesteps"]
 
 @dataclass(frozen=True)
 class FrozenNets:
-    """The nets that help in training, float32; those that no weighted loss needs are None."""
+    """The nets that help in training; those that no weighted loss needs are None."""
 
     vae: nn.Module
     audio_encoder: nn.Module
@@ -47,6 +48,13 @@ class FrozenNets:
         nets = (self.vae, self.audio_encoder, judge, self.lpips, self.trepa)
         return [net for net in nets if net is not None]
 
+    def cast(self, dtype: torch.dtype) -> "FrozenNets":
+        """Cast VAE, SyncNet and VideoMAE in place; Whisper and LPIPS stay float32, as in the published program."""
+        for net in self.all:
+            if net is not self.audio_encoder and net is not self.lpips:
+                nn.Module.to(net, dtype=dtype)  # diffusers' own `to` logs about casts
+        return self
+
 
 def load_frozen(config: UNetTraining) -> FrozenNets:
     """The nets in `config.files` that training needs; SyncNet also where only validation uses it.
@@ -56,16 +64,20 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
     """
     from .syncnet import load_syncnet
 
-    files, weights = config.files, config.losses
+    files, weights, dtype = config.files, config.losses, frozen_dtype(config)
+
+    def find(name: str) -> Path:
+        return find_file(getattr(files, name), config.data.resolution)
+
     judge = lpips = trepa = None
     if files.syncnet is not None and (config.uses_syncnet or config.validation.video is not None):
-        judge = SyncJudge(*load_syncnet(files.syncnet))
+        judge = SyncJudge(*load_syncnet(find("syncnet")))
     if weights.lpips:
-        lpips = load_lpips(files.vgg16)
+        lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:
-        trepa = load_trepa(files.videomae)
+        trepa = load_trepa(find("videomae"), dtype=dtype)
         trepa.gradient_checkpointing = config.run.gradient_checkpointing
-    return FrozenNets(load_vae(files.vae), load_audio_encoder(files.whisper), judge, lpips, trepa)
+    return FrozenNets(load_vae(find("vae")), load_audio_encoder(find("whisper")), judge, lpips, trepa).cast(dtype)
 
 
 @dataclass(frozen=True)
@@ -186,17 +198,20 @@ class UNetTask:
             motion_by_judge=by_judge,
         )
 
+    @property
+    def frozen_nets(self) -> list[nn.Module]:
+        return self.frozen.all
+
     def to(self, device: torch.device) -> None:
         """Move the frozen nets."""
-        for net in self.frozen.all:
+        for net in self.frozen_nets:
             nn.Module.to(net, device)  # diffusers' own `to` logs about casts
         self.mask = self.mask.to(device)
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses that have a weight, by their names, and as "loss" their weighted sum.
 
-        Only `net` runs under autocast. The frozen nets do not: an estimate from a late time step is 15 times as large
-        as a picture's latents, which half precision does not survive everywhere.
+        Only `net` runs under autocast; the frozen nets run in their own dtype, and what comes out of them is float32.
         """
         device = batch["audio"].device
         with torch.autocast(device.type, enabled=False):

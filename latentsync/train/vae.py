@@ -133,6 +133,8 @@ class PictureParts(ClipSamples):
 class VAETask:
     """The VAE, its pictures and its loss; see `task.Task`."""
 
+    frozen_nets = ()
+
     def __init__(self, config: VAETraining, data: Samples | None = None):
         self.config = config
         with seeded(config.run.seed):

@@ -12,6 +12,13 @@ from torch import Tensor
 
 from ..files import replacing
 
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by `run.precision`
+
+
+def frozen_dtype(config: Any) -> torch.dtype:
+    """Of the frozen nets; `config` has `frozen_half` and `run`."""
+    return DTYPES[config.run.precision] if config.frozen_half else torch.float32
+
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

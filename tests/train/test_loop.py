@@ -17,7 +17,7 @@ from toy import Numbers, ToyTask, configured
 from latentsync.train.config import OptimizerConfig
 from latentsync.train.ema import Ema
 from latentsync.train.log import Log, read_log
-from latentsync.train.loop import learning_rate, sample_numbers, train
+from latentsync.train.loop import _check_loss, _means, learning_rate, sample_numbers, train
 from latentsync.train.state import complete_states
 
 pytest.importorskip("accelerate")
@@ -139,6 +139,15 @@ def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
     states = complete_states(tmp_path)
     assert [state.name for state in states] == ["step-00000001", "step-00000002", "step-00000003"]
     assert all(tensor.isfinite().all() for tensor in weights(states[-1]).values())
+
+
+def test_what_overflows_in_float16_is_left_out_of_the_log():
+    """The loss scaler takes no step then, as in the published program."""
+    _check_loss({"loss": math.inf}, 3, "fp16")
+    with pytest.raises(FloatingPointError):
+        _check_loss({"loss": math.inf}, 3, "bf16")
+    means = _means([{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}])
+    assert means == {"loss": 2.0, "sync": 2.0} and math.isnan(_means([{"loss": math.nan}])["loss"])
 
 
 def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_path):

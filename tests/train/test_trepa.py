@@ -58,10 +58,16 @@ def test_the_published_size_has_16_heads():
     assert VideoMAEConfig.from_state_dict(weights) == VideoMAEConfig(1408, 40, 16, 6144, 14, 2, 16)
 
 
-@pytest.mark.parametrize("n_head", [None, 5])
-def test_a_number_of_heads_that_cannot_be_is_refused(weights, n_head):
-    with pytest.raises(ValueError, match=f"n_head is {n_head} for a VideoMAE of width 48"):
-        VideoMAE.from_state_dict(weights, n_head=n_head)
+def test_a_number_of_heads_that_cannot_be_is_refused(weights):
+    with pytest.raises(ValueError, match="n_head is 5 for a VideoMAE of width 48"):
+        VideoMAE.from_state_dict(weights, n_head=5)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(384, 6), (768, 12), (1024, 16), (1280, 16), (1408, 16)])
+def test_the_heads_of_published_sizes_are_known(width, heads):
+    shapes = {"patch_embed.proj.weight": (width, 3, 2, 14, 14), "blocks.0.mlp.fc1.weight": (4 * width, width)}
+    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    assert VideoMAEConfig.from_state_dict(state).n_head == heads
 
 
 def test_every_weight_is_used_and_the_position_table_is_real(weights, net):

@@ -316,6 +316,37 @@ def test_a_trained_syncnet_brings_its_size_along(frozen, tmp_path):
     assert not any(p.requires_grad for p in judge.net.parameters())
 
 
+def test_frozen_nets_in_half_precision(batch, clips, tmp_path):
+    """On the CPU in bfloat16: the losses stay float32 and near those of float32, and validation goes on."""
+    options = ["run.precision=bf16", f"validation.video={clips / 'clip.mp4'}", "validation.steps=1"]
+    options += [f"validation.audio={clips / 'clip.wav'}"]
+    weights = {"mse": 1, "sync": 1e-4, "lpips": 0.1, "trepa": 10}  # a random SyncNet magnifies what is rounded
+    exact = small_task(frozen_nets(), *options, **weights)
+    half = small_task(frozen_nets().cast(torch.bfloat16), *options, "frozen_half=true", **weights)
+    kept = [net for net in half.frozen.all if next(net.parameters()).dtype == torch.float32]
+    assert kept == [half.frozen.audio_encoder, half.frozen.lpips]
+    wanted, found = exact.loss(exact.net, batch), half.loss(half.net, batch)
+    assert wanted.keys() == found.keys()
+    for name, part in found.items():
+        assert part.dtype == torch.float32 and part.item() == pytest.approx(wanted[name].item(), rel=0.1), name
+    for loss in (wanted["loss"], found["loss"]):
+        loss.backward()
+    gradients = [torch.cat([p.grad.flatten() for p in task.net.parameters()]) for task in (exact, half)]
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.95
+    with torch.no_grad():
+        assert 0 <= half.validate(half.net.eval(), tmp_path, 1)["sync"] <= 1
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("no", torch.float32), ("bf16", torch.bfloat16)])
+def test_frozen_nets_are_loaded_in_the_precision_of_the_run(precision, dtype, tmp_path):
+    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=SIDE)
+    files = [f"files.vae={folder / 'vae'}", f"files.whisper={folder / 'whisper' / 'tiny.pt'}"]
+    config = load_config(UNetTraining, "stage1", [*QUICK, *files, f"run.precision={precision}"])
+    loaded = load_frozen(config)
+    assert config.frozen_half and loaded.vae.dtype == dtype
+    assert loaded.audio_encoder.conv1.weight.dtype == torch.float32
+
+
 def test_nets_that_do_not_belong_together_are_refused(frozen, clips):
     with pytest.raises(ValueError, match="the U-Net takes audio of width 64 and unused gives 32"):
         small_task(frozen, "net.cross_attention_dim=64")

@@ -1,0 +1,127 @@
+"""GPU memory of a training step, counted without a GPU: it runs on fake tensors, which have sizes and no content."""
+
+import copy
+import itertools
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from .task import Task
+from .weights import DTYPES
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes at the highest point of a step.
+
+    weights: of the net that is trained, float32.
+    gradients, optimizer: of its trained weights.
+    frozen: weights of the other nets.
+    activations: all the rest: activations, half-precision copies of weights, temporaries of the optimizer, the batch.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    frozen: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(asdict(self).values())
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {size / 1e9:.1f}" for name, size in asdict(self).items())
+        return f"{self.total / 1e9:.1f} GB ({parts})"
+
+
+def estimate_memory(task: Task, sample: Mapping[str, Tensor], config: Any) -> Memory | None:
+    """What one step of `task` takes on one GPU; None if the shapes in its loss depend on what is in the batch.
+
+    Without what CUDA, cuDNN and the averages of `run.ema` take, and without the gaps in the allocator's memory.
+
+    Args:
+        task: its nets may be on any device, also on meta. They are left as they are.
+        sample: one sample of the data; only shapes and dtypes count.
+        config: has `run` and `optimizer`; gradient checkpointing is that of the nets.
+    """
+    size, dtype = config.run.batch_size, DTYPES[config.run.precision]
+    seeds = torch.zeros(size, dtype=torch.int64)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    fake = _fake_copy(task, mode)
+    trained = [parameter for parameter in fake.net.parameters() if parameter.requires_grad]
+    with mode, LiveBytes() as live, suppress(DynamicOutputShapeException):
+        batch = {name: torch.empty(size, *tensor.shape, dtype=tensor.dtype) for name, tensor in sample.items()}
+        batch["seed"] = seeds  # the one tensor whose content is looked at
+        # As the loop does it on CUDA, where AdamW works on all weights at once.
+        optimizer = torch.optim.AdamW(trained, lr=config.optimizer.learning_rate, foreach=True)
+        for _ in range(min(2, config.run.accumulate)):  # the second meets the gradients of the first
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                loss = fake.loss(fake.net, batch)["loss"]
+            loss.backward()
+            del loss
+        before_step, live.peak = live.peak, live.now
+        optimizer.step()
+        states = _size(t for state in optimizer.state.values() for t in state.values())
+        gradients, weights = _size(trained), _size(_tensors(task.net))
+        frozen = sum(_size(_tensors(net)) for net in task.frozen_nets)
+        highest = max(before_step + states, live.peak)
+        return Memory(weights, gradients, states, frozen, highest - gradients - states)
+    return None
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that operations make in the block: `now` of those that are still there, `peak` the most."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage(), given)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage, given: set[int]) -> None:
+        if id(storage) in given or id(storage) in self._seen:
+            return
+        self._seen.add(id(storage))
+        weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.now -= size
+
+
+def _fake_copy(task: Task, mode: FakeTensorMode) -> Task:
+    """The task without its data, and with fake tensors on the CPU for those of its nets."""
+    copied = copy.copy(task)
+    copied.data = None
+    memo: dict[int, Any] = {}
+    with mode:
+        for tensor in itertools.chain.from_iterable(map(_tensors, (task.net, *task.frozen_nets))):
+            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    return copy.deepcopy(copied, memo)
+
+
+def _tensors(net: nn.Module) -> Iterator[Tensor]:
+    return itertools.chain(net.parameters(), net.buffers())
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,66 @@
+"""Small files in the layouts of the published ones, where the presets look for them, and a clip to train on."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import golden_data
+import media_clips
+import tiny
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+from torchvision.models import vgg16
+from whisper.model import AudioEncoder
+
+from latentsync.media import VideoWriter
+from latentsync.nets.syncnet import PIXEL_ATTN, EncoderConfig, StableSyncNet, SyncNetConfig
+from latentsync.nets.unet import UNet, UNetConfig
+
+AUDIO_WIDTH, LAYERS = 384, 4  # of Whisper tiny
+WIDTHS = (32, 32, 64, 64)
+SECONDS, SIDE = 2.0, 512
+
+
+def make_stand_ins(folder: Path) -> None:
+    """`checkpoints` and `my/clips` in `folder`."""
+    torch.manual_seed(0)
+    checkpoints = folder / "checkpoints"
+    (checkpoints / "whisper").mkdir(parents=True)
+    (checkpoints / "auxiliary").mkdir()
+    unet = UNet(UNetConfig(WIDTHS, cross_attention_dim=AUDIO_WIDTH)).state_dict()
+    torch.save({"global_step": 7, "state_dict": unet}, checkpoints / "latentsync_unet.pt")
+    syncnet = StableSyncNet(SyncNetConfig(_narrow(PIXEL_ATTN.visual), _narrow(PIXEL_ATTN.audio))).state_dict()
+    torch.save({"global_step": 7, "state_dict": syncnet}, checkpoints / "stable_syncnet.pt")
+    tiny.save_vae(checkpoints / "vae")
+    encoder = AudioEncoder(80, 1500, AUDIO_WIDTH, 6, LAYERS).state_dict()
+    dims = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": AUDIO_WIDTH, "n_audio_head": 6, "n_audio_layer": LAYERS}
+    whisper = {"dims": dims, "model_state_dict": {f"encoder.{name}": tensor for name, tensor in encoder.items()}}
+    torch.save(whisper, checkpoints / "whisper" / "tiny.pt")
+    save_stable_diffusion(checkpoints / "stable-diffusion-v1-5" / "unet")
+    features = {f"features.{name}": tensor for name, tensor in vgg16(weights=None).features.half().state_dict().items()}
+    torch.save(features, checkpoints / "auxiliary" / "vgg16-397923af.pth")
+    shapes = golden_data.json_of("state_dict_keys/videomaev2_vit_giant_tiny")
+    videomae = {name: torch.randn(shape) / 10 for name, shape in shapes.items()}
+    torch.save({"module": videomae}, checkpoints / "auxiliary" / "vit_g_hybrid_pt_1200e_ssv2_ft.pth")
+    make_clip(folder / "my" / "clips")
+
+
+def _narrow(config: EncoderConfig) -> EncoderConfig:
+    *stages, last = (replace(stage, channels=32) for stage in config.stages)
+    return EncoderConfig(config.in_channels, (*stages, replace(last, channels=64)))
+
+
+def save_stable_diffusion(folder: Path) -> None:
+    """The U-Net of Stable Diffusion 1.5, as diffusers saves it."""
+    folder.mkdir(parents=True)
+    net = UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8)
+    weights = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors")
+
+
+def make_clip(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    sound = folder / "clip.wav"
+    media_clips.encode_audio(sound, "pcm_s16le", media_clips.tone(SECONDS, 16000), 16000)
+    with VideoWriter(folder / "clip.mp4", 25, SIDE, SIDE, preset="ultrafast", audio=sound) as writer:
+        writer.write(torch.full((int(25 * SECONDS), SIDE, SIDE, 3), 90, dtype=torch.uint8))
