@@ -139,7 +139,8 @@ def load_model(
     """The model in a checkpoints folder (or ComfyUI models folder), ready for inference.
 
     `unet` is a U-Net's file to take in place of the folder's. The crop side is not in the weights: `resolution`, else
-    what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the path tell (1.5 or 256, 1.6 or 512), else 512.
+    what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the
+    path tell (1.5 or 256, 1.6 or 512), else 512.
     `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU.
 
     Raises:
@@ -282,9 +283,7 @@ def published_resolution(config: str | Path) -> int:
     if not config.is_file():
         named = re.search(r"512|256", config.stem)
         if named is None and config.stem not in PUBLISHED_AT_256:
-            raise FileNotFoundError(
-                f"there is no file {config}, and its name does not say 256 or 512: give --resolution"
-            )
+            raise FileNotFoundError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
         side = int(named[0]) if named else 256
         logger.info("there is no file %s: by its name the resolution is %d", config, side)
         return side

@@ -122,9 +122,7 @@ class MatchLength(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls, images, audio, fps, audio_longer, audio_shorter, track=None, silent_padding=0.0
-    ) -> io.NodeOutput:
+    def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None, silent_padding=0.0) -> io.NodeOutput:
         settings = RunSettings(fps=fps, audio_longer=audio_longer, audio_shorter=audio_shorter)
         if track is not None and len(track.faces) != len(images):
             raise ValueError(

@@ -51,7 +51,8 @@ def widget_values(node: dict, schema: Any) -> Iterator[tuple[str, Any]]:
     for put in sorted(schema.inputs or [], key=lambda put: put.optional):
         if not isinstance(put, io.WidgetInput) or put.force_input:
             continue
-        yield put.id, next(values)
+        # As in ComfyUI, a widget that came after the workflow was saved has its default.
+        yield put.id, next(values, put.default)
         if getattr(put, "control_after_generate", None):
             rule = next(values)
             assert rule in AFTER_GENERATE, f"{node['type']}: {rule!r} stands where the rule after {put.id!r} belongs"
