@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 
 from latentsync.cli import main
 from latentsync.media import VideoReader
+from latentsync.run import Summary
 from latentsync.track_file import read_track_file
 
 ROOT = Path(__file__).parents[1]
+FINISHED = Summary(Path("out.mp4"), 12, 12, 25.0, 0.0)
 QUICK = ["--inference_steps", "1", "--guidance_scale", "1", "--window", "8", "--device", "cpu"]
 
 
@@ -377,15 +379,44 @@ def test_errors_of_the_system_are_told_without_their_number(capsys, tmp_path):
     assert "Errno" not in sentence and sentence.startswith(str(tmp_path / "data"))
 
 
-def test_the_published_names_choose_model_and_resolution(tmp_path, checkpoints, caplog):
-    clip = make_clip(tmp_path, frames=2, seconds=0.08)
+def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monkeypatch, tmp_path, caplog):
+    models = []
+    monkeypatch.setattr("latentsync.run.lip_sync", lambda *given, **_: models.append(given[3]) or FINISHED)
     config = write(tmp_path / "mine.yaml", b"data: {resolution: 128}")
-    argv = [a for a in arguments(clip, checkpoints) if not a.startswith("--checkpoints")]
-    argv += [f"--unet_config_path={config}", f"--inference_ckpt_path={checkpoints / 'latentsync_unet.pt'}"]
+    mine = tmp_path / "mine" / "step_7.pt"
+    mine.parent.mkdir()
+    mine.write_bytes((checkpoints / "latentsync_unet.pt").read_bytes())
+    plain = [a for a in arguments(clip, checkpoints) if not a.startswith("--checkpoints")]
+    names = [f"--unet_config_path={config}", "--temp_dir=temp"]
     with caplog.at_level("INFO"):
-        assert main([*argv, "--temp_dir=temp", "--resume"]) == 0
+        assert main([*plain, *names, f"--inference_ckpt_path={checkpoints / 'latentsync_unet.pt'}"]) == 0
+        assert main([*plain, f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]) == 0
+        assert main([*plain, f"--inference_ckpt_path={mine}"]) == 2  # Whisper and VAE are not beside it
+    assert [(m.source, m.resolution) for m in models] == [
+        (str(checkpoints / "latentsync_unet.pt"), 128),
+        (str(mine), 64),
+    ]
     assert "--temp_dir temp is not used" in caplog.text and not Path("temp").exists()
-    assert "set resolution=512" not in caplog.text  # 128 is no published size
+
+
+@pytest.mark.parametrize(
+    "command, options, ratio",
+    [
+        ("run", "", None),
+        ("run", "--sr_ratio 1.5", 1.5),
+        ("run", "--superres SHARPEN", 2),
+        ("run", "--superres sharpen --sr_ratio 1", 1),
+        ("restore", "--superres sharpen", 2),
+        ("restore", "--superres sharpen --sr_ratio 1", 1),
+    ],
+)
+def test_restored_results_are_twice_as_large_unless_another_ratio_is_given(command, options, ratio):
+    from latentsync.cli import build_parser
+    from latentsync.restore.cli import load_superres
+
+    files = ["--video_path=a", "--video_out_path=b", *(["--audio_path=c"] if command == "run" else [])]
+    found = load_superres(build_parser().parse_args([command, *files, *options.split()]), "cpu")
+    assert (None if found is None else found.ratio) == ratio
 
 
 @pytest.mark.parametrize(
