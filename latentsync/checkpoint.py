@@ -121,8 +121,9 @@ def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Ch
         paths = replace(paths, unet=Path(unet))
     if missing := _missing(paths):
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
+        other = "" if unet is None else "name the folder that has them with --checkpoints, or "
         raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)}: fetch with `python -m latentsync download --checkpoints "
+            f"{folder} lacks {', '.join(missing)}: {other}fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
     return paths

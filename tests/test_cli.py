@@ -379,7 +379,7 @@ def test_errors_of_the_system_are_told_without_their_number(capsys, tmp_path):
     assert "Errno" not in sentence and sentence.startswith(str(tmp_path / "data"))
 
 
-def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monkeypatch, tmp_path, caplog):
+def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monkeypatch, tmp_path, caplog, capsys):
     models = []
     monkeypatch.setattr("latentsync.run.lip_sync", lambda *given, **_: models.append(given[3]) or FINISHED)
     config = write(tmp_path / "mine.yaml", b"data: {resolution: 128}")
@@ -391,11 +391,11 @@ def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monk
     with caplog.at_level("INFO"):
         assert main([*plain, *names, f"--inference_ckpt_path={checkpoints / 'latentsync_unet.pt'}"]) == 0
         assert main([*plain, f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]) == 0
-        assert main([*plain, f"--inference_ckpt_path={mine}"]) == 2  # Whisper and VAE are not beside it
-    assert [(m.source, m.resolution) for m in models] == [
-        (str(checkpoints / "latentsync_unet.pt"), 128),
-        (str(mine), 64),
-    ]
+        assert main([*plain, f"--inference_ckpt_path={mine}"]) == 2
+    words = f"{mine.parent} lacks whisper, vae: name the folder that has them with --checkpoints"
+    assert words in capsys.readouterr().err
+    beside = checkpoints / "latentsync_unet.pt"
+    assert [(model.source, model.resolution) for model in models] == [(str(beside), 128), (str(mine), 64)]
     assert "--temp_dir temp is not used" in caplog.text and not Path("temp").exists()
 
 
