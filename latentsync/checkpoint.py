@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 #: The files of `layout.Checkpoints` that a model is made of.
 NEEDED = ("unet", "whisper", "vae")
+#: Published U-Net configurations (configs/unet/*.yaml) whose name does not say their resolution.
+PUBLISHED_AT_256 = ("stage1", "stage2", "stage2_efficient", "first_stage", "second_stage")
 _WHISPER_SIZES = {384: "tiny", 768: "small"}
 
 
@@ -106,17 +108,22 @@ def _missing(paths: Checkpoints) -> list[str]:
     return [name for name in NEEDED if getattr(paths, name) is None]
 
 
-def needed_checkpoints(folder: str | Path) -> Checkpoints:
-    """The files in a checkpoints folder, when those that a model is made of are all there.
+def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Checkpoints:
+    """The files in a checkpoints folder, when those that a model is made of are all there; `unet` is another U-Net.
 
     Raises:
         FileNotFoundError: lists the missing ones and the command that fetches them.
     """
     paths = find_checkpoints(folder)
+    if unet is not None:
+        if not Path(unet).is_file():
+            raise FileNotFoundError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
+        paths = replace(paths, unet=Path(unet))
     if missing := _missing(paths):
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
+        other = "" if unet is None else "name the folder that has them with --checkpoints, or "
         raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)}: fetch with `python -m latentsync download --checkpoints "
+            f"{folder} lacks {', '.join(missing)}: {other}fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
     return paths
@@ -125,30 +132,32 @@ def needed_checkpoints(folder: str | Path) -> Checkpoints:
 def load_model(
     folder: str | Path,
     *,
+    unet: str | Path | None = None,
     resolution: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> LipSyncModel:
     """The model in a checkpoints folder (or ComfyUI models folder), ready for inference.
 
-    The crop side is not in the weights: `resolution`, else what `latentsync.json` beside the U-Net says, else the
-    metadata of a .safetensors U-Net, else what the names in the path tell (1.5 or 256, 1.6 or 512), else 512.
+    `unet` is a U-Net's file to take in place of the folder's. The crop side is not in the weights: `resolution`, else
+    what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the
+    path tell (1.5 or 256, 1.6 or 512), else 512.
     `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU.
 
     Raises:
         FileNotFoundError: lists the missing files and the command that fetches them.
         ValueError: a file of another kind, a damaged one, or a resolution that is not a multiple of 64 in 64..1024.
     """
-    paths = needed_checkpoints(folder)
+    paths = needed_checkpoints(folder, unet)
     resolution = choose_resolution(paths, resolution)
     device = default_device() if device is None else torch.device(device)
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
-    unet = load_unet(paths.unet, device, dtype)
+    net = load_unet(paths.unet, device, dtype)
     model = LipSyncModel(
-        unet=unet,
+        unet=net,
         vae=load_vae(paths.vae),
-        audio_encoder=load_audio_encoder(fitting_whisper(paths.whisper, unet)),
+        audio_encoder=load_audio_encoder(fitting_whisper(paths.whisper, net)),
         resolution=resolution,
         source=str(paths.unet),
     )
@@ -258,6 +267,36 @@ def check_resolution(resolution: int) -> None:
     """Refuse a crop side that is not a multiple of 64 in 64..1024 with a ValueError."""
     if resolution % 64 or not 64 <= resolution <= 1024:
         raise ValueError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
+
+
+def published_resolution(config: str | Path) -> int:
+    """The crop side that a U-Net configuration of the published program (configs/unet/stage2_512.yaml) is made for.
+
+    Where there is no such file its name tells: 512 or 256 in it, or one of the published names without a number.
+
+    Raises:
+        FileNotFoundError: no file, and a name that tells nothing.
+        ValueError: not YAML, or no whole number at data.resolution.
+    """
+    import yaml
+
+    config = Path(config)
+    if not config.is_file():
+        named = re.search(r"512|256", config.stem)
+        if named is None and config.stem not in PUBLISHED_AT_256:
+            raise FileNotFoundError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
+        side = int(named[0]) if named else 256
+        logger.info("there is no file %s: by its name the resolution is %d", config, side)
+        return side
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
+    data = content.get("data") if isinstance(content, dict) else None
+    side = data.get("resolution") if isinstance(data, dict) else None
+    if type(side) is not int:
+        raise ValueError(f"{config} has no whole number at data.resolution: give --resolution instead")
+    return side
 
 
 def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:

@@ -4,20 +4,25 @@ Each command imports what it needs when it runs, so that --help answers at once.
 """
 
 import argparse
+import difflib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
+from . import __version__
 from .demo import add_demo
 from .evaluate.cli import add_evaluate
+from .files import sentence_of
 from .options import CHECKPOINTS, add_face_options, chosen_detector, named_device, track_settings
 from .prepare.cli import add_prepare
-from .restore.cli import add_restore, add_superres_options, load_superres
+from .restore.cli import add_restore, add_superres_options, load_superres, refuse_idle_superres
 from .samplers import SAMPLERS
 from .train.cli import add_train
 from .ui.cli import add_ui
@@ -27,16 +32,22 @@ LESS_MEMORY = "--window 8, --guidance_scale 1 or a smaller --resolution"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+logger = logging.getLogger(__name__)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 2 with one sentence on stderr for bad input, 130 after Ctrl-C.
 
-    `evaluate` gives 1 where some of its figures are missing.
+    `evaluate` gives 1 where some of its figures are missing. Without arguments: the help, and 2.
     """
     parser = build_parser()
-    arguments = parser.parse_args([_underscored(a) for a in (sys.argv[1:] if argv is None else argv)])
+    argv = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    if not argv:
+        parser.print_help()
+        return EXIT_BAD_INPUT
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="latentsync: %(message)s")
-    for noisy in ("httpx", "diffusers", "transformers", "insightface"):
+    for noisy in ("accelerate", "httpx", "diffusers", "transformers", "insightface"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # Our own process: OpenCV 5 warns on stderr about every detector it loads.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
@@ -53,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug or (isinstance(error, RuntimeError) and not full):
             raise
         advice = f": try {arguments.less_memory}" if full else ""
-        print(f"latentsync: error: {error}{advice}", file=sys.stderr)
+        print(f"latentsync: error: {sentence_of(error)}{advice}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return code or 0
 
@@ -93,10 +104,41 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if silent else super()._get_help_string(action)
 
 
+class Parser(argparse.ArgumentParser):
+    """Says in two lines what is wrong, and first of all which option or command is mistyped."""
+
+    names: Mapping[str, object] | None = None  # the commands; None in the parser of a command
+
+    def parse_known_args(self, args=None, namespace=None):
+        # argparse would complain of the missing --video_path before it complained of a --video_pth.
+        options = self._option_string_actions  # argparse has no public list of them
+        if self.names is None:
+            known = options
+            given = [a.partition("=")[0] for a in args[: args.index("--") if "--" in args else None]]
+            # argparse takes numbers and what has a space in it for values.
+            given = [a for a in given if a.startswith("-") and not re.match(r"-$|-\.?\d|-inf|-nan|.* ", a)]
+        else:
+            known, given = {**self.names, **options}, args[:1]
+        for name in given:
+            if name not in known and not (name.startswith("--") and any(o.startswith(name) for o in known)):
+                close = difflib.get_close_matches(name.lower(), known, 1)
+                kind = "option" if name.startswith("-") else "command"
+                self.error(f"there is no {kind} {name}" + "".join(f": did you mean {option}?" for option in close))
+        parsed, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unexpected: {' '.join(rest)}")
+        return parsed, rest
+
+    def error(self, message):
+        self.exit(EXIT_BAD_INPUT, f"latentsync: error: {message}\n`{self.prog} --help` lists all there is\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
+    parser = Parser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
+    parser.add_argument("--version", action="version", version=f"latentsync {__version__}")
     names = "run | restore | ui | track | train | prepare | evaluate | download | convert | demo"
     commands = parser.add_subparsers(required=True, metavar=names)
+    parser.names = commands.choices
     for add in (
         add_run,
         add_restore,
@@ -129,7 +171,13 @@ def add_run(commands) -> argparse.ArgumentParser:
         help="folder of the weights (see download), or ComfyUI's models folder; embedded is the small model that comes "
         "along (default: checkpoints, or embedded where that has none)",
     )
+    add(
+        "--inference_ckpt_path",
+        help="the U-Net's file; the others are looked for beside it, or in --checkpoints",
+    )
+    add("--unet_config_path", help="the published program's YAML for that file; tells the resolution and nothing else")
     add("--resume", action="store_true", help="keep finished stretches while running, and go on from them next time")
+    add("--temp_dir", help="accepted as in the published program, and not used: nothing is written there")
     add = parser.add_argument_group("model").add_argument
     add("--inference_steps", type=int, default=20, help="denoising steps")
     add("--guidance_scale", type=float, default=1.5, help="how strongly the lips follow the audio; 1 is off and faster")
@@ -143,6 +191,14 @@ def add_run(commands) -> argparse.ArgumentParser:
         metavar="N",
         help="run the whole net in every N-th step only, and its outermost layers in between: 3, as the published "
         "scripts have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
+    )
+    add(
+        "--enable_deepcache",
+        action="store_const",
+        const=3,
+        dest="deep_cache",
+        default=argparse.SUPPRESS,
+        help="as in the published program: --deep_cache 3",
     )
     add("--seed", type=int, default=1247, help="of the noise that the mouth starts from")
     add("--mask_image", help="picture of what is repainted: black is, white stays (default: the published mask)")
@@ -207,14 +263,20 @@ def run(arguments: argparse.Namespace) -> None:
     from .run import check_paths, lip_sync
 
     settings = run_settings(arguments)
+    refuse_idle_options(arguments)
     check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    if arguments.temp_dir:
+        logger.info("--temp_dir %s is not used: nothing is written there", arguments.temp_dir)
+    resolution, unet = chosen_resolution(arguments), arguments.inference_ckpt_path
+    if unet and arguments.checkpoints is None:
+        arguments.checkpoints = str(Path(unet).parent)
     weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
-    needed_checkpoints(weights)
+    needed_checkpoints(weights, unet)
     device = named_device(arguments.device) if arguments.device else default_device()
     settings = replace(settings, superres=load_superres(arguments, device))
     detector = chosen_detector(arguments, device)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    model = load_model(weights, resolution=arguments.resolution, device=device, dtype=dtype)
+    model = load_model(weights, unet=unet, resolution=resolution, device=device, dtype=dtype)
     files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     with Bar() as bar:
         summary = lip_sync(*files, model, detector, settings, resume=arguments.resume, progress=bar)
@@ -222,6 +284,35 @@ def run(arguments: argparse.Namespace) -> None:
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
         f"crop jitter {summary.jitter:.2f} px"
     )
+
+
+def chosen_resolution(arguments: argparse.Namespace) -> int | None:
+    """The side of the crop that --resolution or the YAML of --unet_config_path asks for; None is the model's.
+
+    Raises:
+        ValueError: the two differ, or see `published_resolution`.
+    """
+    from .checkpoint import published_resolution
+
+    if arguments.unet_config_path is None:
+        return arguments.resolution
+    told = published_resolution(arguments.unet_config_path)
+    if arguments.resolution not in (None, told):
+        raise ValueError(
+            f"resolution is {arguments.resolution} and {arguments.unet_config_path} says {told}: give one of the two"
+        )
+    return told
+
+
+def refuse_idle_options(arguments: argparse.Namespace) -> None:
+    """Refuse options of `run` that would change nothing beside the others.
+
+    Raises:
+        ValueError: says which, and why.
+    """
+    refuse_idle_superres(arguments)
+    if arguments.guidance_scale == 1 and (arguments.guidance_start, arguments.guidance_end) != (0, 1):
+        raise ValueError("guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them")
 
 
 def run_settings(arguments: argparse.Namespace):

@@ -27,6 +27,13 @@ def write_error(path: str | os.PathLike, number: int | None, reason: str | None 
     return OSError(number, f"cannot write {path} ({reason or os.strerror(number)}): {way_out}")
 
 
+def sentence_of(error: BaseException) -> str:
+    """What an error of bad input says: of the system's own errors the file and the reason, without their number."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """A path to write to in a `with` block; it gets the name `path` at the end, or is removed after an error.

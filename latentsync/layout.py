@@ -79,8 +79,13 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
 
     Only names are looked at, nothing is opened. Where a file is there as .pt and as .safetensors, the latter is
     taken: it loads faster and can hold no code. A folder that does not exist has no files.
+
+    Raises:
+        NotADirectoryError: it is a file.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: give the folder that the weights are in (--checkpoints)")
     roots = [folder / "latentsync", folder] if (folder / "latentsync").is_dir() else [folder]
     found: dict[str, Path | None] = {}
     for field in fields(Checkpoints)[1:]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +20,13 @@ from .faces import FaceTrack, TrackSettings, track_faces
 from .frames import Extended, Frames, end_map, without_first
 from .landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from .media import VideoReader, VideoWriter, join, output_format, read_audio
+from .progress import Progress, StepProgress
 from .restore.superres import finer
 from .resume import Workspace, identity
 from .scan import detect_faces
 from .settings import RunSettings
 from .sync import StepCallback, sync
 from .track_file import FaceFile
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,8 @@ def lip_sync(
         settings: see `RunSettings`.
         resume: keep finished stretches beside `out` while running, and go on from those of an interrupted run
             with the same files and settings.
-        progress: called as (phase, frames done, frames in all); what it raises ends the run.
+        progress: called as (phase, frames done, frames in all); denoising steps are parts of a window's frames. What
+            it raises ends the run.
 
     Raises:
         ValueError, OSError: bad input, in one sentence.
@@ -123,14 +123,12 @@ def speaking(
     progress: Progress,
     *,
     work: Workspace | None = None,
-    on_step: StepCallback | None = None,
 ) -> Spoken:
     """Follow the face through a take and hear its sound at once; render while `windows` is read.
 
     Args:
-        progress: called as (phase, frames done, frames in all); what it raises ends the run.
+        progress: called as in `lip_sync`, after each denoising step too; what it raises ends the run.
         work: where an earlier run was interrupted; frames that are done there are not among `windows`.
-        on_step: called after each denoising step; see `sync.sync`.
 
     Raises:
         ValueError: no frame shows the face that was asked for.
@@ -143,8 +141,9 @@ def speaking(
     progress("listening", 0, length)
     features = listen(model.audio_encoder, wave, fps, length, settings.hard_cut)
     start = work.frames_done() if work else 0
-    windows = render(model, Extended(frames, index_map), track, features, settings, start, on_step)
-    windows = counted(windows, length, "syncing", progress, start)
+    steps = StepProgress(progress)
+    windows = render(model, Extended(frames, index_map), track, features, settings, start, steps.on_step)
+    windows = counted(windows, length, "syncing", steps, start)
     return Spoken(windows, length, track, _missing(wave, fps, length) * fps >= SAMPLE_RATE)
 
 

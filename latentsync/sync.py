@@ -71,8 +71,8 @@ class Settings:
     def __post_init__(self):
         if not -(2**63) <= self.seed < 2**64:
             raise ValueError(f"seed is {self.seed}: give a whole number of at most 64 bits")
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance is {self.guidance}: give a finite number; 1 is off")
+        if not 0 <= self.guidance < math.inf:
+            raise ValueError(f"guidance is {self.guidance}: give a number from 0 up; 1 is off")
         if self.window < 1:
             raise ValueError(f"window is {self.window}: give at least 1 frame")
         if not 0 <= self.overlap < self.window:

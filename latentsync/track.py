@@ -17,7 +17,8 @@ from .geometry import corners
 from .landmarks import Detection, Detector, Face, between
 from .masks import fitted, keep_mask, tinted
 from .media import VideoReader
-from .run import Progress, refuse_inputs, watch
+from .progress import Progress
+from .run import refuse_inputs, watch
 from .track_file import FaceFile, write_track_file
 
 SHOWN_FRAMES = 6

@@ -1,5 +1,6 @@
 """Sound: what the net hears of it, and pictures brought to its length."""
 
+import math
 from dataclasses import replace
 from typing import get_args
 
@@ -93,6 +94,16 @@ class MatchLength(io.ComfyNode):
                     default="stop",
                     tooltip="After a shorter voice the frames stop, or go on with a silent mouth.",
                 ),
+                io.Float.Input(
+                    "silent_padding",
+                    default=0.0,
+                    min=0.0,
+                    max=60.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Seconds of silence put after the voice before lengths are matched, so that the mouth can "
+                    "close; 0 is none.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images_out", display_name="images", tooltip="The frames at the length of the voice."),
@@ -111,12 +122,16 @@ class MatchLength(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None) -> io.NodeOutput:
+    def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None, silent_padding=0.0) -> io.NodeOutput:
         settings = RunSettings(fps=fps, audio_longer=audio_longer, audio_shorter=audio_shorter)
         if track is not None and len(track.faces) != len(images):
             raise ValueError(
                 f"the face track covers {len(track.faces)} frames and the clip has {len(images)}: track this clip again"
             )
+        if not 0 <= silent_padding < math.inf:
+            raise ValueError(f"silent_padding is {silent_padding}: give the seconds of silence, 0 or more")
+        _, rate = runtime.sound(audio)
+        audio = _padded(audio, math.ceil(silent_padding * rate))
         index_map = frame_map(len(images), len(runtime.heard(audio)) / SAMPLE_RATE * fps, settings)
         count = len(index_map)
         if index_map != list(range(len(images))):
@@ -129,8 +144,12 @@ class MatchLength(io.ComfyNode):
 
 def _of_length(audio, frames: int, fps: float):
     """`audio` with the length of so many frames; itself where it is less than a frame off."""
-    waveform, rate = audio["waveform"], audio["sample_rate"]
-    missing = round(frames / fps * rate) - waveform.shape[-1]
-    if abs(missing) * fps < rate:
+    missing = round(frames / fps * audio["sample_rate"]) - audio["waveform"].shape[-1]
+    return audio if abs(missing) * fps < audio["sample_rate"] else _padded(audio, missing)
+
+
+def _padded(audio, samples: int):
+    """`audio` followed by so many samples of silence; without its last ones for a negative number."""
+    if samples == 0:
         return audio
-    return {"waveform": F.pad(waveform, (0, missing)), "sample_rate": rate}  # a negative pad cuts
+    return {"waveform": F.pad(audio["waveform"], (0, samples)), "sample_rate": audio["sample_rate"]}

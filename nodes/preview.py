@@ -17,7 +17,7 @@ from ..latentsync.geometry import corners
 from ..latentsync.media import VideoWriter
 from ..latentsync.media.browser import QUALITY, fitted_size, playable
 from ..latentsync.media.source import open_source
-from ..latentsync.run import Progress
+from ..latentsync.progress import Progress
 from . import runtime, sockets
 from .source import Source, opened
 

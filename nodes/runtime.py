@@ -77,14 +77,14 @@ class Progress:
         self.bar = comfy.utils.ProgressBar(1)
         self.phase, self.said = "", 0.0
 
-    def __call__(self, phase: str, done: int, total: int | None, preview: Image.Image | None = None) -> None:
+    def __call__(self, phase: str, done: float, total: int | None, preview: Image.Image | None = None) -> None:
         check_interrupted()
         shown = ("JPEG", preview, PREVIEW_SIDE) if preview is not None else None
         self.bar.update_absolute(min(done, total or done), max(1, total or done), shown)
         now = time.monotonic()
         if phase != self.phase or now - self.said >= TEXT_EVERY:
             self.phase, self.said = phase, now
-            self._say(f"{phase} {done}/{total}" if total else phase)
+            self._say(f"{phase} {int(done)}/{total}" if total else phase)
 
     def _say(self, text: str) -> None:
         """The line on the node. Without a server (tests, other hosts of nodes) there is only the bar."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from comfy_api.latest import InputImpl, io
 
 from ..latentsync.blend import BlendSettings
@@ -13,7 +12,8 @@ from ..latentsync.faces import TrackSettings
 from ..latentsync.frames import EndMode
 from ..latentsync.landmarks import Detector
 from ..latentsync.media import VideoWriter
-from ..latentsync.run import Progress, RunSettings, Spoken, Take, speaking
+from ..latentsync.progress import Progress
+from ..latentsync.run import RunSettings, Spoken, Take, speaking
 from ..latentsync.samplers import SAMPLERS
 from ..latentsync.sync import Settings
 from . import runtime, sockets
@@ -53,10 +53,9 @@ class Video(io.ComfyNode):
         try:
             with opened(video, cache=2 * settings.sync.window) as source:
                 detector, progress = chosen_detector(detector, source.file, runtime.progress(cls))
-                moving = Moving(progress)
                 model = model.on_device(settings.sync.window)
                 take = Take(source.frames, float(source.fps), wave)
-                spoken = speaking(take, model, detector, settings, moving, on_step=moving.on_step)
+                spoken = speaking(take, model, detector, settings, progress)
                 del wave, take
                 write(spoken, source, audio, settings.crf, out)
         except BaseException:
@@ -99,25 +98,10 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
 
     logger.info("no face detector is connected: the face's place is read from %s", beside)
 
-    def saying(phase: str, done: int, total: int) -> None:
+    def saying(phase: str, done: float, total: int) -> None:
         progress(f"reading the face from {beside.name}" if phase == DETECTING else phase, done, total)
 
     return read_track_file(beside), saying
-
-
-class Moving:
-    """A progress that moves within a window too, with the denoising steps."""
-
-    def __init__(self, progress: Progress):
-        self.progress, self.last = progress, ("", 0, 0)
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        self.last = phase, done, total
-        self.progress(phase, done, total)
-
-    def on_step(self, step: int, steps: int, latents: torch.Tensor) -> None:
-        phase, done, total = self.last
-        self.progress(phase, min(total, done + latents.shape[2] * step // steps), total)
 
 
 def write(spoken: Spoken, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: what it takes, and for what it does not: one sentence, exit code 2 and nothing left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from safetensors.torch import load_file
 
 from latentsync.cli import main
 from latentsync.media import VideoReader
+from latentsync.run import Summary
 from latentsync.track_file import read_track_file
 
 ROOT = Path(__file__).parents[1]
+FINISHED = Summary(Path("out.mp4"), 12, 12, 25.0, 0.0)
 QUICK = ["--inference_steps", "1", "--guidance_scale", "1", "--window", "8", "--device", "cpu"]
 
 
@@ -301,6 +304,157 @@ def test_help_answers_without_loading_torch(capsys):
         main(["run", "--help"])
     text = capsys.readouterr().out
     assert "--mask_smooth" in text and "(default: 0.5)" in text and "default: None" not in text
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["rnu"], "there is no command rnu: did you mean run?"),
+        (["--verbose", "run"], "there is no option --verbose: did you mean --version?"),
+        (["run", "--xyzzy"], "there is no option --xyzzy"),
+        (["run", "--video-pth", "a.mp4"], "there is no option --video_pth: did you mean --video_path?"),
+        (["run", "--gidance_scale=2"], "there is no option --gidance_scale: did you mean --guidance_scale?"),
+        (["run", "-video_path", "a.mp4"], "there is no option -video_path: did you mean --video_path?"),
+        (["train", "unet", "--confg", "stage2", "run.seed=1"], "did you mean --config?"),
+        (["run", "a.mp4", *"--video_path b --audio_path c --video_out_path d".split()], "unexpected: a.mp4"),
+        (["evaluate", "--metric", "psnr"], "the following arguments are required: --video_path"),
+    ],
+)
+def test_what_is_mistyped_is_named_in_two_lines(capsys, argv, words):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    error, where = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and error.startswith("latentsync: error: ") and error.endswith(words)
+    assert where.startswith("`python -m latentsync") and "--help`" in where
+
+
+def test_numbers_and_words_with_spaces_are_no_options():
+    from latentsync.cli import build_parser
+
+    files = ["--video_path", "-a b.mp4", "--audio_path=-c", "--video_out_path", "d.mp4"]
+    given = build_parser().parse_args(["run", *files, "--seed", "-1", "--superres", "gfpgan", "--audio_sh", "silent"])
+    assert (given.video_path, given.audio_path, given.seed) == ("-a b.mp4", "-c", -1)
+    assert (given.superres, given.audio_shorter) == ("GFPGAN", "silent")
+    assert build_parser().parse_args(["run", *files, "--enable_deepcache"]).deep_cache == 3
+
+
+def test_no_arguments_give_the_help_and_the_version_is_told(capsys):
+    import latentsync
+
+    assert main([]) == 2 and "make a video speak" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"latentsync {latentsync.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"superres_strength": 0.5}, "superres_strength changes nothing without --superres"),
+        ({"superres_region": "face"}, "superres_region changes nothing without --superres"),
+        ({"superres": "sharpen", "superres_fidelity": 1}, "superres_fidelity is CodeFormer's"),
+        ({"guidance_end": 0.5}, "change nothing at guidance_scale 1"),
+        ({"guidance_scale": -1}, "guidance is -1.0: give a number from 0 up"),
+        ({"checkpoints": "CLIP"}, "clip.mp4 is a file: give the folder"),
+        ({"audio_path": "FOLDER"}, "is a folder: give one audio file"),
+        ({"unet_config_path": "no/unet.yaml"}, "there is no file no/unet.yaml, nor 256 or 512 in its name"),
+        ({"unet_config_path": "stage2_512.yaml", "resolution": 256}, "resolution is 256 and stage2_512.yaml says 512"),
+        ({"inference_ckpt_path": "no/unet.pt"}, "there is no U-Net file no/unet.pt"),
+    ],
+)
+def test_options_that_cannot_be_meant(clip, checkpoints, capsys, tmp_path, changes, words):
+    paths = {"CLIP": clip.video, "FOLDER": tmp_path}
+    given = {name: paths.get(value, value) for name, value in changes.items()}
+    assert words in refused(capsys, tmp_path, arguments(clip, checkpoints, **given))
+
+
+def test_a_detector_without_its_file_names_the_option(clip, checkpoints, capsys, tmp_path):
+    argv = [a for a in arguments(clip, checkpoints) if not a.startswith("--detector_model")]
+    assert "name the track file with --detector_model" in refused(capsys, tmp_path, argv)
+
+
+def test_errors_of_the_system_are_told_without_their_number(capsys, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    sentence = refused(capsys, tmp_path, ["prepare", "--synthetic=1", f"--output_dir={tmp_path / 'data'}"])
+    assert "Errno" not in sentence and sentence.startswith(str(tmp_path / "data"))
+
+
+def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monkeypatch, tmp_path, caplog, capsys):
+    models = []
+    monkeypatch.setattr("latentsync.run.lip_sync", lambda *given, **_: models.append(given[3]) or FINISHED)
+    config = write(tmp_path / "mine.yaml", b"data: {resolution: 128}")
+    mine = tmp_path / "mine" / "step_7.pt"
+    mine.parent.mkdir()
+    mine.write_bytes((checkpoints / "latentsync_unet.pt").read_bytes())
+    plain = [a for a in arguments(clip, checkpoints) if not a.startswith("--checkpoints")]
+    names = [f"--unet_config_path={config}", "--temp_dir=temp"]
+    with caplog.at_level("INFO"):
+        assert main([*plain, *names, f"--inference_ckpt_path={checkpoints / 'latentsync_unet.pt'}"]) == 0
+        assert main([*plain, f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]) == 0
+        assert main([*plain, f"--inference_ckpt_path={mine}"]) == 2
+    words = f"{mine.parent} lacks whisper, vae: name the folder that has them with --checkpoints"
+    assert words in capsys.readouterr().err
+    beside = checkpoints / "latentsync_unet.pt"
+    assert [(model.source, model.resolution) for model in models] == [(str(beside), 128), (str(mine), 64)]
+    assert "--temp_dir temp is not used" in caplog.text and not Path("temp").exists()
+
+
+@pytest.mark.parametrize(
+    "command, options, ratio",
+    [
+        ("run", "", None),
+        ("run", "--sr_ratio 1.5", 1.5),
+        ("run", "--superres SHARPEN", 2),
+        ("run", "--superres sharpen --sr_ratio 1", 1),
+        ("restore", "--superres sharpen", 2),
+        ("restore", "--superres sharpen --sr_ratio 1", 1),
+    ],
+)
+def test_restored_results_are_twice_as_large_unless_another_ratio_is_given(command, options, ratio):
+    from latentsync.cli import build_parser
+    from latentsync.restore.cli import load_superres
+
+    files = ["--video_path=a", "--video_out_path=b", *(["--audio_path=c"] if command == "run" else [])]
+    found = load_superres(build_parser().parse_args([command, *files, *options.split()]), "cpu")
+    assert (None if found is None else found.ratio) == ratio
+
+
+@pytest.mark.parametrize(
+    "name, content, side",
+    [
+        ("a.yaml", "data: {resolution: 320}", 320),
+        ("configs/unet/stage2_512.yaml", None, 512),
+        ("configs/unet/stage2.yaml", None, 256),
+        ("my_256.yaml", None, 256),
+        ("a.yaml", "data: {resolution: wide}", "no whole number at data.resolution"),
+        ("a.yaml", "- 512", "no whole number at data.resolution"),
+        ("a.yaml", "data: [", "is not YAML"),
+        ("a.yaml", "data: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("other.yaml", None, "nor 256 or 512 in its name"),
+    ],
+)
+def test_a_published_configuration_tells_the_resolution(tmp_path, name, content, side):
+    from latentsync.checkpoint import published_resolution
+
+    if content:
+        write(tmp_path / name, content.encode())
+    if isinstance(side, int):
+        assert published_resolution(tmp_path / name) == side
+    else:
+        with pytest.raises((ValueError, FileNotFoundError), match=side):
+            published_resolution(tmp_path / name)
+
+
+def test_a_bar_keeps_its_place_over_notes_and_starts_anew_with_a_phase(capsys):
+    from latentsync.progress import Bar
+
+    with Bar(unit="step") as bar:
+        for step in range(4, 11):  # goes on from an earlier run
+            bar("training", step, 10, f"loss {1 / step:.4f}")
+        bar("saving", 0.5, 3)
+    said = capsys.readouterr().err
+    assert "40%" in said and "10/10" in said and "loss 0.1000" in said and "saving" in said
+    assert not re.search(r"-\d+(\.\d+)?(step/s|s/step)", said) and "0.5/3" not in said
 
 
 def test_choices_on_the_command_line_are_the_library_s():

@@ -21,9 +21,7 @@ from latentsync.geometry import apply, crop_matrix
 from latentsync.landmarks import Face
 from latentsync.masks import _polygon_mask
 from latentsync.media import VideoReader, read_audio
-from latentsync.restore.apply import RestoreSettings
-from latentsync.restore.restorers import Sharpen
-from latentsync.restore.superres import SuperRes
+from latentsync.restore import RestoreSettings, Sharpen, SuperRes
 from latentsync.run import RunSettings, Take, follow, frame_map, heard, lip_sync, listen, render, speaking, watch
 from latentsync.sync import Settings
 
@@ -83,18 +81,30 @@ def test_streamed_equals_whole_and_untouched_pixels_are_equal(clip, model, overl
 
 
 def test_a_take_in_memory_speaks_as_the_file_does(clip, model):
-    steps = []
     with VideoReader(clip.video) as reader:
         made = [
             speaking(
                 Take(frames, 25.0, heard(clip.audio)), model, load_detector("file", model=clip.track), FAST,
-                lambda *_: None, on_step=lambda step, count, latents: steps.append((step, count, latents.shape[2])),
+                lambda *_: None,
             )
             for frames in (reader, reader[range(40)])
         ]  # fmt: skip
         streamed, whole = (torch.cat(list(spoken.windows)) for spoken in made)
     assert torch.equal(streamed, whole) and made[0].length == len(made[0].track) == 40 and not made[0].outlasts
-    assert steps == 10 * [(1, 1, 8)]
+
+
+@pytest.mark.parametrize("overlap, restored", [(0, False), (3, True)])
+def test_progress_moves_with_each_denoising_step_and_never_back(clip, model, overlap, restored):
+    """From the first step on, so that the time left is known in the first window."""
+    seen = []
+    superres = SuperRes(Sharpen(), RestoreSettings(batch=3)) if restored else None
+    settings = replace(FAST, sync=replace(FAST.sync, steps=4, overlap=overlap), superres=superres)
+    with VideoReader(clip.video) as reader:
+        take = Take(reader, 25.0, heard(clip.audio))
+        detector = load_detector("file", model=clip.track)
+        list(speaking(take, model, detector, settings, lambda *state: seen.append(state)).windows)
+    done = [done for phase, done, total in seen if phase == "syncing" and total == 40]
+    assert done[:5] == [0, 2, 4, 6, 8] and done == sorted(done) and done[-1] == 40
 
 
 def test_frames_that_outlast_the_sound_hear_silence(clip, model):

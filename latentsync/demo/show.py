@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..checkpoint import LipSyncModel
 from ..media import VideoReader
-from ..run import Progress, RunSettings, lip_sync
+from ..progress import Progress
+from ..run import RunSettings, lip_sync
 from ..sync import Settings
 from ..synthetic.speech import FPS
 from ..track import write_png

@@ -58,7 +58,7 @@ def load_detector(
     device = None if device is None else str(device)
     if name == "file":
         if model is None:
-            raise ValueError("detector is 'file' without a file: give the track file as model")
+            raise ValueError("detector is 'file' without a file: name the track file with --detector_model")
         return read_track_file(model)
     if name == "yunet":
         return YuNet(model or _find_yunet(checkpoints), **options)
@@ -96,7 +96,8 @@ def _find_yunet(checkpoints: str | Path | None) -> Path:
     found = None if checkpoints is None else find_checkpoints(checkpoints).yunet
     if found is None:
         raise FileNotFoundError(
-            f"{_wanted(checkpoints, _YUNET_FILE)}: not there; {_YUNET_WAY_OUT} to that place, or name the file as model"
+            f"{_wanted(checkpoints, _YUNET_FILE)}: not there; {_YUNET_WAY_OUT} to that place, or name the file with "
+            "--detector_model"
         )
     return found
 
@@ -106,7 +107,8 @@ def _find_retinaface(checkpoints: str | Path | None) -> Path:
     if found is None:
         raise FileNotFoundError(
             f"{_wanted(checkpoints, f'auxiliary/{WEIGHTS}')}: not there; download {WEIGHTS} (104 MB, MIT licence, "
-            "`python -m latentsync download --only facexlib` fetches it) to that place, or name the file as model"
+            "`python -m latentsync download --only facexlib` fetches it) to that place, or name the file with "
+            "--detector_model"
         )
     return found
 

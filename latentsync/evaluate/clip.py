@@ -12,7 +12,8 @@ from ..crops import Aligned
 from ..faces import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
 from ..frames import Extended, Frames
 from ..media import VideoReader
-from ..run import Progress, heard, watch
+from ..progress import Progress
+from ..run import heard, watch
 from .frechet import Frechet, FrechetOfClips
 from .likeness import Likeness
 from .meters import Meter, windows

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..prepare.sources import SUFFIXES
-from ..run import Progress
+from ..progress import Progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
 from .frechet import FID_FEATURES, Frechet
 from .metrics import METRICS

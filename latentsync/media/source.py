@@ -57,7 +57,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     if not os.path.exists(name):
         raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
     if os.path.isdir(name):
-        raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give a {kind} file")
+        raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
     try:
         # Tags in old encodings must not stop a file from being read.
         options = {"protocol_whitelist": "file"}

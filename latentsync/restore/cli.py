@@ -8,6 +8,7 @@ SHARPEN = "sharpen"
 NETS = ("GFPGAN", "CodeFormer", "RestoreFormer")
 SUPERRES = (*NETS, SHARPEN)
 REGIONS = ("mouth", "face")
+RATIO = 2.0  # of a restored result, unless another is asked for
 
 
 def add_restore(commands) -> argparse.ArgumentParser:
@@ -33,6 +34,7 @@ def add_superres_options(parser: argparse.ArgumentParser, required: bool = False
     add = parser.add_argument_group("restoration").add_argument
     add(
         "--superres",
+        type=superres_name,
         choices=SUPERRES,
         required=required,
         help="restore the face: a net of the checkpoints folder (CodeFormer is for non-commercial use), or a filter "
@@ -42,8 +44,34 @@ def add_superres_options(parser: argparse.ArgumentParser, required: bool = False
     add("--superres_region", choices=REGIONS, default="mouth", help="what the lip sync repaints, or all of it")
     add("--superres_temporal", type=float, default=0.5, help="against flicker, 0 (each frame by itself) to 1")
     add("--superres_fidelity", type=float, default=0.5, help="CodeFormer: 0 (best picture) to 1 (most like the input)")
-    add("--sr_ratio", type=float, default=1.0, help="size of the result by the video's, 1 to 4")
+    usual = "2" if required else "2 with --superres, else 1"
+    add("--sr_ratio", type=float, help=f"size of the result by the video's, 1 to 4 (default: {usual})")
     add("--upscaler", help="model file of an upscaler that enlarges the frames, for --sr_ratio (default: Lanczos)")
+
+
+def superres_name(text: str) -> str:
+    """One of `SUPERRES` in any case, as it is spelt here; what is none of them stays, for argparse to refuse."""
+    return {name.lower(): name for name in SUPERRES}.get(text.lower(), text)
+
+
+def refuse_idle_superres(arguments: argparse.Namespace) -> None:
+    """Refuse options of `add_superres_options` that would change nothing beside the others.
+
+    Raises:
+        ValueError: says which, and what it needs.
+    """
+    options = argparse.ArgumentParser()
+    add_superres_options(options)
+    changed = [name for name, value in vars(options.parse_args([])).items() if getattr(arguments, name) != value]
+    for name in changed:
+        if arguments.superres is None and name.startswith("superres_"):
+            raise ValueError(
+                f"{name} changes nothing without --superres: give one of {', '.join(SUPERRES)}, or leave it"
+            )
+    if arguments.superres != "CodeFormer" and "superres_fidelity" in changed:
+        raise ValueError(
+            f"superres_fidelity is CodeFormer's and changes nothing with {arguments.superres}: leave it out"
+        )
 
 
 def load_superres(arguments: argparse.Namespace, device):
@@ -61,11 +89,14 @@ def load_superres(arguments: argparse.Namespace, device):
     settings = RestoreSettings(
         arguments.superres_strength, arguments.superres_region, temporal=arguments.superres_temporal
     )
-    SuperRes(None, settings, arguments.sr_ratio)  # refuses a number out of range before files are read
-    if arguments.superres is None and arguments.sr_ratio == 1 and arguments.upscaler is None:
+    ratio = arguments.sr_ratio
+    if ratio is None:
+        ratio = 1.0 if arguments.superres is None else RATIO
+    SuperRes(None, settings, ratio)  # refuses a number out of range before files are read
+    if arguments.superres is None and ratio == 1 and arguments.upscaler is None:
         return None
     upscaler = None if arguments.upscaler is None else load_upscaler(arguments.upscaler, device)
-    return SuperRes(_restorer(arguments, device), settings, arguments.sr_ratio, upscaler)
+    return SuperRes(_restorer(arguments, device), settings, ratio, upscaler)
 
 
 def _restorer(arguments: argparse.Namespace, device):
@@ -104,6 +135,7 @@ def restore(arguments: argparse.Namespace) -> None:
     from ..settings import RunSettings
     from .video import check_output, restore_video
 
+    refuse_idle_superres(arguments)
     check_output(arguments.video_path, arguments.video_out_path)
     device = named_device(arguments.device) if arguments.device else default_device()
     settings = RunSettings(

@@ -8,8 +8,9 @@ from ..checkpoint import check_resolution
 from ..landmarks import Detector
 from ..media import VideoReader, output_format
 from ..media.audio import AudioReader
+from ..progress import Progress
 from ..resume import Workspace
-from ..run import Progress, Summary, counted, follow, plan, refuse_inputs, write
+from ..run import Summary, counted, follow, plan, refuse_inputs, write
 from ..settings import RunSettings
 from .superres import restored
 

@@ -25,7 +25,7 @@ from .task import Task
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED = 100  # steps in a row that float16 may overflow in; the scale has long reached its end by then
-Progress = Callable[[str, int, int], None]  # (what is done, steps done, steps in all)
+Progress = Callable[..., None]  # (what is done, steps done, steps in all, note)
 
 
 def train(task: Task, config: Any, resume: str | Path | None = None, progress: Progress | None = None) -> Path:
@@ -37,7 +37,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
     Args:
         config: has `run`, `data` and `optimizer`; see `config.py`.
         resume: a saved state, a run's folder, or "auto": the last state in `run.output`, or a new run without one.
-        progress: called by the main process after every step.
+        progress: called by the main process before the first step and after every one.
 
     Raises:
         FloatingPointError: the loss or the gradient became NaN or infinite. The saved states are from before.
@@ -58,6 +58,8 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
         _open_log(training, position.step) as log,
         interruptible() as interruption,
     ):
+        if progress and log:
+            progress("training", position.step, run.max_steps)
         while position.step < run.max_steps and not stop:
             position = Position(position.step + 1, position.sample + share)
             step = position.step
@@ -77,7 +79,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
             if not recent:
                 began = time.perf_counter()  # after validating and saving, which say nothing about the pace
             if progress and log:
-                progress(f"loss {figures['loss']:.4f}", step, run.max_steps)
+                progress("training", step, run.max_steps, f"loss {figures['loss']:.4f}")
     if stop and position.step < run.max_steps:
         raise KeyboardInterrupt(f"stopped after step {position.step}, saved in {saved}: go on with --resume auto")
     training.accelerator.end_training()

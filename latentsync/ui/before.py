@@ -10,7 +10,7 @@ import torch
 from ..frames import batches
 from ..media import VideoReader, VideoWriter
 from ..media.browser import QUALITY, fitted_size, playable
-from ..run import Progress
+from ..progress import Progress
 
 FRAMES_AT_ONCE = 8
 

@@ -51,7 +51,7 @@ CONTROLS = (
     Control("superres_region", RESTORATION),
     Control("superres_temporal", RESTORATION, 0, 1, 0.05),
     Control("superres_fidelity", RESTORATION, 0, 1, 0.05),
-    Control("sr_ratio", RESTORATION, 1, 4, 0.5),
+    Control("sr_ratio", RESTORATION),
 )
 
 
@@ -64,12 +64,13 @@ def run_options() -> dict[str, argparse.Action]:
     from ..cli import add_run
 
     parser = add_run(argparse.ArgumentParser().add_subparsers())
-    return {action.dest: action for action in parser._actions}  # argparse has no public list of them
+    # argparse has no public list of them. What has no default is --help, or another name for an option.
+    return {action.dest: action for action in parser._actions if action.default is not argparse.SUPPRESS}
 
 
 def default_arguments(options: dict[str, argparse.Action]) -> argparse.Namespace:
     """What `run` gets when nothing but its files is given."""
-    return argparse.Namespace(**{name: option.default for name, option in options.items() if name != "help"})
+    return argparse.Namespace(**{name: option.default for name, option in options.items()})
 
 
 def checked(option: argparse.Action, value: object) -> object:

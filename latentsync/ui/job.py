@@ -18,7 +18,7 @@ class Status:
     """How far a job is.
 
     Attributes:
-        phase: what is being done, as `run.Progress` calls it; empty before the work says so.
+        phase: what is being done, as `progress.Progress` calls it; empty before the work says so.
         cancelling: the job has been cancelled and is about to end.
         done, total: frames of the phase; denoising steps move `done` by fractions of a window.
         seconds_left: of the phase, None while nothing can be said.
@@ -36,7 +36,7 @@ class Status:
 
 
 class Job:
-    """One piece of work. `progress`, `on_step` and `frame` are for the work itself; others watch and cancel.
+    """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel.
 
     Attributes:
         frame: the latest finished frame, see `Status`.
@@ -48,11 +48,10 @@ class Job:
         self.future: Future | None = None
         self._stop = threading.Event()
         self._state = ("", 0.0, 0)
-        self._whole = 0.0  # frames of the windows that are finished
         self._begun = (0.0, 0.0)  # when the phase began, and what was done then
 
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Say how far the work is; see `run.Progress`.
+    def progress(self, phase: str, done: float, total: int) -> None:
+        """Say how far the work is; see `progress.Progress`.
 
         Raises:
             Cancelled: the job was cancelled.
@@ -60,14 +59,7 @@ class Job:
         self.check()
         if phase != self._state[0]:
             self._begun = (time.monotonic(), done)
-        self._whole = done
         self._state = (phase, done, total)
-
-    def on_step(self, step: int, steps: int, latents: torch.Tensor) -> None:
-        """Say how far a window is, from `sync.StepCallback`; it may be cancelled as in `progress`."""
-        self.check()
-        phase, _, total = self._state
-        self._state = (phase, min(total, self._whole + latents.shape[2] * step / steps), total)
 
     def check(self) -> None:
         if self._stop.is_set():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import sentence_of
 from ..settings import RunSettings
 from ..sync import out_of_memory
 from .controls import Control, checked, default_arguments, run_options, shown_controls
@@ -113,13 +114,6 @@ class Visits:
             raise ValueError("the last job of this page has not ended: wait for it, or cancel it")
         job = self._jobs[session] = Job()
         return self.line.add(job, lambda: work(job))
-
-
-def sentence_of(error: BaseException) -> str:
-    """What an error of bad input says, without the number and the path of an OSError."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{Path(str(error.filename)).name}: {error.strerror}"
-    return str(error)
 
 
 def was_cancelled(job: Job) -> bool:

@@ -66,7 +66,7 @@ def speak(job: Job, nets: Nets, folder: Folder, order: Order) -> Made:
     try:
         with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
             take = Take(reader, float(reader.fps), heard(order.audio))
-            spoken = speaking(take, model, detector, settings, job.progress, on_step=job.on_step)
+            spoken = speaking(take, model, detector, settings, job.progress)
             write(_watched(spoken.windows, job), result, reader, settings, spoken.sound(order.audio, take.fps))
             shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
             before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)

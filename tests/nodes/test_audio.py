@@ -1,3 +1,5 @@
+import re
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -12,8 +14,8 @@ def model(pack):
     return pack.run("LatentSyncLoadModel", model="embedded (small)", precision="fp32", resolution="auto")[0]
 
 
-def match(pack, images, audio, audio_longer="pingpong", audio_shorter="stop", fps=25.0, track=None):
-    inputs = {"audio_longer": audio_longer, "audio_shorter": audio_shorter, "fps": fps, "track": track}
+def match(pack, images, audio, audio_longer="pingpong", audio_shorter="stop", fps=25.0, track=None, **inputs):
+    inputs |= {"audio_longer": audio_longer, "audio_shorter": audio_shorter, "fps": fps, "track": track}
     return pack.run("LatentSyncMatchLength", images=images, audio=audio, **inputs)
 
 
@@ -54,6 +56,36 @@ def test_longer_sound_can_be_cut_and_shorter_sound_followed_by_silence(pack):
     assert not silent[1]["waveform"][..., heard:].any()
     stopped = match(pack, images, short)
     assert torch.equal(stopped[0], images[:10]) and stopped[1] is short
+
+
+# What VideoLengthAdjuster makes of frames and seconds of sound with 0.2 s of silent padding: frame numbers.
+ADJUSTED = {
+    ("normal", 20, 0.4): range(15),
+    ("normal", 4, 0.4): range(4),
+    ("pingpong", 20, 0.4): range(20),
+    ("pingpong", 4, 0.2): [0, 1, 2, 3, 2, 1, 0, 1, 2, 3],
+    ("loop_to_audio", 20, 0.4): range(15),
+    ("loop_to_audio", 4, 0.2): [0, 1, 2, 3, 0, 1, 2, 3, 0, 1],
+}
+
+
+@pytest.mark.parametrize("mode, count, seconds", ADJUSTED)
+def test_settings_that_readme_names_for_the_old_node_give_its_frames_and_its_silence(pack, mode, count, seconds):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    row = re.search(rf"mode `{mode}` \| .*`audio_longer` `(\w+)`, `audio_shorter` `(\w+)` \|", readme)
+    images, audio = numbered(count), sound(seconds)
+    with unchanged(images, audio["waveform"]):
+        out = match(pack, images, audio, *row.groups(), silent_padding=0.2)
+    assert torch.equal(out[0], images[list(ADJUSTED[mode, count, seconds])])
+    heard, wave = audio["waveform"].shape[-1], out[1]["waveform"]
+    assert wave.shape[-1] == out[3] * RATE // 25
+    assert torch.equal(wave[..., :heard], audio["waveform"][..., : wave.shape[-1]]) and not wave[..., heard:].any()
+
+
+def test_silence_that_cannot_be_is_refused(pack):
+    for seconds in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="silent_padding is"):
+            match(pack, numbered(3), sound(1), silent_padding=seconds)
 
 
 def test_sound_shorter_than_a_frame_keeps_one(pack):

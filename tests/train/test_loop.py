@@ -62,6 +62,18 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path, workers, acc
     assert not same(weights(end), weights(end, "ema/toy.pt"))
 
 
+def test_progress_counts_steps_in_one_phase_from_where_the_run_starts(tmp_path):
+    config, seen = configured(tmp_path, max_steps=3), []
+    train(ToyTask(config), config, progress=lambda *state: seen.append(state))
+    longer = configured(tmp_path, max_steps=5)
+    train(ToyTask(longer), longer, "auto", progress=lambda *state: seen.append(state))
+    assert [state[:3] for state in seen] == [
+        *(("training", step, 3) for step in range(4)),
+        *(("training", step, 5) for step in (3, 4, 5)),
+    ]
+    assert all(len(state) == 3 or state[3].startswith("loss ") for state in seen)
+
+
 def test_an_interrupted_run_saves_between_two_steps_and_goes_on(tmp_path):
     class Impatient(ToyTask):
         def loss(self, net, batch):

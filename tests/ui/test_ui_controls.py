@@ -12,7 +12,8 @@ from latentsync.ui.page import component
 
 FILES = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
 ELSEWHERE = {"checkpoints", "detector", "detector_model", "device", "dtype"}  # options of the command ui
-LEFT_OUT = {"video_path", "audio_path", "video_out_path", "resume", "published", "upscaler", "debug", "help"}
+LEFT_OUT = {"video_path", "audio_path", "video_out_path", "resume", "published", "upscaler", "debug"}
+LEFT_OUT |= {"inference_ckpt_path", "unet_config_path", "temp_dir"}  # the published program's
 
 
 def parsed(*argv):
@@ -105,4 +106,4 @@ def test_values_of_flags_and_absent_options():
     assert checked(known["match_colour"], True) is True and checked(known["match_colour"], None) is False
     for nothing in (None, "", 0, NONE):
         assert checked(known["fps"], nothing) is None and checked(known["superres"], nothing) is None
-    assert default_arguments(known).sr_ratio == 1.0 and options().device == "cpu"
+    assert checked(known["sr_ratio"], 0) is default_arguments(known).sr_ratio is None and options().device == "cpu"
