@@ -19,8 +19,9 @@ from ..media import VideoReader
 from ..nets.syncnet_v2 import SyncNetV2
 from ..prepare.settings import SAMPLES_PER_FRAME
 from ..prepare.sync_filter import MouthViews, sync_score
+from ..progress import Progress
 from ..quality import at_25
-from ..run import Progress, watch
+from ..run import watch
 from ..speech import VIDEO_FPS
 from ..track_file import FaceFile
 from .frechet import Features, Gaussian, frechet_distance

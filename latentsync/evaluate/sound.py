@@ -11,8 +11,8 @@ from torch.utils.data import default_collate
 from ..frames import Extended, Frames, batches
 from ..nets.syncnet_v2 import SyncNetV2
 from ..prepare.sync_filter import MouthViews, sync_score
+from ..progress import Progress
 from ..quality import at_25, sync_curve
-from ..run import Progress
 from ..train.estimate import SyncJudge
 from .meters import Figure
 
