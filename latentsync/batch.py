@@ -88,7 +88,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
             raise write_error(folder, error.errno) from error
     failed = []
     with JsonLines(out / MANIFEST) as manifest:
-        known = {line["output"]: line for line in manifest.values}
+        known = {line.get("output"): line for line in manifest.values}
         waiting = [row for row in rows if not row.is_done(known.get(row.files[2]))]
         done = before = len(rows) - len(waiting)
         _remove_parts(out, waiting)
@@ -123,8 +123,9 @@ def _remove_parts(out: Path, rows: list[Row]) -> None:
 def _in_turn(rows: list[Row]) -> list[list[Row]]:
     """First a row of each video, which finds its faces, then those that find them there; a model's rows together."""
     rows = sorted(rows, key=lambda row: str([row.arguments.checkpoints, row.arguments.resolution, row.arguments.dtype]))
-    first = {(row.arguments.video_path, row.arguments.fps): row for row in reversed(rows)}.values()
-    return [[row for row in rows if row in first], [row for row in rows if row not in first]]
+    first = {(row.arguments.video_path, row.arguments.fps): row.name for row in reversed(rows)}
+    first = set(first.values())
+    return [[row for row in rows if row.name in first], [row for row in rows if row.name not in first]]
 
 
 def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
@@ -222,11 +223,13 @@ class RowMaker:
             self.check_device(arguments.device)
         chosen_detector(arguments, "cpu", self.detectors)
         values = [getattr(arguments, name) for name in self.key_names]
-        versions = [identity(value) for value in (*values, unet) if isinstance(value, str | Path)]
+        versions = [
+            identity(value) for value in (*values, unet) if isinstance(value, str | Path) and os.path.isfile(value)
+        ]
         return Row(name, arguments, fingerprint(self.key_names, values, versions), self.out / FACES)
 
     def _parse(self, cells: dict[str | None, str]) -> argparse.Namespace:
-        """What a row and the command line say, with absolute paths: those from the CSV's folder, where they are there."""
+        """What a row and the command line say, with absolute paths; a row's are relative to the CSV's folder."""
         if None in cells:
             raise ValueError(f"there are more cells than columns ({cells[None]}): put text with commas into quotes")
         arguments, words = argparse.Namespace(**self.given), []
