@@ -83,12 +83,19 @@ class Ray:
         gpus = float("GPU" in has) if self.gpus is None else self.gpus
         count = self.workers or max(1, int(has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1)))
         # A task's process would give its GPU back after each job, with all that it has loaded.
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_restarts": -1, "max_task_retries": RETRIES}
-        self._workers = [ray.remote(_Worker).options(**options).remote() for _ in range(count)]
+        self._worker = ray.remote(_Worker).options(num_cpus=1, num_gpus=gpus)
+        self._workers: list = []
         self._idle: list = []
-        # A worker for which the cluster has no room yet does not answer, and gets no job.
-        self._running = {worker.ready.remote(): (worker, None) for worker in self._workers}
+        self._running: dict = {}
+        for _ in range(count):
+            self._add_worker()
         return self
+
+    def _add_worker(self) -> None:
+        """Ask for a worker; it gets jobs once it has answered, for which the cluster must have room."""
+        worker = self._worker.remote()
+        self._workers.append(worker)
+        self._running[worker.ready.remote()] = worker, None, 0
 
     def _knock(self) -> None:
         """Ray itself asks a closed port for two minutes."""
@@ -110,18 +117,28 @@ class Ray:
             self._ray.shutdown()
 
     def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
-        waiting, running = deque(jobs), self._running
-        while waiting or any(job is not None for _, job in running.values()):
+        waiting, running = deque((job, RETRIES) for job in jobs), self._running
+        while waiting or any(job is not None for _, job, _ in running.values()):
             while waiting and self._idle:
-                worker, job = self._idle.pop(), waiting.popleft()
-                running[worker.do.remote(do, job)] = worker, job
-            done, _ = self._ray.wait(list(running), num_returns=1)
-            for reference in done:
-                worker, job = running.pop(reference)
+                worker, (job, retries) = self._idle.pop(), waiting.popleft()
+                running[worker.do.remote(do, job)] = worker, job, retries
+            (reference,), _ = self._ray.wait(list(running), num_returns=1)
+            worker, job, retries = running.pop(reference)
+            if job is None:
+                self._ray.get(reference)
                 self._idle.append(worker)
-                outcome = self._outcome(reference)
-                if job is not None:
-                    yield job, outcome
+                continue
+            outcome = self._outcome(reference)
+            if outcome is not CRASHED:
+                self._idle.append(worker)
+                yield job, outcome
+                continue
+            self._workers.remove(worker)
+            self._add_worker()
+            if retries:
+                waiting.append((job, retries - 1))
+            else:
+                yield job, CRASHED
 
     def _outcome(self, reference) -> Outcome:
         errors = self._ray.exceptions
