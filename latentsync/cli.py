@@ -1,4 +1,4 @@
-"""Commands: python -m latentsync run | restore | ui | track | train | prepare | evaluate | download | convert | demo.
+"""Commands: python -m latentsync run, batch, restore, ui, track, train, prepare, evaluate, download, convert, demo.
 
 Each command imports what it needs when it runs, so that --help answers at once.
 """
@@ -20,7 +20,7 @@ from . import __version__
 from .demo import add_demo
 from .evaluate.cli import add_evaluate
 from .files import sentence_of
-from .options import CHECKPOINTS, add_face_options, chosen_detector, named_device, track_settings
+from .options import CHECKPOINTS, Keep, add_face_options, chosen_detector, named_device, track_settings
 from .prepare.cli import add_prepare
 from .restore.cli import add_restore, add_superres_options, load_superres, refuse_idle_superres
 from .samplers import SAMPLERS
@@ -38,7 +38,8 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 2 with one sentence on stderr for bad input, 130 after Ctrl-C.
 
-    `evaluate` gives 1 where some of its figures are missing. Without arguments: the help, and 2.
+    `evaluate` gives 1 where some of its figures are missing, `batch` the number of rows that failed. Without
+    arguments: the help, and 2.
     """
     parser = build_parser()
     argv = [_underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
@@ -60,19 +61,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
-        full = isinstance(error, RuntimeError) and _out_of_memory(error)
-        if arguments.debug or (isinstance(error, RuntimeError) and not full):
+        sentence = explained(error, arguments.less_memory)
+        if arguments.debug or sentence is None:
             raise
-        advice = f": try {arguments.less_memory}" if full else ""
-        print(f"latentsync: error: {sentence_of(error)}{advice}", file=sys.stderr)
+        print(f"latentsync: error: {sentence}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return code or 0
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    from .sync import out_of_memory  # with torch, which an error of this kind comes from
+def explained(error: Exception, less_memory: str) -> str | None:
+    """What a user needs to know of an error; None for a bug, whose traceback is needed."""
+    if isinstance(error, RuntimeError):
+        from .sync import out_of_memory  # with torch, which an error of this kind comes from
 
-    return out_of_memory(error)
+        return f"{error}: try {less_memory}" if out_of_memory(error) else None
+    known = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
+    return sentence_of(error) if known else None
 
 
 @contextmanager
@@ -136,11 +140,12 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
     parser.add_argument("--version", action="version", version=f"latentsync {__version__}")
-    names = "run | restore | ui | track | train | prepare | evaluate | download | convert | demo"
+    names = "run | batch | restore | ui | track | train | prepare | evaluate | download | convert | demo"
     commands = parser.add_subparsers(required=True, metavar=names)
     parser.names = commands.choices
     for add in (
         add_run,
+        _add_batch,
         add_restore,
         add_ui,
         _add_track,
@@ -166,6 +171,13 @@ def add_run(commands) -> argparse.ArgumentParser:
     add("--video_path", required=True, help="the video")
     add("--audio_path", required=True, help="the voice: an audio file, or a video whose sound is taken")
     add("--video_out_path", required=True, help="the result: .mp4, .mov, .mkv or .webm")
+    add_run_options(parser)
+    return parser
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `run` but its files."""
+    add = parser.add_argument_group("model").add_argument
     add(
         "--checkpoints",
         help="folder of the weights (see download), or ComfyUI's models folder; embedded is the small model that comes "
@@ -176,9 +188,6 @@ def add_run(commands) -> argparse.ArgumentParser:
         help="the U-Net's file; the others are looked for beside it, or in --checkpoints",
     )
     add("--unet_config_path", help="the published program's YAML for that file; tells the resolution and nothing else")
-    add("--resume", action="store_true", help="keep finished stretches while running, and go on from them next time")
-    add("--temp_dir", help="accepted as in the published program, and not used: nothing is written there")
-    add = parser.add_argument_group("model").add_argument
     add("--inference_steps", type=int, default=20, help="denoising steps")
     add("--guidance_scale", type=float, default=1.5, help="how strongly the lips follow the audio; 1 is off and faster")
     add("--guidance_start", type=float, default=0.0, help="share of the steps after which guidance is on")
@@ -215,7 +224,27 @@ def add_run(commands) -> argparse.ArgumentParser:
     add("--audio_longer", choices=AUDIO_LONGER, default="pingpong", help="the video, when the audio is longer")
     add("--audio_shorter", choices=AUDIO_SHORTER, default="stop", help="the video, when the audio is shorter")
     add("--crf", type=int, default=16, help="quality of the result: lower is better and larger")
+    add("--resume", action="store_true", help="keep finished stretches while running, and go on from them next time")
     add("--published", action="store_true", help="the published program's geometry, blending and 25 frames/s")
+    add("--temp_dir", help="accepted as in the published program, and not used: nothing is written there")
+
+
+def _add_batch(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("batch", help="run over many videos and voices")
+    parser.set_defaults(command=batch, ray_gpus=None)
+    add = parser.add_argument_group("files").add_argument
+    add(
+        "jobs",
+        help="CSV file with the columns video, audio, if wanted out, and any option of run; or a folder, where each "
+        "voice goes to the video of the same name (a.wav to a.mp4)",
+    )
+    add("--out", required=True, help="folder of the results and of manifest.jsonl; the same command goes on in it")
+    add = parser.add_argument_group("work").add_argument
+    add("--executor", choices=("local", "ray"), default="local", help="processes of this machine, or Ray")
+    add("--workers", type=int, help="rows at a time, spread over the GPUs (default: 0, none beside this process; with "
+        "ray, as many as it has GPUs)")  # fmt: skip
+    add("--ray_address", help="of a running Ray cluster (default: one is started here)")
+    add_run_options(parser)
     return parser
 
 
@@ -255,35 +284,51 @@ def _add_convert(commands) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    import torch
-
-    from .checkpoint import default_device, load_model, needed_checkpoints
-    from .embedded import choose_folder
     from .progress import Bar
     from .run import check_paths, lip_sync
 
     settings = run_settings(arguments)
+    files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     refuse_idle_options(arguments)
-    check_paths(arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    check_paths(*files)
     if arguments.temp_dir:
         logger.info("--temp_dir %s is not used: nothing is written there", arguments.temp_dir)
-    resolution, unet = chosen_resolution(arguments), arguments.inference_ckpt_path
-    if unet and arguments.checkpoints is None:
-        arguments.checkpoints = str(Path(unet).parent)
-    weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
-    needed_checkpoints(weights, unet)
-    device = named_device(arguments.device) if arguments.device else default_device()
-    settings = replace(settings, superres=load_superres(arguments, device))
-    detector = chosen_detector(arguments, device)
-    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    model = load_model(weights, unet=unet, resolution=resolution, device=device, dtype=dtype)
-    files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    model, detector, superres = load_nets(arguments)
+    settings = replace(settings, superres=superres)
     with Bar() as bar:
         summary = lip_sync(*files, model, detector, settings, resume=arguments.resume, progress=bar)
     print(
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
         f"crop jitter {summary.jitter:.2f} px"
     )
+
+
+def batch(arguments: argparse.Namespace) -> int:
+    from .batch import run_batch
+
+    if arguments.workers is None and arguments.executor == "local":
+        arguments.workers = 0
+    return run_batch(arguments)
+
+
+def load_nets(arguments: argparse.Namespace, keep: Keep = lambda load: load):
+    """The model, the detector and the `SuperRes` that the options of `run` ask for; see `options.Keep`."""
+    import torch
+
+    from .checkpoint import default_device, load_model, needed_checkpoints
+    from .embedded import choose_folder
+
+    resolution, unet = chosen_resolution(arguments), arguments.inference_ckpt_path
+    if unet and arguments.checkpoints is None:
+        arguments.checkpoints = str(Path(unet).parent)
+    weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
+    needed_checkpoints(weights, unet)
+    device = named_device(arguments.device) if arguments.device else default_device()
+    superres = load_superres(arguments, device, keep)
+    detector = chosen_detector(arguments, device, keep)
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
+    model = keep(load_model)(weights, unet=unet, resolution=resolution, device=device, dtype=dtype)
+    return model, detector, superres
 
 
 def chosen_resolution(arguments: argparse.Namespace) -> int | None:

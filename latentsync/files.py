@@ -1,10 +1,11 @@
-"""Small files that appear only when they are complete, and the checksum of large ones."""
+"""Small files that appear only when they are complete, and logs that survive whatever ends their writer."""
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 WAYS_OUT = {
@@ -62,3 +63,60 @@ def file_sha256(path: str | os.PathLike) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class JsonLines:
+    """A file of JSON values, one a line, which one process at a time appends to; a context manager.
+
+    A line is written at once and counts when its end is there: what a killed process left of its last one is cut off.
+
+    Attributes:
+        values: those that were there at first. Lines that are no JSON are passed over: a power cut can leave anything.
+
+    Raises:
+        ValueError: another process has it open.
+        OSError: the file cannot be read or written.
+    """
+
+    def __init__(self, path: Path):
+        self.values: list = []
+        self._file = path.open("a+b")
+        try:
+            _lock(self._file, path.parent)
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                self._file.truncate(whole)
+                break
+            whole += len(line)
+            with suppress(ValueError):
+                self.values.append(json.loads(line))
+
+    def append(self, value: object) -> None:
+        self._file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
+        self._file.flush()
+
+    def __enter__(self) -> "JsonLines":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+
+def _lock(file, folder: Path) -> None:
+    """Keep other runs out until the file is closed, by a lock that ends with the process."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ValueError(f"another run is at work in {folder}: wait for it, or give another output folder") from error

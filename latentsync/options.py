@@ -4,10 +4,13 @@ As in `cli`, what is needed is imported when a command runs.
 """
 
 import argparse
+from collections.abc import Callable
 
 from .prepare.cli import DETECTORS
 
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
+# Wraps a function that loads something, so that what it gave is there for the next one who asks for the same.
+Keep = Callable[[Callable], Callable]
 
 
 def add_face_options(parser: argparse.ArgumentParser) -> None:
@@ -29,11 +32,11 @@ def track_settings(arguments: argparse.Namespace):
     return TrackSettings(which=arguments.face, max_gap=arguments.max_gap, smoothing=arguments.smoothing)
 
 
-def chosen_detector(arguments: argparse.Namespace, device):
+def chosen_detector(arguments: argparse.Namespace, device, keep: Keep = lambda load: load):
     """The detector that the options of `add_face_options` name; see `load_detector`."""
     from .detect import load_detector
 
-    return load_detector(
+    return keep(load_detector)(
         arguments.detector,
         model=arguments.detector_model,
         checkpoints=own_folder(arguments),

@@ -286,9 +286,10 @@ def counted(items: Iterable, total: int, phase: str, progress: Progress, done: i
 def plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, **more: object) -> dict[str, object]:
     """Everything that the pixels of a result depend on, for a `Workspace`; `more` is what not all commands have."""
     superres, mask = settings.superres, settings.mask_image
+    kind = type(getattr(detector, "detector", detector)).__name__  # one that remembers is as good as what it asks
     return {
         "video": identity(video),
-        "detector": [type(detector).__name__, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
+        "detector": [kind, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
         "settings": asdict(replace(settings, superres=None, mask_image=None)),
         "mask image": None if mask is None else [*mask.shape, hashlib.sha256(mask.tobytes()).hexdigest()],
         "superres": superres and [superres.plan(), *map(identity, superres.files)],

@@ -18,8 +18,8 @@ HEAVY = {
 
 # From the ground up; a part may import itself and what is listed. What is in no other part is core.
 APPLICATIONS = {
-    "__init__", "__main__", "cli", "convert", "demo", "download", "evaluate", "options", "quality", "resume", "run",
-    "track", "transfer", "ui",
+    "__init__", "__main__", "batch", "cli", "convert", "demo", "download", "evaluate", "options", "quality", "resume",
+    "run", "track", "transfer", "ui",
 }  # fmt: skip
 # Built on the core, which does not know of them; what each may import beside the core and the leaves.
 UPPER = {

@@ -16,6 +16,18 @@ from .track import Track, open_track
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
+def container_format(path: PathLike) -> str:
+    """FFmpeg's name of the container that `path` asks for by its extension.
+
+    Raises:
+        ValueError: an extension that is not in `FORMATS`.
+    """
+    extension = os.path.splitext(path)[1].lower()
+    if extension not in FORMATS:
+        raise ValueError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+    return FORMATS[extension]
+
+
 def output_format(path: PathLike) -> str:
     """FFmpeg's name of the container that `path` asks for, where a file can be written there.
 
@@ -24,14 +36,12 @@ def output_format(path: PathLike) -> str:
         OSError: the folder is missing, or `path` is a folder.
     """
     path = os.fspath(path)
-    extension = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
         raise write_error(path, errno.EISDIR)
-    if extension not in FORMATS:
-        raise ValueError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+    name = container_format(path)
     if not os.path.isdir(os.path.dirname(path) or os.curdir):
         raise write_error(path, errno.ENOENT)
-    return FORMATS[extension]
+    return name
 
 
 class OutputFile:

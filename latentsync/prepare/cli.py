@@ -47,8 +47,6 @@ def prepare(arguments: argparse.Namespace) -> None:
 
     if (arguments.input_dir is None) == (arguments.synthetic is None):
         raise ValueError("give either --input_dir, a folder or list of videos, or --synthetic, a number of drawn clips")
-    if arguments.workers is not None and arguments.workers < 0:
-        raise ValueError(f"workers is {arguments.workers}: give 0 or more")
     with Bar(unit="item") as bar:
         report = _drawn(arguments, bar) if arguments.synthetic is not None else _prepared(arguments, bar)
     print(report)
@@ -76,7 +74,7 @@ def _prepared(arguments: argparse.Namespace, bar):
         arguments.output_dir,
         settings,
         tools,
-        executor=_executor(arguments),
+        executor=chosen_executor(arguments),
         keep_work=arguments.keep_work,
         progress=bar,
     )
@@ -86,18 +84,21 @@ def _names(text: str | None) -> frozenset[str]:
     return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
 
 
-def _executor(arguments: argparse.Namespace):
+def chosen_executor(arguments: argparse.Namespace):
+    """The executor that the options executor, workers, ray_address and ray_gpus ask for."""
+    workers = _workers(arguments)
     if arguments.executor == "ray":
         from .ray_executor import Ray
 
         return Ray(arguments.ray_address, arguments.workers or None, arguments.ray_gpus)
     from .executor import InProcess, Local
 
-    workers = _workers(arguments)
     return Local(workers) if workers else InProcess()
 
 
 def _workers(arguments: argparse.Namespace) -> int:
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ValueError(f"workers is {arguments.workers}: give 0 or more")
     return (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
 
 

@@ -6,10 +6,11 @@ journal.jsonl is appended to, one line for each finished piece of work; manifest
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..files import replacing
+from ..files import JsonLines, replacing
 from .settings import FPS
 from .sources import Source
 from .work import Job, Outcome
@@ -20,7 +21,6 @@ JOURNAL, MANIFEST = "journal.jsonl", "manifest.jsonl"
 class Journal:
     """The outcomes of all jobs done in an output folder, whatever ended the runs; a context manager.
 
-    A line is written at once and counts when its end is there: what a killed run left of its last line is cut off.
     A later line of the same stage and item replaces an earlier one, and one without outcome makes it unknown.
 
     Raises:
@@ -30,27 +30,11 @@ class Journal:
 
     def __init__(self, folder: Path):
         self._entries: dict[tuple[str, str], tuple[str, Outcome | None]] = {}
-        self._file = (folder / JOURNAL).open("a+b")
-        try:
-            _lock(self._file, folder)
-            self._load()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _load(self) -> None:
-        self._file.seek(0)
-        whole = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                self._file.truncate(whole)
-                break
-            whole += len(line)
-            try:
-                stage, item, fingerprint, outcome = json.loads(line)
+        self._file = JsonLines(folder / JOURNAL)
+        for line in self._file.values:
+            with suppress(ValueError, TypeError):  # of another version; that piece of work is done again
+                stage, item, fingerprint, outcome = line
                 self._entries[stage, item] = fingerprint, outcome and Outcome(**outcome)
-            except (ValueError, TypeError):
-                continue  # a power cut can leave anything; that piece of work is done again
 
     def get(self, job: Job) -> Outcome | None:
         """The outcome of this very job, if it has been done."""
@@ -68,28 +52,14 @@ class Journal:
             self._append(job, None)
 
     def _append(self, job: Job, outcome: dict | None) -> None:
-        line = json.dumps([job.stage, job.item, job.fingerprint, outcome], ensure_ascii=False) + "\n"
-        self._file.write(line.encode())
-        self._file.flush()
+        self._file.append([job.stage, job.item, job.fingerprint, outcome])
         self._entries[job.stage, job.item] = job.fingerprint, outcome and Outcome(**outcome)
 
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._file.close()
-
-
-def _lock(file, folder: Path) -> None:
-    """Keep other runs out until the file is closed, by a lock that ends with the process."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ValueError(f"another run is at work in {folder}: wait for it, or give another output folder") from error
+    def __exit__(self, *error) -> None:
+        self._file.__exit__(*error)
 
 
 @dataclass

@@ -8,13 +8,24 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from .executor import AHEAD, CRASHED
-from .work import Job, Outcome, perform
+from .executor import CRASHED, Do
+from .work import Outcome, perform
 
 PACKAGE = Path(__file__).parents[1]
 SECONDS_TO_ANSWER = 10
 RETRIES = 1  # of a job whose process died
+
+
+class _Worker:
+    """A process that keeps its share of a GPU, and what it has loaded, until the work is done."""
+
+    def ready(self) -> None:
+        """Answers when the process is there."""
+
+    def do(self, work: Do, job: object) -> Outcome:
+        return work(job)
 
 
 @contextmanager
@@ -34,15 +45,16 @@ class Ray:
     Args:
         address: of a running cluster, as `ray.init` takes it; None is RAY_ADDRESS, or else a Ray of this machine that
             is started and stopped with the work.
-        workers: jobs at the same time; of a cluster, None is as many as it has cores.
-        gpus: share of a GPU that each job gets; Ray hides the GPUs from jobs that ask for none.
+        workers: jobs at the same time; None is as many as the cluster has cores, or GPUs for if they get some.
+        gpus: share of a GPU that each worker gets; Ray hides the GPUs from those that ask for none. None is one where
+            the cluster has GPUs.
 
     Raises:
         ImportError: Ray is not installed.
         ConnectionError: the cluster does not answer, or no Ray can be started here.
     """
 
-    def __init__(self, address: str | None = None, workers: int | None = None, gpus: float = 0.0):
+    def __init__(self, address: str | None = None, workers: int | None = None, gpus: float | None = 0.0):
         try:
             import ray
         except ImportError as error:
@@ -67,10 +79,23 @@ class Ray:
                 raise ConnectionError(
                     f"Ray cannot be started on {where} ({reason}): look into Ray's logs, or use --executor local"
                 ) from error
-        self.workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._perform = ray.remote(perform).options(num_cpus=1, num_gpus=self.gpus, max_retries=RETRIES)
+        has = ray.cluster_resources()
+        gpus = float("GPU" in has) if self.gpus is None else self.gpus
+        count = self.workers or max(1, int(has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1)))
+        # A task's process would give its GPU back after each job, with all that it has loaded.
+        self._worker = ray.remote(_Worker).options(num_cpus=1, num_gpus=gpus)
+        self._workers: list = []
+        self._idle: list = []
         self._running: dict = {}
+        for _ in range(count):
+            self._add_worker()
         return self
+
+    def _add_worker(self) -> None:
+        """Ask for a worker; it gets jobs once it has answered, for which the cluster must have room."""
+        worker = self._worker.remote()
+        self._workers.append(worker)
+        self._running[worker.ready.remote()] = worker, None, 0
 
     def _knock(self) -> None:
         """Ray itself asks a closed port for two minutes."""
@@ -86,26 +111,40 @@ class Ray:
         return {"env_vars": {"PYTHONPATH": os.pathsep.join(places)}}
 
     def __exit__(self, kind, error, trace) -> None:
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+        for worker in self._workers:
+            self._ray.kill(worker)
         if self._ours:
             self._ray.shutdown()
 
-    def results(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        waiting, running = deque(jobs), self._running
-        while waiting or running:
-            while waiting and len(running) < AHEAD * self.workers:
-                job = waiting.popleft()
-                running[self._perform.remote(job)] = job
-            done, _ = self._ray.wait(list(running), num_returns=1)
-            for reference in done:
-                yield running.pop(reference), self._outcome(reference)
+    def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
+        waiting, running = deque((job, RETRIES) for job in jobs), self._running
+        while waiting or any(job is not None for _, job, _ in running.values()):
+            while waiting and self._idle:
+                worker, (job, retries) = self._idle.pop(), waiting.popleft()
+                running[worker.do.remote(do, job)] = worker, job, retries
+            (reference,), _ = self._ray.wait(list(running), num_returns=1)
+            worker, job, retries = running.pop(reference)
+            if job is None:
+                self._ray.get(reference)
+                self._idle.append(worker)
+                continue
+            outcome = self._outcome(reference)
+            if outcome is not CRASHED:
+                self._idle.append(worker)
+                yield job, outcome
+                continue
+            self._workers.remove(worker)
+            self._add_worker()
+            if retries:
+                waiting.append((job, retries - 1))
+            else:
+                yield job, CRASHED
 
     def _outcome(self, reference) -> Outcome:
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference)
-        except (errors.WorkerCrashedError, errors.OutOfMemoryError):
+        except (errors.RayActorError, errors.OutOfMemoryError):
             return CRASHED
         except errors.RayTaskError as error:
             raise error.cause from error

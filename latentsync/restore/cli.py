@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..options import add_face_options, chosen_detector, named_device, own_folder, track_settings
+from ..options import Keep, add_face_options, chosen_detector, named_device, own_folder, track_settings
 
 SHARPEN = "sharpen"
 NETS = ("GFPGAN", "CodeFormer", "RestoreFormer")
@@ -74,17 +74,15 @@ def refuse_idle_superres(arguments: argparse.Namespace) -> None:
         )
 
 
-def load_superres(arguments: argparse.Namespace, device):
-    """The `SuperRes` that the options of `add_superres_options` ask for; None for none.
+def restore_settings(arguments: argparse.Namespace):
+    """`RestoreSettings` out of the options of `add_superres_options`, and the ratio of sizes.
 
     Raises:
-        FileNotFoundError: the restorer's file or the upscaler's is not there.
-        ValueError: a number out of range, or a file of another kind.
-        ImportError: the package that builds the net is missing.
+        ValueError: a number out of range.
+        FileNotFoundError: the restorer's file is not there.
     """
     from .apply import RestoreSettings
     from .superres import SuperRes
-    from .upscale import load_upscaler
 
     settings = RestoreSettings(
         arguments.superres_strength, arguments.superres_region, temporal=arguments.superres_temporal
@@ -92,14 +90,31 @@ def load_superres(arguments: argparse.Namespace, device):
     ratio = arguments.sr_ratio
     if ratio is None:
         ratio = 1.0 if arguments.superres is None else RATIO
-    SuperRes(None, settings, ratio)  # refuses a number out of range before files are read
+    SuperRes(None, settings, ratio)
+    if arguments.superres in NETS:
+        restorer_file(arguments.superres, own_folder(arguments))
+    return settings, ratio
+
+
+def load_superres(arguments: argparse.Namespace, device, keep: Keep = lambda load: load):
+    """The `SuperRes` that the options of `add_superres_options` ask for; None for none.
+
+    Raises:
+        FileNotFoundError: the restorer's file or the upscaler's is not there.
+        ValueError: a number out of range, or a file of another kind.
+        ImportError: the package that builds the net is missing.
+    """
+    from .superres import SuperRes
+    from .upscale import load_upscaler
+
+    settings, ratio = restore_settings(arguments)  # refuses a number out of range before files are read
     if arguments.superres is None and ratio == 1 and arguments.upscaler is None:
         return None
-    upscaler = None if arguments.upscaler is None else load_upscaler(arguments.upscaler, device)
-    return SuperRes(_restorer(arguments, device), settings, ratio, upscaler)
+    upscaler = None if arguments.upscaler is None else keep(load_upscaler)(arguments.upscaler, device)
+    return SuperRes(_restorer(arguments, device, keep), settings, ratio, upscaler)
 
 
-def _restorer(arguments: argparse.Namespace, device):
+def _restorer(arguments: argparse.Namespace, device, keep: Keep):
     """The restorer called --superres, or None."""
     from .restorers import Sharpen, load_restorer
 
@@ -108,7 +123,7 @@ def _restorer(arguments: argparse.Namespace, device):
     if arguments.superres == SHARPEN:
         return Sharpen()
     path = restorer_file(arguments.superres, own_folder(arguments))
-    return load_restorer(path, device, fidelity=arguments.superres_fidelity)
+    return keep(load_restorer)(path, device, fidelity=arguments.superres_fidelity)
 
 
 def restorer_file(name: str, checkpoints: str):

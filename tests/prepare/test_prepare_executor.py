@@ -1,6 +1,8 @@
 """Processes that do the work: they may die, and they do not outlive the one that they work for."""
 
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +50,29 @@ if __name__ == "__main__":
         parent.kill()
         parent.wait()
     wait_for(lambda: not alive(int(note.read_text())), 60)
+
+
+def test_each_ray_worker_holds_a_gpu_and_outlives_a_deadly_job():
+    ray = pytest.importorskip("ray")
+    from latentsync.prepare.ray_executor import Ray
+
+    def do(job):
+        if job == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.3)
+        return Outcome({"process": os.getpid(), "gpu": os.environ["CUDA_VISIBLE_DEVICES"]})
+
+    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}}
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init("local", num_cpus=8, num_gpus=2, runtime_env=environment, **quiet)
+    try:
+        with Ray(workers=3, gpus=None) as executor:  # of which one finds no GPU
+            outcomes = [outcome for _, outcome in executor.results(range(6), do)]
+            assert dict(executor.results(["deadly", "good"], do))["deadly"] == CRASHED
+    finally:
+        ray.shutdown()
+    pairs = {tuple(outcome.figures.values()) for outcome in outcomes}
+    assert len(outcomes) == 6 and len(pairs) == 2 and {gpu for _, gpu in pairs} == {"0", "1"}
 
 
 def wait_for(happened, seconds: float) -> None:
