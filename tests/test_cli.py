@@ -317,7 +317,7 @@ def test_help_answers_without_loading_torch(capsys):
         (["run", "-video_path", "a.mp4"], "there is no option -video_path: did you mean --video_path?"),
         (["train", "unet", "--confg", "stage2", "run.seed=1"], "did you mean --config?"),
         (["run", "a.mp4", *"--video_path b --audio_path c --video_out_path d".split()], "unexpected: a.mp4"),
-        (["evaluate", "--metric", "psnr"], "the following arguments are required: --video_path"),
+        (["track", "--track_path", "a.json"], "the following arguments are required: --video_path"),
     ],
 )
 def test_what_is_mistyped_is_named_in_two_lines(capsys, argv, words):

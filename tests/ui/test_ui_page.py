@@ -94,8 +94,8 @@ def test_a_run_with_the_embedded_model(client, sample, voice):
     files = {"video": video_file(sample[0]), "audio": handle_file(str(voice))}
     job = client.submit(**files, **QUICK, api_name="/lip_sync")
     status, player, download = job.result(300)[:3]
-    told = "".join(str(output[0]) for output in job.outputs())
-    assert "Syncing, 0 of 6 frames" in told or "Loading the model" in told
+    # Which phases are caught depends on when the page looks.
+    assert any("<progress" in str(output[0]) for output in job.outputs())
     assert "6 frames at 25 per second, the face is in 6 of them" in status
     assert player["value"].startswith('<latentsync-player before="gradio_api/file=')
     result = download["value"]
