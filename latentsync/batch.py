@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .checkpoint import needed_checkpoints
-from .cli import add_run, chosen_resolution, explained, load_nets, refuse_idle_options, run_settings
+from .cli import chosen_resolution, explained, load_nets, refuse_idle_options, run_parser, run_settings
 from .detect import load_detector
 from .embedded import EMBEDDED, choose_folder
 from .files import JsonLines, replacing, write_error
@@ -191,7 +191,7 @@ class RowMaker:
 
     def __init__(self, base: Path, out: Path, options: argparse.Namespace):
         self.base, self.out = base, out
-        self.parser = add_run(argparse.ArgumentParser().add_subparsers())
+        self.parser = run_parser(argparse.ArgumentParser(add_help=False))
         self.parser.error = _refuse
         self.options = self.parser._option_string_actions  # argparse has no public list of them
         names = {option.dest for option in self.options.values()}

@@ -164,9 +164,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_run(commands) -> argparse.ArgumentParser:
-    """The command run; the page takes its settings from here too."""
-    parser = commands.add_parser("run", help="make a video speak an audio track")
+    parser = run_parser(commands.add_parser("run", help="make a video speak an audio track"))
     parser.set_defaults(command=run)
+    return parser
+
+
+def run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """`parser` with the files and options of `run`; the page and `batch` take names, defaults and checks from it."""
     add = parser.add_argument_group("files").add_argument
     add("--video_path", required=True, help="the video")
     add("--audio_path", required=True, help="the voice: an audio file, or a video whose sound is taken")

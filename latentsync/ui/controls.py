@@ -61,9 +61,9 @@ def shown_controls(restoration: bool) -> list[Control]:
 
 def run_options() -> dict[str, argparse.Action]:
     """The options of the command `run` by name."""
-    from ..cli import add_run
+    from ..cli import run_parser
 
-    parser = add_run(argparse.ArgumentParser().add_subparsers())
+    parser = run_parser(argparse.ArgumentParser())
     # argparse has no public list of them. What has no default is --help, or another name for an option.
     return {action.dest: action for action in parser._actions if action.default is not argparse.SUPPRESS}
 
