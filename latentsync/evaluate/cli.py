@@ -55,6 +55,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from ..embedded import EMBEDDED, embedded_folder
     from ..options import named_device
     from ..progress import Bar
+    from ..train.syncnet import syncnet_accuracy
     from .metrics import METRICS, chosen_metrics
     from .report import write_chart
     from .run import evaluate, find_pairs
@@ -88,7 +89,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         inputs = [path for pair in pairs for path in (pair.video, pair.reference) if path]
         _check_output(Path(arguments.json), inputs + (true_set or []))
     with Bar() as bar:
-        report = evaluate(pairs, metrics, settings, bar, true_set)
+        report = evaluate(pairs, metrics, settings, bar, true_set, syncnet_accuracy)
     if arguments.json:
         report.write_json(Path(arguments.json))
     if arguments.plot:

@@ -1,7 +1,7 @@
 """Videos against their references and their own sound: every metric, in memory that does not grow with the clips."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..prepare.sources import SUFFIXES
@@ -11,7 +11,6 @@ from .frechet import FID_FEATURES, Frechet
 from .metrics import METRICS
 from .published import fvd_of_sets
 from .report import Report
-from .sound import syncnet_accuracy
 from .tools import RANDOM, EvaluateSettings, Tools
 
 
@@ -58,6 +57,7 @@ def evaluate(
     settings: EvaluateSettings | None = None,
     progress: Progress = lambda phase, done, total: None,
     true_set: Sequence[Path] | None = None,
+    accuracy: Callable[..., float] | None = None,
 ) -> Report:
     """All figures of all videos.
 
@@ -67,6 +67,7 @@ def evaluate(
         pairs: from `find_pairs`.
         metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
         true_set: the true videos of the published FVD; None: the references.
+        accuracy: `train.syncnet.syncnet_accuracy`, for the metric of that name.
 
     Raises:
         FileNotFoundError, OSError: a video that is missing or may not be read.
@@ -79,8 +80,8 @@ def evaluate(
             pass  # what is wrong with one of the files is said before any work
     report = Report(list(metrics), settings.region, clips, protocol=settings.protocol)
     if "syncnet_accuracy" in metrics:
-        accuracy = syncnet_accuracy(*tools.judge, settings.clips, settings.samples, progress)
-        report.pooled["syncnet_accuracy"] = accuracy
+        found = accuracy(*tools.judge, settings.clips, settings.samples, progress)
+        report.pooled["syncnet_accuracy"] = found
     by_sets = {"syncnet_accuracy"} | ({"fvd"} if settings.protocol == "published" else set())
     for pair in pairs:
         with Clip(pair, tools, progress) as clip:

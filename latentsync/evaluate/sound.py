@@ -1,22 +1,14 @@
-"""How well lips and sound belong together, by SyncNet v2 and by StableSyncNet; and how well the latter can tell."""
-
-from pathlib import Path
+"""How well lips and sound belong together, by SyncNet v2 and by StableSyncNet."""
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
-from ..frames import Extended, Frames, batches
+from ..frames import Extended, Frames
 from ..nets.syncnet_v2 import SyncNetV2
 from ..prepare.sync_filter import MouthViews, sync_score
-from ..progress import Progress
 from ..quality import at_25, sync_curve
 from ..train.estimate import SyncJudge
 from .meters import Figure
-
-BATCH, SEED = 16, 42  # the seed is that of the published script
 
 
 def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, Figure]:
@@ -55,34 +47,3 @@ def stable_syncnet(
     curve = sync_curve(judge, vae, crops, wave, fps)
     confidence = Figure(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
     return {"stable_sync": confidence, "stable_offset": Figure(float(curve.offset))}
-
-
-@torch.no_grad()
-def syncnet_accuracy(judge: SyncJudge, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
-    """Share of samples that a StableSyncNet judges rightly: in sync where the cosine is over 0.5.
-
-    As in the published script (which takes 2048 samples), the sound of 16 frames goes with those frames or with 16
-    others of the same clip. There each sample is either by chance, here exactly every other one.
-
-    Args:
-        judge, vae: from `quality.load_judge`, on one device.
-        clips: folder or list of aligned clips, as `prepare` makes them.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: no clips, or none that is fit.
-    """
-    from ..train.config import DataConfig
-    from ..train.dataset import SyncNetClips, pass_order
-
-    data = SyncNetClips(DataConfig(str(clips), judge.side, judge.frames, workers=0), vae, SEED, progress)
-    count, device = len(data.clips), next(judge.net.parameters()).device
-    # Clip by clip, so that each one's features are made once.
-    order = sorted(range(samples), key=lambda n: pass_order(SEED, n // count, count)[n % count])
-    right = 0
-    for numbers in batches(samples, BATCH):
-        progress("judging samples", numbers[0], samples)
-        batch = {name: x.to(device) for name, x in default_collate([data[order[i]] for i in numbers]).items()}
-        cosine = F.cosine_similarity(*judge.net(batch["frames"], batch["mel"]))
-        right += int(((cosine > 0.5) == (batch["target"] > 0.5)).sum())
-    progress("judging samples", samples, samples)
-    return right / samples

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ..checkpoint import load_vae
+from ..frames import batches
 from ..nets.layers import MadeOfRecomputed
 from ..nets.loading import check_state_dict
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
+from ..progress import Progress
 from ..speech import N_MELS, SYNCNET_FRAMES, mel_columns
 from ..sync import LATENT_SCALE
 from ..weights import read_checkpoint, recognise
-from .config import EncoderTable, SyncNetTables, SyncNetTraining
+from .config import DataConfig, EncoderTable, SyncNetTables, SyncNetTraining
+from .estimate import SyncJudge
 from .files import find_file
 from .losses import sync_loss
 from .parse import plain
@@ -30,6 +33,8 @@ PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were tr
 COARSE = 8, 13  # bands and times in which the sound is told
 WATCHED = 300  # steps whose mean loss tells whether anything was learned
 TEMPERATURE = 0.1  # of cosines that are told apart from each other
+ACCURACY_BATCH = 16
+ACCURACY_SEED = 42  # that of the published script
 NEAR = 0.005  # the loss is no different from that of a net that always says 0.5
 
 
@@ -245,3 +250,33 @@ def _tables(net: SyncNetTables, in_channels: int) -> dict[str, dict[str, Any]]:
     """Of both encoders what `EncoderConfig.from_table` takes, in JSON types."""
     inputs = {"visual": in_channels, "audio": 1}
     return {kind: {"in_channels": inputs[kind]} | plain(table) for kind, table in asdict(net).items()}
+
+
+@torch.no_grad()
+def syncnet_accuracy(judge: SyncJudge, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
+    """Share of samples that a StableSyncNet judges rightly: in sync where the cosine is over 0.5.
+
+    As in the published script (which takes 2048 samples), the sound of 16 frames goes with those frames or with 16
+    others of the same clip. There each sample is either by chance, here exactly every other one.
+
+    Args:
+        judge, vae: from `quality.load_judge`, on one device.
+        clips: folder or list of aligned clips, as `prepare` makes them.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: no clips, or none that is fit.
+    """
+    from .dataset import SyncNetClips, pass_order
+
+    data = SyncNetClips(DataConfig(str(clips), judge.side, judge.frames, workers=0), vae, ACCURACY_SEED, progress)
+    count, device = len(data.clips), next(judge.net.parameters()).device
+    # Clip by clip, so that each one's features are made once.
+    order = sorted(range(samples), key=lambda n: pass_order(ACCURACY_SEED, n // count, count)[n % count])
+    right = 0
+    for numbers in batches(samples, ACCURACY_BATCH):
+        progress("judging samples", numbers[0], samples)
+        batch = {name: x.to(device) for name, x in default_collate([data[order[i]] for i in numbers]).items()}
+        cosine = F.cosine_similarity(*judge.net(batch["frames"], batch["mel"]))
+        right += int(((cosine > 0.5) == (batch["target"] > 0.5)).sum())
+    progress("judging samples", samples, samples)
+    return right / samples

@@ -17,12 +17,13 @@ from latentsync.embedded import EMBEDDED
 from latentsync.evaluate import published
 from latentsync.evaluate.meters import Figure
 from latentsync.evaluate.report import ClipReport, chart
-from latentsync.evaluate.sound import syncnet_accuracy, syncnet_v2
+from latentsync.evaluate.sound import syncnet_v2
 from latentsync.files import file_sha256
 from latentsync.landmarks import Detection, Face, points_from_box
 from latentsync.media import VideoWriter
 from latentsync.synthetic.corpus import CorpusSettings, write_corpus
 from latentsync.train.estimate import SyncJudge
+from latentsync.train.syncnet import syncnet_accuracy
 
 
 def quiet(phase, done, total):
