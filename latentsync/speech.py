@@ -11,6 +11,7 @@ import torch
 from .audio import HOP_LENGTH, SAMPLE_RATE, to_mono
 
 VIDEO_FPS = 25  # frames per second that both SyncNets were trained at
+SAMPLES_PER_FRAME = SAMPLE_RATE // VIDEO_FPS  # 640, without a rest: sound and pictures are cut at the same times
 SYNCNET_FRAMES = 16  # frames that most StableSyncNets see at once; each says its own number in its config
 PRE_EMPHASIS = 0.97  # of both
 

@@ -17,12 +17,11 @@ from ..frames import Extended, Frames
 from ..landmarks import Box, Detection, Detector
 from ..media import VideoReader
 from ..nets.syncnet_v2 import SyncNetV2
-from ..prepare.settings import SAMPLES_PER_FRAME
 from ..prepare.sync_filter import MouthViews, sync_score
 from ..progress import Progress
 from ..quality import at_25
 from ..run import watch
-from ..speech import VIDEO_FPS
+from ..speech import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..track_file import FaceFile
 from .frechet import Features, Gaussian, frechet_distance
 from .meters import Figure

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..media import join
-from .settings import FPS, SAMPLES_PER_FRAME
+from ..speech import SAMPLES_PER_FRAME
+from .settings import FPS
 from .sound import read_sound, write_flac
 from .work import Outcome
 

@@ -12,7 +12,8 @@ import numpy as np
 from ..frames import batches
 from ..media import VideoReader
 from ..media.audio import AudioReader
-from .settings import FPS, SAMPLES_PER_FRAME, PrepareSettings
+from ..speech import SAMPLES_PER_FRAME
+from .settings import FPS, PrepareSettings
 from .sound import write_sound
 from .sources import Source, reading
 from .work import Outcome

@@ -5,14 +5,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audio import SAMPLE_RATE
 from ..checkpoint import check_resolution
 from ..nets.hyperiqa import SIZE as QUALITY_SIZE
 from ..nets.syncnet_v2 import SHIFT
 from ..speech import VIDEO_FPS
 
 FPS = VIDEO_FPS  # of every clip
-SAMPLES_PER_FRAME = SAMPLE_RATE // FPS  # 640, without a rest: sound and pictures are cut at the same times
 
 STAGES = ("read", "cuts", "segments", "align", "face_size", "sync", "quality", "clip")
 SKIPPABLE = ("cuts", "sync", "quality")

@@ -12,10 +12,9 @@ import torch
 from ..checkpoint import default_device
 from ..frames import Frames, as_uint8, batches
 from ..nets.syncnet_v2 import SyncNetV2, SyncScore, offset_and_confidence, sync_distances
-from ..speech import mfcc, mfcc_windows
+from ..speech import SAMPLES_PER_FRAME, mfcc, mfcc_windows
 from ..weights import load_state_dict
 from .align import Segment
-from .settings import SAMPLES_PER_FRAME
 from .sound import read_sound
 from .sources import Source
 from .work import Outcome

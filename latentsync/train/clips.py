@@ -15,18 +15,17 @@ import cv2
 import numpy as np
 import torch
 
-from ..audio import SAMPLE_RATE, resample, to_mono
+from ..audio import resample, to_mono
 from ..frames import as_float
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
-from ..speech import VIDEO_FPS
+from ..speech import SAMPLES_PER_FRAME, VIDEO_FPS
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
-SAMPLES_PER_FRAME = SAMPLE_RATE // VIDEO_FPS  # 640
 SCAN_THREADS = 8  # the scan waits for the drive more than it computes
 OPEN_CLIPS = 4  # readers kept open per process; each has threads of its own
 

@@ -24,10 +24,10 @@ from ..geometry import apply, fit_similarity, homogeneous, invert
 from ..landmarks import BOX_ASPECT, Box, Detector, points_from_box
 from ..media import VideoReader, VideoWriter, read_audio
 from ..nets.syncnet_v2 import SyncNetV2
-from ..speech import VIDEO_FPS, mel_window, syncnet_mel
+from ..speech import SAMPLES_PER_FRAME, VIDEO_FPS, mel_window, syncnet_mel
 from ..sync import TRAINED_WINDOW, Settings, sync
 from ..weights import load_state_dict
-from .clips import SAMPLES_PER_FRAME, Clip, Pictures, for_net
+from .clips import Clip, Pictures, for_net
 from .estimate import SyncJudge
 from .latents import encode_clips
 
