@@ -84,7 +84,7 @@ def fetch(folder: Path | None, model_version: str) -> int:
         print(f"{PACK} lies in no ComfyUI: say with --folder where the models are to go.")
         return 1
     try:
-        from latentsync.download import download
+        from latentsync.models.download import download
 
         fetched = download(folder, model_version)
     except OSError as error:

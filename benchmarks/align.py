@@ -10,7 +10,7 @@ from timing import RESOLUTION, compare
 import published
 import torch
 
-from latentsync.crops import published_crop, warp_crop
+from latentsync.face.align import published_crop, warp_crop
 from latentsync.frames import as_uint8
 
 

@@ -18,33 +18,27 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from latentsync.audio import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
-from latentsync.checkpoint import LipSyncModel, find_checkpoints, load_model, load_unet, load_vae
-from latentsync.demo.scene import Scene, make_scene
-from latentsync.embedded import EMBEDDED
-from latentsync.figures import (
-    best_lag,
-    correlation,
-    flicker,
-    largest_change,
-    loudness,
-    psnr,
-    window_borders,
-)
-from latentsync.masks import keep_mask
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from latentsync.audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
+from latentsync.models.load import LipSyncModel, find_checkpoints, load_model, load_unet, load_vae
+from latentsync.drawn.demo.scene import Scene, make_scene
+from latentsync.models.embedded import EMBEDDED
+from latentsync.evaluate.figures import best_lag, correlation, flicker, largest_change, loudness, psnr, window_borders
+from latentsync.face.masks import keep_mask
 from latentsync.media import read_audio
 from latentsync.nets.unet import UNet, UNetConfig
-from latentsync.speech import SYNCNET_FRAMES
-from latentsync.sync import LATENT_SCALE, Settings, sync, windows
-from latentsync.synthetic import Phone, make_clip, make_speech, measure_opening
-from latentsync.synthetic.corpus import align_clip
-from latentsync.synthetic.speech import mouth_shapes
+from latentsync.audio.syncnet import SYNCNET_FRAMES
+from latentsync.sampling.sample import LATENT_SCALE, Settings, sync, windows
+from latentsync.drawn.heads import Phone, make_clip, make_speech, measure_opening
+from latentsync.drawn.heads.corpus import align_clip
+from latentsync.drawn.heads.speech import mouth_shapes
+
 
 FIRST_SEED = 900_000  # of clips that nothing was trained on
 STRIDE = 2  # frames between the SyncNet's windows
@@ -214,9 +208,9 @@ def syncnet_accuracy(syncnet: Path, vae: Path, resolution: int, clips: int) -> N
 
     The accuracy is that of pairs half of which are in sync, and the others `APART` or more frames off.
     """
-    from latentsync.train.estimate import SyncJudge
-    from latentsync.train.syncnet import load_syncnet
-    from latentsync.train.validate import hear, see
+    from latentsync.evaluate.sync_score import SyncJudge
+    from latentsync.evaluate.sync_score import load_syncnet
+    from latentsync.evaluate.sync_score import hear, see
 
     judge, net = SyncJudge(*load_syncnet(syncnet)), load_vae(vae)
     shifts = [0, 2, 4, 8, 16, 32]

@@ -19,13 +19,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import tiny
 import torch
 
-from latentsync.frames import Extended, batches, end_map
+from latentsync.frames import FrameView, batches, end_map
 from latentsync.media import VideoReader, VideoWriter, read_audio
 
 LENGTHS = (10, 60)  # seconds
 MEASURED = """
 import resource, sys
-from latentsync.cli import main
+from latentsync.commands.main import main
 code = main(sys.argv[1:])
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print("peak bytes", peak)
@@ -35,7 +35,7 @@ sys.exit(code)
 
 def looped(video: Path, seconds: int, out: Path) -> None:
     with VideoReader(video) as reader:
-        frames = Extended(reader, end_map(len(reader), round(seconds * reader.fps), "loop"))
+        frames = FrameView(reader, end_map(len(reader), round(seconds * reader.fps), "loop"))
         with VideoWriter(out, reader.fps, reader.height, reader.width, preset="ultrafast", crf=20) as writer:
             for numbers in batches(len(frames), 16):
                 writer.write(frames[numbers])

@@ -11,8 +11,8 @@ import numpy as np
 import published
 import torch
 
-from latentsync.blend import paste_crop, paste_published
-from latentsync.masks import mouth_mask
+from latentsync.face.blend import paste_crop, paste_published
+from latentsync.face.masks import mouth_mask
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from latentsync.geometry import canvas_size, invert
+from latentsync.face.geometry import canvas_size, invert
 
 
 def crop(frame: np.ndarray, matrix: np.ndarray, resolution: int) -> np.ndarray:

@@ -8,8 +8,8 @@ import espeakng_loader
 import numpy as np
 import torch
 
-from latentsync.audio import resample
-from latentsync.synthetic import Phone
+from latentsync.audio.whisper import resample
+from latentsync.drawn.heads import Phone
 
 SENTENCES = (
     ("en-us", "The quick brown fox jumps over the lazy dog, and nobody knows why."),
@@ -19,7 +19,7 @@ SENTENCES = (
 )
 SYNCHRONOUS, UTF8, RATE, PHONEMES, IPA = 2, 1, 1, 1, 2  # of espeak-ng's speak_lib.h, as are the events
 LIST_END, PHONEME = 0, 7
-# The sound of latentsync.synthetic.phones that is seen and heard most like each of IPA's, by its first letter or two.
+# The sound of latentsync.drawn.heads.phones that is seen and heard most like each of IPA's, by its first letter or two.
 NEAREST = {
     key: name
     for name, keys in {

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 
-from latentsync.geometry import canvas_size
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from latentsync.face.geometry import canvas_size
+
 
 RESOLUTION = 512
 FACES = (200, 350, 600)  # pixels between the edges of the crop in the frame

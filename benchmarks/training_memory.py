@@ -14,20 +14,22 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from latentsync.nets.syncnet import PIXEL_ATTN, StableSyncNet
-from latentsync.sync import LATENT_SCALE
+from latentsync.sampling.sample import LATENT_SCALE
 from latentsync.train.config import SyncNetTraining, UNetTraining
-from latentsync.train.estimate import SyncJudge
-from latentsync.train.losses import load_lpips
+from latentsync.evaluate.sync_score import SyncJudge
+from latentsync.evaluate.perceptual import load_lpips
 from latentsync.train.memory import estimate_memory
-from latentsync.train.parse import load_config
+from latentsync.train.config import load_config
 from latentsync.train.syncnet import SyncNetTask
 from latentsync.train.trepa import VideoMAE, VideoMAEConfig
 from latentsync.train.unet import FrozenNets, UNetTask
-from latentsync.train.weights import DTYPES, frozen_dtype
+from latentsync.train.init_weights import DTYPES, frozen_dtype
+
 
 PUBLISHED_GB = {"stage1": 23, "stage1_512": 30, "stage2": 30, "stage2_efficient": 20, "stage2_512": 55}
 SYNCNETS = ("syncnet_16_pixel_attn", "syncnet_16_latent")

@@ -6,25 +6,26 @@
     lip_sync("video.mp4", "voice.wav", "out.mp4", model, load_detector("auto", checkpoints="checkpoints"))
 
 The names below are imported when they are first used, so that importing the package costs nothing. Functions that
-are called like their module are found there: `latentsync.sync.sync`, `latentsync.blend.blend`.
+are called like their module are found there: `latentsync.sampling.sample.sync`, `latentsync.face.blend.blend`.
 """
 
 import importlib
 
 _HOMES = {
-    "audio": ("AudioFeatures", "encode_audio"),
-    "blend": ("BlendSettings",),
-    "checkpoint": ("LipSyncModel", "load_model"),
-    "crops": ("Aligned",),
-    "detect": ("load_detector",),
-    "embedded": ("load_embedded",),
-    "faces": ("FaceTrack", "TrackSettings", "track_faces"),
-    "frames": ("Extended", "Frames"),
-    "landmarks": ("Detection", "Detector", "Face"),
+    "audio.whisper": ("AudioFeatures", "encode_audio"),
+    "face.align": ("AlignedFaces",),
+    "face.blend": ("BlendSettings",),
+    "face.detect": ("load_detector",),
+    "face.landmarks": ("Detection", "Detector", "Face"),
+    "face.shots": ("detect_faces",),
+    "face.track": ("FaceTrack", "TrackSettings", "track_faces"),
+    "frames": ("FrameView", "Frames"),
     "media": ("VideoReader", "VideoWriter", "read_audio"),
-    "run": ("RunSettings", "Summary", "lip_sync"),
-    "scan": ("detect_faces",),
-    "sync": ("Settings",),
+    "models.embedded": ("load_embedded",),
+    "models.load": ("LipSyncModel", "load_model"),
+    "pipelines.lip_sync": ("Summary", "lip_sync"),
+    "pipelines.settings": ("RunSettings",),
+    "sampling.sample": ("Settings",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __version__ = "0.1.0"

@@ -1,8 +1,8 @@
-"""python -m latentsync: see `cli`."""
+"""python -m latentsync: see `commands`."""
 
 import sys
 
-from .cli import main
+from .commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -70,7 +70,7 @@ def end_map(count: int, length: int, mode: EndMode, repeat_turns: bool = False) 
     return [min(i % period, period - turn - i % period) for i in range(length)]
 
 
-class Extended:
+class FrameView:
     """A view of `frames` in the order of `index_map` (source frame number of each output frame)."""
 
     def __init__(self, frames: Frames, index_map: Sequence[int]):
@@ -89,9 +89,14 @@ def batches(count: int, size: int) -> list[list[int]]:
     return [list(range(i, min(i + size, count))) for i in range(0, count, size)]
 
 
-def without_first(windows: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
+def skip_frames(windows: Iterable[torch.Tensor], count: int) -> Iterator[torch.Tensor]:
     """Windows (n, h, w, 3) without the first `count` pictures of them all."""
     for window in windows:
         if count < len(window):
             yield window[count:] if count else window
         count = max(0, count - len(window))
+
+
+def for_net(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures (n, h, w, 3) as the nets see them: (n, 3, h, w) float32 in [-1, 1]."""
+    return as_float(pictures).permute(0, 3, 1, 2) * 2 - 1

@@ -7,10 +7,10 @@ from typing import get_args
 import torch.nn.functional as F
 from comfy_api.latest import io
 
-from ..latentsync.audio import SAMPLE_RATE
+from ..latentsync.audio.whisper import SAMPLE_RATE
 from ..latentsync.frames import EndMode
-from ..latentsync.run import RunSettings, frame_map, listen
-from . import runtime, sockets
+from ..latentsync.pipelines.lip_sync import RunSettings, frame_map, listen
+from . import inputs, runtime, sockets
 
 
 class EncodeAudio(io.ComfyNode):
@@ -54,7 +54,7 @@ class EncodeAudio(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, audio, fps, images=None, hard_cut=False) -> io.NodeOutput:
-        wave = runtime.heard(audio)
+        wave = inputs.heard(audio)
         length = max(1, round(len(wave) / SAMPLE_RATE * fps)) if images is None else len(images)
         runtime.progress(cls)("listening", 0, length)
         # The encoder looks for the user's cancel by itself.
@@ -130,9 +130,9 @@ class MatchLength(io.ComfyNode):
             )
         if not 0 <= silent_padding < math.inf:
             raise ValueError(f"silent_padding is {silent_padding}: give the seconds of silence, 0 or more")
-        _, rate = runtime.sound(audio)
+        _, rate = inputs.sound(audio)
         audio = _padded(audio, math.ceil(silent_padding * rate))
-        index_map = frame_map(len(images), len(runtime.heard(audio)) / SAMPLE_RATE * fps, settings)
+        index_map = frame_map(len(images), len(inputs.heard(audio)) / SAMPLE_RATE * fps, settings)
         count = len(index_map)
         if index_map != list(range(len(images))):
             images = images[index_map]

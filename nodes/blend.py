@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..latentsync.blend import BlendSettings, blend
+from ..latentsync.face.blend import BlendSettings, blend
+from ..latentsync.face.masks import fitted
 from ..latentsync.frames import batches
-from ..latentsync.masks import fitted
-from ..latentsync.run import counted
-from . import runtime, sockets
+from ..latentsync.pipelines.lip_sync import with_progress
+from . import inputs, runtime, sockets
 
 FRAMES_AT_ONCE = 8
 
@@ -56,11 +56,11 @@ class BlendFaces(io.ComfyNode):
                 f"there are {len(images)} images, {len(crops)} crops and a track of {len(track.faces)} frames: give "
                 "the images and the track that the crops were made of"
             )
-        frames = runtime.pictures(images) if images.shape[-1] != 4 else images  # transparency stays
+        frames = inputs.pictures(images) if images.shape[-1] != 4 else images  # transparency stays
         settings = BlendSettings(mask_smooth, match_colour)
         if mask is not None:
             mask = fitted(mask.reshape(-1, *mask.shape[-2:]), track.track.resolution)
         windows = (crops[numbers[0] : numbers[-1] + 1] for numbers in batches(len(crops), FRAMES_AT_ONCE))
         finished = blend(frames, track.track, windows, settings, mask)
-        finished = counted(finished, len(images), "blending", runtime.progress(cls))
-        return io.NodeOutput(runtime.gathered(finished, len(images)))
+        finished = with_progress(finished, len(images), "blending", runtime.progress(cls))
+        return io.NodeOutput(inputs.concat_windows(finished, len(images)))

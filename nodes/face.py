@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..latentsync.checkpoint import check_resolution
-from ..latentsync.crops import Aligned
-from ..latentsync.detect import load_detector
-from ..latentsync.faces import TrackSettings, choose_faces, place_faces
+from ..latentsync.face.align import AlignedFaces
+from ..latentsync.face.detect import load_detector
+from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
+from ..latentsync.face.track import TrackSettings, choose_faces, place_faces
+from ..latentsync.face.track_sheet import filled, report, strip
 from ..latentsync.frames import as_float, batches
-from ..latentsync.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
-from ..latentsync.run import counted, watch
-from ..latentsync.track import filled, report, strip
-from . import runtime, sockets
+from ..latentsync.models.load import check_resolution
+from ..latentsync.pipelines.lip_sync import watch, with_progress
+from . import folders, inputs, runtime, sockets
 
 DETECTORS = ["auto", "yunet", "insightface", "facexlib"]
 FACES = ["largest", "index", "nearest", "similar"]
@@ -34,7 +34,7 @@ class LoadDetector(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "detector",
-                    options=[*DETECTORS, *runtime.track_files()],
+                    options=[*DETECTORS, *folders.track_files()],
                     default="auto",
                     tooltip="auto: InsightFace where its package and models are, else YuNet. yunet: small and free. "
                     "insightface: what the models were trained with, for non-commercial use. facexlib: RetinaFace. "
@@ -51,17 +51,17 @@ class LoadDetector(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, detector) -> object:
         """A track file that was edited is read again."""
-        if detector not in runtime.track_files():
+        if detector not in folders.track_files():
             return detector
-        state = runtime.track_file(detector).stat()
+        state = folders.track_file(detector).stat()
         return detector, state.st_mtime_ns, state.st_size
 
     @classmethod
     def execute(cls, detector) -> io.NodeOutput:
-        runtime.choice("detector", detector, [*DETECTORS, *runtime.track_files()])
+        inputs.choice("detector", detector, [*DETECTORS, *folders.track_files()])
         if detector not in DETECTORS:
-            return io.NodeOutput(load_detector("file", model=runtime.track_file(detector)))
-        return io.NodeOutput(load_detector(detector, checkpoints=runtime.models_folder()))
+            return io.NodeOutput(load_detector("file", model=folders.track_file(detector)))
+        return io.NodeOutput(load_detector(detector, checkpoints=folders.models_folder()))
 
 
 def face_inputs() -> list[io.Input]:
@@ -83,7 +83,7 @@ def face_inputs() -> list[io.Input]:
 
 def which_face(face: str, index: int, x: float, y: float) -> str:
     """`TrackSettings.which` of the widgets of `face_inputs`."""
-    runtime.choice("face", face, FACES)
+    inputs.choice("face", face, FACES)
     return {"index": f"index:{index}", "nearest": f"nearest:{x},{y}"}.get(face, face)
 
 
@@ -142,7 +142,7 @@ class TrackFace(io.ComfyNode):
         resolution = resolution if model is None else model.resolution
         check_resolution(resolution)
         settings = track_settings(**which)
-        frames = runtime.pictures(images)
+        frames = inputs.pictures(images)
         seen = watch(frames, fps, detector, settings, detect_every, runtime.progress(cls))
         chosen = choose_faces(seen, fps, settings)
         track = place_faces(chosen, resolution, fps, settings)
@@ -210,10 +210,10 @@ class CropFaces(io.ComfyNode):
     @classmethod
     def execute(cls, images, track) -> io.NodeOutput:
         place = track.track
-        aligned = Aligned(runtime.pictures(images), place.matrices, place.found, place.resolution)
+        aligned = AlignedFaces(inputs.pictures(images), place.matrices, place.found, place.resolution)
         windows = (aligned[numbers] for numbers in batches(len(aligned), FRAMES_AT_ONCE))
-        windows = counted(windows, len(aligned), "cropping", runtime.progress(cls))
-        crops = runtime.gathered(windows, len(aligned))
+        windows = with_progress(windows, len(aligned), "cropping", runtime.progress(cls))
+        crops = inputs.concat_windows(windows, len(aligned))
         repainted = (1 - keep_mask(place.resolution)).clamp_(0, 1)  # Lanczos overshoots
         return io.NodeOutput(crops, repainted * torch.from_numpy(place.found)[:, None, None])
 
@@ -272,7 +272,7 @@ class FaceMask(io.ComfyNode):
         if crops is None:
             pictures = torch.full((1, resolution, resolution, 3), NO_CROP)
         else:
-            pictures = _spread(runtime.pictures(crops), track.track.found)
+            pictures = _spread(inputs.pictures(crops), track.track.found)
         shown = tinted(pictures, fitted(mask, pictures.shape[1]))
         preview = torch.cat(list(shown), dim=1)[None]
         return io.NodeOutput(mask, preview, ui=ui.PreviewImage(preview, cls=cls))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ..latentsync.layout import Checkpoints, find_checkpoints
-from ..latentsync.registry import WEIGHTS
+from ..latentsync.models.folders import Checkpoints, find_checkpoints
+from ..latentsync.models.registry import WEIGHTS
 
 FOLDER = "latentsync"
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".ckpt", ".bin"}

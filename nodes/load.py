@@ -4,12 +4,12 @@ from pathlib import Path
 
 from comfy_api.latest import io, ui
 
-from ..latentsync.download import download, tree
-from ..latentsync.layout import read_sidecar
-from ..latentsync.registry import RESOLUTIONS as VERSIONS
-from ..latentsync.registry import RUN_GROUPS
-from . import runtime, sockets
-from .managed import PRECISIONS, RESOLUTIONS
+from ..latentsync.models.download import download, tree
+from ..latentsync.models.folders import read_sidecar
+from ..latentsync.models.registry import RESOLUTIONS as VERSIONS
+from ..latentsync.models.registry import RUN_GROUPS
+from . import folders, inputs, model_patcher, runtime, sockets
+from .model_patcher import PRECISIONS, RESOLUTIONS
 
 RESTORER_GROUPS = ("gfpgan", "codeformer", "restoreformer")
 
@@ -28,7 +28,7 @@ class LoadModel(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=[runtime.EMBEDDED_NAME, *runtime.model_files()],
+                    options=[folders.EMBEDDED_NAME, *folders.model_files()],
                     tooltip="A U-Net file in models/latentsync, or the small model that comes with these nodes. "
                     "Fetch the published ones with Download LatentSync Models.",
                 ),
@@ -52,12 +52,12 @@ class LoadModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model, precision, resolution) -> object:
-        return [runtime.model_fingerprint(model), precision, resolution]
+        return [model_patcher.model_fingerprint(model), precision, resolution]
 
     @classmethod
     def execute(cls, model, precision, resolution) -> io.NodeOutput:
-        runtime.choice("resolution", resolution, RESOLUTIONS)
-        return io.NodeOutput(runtime.load_managed_model(model, precision, resolution))
+        inputs.choice("resolution", resolution, RESOLUTIONS)
+        return io.NodeOutput(model_patcher.load_managed_model(model, precision, resolution))
 
 
 class DownloadModels(io.ComfyNode):
@@ -107,12 +107,12 @@ class DownloadModels(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, version, detector, restorers, syncnet) -> object:
         # A file that was removed is to be fetched again.
-        return [tree(runtime.models_folder()), version, detector, restorers, syncnet]
+        return [tree(folders.models_folder()), version, detector, restorers, syncnet]
 
     @classmethod
     def execute(cls, version, detector, restorers, syncnet=False) -> io.NodeOutput:
-        runtime.choice("version", version, VERSIONS)
-        folder = runtime.models_folder()
+        inputs.choice("version", version, VERSIONS)
+        folder = folders.models_folder()
         report = runtime.progress(cls)
 
         def in_megabytes(done: int, total: int | None, name: str) -> None:

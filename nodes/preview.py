@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
+from ..latentsync.face.geometry import corners
 from ..latentsync.frames import as_stored, as_uint8, batches
-from ..latentsync.geometry import corners
 from ..latentsync.media import VideoWriter
 from ..latentsync.media.browser import QUALITY, fitted_size, playable
 from ..latentsync.media.source import open_source
 from ..latentsync.progress import Progress
-from . import runtime, sockets
-from .source import Source, opened
+from . import folders, inputs, runtime, sockets
+from .video_input import Source, opened
 
 FRAMES_AT_ONCE = 8
 
@@ -100,11 +100,11 @@ def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> S
         ValueError, OSError: it cannot be read or written; nothing is left of it.
     """
     if isinstance(media, torch.Tensor):
-        frames = runtime.pictures(media)
+        frames = inputs.pictures(media)
         rate = Fraction(fps).limit_denominator(1001)
         return encode(Source(frames, rate, tuple(frames.shape[1:3]), sound=audio), progress)
     with opened(media) as source:
-        address = runtime.served(source.file) if source.file and audio is None and playable(source.file) else None
+        address = folders.served(source.file) if source.file and audio is None and playable(source.file) else None
         if address is not None:
             return Shown(address, source.fps, len(source.frames), *source.size)
         return encode(source if audio is None else replace(source, sound=audio), progress)
@@ -120,7 +120,7 @@ def encode(source: Source, progress: Progress) -> Shown:
             for numbers in batches(count, FRAMES_AT_ONCE):
                 progress("writing the preview", numbers[0], count)
                 writer.write(resized(source.frames[numbers], height, width))
-    return Shown(runtime.served(out), source.fps, count, height, width)
+    return Shown(folders.served(out), source.fps, count, height, width)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..latentsync.frames import batches
-from ..latentsync.restore import REGIONS, NetRestorer, Restorer, RestoreSettings, Sharpen, load_restorer, restore
-from . import runtime, sockets
+from ..latentsync.restore.apply import REGIONS, RestoreSettings, restore
+from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
+from . import device, folders, inputs, runtime, sockets
 from .sample import check_track, crops_track
 
 SHARPEN = Sharpen().name
@@ -30,7 +31,7 @@ class LoadRestorer(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "restorer",
-                    options=[SHARPEN, *runtime.restorer_files()],
+                    options=[SHARPEN, *folders.restorer_files()],
                     default=SHARPEN,
                     tooltip="Files in models/latentsync/GFPGAN, /CodeFormer and /RestoreFormer, in "
                     "models/facerestore_models and models/upscale_models. CodeFormer is for non-commercial use and "
@@ -43,13 +44,13 @@ class LoadRestorer(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, restorer) -> object:
         """A file that was replaced is read again."""
-        path = runtime.restorer_files().get(restorer)
+        path = folders.restorer_files().get(restorer)
         return restorer if path is None else (str(path), path.stat().st_mtime_ns, path.stat().st_size)
 
     @classmethod
     def execute(cls, restorer) -> io.NodeOutput:
-        files = runtime.restorer_files()
-        runtime.choice("restorer", restorer, [SHARPEN, *files])
+        files = folders.restorer_files()
+        inputs.choice("restorer", restorer, [SHARPEN, *files])
         return io.NodeOutput(Sharpen() if restorer == SHARPEN else load_restorer(files[restorer]))
 
 
@@ -72,13 +73,13 @@ class RestoreFaces(io.ComfyNode):
         cls, crops, strength, region, fidelity, temporal, restorer=None, upscale_model=None, track=None
     ) -> io.NodeOutput:
         settings = RestoreSettings(strength, region, temporal, FRAMES_AT_ONCE)
-        crops, count = runtime.pictures(crops), len(crops)
+        crops, count = inputs.pictures(crops), len(crops)
         check_track(track, count)
         report = runtime.progress(cls)
         with _at_work(_chosen(restorer, upscale_model, fidelity)) as chosen:
             windows = (crops[group[0] : group[-1] + 1] for group in _counted(count, report))
             restored = restore(windows, chosen, track and track.track, settings)
-            return io.NodeOutput(runtime.gathered(restored, count))
+            return io.NodeOutput(inputs.concat_windows(restored, count))
 
 
 def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: float) -> Restorer:
@@ -103,7 +104,7 @@ def _at_work(restorer: Restorer) -> Iterator[Restorer]:
     if not isinstance(restorer, NetRestorer):
         yield restorer
         return
-    with runtime.on_device(restorer.net, FRAMES_AT_ONCE * BYTES_PER_FACE):
+    with device.on_device(restorer.net, FRAMES_AT_ONCE * BYTES_PER_FACE):
         yield restorer
 
 

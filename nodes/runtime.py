@@ -1,7 +1,4 @@
-"""What the nodes need of ComfyUI itself: folders, files, progress and cancelling; with `managed`, all of its insides.
-
-Values at the border are in `values`, models in `managed`; both are reached through here too.
-"""
+"""What the nodes need of ComfyUI while they run: progress, cancelling, temporary files."""
 
 import logging
 import os
@@ -17,48 +14,7 @@ import folder_paths
 import torch
 from PIL import Image
 
-from .borrowed import on_device
-from .folders import (
-    EMBEDDED_NAME,
-    TRACK_ENDING,
-    input_folder,
-    model_files,
-    models_folder,
-    restorer_files,
-    served,
-    track_file,
-    track_files,
-)
-from .managed import ManagedModel, load_managed_model, model_fingerprint
-from .values import choice, gathered, heard, pictures, sound, write_wav
-
-__all__ = [
-    "EMBEDDED_NAME",
-    "ManagedModel",
-    "Progress",
-    "TRACK_ENDING",
-    "audio_file",
-    "check_interrupted",
-    "choice",
-    "device",
-    "gathered",
-    "heard",
-    "input_folder",
-    "load_managed_model",
-    "model_files",
-    "model_fingerprint",
-    "models_folder",
-    "on_device",
-    "pictures",
-    "progress",
-    "restorer_files",
-    "served",
-    "sound",
-    "temp_file",
-    "track_file",
-    "track_files",
-    "write_wav",
-]
+from .inputs import write_wav
 
 logger = logging.getLogger(__name__)
 

@@ -6,17 +6,17 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ..latentsync.masks import mask_image_of
-from ..latentsync.preview import LatentPreview, fit_preview
-from ..latentsync.samplers import MOST_STEPS, SAMPLERS
-from ..latentsync.sync import LATENT_SCALE, Settings, StepCallback, sync, window_size, windows
-from . import runtime, sockets
+from ..latentsync.face.masks import mask_image_of
+from ..latentsync.sampling.preview import LatentPreview, fit_preview
+from ..latentsync.sampling.sample import LATENT_SCALE, Settings, StepCallback, sync, window_size, windows
+from ..latentsync.sampling.schedulers import MOST_STEPS, SAMPLERS
+from . import inputs, runtime, sockets
 
 DEFAULTS = Settings()
 
 
 class Sampler(io.ComfyNode):
-    """`latentsync.sync.sync` over a batch of crops."""
+    """`latentsync.sampling.sample.sync` over a batch of crops."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -35,7 +35,7 @@ class Sampler(io.ComfyNode):
     def execute(cls, model, crops, features, track=None, vae=None, mask=None, **widgets) -> io.NodeOutput:
         settings = Settings(**widgets)
         mask_image = None if mask is None else mask_image_of(mask)
-        crops = runtime.pictures(crops)
+        crops = inputs.pictures(crops)
         runs = [(0, len(crops))] if track is None else track.track.runs()
         check_crops(crops, model.resolution, track)
         if vae is not None:
@@ -49,7 +49,7 @@ class Sampler(io.ComfyNode):
         preview = fit_preview(model, crops, shown) if shown else None
         on_step = _reporter(report, preview, count)
         synced = sync(model, crops, features, settings, runs, on_step=on_step, mask_image=mask_image)
-        return io.NodeOutput(runtime.gathered(synced, len(crops)))
+        return io.NodeOutput(inputs.concat_windows(synced, len(crops)))
 
 
 def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | None) -> None:

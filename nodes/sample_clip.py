@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from comfy_api.latest import InputImpl, io
 
+from ..latentsync.face.track_file import read_track_file
 from ..latentsync.files import replacing
 from ..latentsync.frames import as_float
 from ..latentsync.media import VideoReader, read_audio
-from ..latentsync.track_file import read_track_file
-from . import runtime, sockets
+from . import folders, inputs, sockets
 
-CLIPS = ("talking head", "two speakers", "short clip")  # those of latentsync.synthetic.samples
+CLIPS = ("talking head", "two speakers", "short clip")  # those of latentsync.drawn.heads.samples
 
 
 class SampleClip(io.ComfyNode):
@@ -55,13 +55,13 @@ class SampleClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, copy_to_input) -> io.NodeOutput:
-        from ..latentsync.synthetic.samples import find_sample
+        from ..latentsync.models.samples import find_sample
 
-        runtime.choice("clip", clip, CLIPS)
+        inputs.choice("clip", clip, CLIPS)
         sample = find_sample(clip)
         if copy_to_input:
             for path in (sample.video, *sample.voices, sample.track):
-                copy(path, runtime.input_folder() / path.name)
+                copy(path, folders.input_folder() / path.name)
         voices = [spoken(path) for path in sample.voices]
         with VideoReader(sample.video) as reader:
             images, fps = as_float(reader[range(len(reader))]), float(reader.fps)

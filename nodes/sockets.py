@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from comfy_api.latest import io
 
-from ..latentsync.faces import FaceTrack
-from ..latentsync.landmarks import Face
+from ..latentsync.face.landmarks import Face
+from ..latentsync.face.track import FaceTrack
 
 #: `runtime.ManagedModel`.
 Model = io.Custom("LATENTSYNC_MODEL")
-#: `latentsync.audio.AudioFeatures`.
+#: `latentsync.audio.whisper.AudioFeatures`.
 Audio = io.Custom("LATENTSYNC_AUDIO")
-#: `latentsync.landmarks.Detector`, which a `latentsync.track_file.FaceFile` is too.
+#: `latentsync.face.landmarks.Detector`, which a `latentsync.face.track_file.FaceFile` is too.
 Detector = io.Custom("LATENTSYNC_DETECTOR")
 #: `TrackedFace`.
 Track = io.Custom("LATENTSYNC_TRACK")

@@ -7,19 +7,19 @@ from typing import Any, get_args
 
 from comfy_api.latest import InputImpl, io
 
-from ..latentsync.blend import BlendSettings
-from ..latentsync.faces import TrackSettings
+from ..latentsync.face.blend import BlendSettings
+from ..latentsync.face.landmarks import Detector
+from ..latentsync.face.track import TrackSettings
 from ..latentsync.frames import EndMode
-from ..latentsync.landmarks import Detector
 from ..latentsync.media import VideoWriter
+from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, RunSettings, lip_sync_frames
 from ..latentsync.progress import Progress
-from ..latentsync.run import RunSettings, Spoken, Take, speaking
-from ..latentsync.samplers import SAMPLERS
-from ..latentsync.sync import Settings
-from . import runtime, sockets
+from ..latentsync.sampling.sample import Settings
+from ..latentsync.sampling.schedulers import SAMPLERS
+from . import folders, inputs, runtime, sockets
 from .face import face_inputs, track_settings
 from .sample import deep_cache_widget, sampling_widgets
-from .source import Source, opened
+from .video_input import Source, opened
 
 logger = logging.getLogger(__name__)
 
@@ -48,14 +48,14 @@ class Video(io.ComfyNode):
 
     @classmethod
     def execute(cls, video, audio, model, detector=None, **widgets) -> io.NodeOutput:
-        settings, wave = run_settings(widgets), runtime.heard(audio)
+        settings, wave = run_settings(widgets), inputs.heard(audio)
         out = runtime.temp_file(".mp4")
         try:
             with opened(video, cache=2 * settings.sync.window) as source:
                 detector, progress = chosen_detector(detector, source.file, runtime.progress(cls))
                 model = model.on_device(settings.sync.window)
-                take = Take(source.frames, float(source.fps), wave)
-                spoken = speaking(take, model, detector, settings, progress)
+                take = LipSyncInput(source.frames, float(source.fps), wave)
+                spoken = lip_sync_frames(take, model, detector, settings, progress)
                 del wave, take
                 write(spoken, source, audio, settings.crf, out)
         except BaseException:
@@ -70,7 +70,7 @@ def run_settings(widgets: Mapping[str, Any]) -> RunSettings:
     Raises:
         ValueError: a value out of range, or one that is not in its list.
     """
-    runtime.choice("sampler", widgets["sampler"], SAMPLERS)
+    inputs.choice("sampler", widgets["sampler"], SAMPLERS)
     face = {name: widgets[name] for name in ("face", "index", "x", "y", "smoothing", "max_gap")}
     sync = {name: widgets[name] for name in ("steps", "guidance", "seed", "sampler", "window", "overlap")}
     run = {name: widgets[name] for name in ("detect_every", "audio_longer", "audio_shorter", "crf")}
@@ -89,12 +89,12 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     """
     if detector is not None:
         return detector, progress
-    beside = None if file is None else file.with_name(file.stem + runtime.TRACK_ENDING)
+    beside = None if file is None else file.with_name(file.stem + folders.TRACK_ENDING)
     if beside is None or not beside.is_file():
-        from ..latentsync.detect import load_detector
+        from ..latentsync.face.detect import load_detector
 
-        return load_detector("auto", checkpoints=runtime.models_folder()), progress
-    from ..latentsync.track_file import read_track_file
+        return load_detector("auto", checkpoints=folders.models_folder()), progress
+    from ..latentsync.face.track_file import read_track_file
 
     logger.info("no face detector is connected: the face's place is read from %s", beside)
 
@@ -104,7 +104,7 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     return read_track_file(beside), saying
 
 
-def write(spoken: Spoken, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
+def write(spoken: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
     """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled.
 
     Raises:

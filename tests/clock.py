@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from latentsync.speech import mel_window
+from latentsync.audio.syncnet import mel_window
 
 
 class Clock:

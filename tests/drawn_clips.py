@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from media_clips import encode_audio, tone
 
-from latentsync.landmarks import Detection, Face, points_from_box
+from latentsync.face.landmarks import Detection, Face, points_from_box
+from latentsync.face.track_file import write_track_file
 from latentsync.media import VideoWriter
-from latentsync.track_file import write_track_file
 
 HEIGHT, WIDTH = 180, 240
 

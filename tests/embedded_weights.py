@@ -9,8 +9,8 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
-from latentsync.checkpoint import missing_checkpoints
-from latentsync.embedded import EMBEDDED
+from latentsync.models.embedded import EMBEDDED
+from latentsync.models.load import missing_checkpoints
 from latentsync.nets.unet import UNet
 
 packaged = pytest.mark.skipif(bool(missing_checkpoints(EMBEDDED)), reason=f"no weights in {EMBEDDED}")

@@ -10,14 +10,14 @@ import torch
 from media_clips import stream_seconds
 from real_clips import media_file
 
-from latentsync.checkpoint import load_model
-from latentsync.detect import load_detector
-from latentsync.faces import TrackSettings
-from latentsync.frames import Extended
-from latentsync.geometry import corners, region
+from latentsync.face.detect import load_detector
+from latentsync.face.geometry import corners, region
+from latentsync.face.track import TrackSettings
+from latentsync.frames import FrameView
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.run import RunSettings, follow, lip_sync
-from latentsync.sync import Settings
+from latentsync.models.load import load_model
+from latentsync.pipelines.lip_sync import RunSettings, lip_sync, track_or_resume
+from latentsync.sampling.sample import Settings
 
 SECONDS = 1.4
 SETTINGS = RunSettings(sync=Settings(steps=1, guidance=1.0), track=TrackSettings(), detect_every=3)
@@ -57,7 +57,7 @@ def test_a_real_clip_speaks_and_the_rest_is_untouched(tmp_path, monkeypatch, mod
     frames = torch.cat(written)
     with VideoReader(media_file(name)) as source:
         original = source[range(count)]
-        track = follow(Extended(source, range(count)), float(fps), detector, 64, SETTINGS, lambda *_: None)
+        track = track_or_resume(FrameView(source, range(count)), float(fps), detector, 64, SETTINGS, lambda *_: None)
     for i in range(count):
         outside = torch.ones(1920, 1080, dtype=torch.bool)
         outside[region(corners(track.matrices[i], 64), 1920, 1080, margin=0)] = False

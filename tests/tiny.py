@@ -7,7 +7,7 @@ import golden_data
 import torch
 from safetensors.torch import save_file
 
-from latentsync.layout import write_sidecar
+from latentsync.models.folders import write_sidecar
 from latentsync.nets.unet import UNet, UNetConfig
 
 

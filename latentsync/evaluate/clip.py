@@ -8,21 +8,18 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..crops import Aligned
-from ..faces import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
-from ..frames import Extended, Frames
+from ..face.align import AlignedFaces
+from ..face.track import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
+from ..frames import Frames, FrameView
 from ..media import VideoReader
+from ..pipelines.lip_sync import load_mono_16k, watch
 from ..progress import Progress
-from ..run import heard, watch
 from .frechet import Frechet, FrechetOfClips
-from .likeness import Likeness
-from .meters import Meter, windows
-from .metrics import METRICS, View
-from .pictures import Lpips, MsSsim, Psnr, Ssim
+from .metrics import METRICS, Meter, View, windows
+from .pictures import Flicker, Identity, Lpips, MsSsim, Psnr, Seam, Ssim
 from .published import sync_of_video
 from .report import ClipReport
-from .sound import stable_syncnet, syncnet_v2
-from .steady import Flicker, Seam
+from .sync_score import stable_syncnet, syncnet_v2
 from .tools import Tools
 
 CACHE = 20  # pictures: a window of StableSyncNet, and the next one begins 4 later
@@ -107,16 +104,16 @@ class Clip:
     @cached_property
     def wave(self) -> Tensor:
         """The video's sound, (samples,) at 16 kHz."""
-        return heard(self.pair.video)
+        return load_mono_16k(self.pair.video)
 
-    def crops(self, frames: Frames, resolution: int | None = None) -> Aligned:
+    def crops(self, frames: Frames, resolution: int | None = None) -> AlignedFaces:
         """The face in the first frames of the video or of the reference, as far as `frames` go; see `track`."""
         track = self.track(resolution).take(range(len(frames)))
-        return Aligned(frames, track.matrices, track.found, track.resolution)
+        return AlignedFaces(frames, track.matrices, track.found, track.resolution)
 
     def views(self, view: View) -> Views:
         """What metrics of this view are given."""
-        made, true = (None if v is None else Extended(v, range(self.count)) for v in (self.video, self.reference))
+        made, true = (None if v is None else FrameView(v, range(self.count)) for v in (self.video, self.reference))
         region = self.tools.settings.region
         if view == "frames" or (view == "region" and region == "frame"):
             return made, true, [(0, self.count)]
@@ -129,7 +126,7 @@ class Clip:
 class Mouth:
     """The square about mouth and chin in aligned crops, as `Frames`: 9/16 of their side."""
 
-    def __init__(self, crops: Aligned):
+    def __init__(self, crops: AlignedFaces):
         self.crops = crops
         side = crops.resolution
         self.part = tuple(slice(s.start * side // 256, s.stop * side // 256) for s in MOUTH_256)
@@ -226,7 +223,7 @@ def _meter(name: str, clip: Clip, pooled: dict[str, Frechet]) -> Meter:
     if name == "lpips":
         return Lpips(clip.tools.lpips)
     if name == "likeness":
-        return Likeness(clip.tools.look, clip.boxes)
+        return Identity(clip.tools.look, clip.boxes)
     if name not in pooled:
         tools = clip.tools
         pooled[name] = Frechet(name, tools.inception) if name == "fid" else FrechetOfClips(name, tools.i3d)

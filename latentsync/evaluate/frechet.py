@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..files import file_sha256
 from ..frames import Frames, as_float, as_uint8
+from ..models.registry import I3D_SHA256
+from ..models.state_dict import load_state_dict
 from ..nets.loading import check_state_dict
-from ..registry import I3D_SHA256
-from ..weights import load_state_dict
-from .meters import Figure, measured
+from .metrics import Figure, measured
 from .pictures import MISSING_PACKAGE
 
 FID_FEATURES, FVD_FEATURES = 2048, 400

@@ -12,19 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..faces import TrackSettings
-from ..frames import Extended, Frames
-from ..landmarks import Box, Detection, Detector
+from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
+from ..face.landmarks import Box, Detection, Detector
+from ..face.track import TrackSettings
+from ..face.track_file import FaceFile
+from ..frames import Frames, FrameView
 from ..media import VideoReader
 from ..nets.syncnet_v2 import SyncNetV2
-from ..prepare.sync_filter import MouthViews, sync_score
+from ..pipelines.lip_sync import watch
 from ..progress import Progress
-from ..quality import at_25
-from ..run import watch
-from ..speech import SAMPLES_PER_FRAME, VIDEO_FPS
-from ..track_file import FaceFile
 from .frechet import Features, Gaussian, frechet_distance
-from .meters import Figure
+from .metrics import Figure
+from .sync_score import MouthViews, at_25, sync_score
 
 FVD_FRAMES, FVD_SIDE = range(20, 36), 224
 LEAST_TRACK = 50  # detections; the published script drops a track of exactly 50
@@ -112,7 +111,7 @@ def sync_of_video(
     for start, boxes in tracks:
         stop = start + len(boxes)
         progress("judging lips and sound", start, len(frames))
-        views = MouthViews(Extended(frames, range(start, stop)), boxes)
+        views = MouthViews(FrameView(frames, range(start, stop)), boxes)
         scores.append(sync_score(net, views, wave[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]))
     offset, confidence, distance = np.mean(scores, axis=0)
     return {"sync_c": Figure(confidence), "sync_d": Figure(distance), "sync_offset": Figure(float(int(offset)))}

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..demo.charts import GREY, GRID, INK, Canvas, Panel
+from ..face.track_sheet import write_png
 from ..files import replacing
-from ..track import write_png
-from .meters import Figure
-from .metrics import METRICS
+from .charts import GREY, GRID, INK, Canvas, Panel
+from .metrics import METRICS, Figure
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0"}
 WIDTH, PANEL, HEAD, GAP = 1280, 130, 60, 60  # of a chart and its parts, in pixels

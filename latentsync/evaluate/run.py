@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..prepare.sources import SUFFIXES
+from ..media.source import SUFFIXES
 from ..progress import Progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
 from .frechet import FID_FEATURES, Frechet

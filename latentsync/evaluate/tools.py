@@ -7,17 +7,17 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from ..checkpoint import default_device, find_checkpoints
-from ..detect import load_detector
-from ..faces import TrackSettings
-from ..landmarks import Detector
+from ..face.detect import load_detector
+from ..face.landmarks import Detector
+from ..face.track import TrackSettings
+from ..face.track_file import read_track_file
+from ..models.load import default_device, find_checkpoints
+from ..models.registry import WEIGHTS
+from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
-from ..quality import load_judge
-from ..registry import WEIGHTS
-from ..track_file import read_track_file
-from ..train.losses import load_lpips
-from ..weights import load_state_dict
 from .frechet import load_i3d, load_inception
+from .perceptual import load_lpips
+from .sync_score import load_syncnet_v2
 
 Region = Literal["frame", "face", "mouth"]
 Protocol = Literal["own", "published"]
@@ -116,7 +116,7 @@ class Tools:
     def judge(self) -> tuple[Any, torch.nn.Module | None]:
         """StableSyncNet and the VAE that it may need."""
         folder, file = self.settings.checkpoints, self.settings.syncnet
-        judge, vae = load_judge(file) if file is not None and file.is_dir() else load_judge(folder, file)
+        judge, vae = load_syncnet_v2(file) if file is not None and file.is_dir() else load_syncnet_v2(folder, file)
         judge.net.to(self.device)
         return judge, vae if vae is None else vae.to(self.device)
 

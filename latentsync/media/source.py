@@ -120,3 +120,8 @@ def packets(container: InputContainer, stream: Stream, warn: bool = False) -> It
         flush = Packet()
         flush.stream = stream
         yield flush
+
+
+# What a folder is searched for; a list file may name anything.
+SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm",
+            ".wmv"}  # fmt: skip

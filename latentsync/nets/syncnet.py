@@ -223,7 +223,7 @@ class StableSyncNet(MadeOfRecomputed):
         Args:
             frames: (b, config.frames * channels, h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256,
                 the lower half. The latent net: scaled latents, 32 x 32.
-            mel: (b, 1, 80, 52), or 80 columns with 25 frames, as `latentsync.speech.mel_window` makes it.
+            mel: (b, 1, 80, 52), or 80 columns with 25 frames, as `latentsync.audio.syncnet.mel_window` makes it.
 
         Returns:
             The embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries. Their

@@ -58,7 +58,7 @@ class SyncNetV2(FixedNet):
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def audio(self, mfcc: torch.Tensor) -> torch.Tensor:
-        """Features of 20 columns of MFCC each (see `latentsync.speech.mfcc_windows`): (b, 1, 13, 20) to (b, 1024).
+        """Features of 20 columns of MFCC each (`audio.syncnet.mfcc_windows`): (b, 1, 13, 20) to (b, 1024).
 
         Raises:
             ValueError: another shape.

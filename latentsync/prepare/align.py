@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..crops import Aligned
-from ..detect import load_detector
-from ..faces import TrackSettings, choose_faces, place_faces
+from ..audio.syncnet import SAMPLES_PER_FRAME
+from ..face.align import AlignedFaces
+from ..face.detect import load_detector
+from ..face.landmarks import PUBLISHED_LIMITS, Detection, Detector
+from ..face.shots import detect_faces
+from ..face.track import TrackSettings, choose_faces, place_faces
+from ..face.track_file import FaceFile
 from ..files import replacing
 from ..frames import Frames, batches
-from ..landmarks import PUBLISHED_LIMITS, Detection, Detector
-from ..media import VideoReader, VideoWriter
-from ..scan import detect_faces
-from ..track_file import FaceFile
+from ..media import VideoReader, VideoWriter, join
+from .executor import Outcome
+from .read import read_sound, write_flac
 from .settings import FPS
 from .sources import Source, reading
-from .work import Outcome
 
 WINDOW = 16  # frames decoded, aligned and encoded at a time
 
@@ -83,7 +85,7 @@ class Align:
             if missing is not None:
                 return Outcome(reason="no_face", sentence=f"no face at {(self.start + missing) / FPS:.2f} s")
             track = place_faces(chosen, self.resolution, FPS, settings)
-            crops = Aligned(frames, track.matrices, track.found, self.resolution)
+            crops = AlignedFaces(frames, track.matrices, track.found, self.resolution)
             side = self.resolution
             with VideoWriter(self.video, FPS, side, side, crf=self.crf) as writer:
                 for indices in batches(len(crops), WINDOW):
@@ -109,3 +111,29 @@ def until_faceless(detections: Iterable[Detection]) -> Iterator[Detection]:
         yield detection
         if not detection.faces:
             return
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Write a finished clip. `offset` (frames) delays the sound: frame i gets what was heard with frame i - offset.
+
+    The sound that moves in at an end is the source's own, or silence where that has none.
+    """
+
+    start: int
+    stop: int
+    offset: int
+    sound: Path
+    video: Path
+    out: Path
+
+    def run(self) -> Outcome:
+        count = self.stop - self.start
+        samples = read_sound(self.sound, (self.start - self.offset) * SAMPLES_PER_FRAME, count * SAMPLES_PER_FRAME)
+        flac = self.video.with_suffix(".flac")
+        try:
+            write_flac(flac, samples)
+            join([self.video], self.out, audio=flac, duration=count / FPS)
+        finally:
+            flac.unlink(missing_ok=True)
+        return Outcome()

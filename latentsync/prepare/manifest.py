@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..files import JsonLines, replacing
+from .executor import Job, Outcome
 from .settings import FPS
 from .sources import Source
-from .work import Job, Outcome
 
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.jsonl"
 

@@ -5,10 +5,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint import check_resolution
+from ..audio.syncnet import VIDEO_FPS
+from ..models.load import check_resolution
 from ..nets.hyperiqa import SIZE as QUALITY_SIZE
 from ..nets.syncnet_v2 import SHIFT
-from ..speech import VIDEO_FPS
 
 FPS = VIDEO_FPS  # of every clip
 

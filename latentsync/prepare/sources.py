@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a folder is searched for; a list file may name anything.
-SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm",
-            ".wmv"}  # fmt: skip
+from ..media.source import SUFFIXES
+
 SHOWN_STEM = 40  # characters of a source's name that its clips are called by
 
 

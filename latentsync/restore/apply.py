@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 import torch
 
-from ..crops import ANTIALIAS_BELOW, shrink
-from ..faces import FaceTrack
+from ..face.align import ANTIALIAS_BELOW, shrink
+from ..face.geometry import crop_matrix, fit_similarity, invert
+from ..face.landmarks import points_from_five
+from ..face.masks import face_mask
+from ..face.track import FaceTrack
 from ..frames import as_float, batches
-from ..geometry import crop_matrix, fit_similarity, invert
-from ..landmarks import points_from_five
-from ..masks import face_mask
-from ..sync import out_of_memory
+from ..sampling.sample import out_of_memory
 from .restorers import FACE_SIDE, Restorer
 
 log = logging.getLogger(__name__)

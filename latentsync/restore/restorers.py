@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..weights import load_state_dict, recognise
+from ..models.state_dict import load_state_dict, recognise
 
 log = logging.getLogger(__name__)
 

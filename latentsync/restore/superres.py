@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..blend import BlendSettings, blend, paste_crop
-from ..crops import Aligned
-from ..faces import FaceTrack
-from ..frames import Frames, as_float, as_uint8, batches, without_first
-from ..geometry import stretch
-from ..masks import face_mask
+from ..face.align import AlignedFaces
+from ..face.blend import BlendSettings, blend, paste_crop
+from ..face.geometry import stretch
+from ..face.masks import face_mask
+from ..face.track import FaceTrack
+from ..frames import Frames, as_float, as_uint8, batches, skip_frames
 from .apply import RestoreSettings, restore
 from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
@@ -83,7 +83,7 @@ class SuperRes:
         return max(begin, (start // memory - 1) * memory)
 
 
-def finer(
+def blend_restored(
     frames: Frames,
     track: FaceTrack,
     crops: Iterable[torch.Tensor],
@@ -103,7 +103,7 @@ def finer(
     return overlaid(pairs, track, superres, blending.mask_smooth, start, mask_image)
 
 
-def restored(
+def restore_frames(
     frames: Frames, track: FaceTrack, superres: SuperRes, mask_smooth: float = 0.5, start: int = 0
 ) -> Iterator[torch.Tensor]:
     """Frames as they are, at the ratio, with their faces restored, from frame `start` on.
@@ -117,10 +117,10 @@ def restored(
     def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for numbers in windows:
             window = frames[numbers]
-            crops = Aligned(window, track.matrices[numbers], track.found[numbers], track.resolution)
+            crops = AlignedFaces(window, track.matrices[numbers], track.found[numbers], track.resolution)
             yield window, crops[range(len(window))]
 
-    return without_first(overlaid(pairs(), track, superres, mask_smooth, first), start - first)
+    return skip_frames(overlaid(pairs(), track, superres, mask_smooth, first), start - first)
 
 
 def overlaid(
@@ -172,10 +172,10 @@ def scaled(frames: Frames, track: FaceTrack, superres: SuperRes) -> tuple[Frames
     before = tuple(frames[[0]].shape[1:3])
     size = superres.size(*before)
     side = max(track.resolution, min(LARGEST_CROP, round(track.resolution * superres.ratio)))
-    return Enlarged(frames, size, superres.upscaler), moved(track, before, size, side)
+    return Enlarged(frames, size, superres.upscaler), rescale_track(track, before, size, side)
 
 
-def moved(track: FaceTrack, before: tuple[int, int], size: tuple[int, int], resolution: int) -> FaceTrack:
+def rescale_track(track: FaceTrack, before: tuple[int, int], size: tuple[int, int], resolution: int) -> FaceTrack:
     """The track in frames enlarged from `before` to `size` (height, width), with crops of another `resolution`."""
     to_crop = _enlarging((track.resolution,) * 2, (resolution,) * 2) @ stretch(track.resolution)
     canvas, frame = np.linalg.inv(stretch(resolution)) @ to_crop, np.linalg.inv(_enlarging(before, size))

@@ -11,7 +11,7 @@ import cv2
 import torch
 
 from ..frames import Frames, as_float, as_stored, as_uint8
-from ..sync import out_of_memory
+from ..sampling.sample import out_of_memory
 from .restorers import NetRestorer, load_restorer
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,10 @@ import cv2
 import numpy as np
 import torch
 
-from ..audio import resample, to_mono
-from ..frames import as_float
+from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
+from ..audio.whisper import resample, to_mono
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
-from ..speech import SAMPLES_PER_FRAME, VIDEO_FPS
 
 log = logging.getLogger(__name__)
 
@@ -219,11 +218,6 @@ class Pictures:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def for_net(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (n, h, w, 3) as the nets see them: (n, 3, h, w) float32 in [-1, 1]."""
-    return as_float(pictures).permute(0, 3, 1, 2) * 2 - 1
 
 
 class OpenClips:

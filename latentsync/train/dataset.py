@@ -14,12 +14,13 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..audio import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, AudioFeatures
-from ..masks import keep_mask, read_mask
-from ..speech import MEL_COLUMNS_PER_SECOND, VIDEO_FPS, mel_columns, mel_window
-from .clips import BrokenClip, Clip, OpenClips, Progress, for_net, list_clips, scan_clips
+from ..audio.syncnet import MEL_COLUMNS_PER_SECOND, VIDEO_FPS, mel_columns, mel_window
+from ..audio.whisper import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, AudioFeatures
+from ..face.masks import keep_mask, read_mask
+from ..frames import for_net
+from .cache import Feature, FeatureCache, Latents, Mel, States
+from .clips import BrokenClip, Clip, OpenClips, Progress, list_clips, scan_clips
 from .config import DataConfig
-from .features import Feature, FeatureCache, Latents, Mel, States
 
 log = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ..layout import read_sidecar, vae_weights
-from ..registry import RESOLUTIONS, WEIGHTS, Weight
+from ..models.folders import read_sidecar, vae_weights
+from ..models.registry import RESOLUTIONS, WEIGHTS, Weight
 
 DEFAULT_FOLDER = Path("checkpoints")  # of the download command
 

@@ -4,14 +4,16 @@ Clips are (b, c, f, h, w) here; decoded frames are in [-1, 1]. TREPA has a modul
 """
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..nets.loading import assign, check_state_dict
-from ..weights import load_state_dict, recognise
+from ..evaluate.sync_score import SyncJudge
+from ..sampling.latents import decode_clips
+from .trepa import trepa_loss
 
 # Cosines stay this far from 0 and 1 in the logarithm, which bounds its slope by 1e4: float16 ends at 65504.
 _COSINE_MARGIN = 1e-4
@@ -135,55 +137,67 @@ def _lower_halves(clips: Tensor) -> Tensor:
     return rearrange(clips[..., clips.shape[3] // 2 :, :].float(), "b c f h w -> (b f) c h w")
 
 
-def load_lpips(path: str | Path | None = None, *, random_weights: bool = False) -> nn.Module:
-    """The LPIPS distance (lpips.LPIPS with its VGG 16 heads, version 0.1), frozen, float32, on the CPU.
+@dataclass(frozen=True)
+class Truth:
+    """What the estimate is compared with; `pixels` is None for samples of latents, `mel` may be without a sync loss."""
 
-    Args:
-        path: torchvision's VGG 16, `vgg16-397923af.pth`; its classifier is not used. Nothing is ever downloaded.
-        random_weights: leave VGG at random weights instead, to try a training program out without the file.
+    latents: Tensor
+    pixels: Tensor | None = None
+    mel: Tensor | None = None
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, or neither a file nor random weights, or both.
-        ImportError: the lpips package is missing.
+
+@dataclass(frozen=True)
+class Supervision:
+    """The losses on the estimate that are wanted, by the frozen nets that they need; None: this one is not computed.
+
+    Attributes:
+        vae: for the nets that see pixels.
+        judge: for `sync`, and for `trepa` where `motion_by_judge`.
+        sync: whether the sound must fit.
+        lpips: from `losses.load_lpips`.
+        trepa: from `trepa.load_trepa`.
+        motion_by_judge: TREPA by SyncNet's embeddings of the frames instead of VideoMAE's, for small models.
     """
-    if (path is None) != random_weights:
-        raise ValueError(
-            f"LPIPS got the file {path} and random_weights={random_weights}: give either the path of "
-            "vgg16-397923af.pth or random_weights=True"
-        )
-    try:
-        import lpips
-    except ImportError as error:
-        raise ImportError("the LPIPS loss needs the lpips package: pip install lpips") from error
 
-    with torch.device("meta"):  # VGG's classifier, nine tenths of its weights, is never made
-        net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
-    heads = load_state_dict(Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth")
-    assign(net.lins, {name.removeprefix("lin"): tensor for name, tensor in heads.items()})
-    assign(net.net, _random_vgg(net.net) if path is None else _read_vgg(path, net.net), torch.float32)
-    return net.eval().requires_grad_(False)
+    vae: nn.Module
+    judge: SyncJudge | None = None
+    sync: bool = False
+    lpips: nn.Module | None = None
+    trepa: nn.Module | None = None
+    motion_by_judge: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        return self.judge is None and self.lpips is None and self.trepa is None
 
-def _read_vgg(path: str | Path, slices: nn.Module) -> dict[str, Tensor]:
-    """The weights in torchvision's file under the names of lpips, which cuts VGG into `slices`.
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether the estimate must be decoded."""
+        return self.lpips is not None or self.trepa is not None or (self.judge is not None and self.judge.sees_pixels)
 
-    The layers keep their numbers: slice3.10.weight is features.10.weight.
-    """
-    weights = load_state_dict(path)
-    names = {name: f"features.{name.split('.', 1)[1]}" for name in slices.state_dict()}
-    features = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
-    try:
-        check_state_dict({names[name]: t for name, t in slices.state_dict().items()}, features, "VGG 16")
-    except ValueError as error:
-        raise ValueError(f"{path} looks like {recognise(weights)}: {error}") from error
-    return {name: features[source] for name, source in names.items()}
+    def losses(self, estimate: Tensor, truth: Truth) -> dict[str, Tensor]:
+        """The wanted of "sync", "lpips" and "trepa", each the mean over the batch; gradients flow to `estimate`.
 
+        Where the true pixels are wanted and the sample came as latents, their decoded pictures stand for them.
+        """
+        decoded = decode_clips(self.vae, estimate) if self.needs_pixels else None
+        found = {}
+        if self.judge is not None:
+            seen = self.judge.vision(decoded if self.judge.sees_pixels else estimate)
+        if self.sync:
+            if truth.mel is None:
+                raise ValueError(f"the sync loss got samples without mel: train on {self.judge.frames} frames")
+            found["sync"] = sync_loss(seen, self.judge.hearing(truth.mel), 1.0)
+        if self.motion_by_judge:
+            with torch.no_grad():
+                wanted = self.judge.vision(self._pixels(truth) if self.judge.sees_pixels else truth.latents)
+            found["trepa"] = F.mse_loss(seen, wanted)
+        if self.lpips is not None:
+            found["lpips"] = lpips_loss(self.lpips, decoded, self._pixels(truth))
+        if self.trepa is not None:
+            found["trepa"] = trepa_loss(self.trepa, decoded, self._pixels(truth))
+        return found
 
-def _random_vgg(slices: nn.Module) -> dict[str, Tensor]:
-    """Weights that keep the size of the signal from layer to layer, and biases of zero."""
-    shapes = {name: tensor.shape for name, tensor in slices.state_dict().items()}
-    return {
-        name: torch.zeros(shape) if len(shape) == 1 else nn.init.kaiming_normal_(torch.empty(shape))
-        for name, shape in shapes.items()
-    }
+    @torch.no_grad()
+    def _pixels(self, truth: Truth) -> Tensor:
+        return decode_clips(self.vae, truth.latents) if truth.pixels is None else truth.pixels

@@ -14,8 +14,8 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from .init_weights import DTYPES
 from .task import Task
-from .weights import DTYPES
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Training of StableSyncNet: frames and sound of one place against those of two (LatentSync, arXiv 2412.09262, 3.3)."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -12,24 +11,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ..checkpoint import load_vae
+from ..audio.syncnet import N_MELS, mel_columns
+from ..evaluate.sync_score import SyncJudge
 from ..frames import batches
+from ..models.load import load_vae
+from ..models.state_dict import read_checkpoint
 from ..nets.layers import MadeOfRecomputed
 from ..nets.loading import check_state_dict
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from ..progress import Progress
-from ..speech import N_MELS, SYNCNET_FRAMES, mel_columns
-from ..sync import LATENT_SCALE
-from ..weights import read_checkpoint, recognise
-from .config import DataConfig, EncoderTable, SyncNetTables, SyncNetTraining
-from .estimate import SyncJudge
+from ..sampling.sample import LATENT_SCALE
+from .config import DataConfig, EncoderTable, SyncNetTables, SyncNetTraining, plain
 from .files import find_file
+from .init_weights import frozen_dtype, seeded, write_weights
 from .losses import sync_loss
-from .parse import plain
 from .task import Samples
-from .weights import frozen_dtype, seeded, write_weights
 
-PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
 COARSE = 8, 13  # bands and times in which the sound is told
 WATCHED = 300  # steps whose mean loss tells whether anything was learned
 TEMPERATURE = 0.1  # of cosines that are told apart from each other
@@ -184,28 +181,6 @@ def contrast_loss(vision: Tensor, audio: Tensor, target: Tensor) -> Tensor:
     cosines = vision.float() @ audio.float().T / TEMPERATURE
     right = -(cosines.log_softmax(dim=1).diagonal() + cosines.log_softmax(dim=0).diagonal()) / 2
     return (right * target).sum() / target.sum().clamp(min=1)
-
-
-def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
-    """The StableSyncNet in a file, frozen, float32, on the CPU, and the side in pixels of the crops that it judges.
-
-    The shape of the net, its number of frames and the side are those that `SyncNetTask.save` put beside the weights;
-    for files without them, such as the published ones, shape and frames are read off the weights and the side is 256.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says what it looks like and what does not fit.
-    """
-    state, about = read_checkpoint(path)
-    try:
-        config = None
-        if "tables" in about:
-            tables = {k: EncoderConfig.from_table(**table) for k, table in json.loads(about["tables"]).items()}
-            config = SyncNetConfig(**tables, frames=json.loads(about.get("frames", str(SYNCNET_FRAMES))))
-        net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
-    return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
 
 
 def _start(config: SyncNetTraining, channels: int) -> nn.Module:

@@ -59,8 +59,11 @@ class Task(Protocol):
 TASKS = {
     "syncnet": (".config:SyncNetTraining", ".syncnet:SyncNetTask"),
     "unet": (".config:UNetTraining", ".unet:UNetTask"),
-    "vae": (".vae:VAETraining", ".vae:VAETask"),
-    "audio_encoder": (".audio_encoder:AudioEncoderTraining", ".audio_encoder:AudioEncoderTask"),
+    "vae": ("..drawn.train.vae:VAETraining", "..drawn.train.vae:VAETask"),
+    "audio_encoder": (
+        "..drawn.train.audio_encoder:AudioEncoderTraining",
+        "..drawn.train.audio_encoder:AudioEncoderTask",
+    ),
 }
 
 

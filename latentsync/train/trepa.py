@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..models.state_dict import load_state_dict, recognise
 from ..nets.loading import assign, check_state_dict
-from ..weights import load_state_dict, recognise
 
 SIDE = 224  # pixels; the fixed position table belongs to this size
 _NORM_EPS = 1e-6

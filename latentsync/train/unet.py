@@ -9,23 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoint import LipSyncModel, load_audio_encoder, load_vae
-from ..detect import load_detector
-from ..masks import keep_mask, read_mask
+from ..evaluate.perceptual import load_lpips
+from ..evaluate.sync_score import SyncJudge
+from ..face.detect import load_detector
+from ..face.masks import keep_mask, read_mask
+from ..models.load import LipSyncModel, load_audio_encoder, load_vae
 from ..nets.config import UNSEEN
-from ..samplers import SCHEDULE, make_sampler
-from ..sync import LATENT_SCALE, Settings
+from ..sampling.latents import encode_clips
+from ..sampling.sample import LATENT_SCALE, Settings
+from ..sampling.schedulers import SCHEDULE, make_sampler
 from .config import UNetTraining
 from .dataset import UNetClips
-from .estimate import Supervision, SyncJudge, Truth
 from .files import find_file
-from .latents import encode_clips
-from .losses import add_noise, load_lpips, mixed_noise, noise_loss, one_step_estimate
-from .start import choose_trained, start_unet
+from .init_weights import choose_trained, frozen_dtype, start_unet, write_weights
+from .losses import Supervision, Truth, add_noise, mixed_noise, noise_loss, one_step_estimate
 from .task import Samples
 from .trepa import load_trepa
 from .validate import WholeClip, check_crops, load_syncnet_v2, validate, validate_whole
-from .weights import frozen_dtype, write_weights
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
     Raises:
         FileNotFoundError, ValueError, ImportError: a file or package is missing, or is of another kind.
     """
-    from .syncnet import load_syncnet
+    from ..evaluate.sync_score import load_syncnet
 
     files, weights, dtype = config.files, config.losses, frozen_dtype(config)
 

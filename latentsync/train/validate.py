@@ -4,37 +4,30 @@ The clip is of aligned crops, as those to train on, or whole: then it goes the w
 """
 
 import logging
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
-from ..audio import SAMPLE_RATE, encode_audio, resample, to_mono
-from ..checkpoint import LipSyncModel
-from ..crops import Aligned
-from ..faces import FaceTrack
-from ..frames import Extended, Frames, as_uint8, batches, end_map
-from ..geometry import apply, fit_similarity, homogeneous, invert
-from ..landmarks import BOX_ASPECT, Box, Detector, points_from_box
+from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
+from ..audio.whisper import encode_audio, resample, to_mono
+from ..evaluate.sync_score import FARTHEST, SyncJudge, mean_of_windows, sync_cosines
+from ..face.align import AlignedFaces
+from ..face.geometry import apply, fit_similarity, homogeneous, invert
+from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
+from ..face.track import FaceTrack
+from ..frames import Frames, FrameView, as_uint8, end_map
 from ..media import VideoReader, VideoWriter, read_audio
+from ..models.load import LipSyncModel
+from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
-from ..speech import SAMPLES_PER_FRAME, VIDEO_FPS, mel_window, syncnet_mel
-from ..sync import TRAINED_WINDOW, Settings, sync
-from ..weights import load_state_dict
-from .clips import Clip, Pictures, for_net
-from .estimate import SyncJudge
-from .latents import encode_clips
+from ..sampling.sample import TRAINED_WINDOW, Settings, sync
+from .clips import Clip, Pictures
 
 log = logging.getLogger(__name__)
-
-STRIDE = 4  # frames between the windows that are judged
-FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
 
 
 def validate(
@@ -69,7 +62,7 @@ def validate(
     made: list[Tensor] = []
     side = model.resolution
     with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, _evaluating(model.unet):
-        crops = Extended(pictures, end_map(len(pictures), len(features), "pingpong"))
+        crops = FrameView(pictures, end_map(len(pictures), len(features), "pingpong"))
         out.parent.mkdir(parents=True, exist_ok=True)
         with VideoWriter(out, VIDEO_FPS, side, side, audio=audio) as writer:
             for synced in sync(model, crops, features, settings, mask_image=mask_image):
@@ -108,13 +101,13 @@ class WholeClip:
         mask_image: np.ndarray | None = None,
         judge: SyncNetV2 | None = None,
     ):
-        from ..run import RunSettings, follow, heard
+        from ..pipelines.lip_sync import RunSettings, load_mono_16k, track_or_resume
 
         self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
-        self.wave, self._track = heard(audio), None
+        self.wave, self._track = load_mono_16k(audio), None
         with self._open() as reader:
-            follow(reader, VIDEO_FPS, detector, resolution, self.settings, _silent, self)
+            track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, _silent, self)
 
     def _open(self) -> VideoReader:
         return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
@@ -130,12 +123,12 @@ class WholeClip:
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        from ..run import Take, speaking, write
+        from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, write
 
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as reader:
-            take = Take(reader, VIDEO_FPS, self.wave)
-            made = speaking(take, model, self.detector, self.settings, _silent, work=self)
+            take = LipSyncInput(reader, VIDEO_FPS, self.wave)
+            made = lip_sync_frames(take, model, self.detector, self.settings, _silent, work=self)
             write(made.windows, out, reader, self.settings, made.sound(self.audio, VIDEO_FPS))
         return made.track
 
@@ -157,9 +150,9 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJ
     track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
     figures = {}
     with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
-        frames = Extended(reader, range(start, stop))
+        frames = FrameView(reader, range(start, stop))
         if judge is not None:
-            crops = Aligned(frames, track.matrices, track.found, track.resolution)
+            crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
             figures |= judge_sync(judge, model.vae, crops, wave)
         if clip.judge is not None:
             figures |= judge_sync_v2(clip.judge.to(model.device), frames, track, wave)
@@ -175,7 +168,7 @@ def load_syncnet_v2(path: str | Path) -> SyncNetV2:
 
 def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
     """The figures of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
-    from ..prepare.sync_filter import MouthViews, sync_score
+    from ..evaluate.sync_score import MouthViews, sync_score
 
     boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
     try:
@@ -224,57 +217,6 @@ def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor)
         return {}
     curve = mean_of_windows(cosines)
     return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}
-
-
-@torch.no_grad()
-def sync_cosines(
-    judge: SyncJudge, vae: nn.Module | None, pictures: Frames, wave: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """How well pictures and sound fit when shifted against each other; arguments as for `judge_sync`.
-
-    Returns:
-        The shifts (21,), -10..10: by how many frames the sound comes later; and the cosines (windows, 21) of
-        `judge.frames` pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A clip
-        of fewer pictures has no windows.
-    """
-    starts = list(range(0, len(pictures) - judge.frames + 1, STRIDE))
-    shifts = np.arange(-FARTHEST, FARTHEST + 1)
-    cosines = np.full((len(starts), len(shifts)), np.nan, np.float32)
-    if starts:
-        places = range(len(pictures) - judge.frames + 1)
-        seen, heard = see(judge, vae, pictures, starts), hear(judge, wave, len(pictures), places)
-        every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
-        for row, start in enumerate(starts):
-            for column, shift in enumerate(shifts):
-                if start - shift in places:
-                    cosines[row, column] = every[row, start - shift]
-    return shifts, cosines
-
-
-def mean_of_windows(cosines: np.ndarray) -> np.ndarray:
-    """The mean cosine at every shift (21,) of those of `sync_cosines`; nan where no window has one."""
-    known = np.isfinite(cosines)
-    count = known.sum(axis=0)
-    return np.where(count, np.where(known, cosines, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-
-@torch.no_grad()
-def see(judge: SyncJudge, vae: nn.Module, pictures: Frames, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the `judge.frames` crops from each of `starts` on."""
-    device, found = next(judge.net.parameters()).device, []
-    for start in starts:
-        clip = rearrange(for_net(pictures[list(range(start, start + judge.frames))]), "f c h w -> 1 c f h w")
-        found.append(judge.vision(clip.to(device) if judge.sees_pixels else encode_clips(vae, clip.to(device))))
-    return torch.cat(found)
-
-
-@torch.no_grad()
-def hear(judge: SyncJudge, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the 16 kHz sound from each of `starts` on, of a clip of `frames`."""
-    device = next(judge.net.parameters()).device
-    mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(frames / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
-    windows = torch.stack([mel_window(mel, start, frames=judge.frames) for start in starts])
-    return torch.cat([judge.hearing(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
 
 
 @contextmanager

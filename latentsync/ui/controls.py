@@ -61,7 +61,7 @@ def shown_controls(restoration: bool) -> list[Control]:
 
 def run_options() -> dict[str, argparse.Action]:
     """The options of the command `run` by name."""
-    from ..cli import run_parser
+    from ..pipelines.options import run_parser
 
     parser = run_parser(argparse.ArgumentParser())
     # argparse has no public list of them. What has no default is --help, or another name for an option.

@@ -7,17 +7,17 @@ import cv2
 import numpy as np
 import torch
 
-from ..faces import Chosen, choose_faces, place_faces
-from ..frames import Extended, as_float, as_uint8
-from ..geometry import corners, crop_matrix, invert
-from ..landmarks import Detection, Face
-from ..masks import keep_mask, tinted
+from ..face.geometry import corners, crop_matrix, invert
+from ..face.landmarks import Detection, Face
+from ..face.masks import keep_mask, tinted
+from ..face.track import Chosen, choose_faces, place_faces
+from ..face.track_sheet import BOX, OUTLINE, draw_box, draw_polygon, framed
+from ..frames import FrameView, as_float, as_uint8
 from ..media import VideoReader
-from ..run import watch
-from ..settings import RunSettings
-from ..track import BOX, OUTLINE, draw_box, draw_polygon, framed
+from ..pipelines.lip_sync import watch
+from ..pipelines.settings import RunSettings
 from .job import Job
-from .nets import Nets
+from .models import ModelCache
 
 PICTURES = 6
 LOOKS = 36  # frames in which faces are looked for
@@ -26,7 +26,7 @@ LONGER_SIDE = 640  # pixels of a picture
 CHOSEN, OTHER = BOX, (235, 170, 60)  # RGB
 
 
-def face_pictures(job: Job, nets: Nets, video: Path, settings: RunSettings) -> list[tuple[np.ndarray, str]]:
+def face_pictures(job: Job, nets: ModelCache, video: Path, settings: RunSettings) -> list[tuple[np.ndarray, str]]:
     """Pictures (h, w, 3) uint8 of frames spread over the clip, each with a caption.
 
     The face is followed as in a run, looking less often. The chosen face has a green box and the outline of its crop,
@@ -42,7 +42,7 @@ def face_pictures(job: Job, nets: Nets, video: Path, settings: RunSettings) -> l
         fps = float(reader.fps)
         count = min(len(reader), max(1, round(LONGEST * fps)))
         every = max(settings.detect_every, math.ceil(count / LOOKS))
-        frames = Extended(reader, range(count))
+        frames = FrameView(reader, range(count))
         seen = list(watch(frames, fps, detector, settings.track, every, job.progress))
         chosen = choose_faces(seen, fps, settings.track)
         track = place_faces(chosen, 256, fps, settings.track)  # the side changes nothing in frame coordinates

@@ -11,13 +11,13 @@ import torch
 
 from ..frames import as_uint8
 from .job import Status
-from .nets import Nets
+from .models import ModelCache
 
 FETCH = "python -m latentsync download --version 1.5"
 GLANCE = 320  # pixels of the longer side of the latest frame
 
 
-def notice_html(nets: Nets) -> str:
+def notice_html(nets: ModelCache) -> str:
     """Which model the page works with; the embedded one says what it is for, and how to get the real one."""
     if not nets.embedded:
         return f'<p class="ls-notice">Model: {escape(str(nets.folder.name))} on {escape(str(nets.device))}.</p>'

@@ -1,23 +1,54 @@
 """What the page does with an upload: make it speak."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 
-from ..audio import SAMPLE_RATE
-from ..media import VideoReader
+from ..audio.whisper import SAMPLE_RATE
+from ..frames import batches
+from ..media import VideoReader, VideoWriter
 from ..media.audio import AudioReader
+from ..media.browser import QUALITY, fitted_size, playable
 from ..media.source import moving_pictures, open_source
-from ..restore.cli import load_superres
-from ..run import Take, frame_map, heard, speaking, write
-from ..settings import RunSettings
-from .before import before_video
-from .folder import Folder
+from ..pipelines.lip_sync import LipSyncInput, frame_map, lip_sync_frames, load_mono_16k, write
+from ..pipelines.options import load_superres
+from ..pipelines.settings import RunSettings
+from ..progress import Progress
+from .guard import Folder
 from .job import Job
-from .nets import Nets
+from .models import ModelCache
+
+FRAMES_AT_ONCE = 8
+
+
+def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, out: Path, progress: Progress) -> Path:
+    """A video whose frame i is frame `numbers[i]` of the source: the source itself where that will do, else `out`.
+
+    Args:
+        reader: the source.
+        resampled: whether the reader's frame rate is another than the file's.
+        out: an .mp4 to write, of at most 1280 pixels, without sound.
+        progress: called as (phase, done, total).
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    if not resampled and list(numbers) == list(range(len(numbers))) and playable(reader.path):
+        return Path(reader.path)
+    height, width = fitted_size(reader.height, reader.width)
+    tags = {"colour": reader.colour, "sample_aspect_ratio": reader.sample_aspect_ratio}
+    with VideoWriter(out, reader.fps, height, width, **QUALITY, **tags) as writer:
+        for places in batches(len(numbers), FRAMES_AT_ONCE):
+            progress("writing the video to compare with", places[0], len(numbers))
+            frames = reader[[numbers[i] for i in places]].numpy()
+            small = [cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames]
+            writer.write(torch.from_numpy(np.stack(small)))
+    return out
 
 
 @dataclass(frozen=True)
@@ -45,7 +76,7 @@ class Made:
     summary: str
 
 
-def speak(job: Job, nets: Nets, folder: Folder, order: Order) -> Made:
+def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
     """Make a video speak, as the command `run` does.
 
     Args:
@@ -65,8 +96,8 @@ def speak(job: Job, nets: Nets, folder: Folder, order: Order) -> Made:
     result = folder.new_file(f"{order.video.stem}_lipsync.mp4")
     try:
         with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
-            take = Take(reader, float(reader.fps), heard(order.audio))
-            spoken = speaking(take, model, detector, settings, job.progress)
+            take = LipSyncInput(reader, float(reader.fps), load_mono_16k(order.audio))
+            spoken = lip_sync_frames(take, model, detector, settings, job.progress)
             write(_watched(spoken.windows, job), result, reader, settings, spoken.sound(order.audio, take.fps))
             shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
             before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)

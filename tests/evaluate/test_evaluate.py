@@ -13,9 +13,8 @@ from pictures import read_png
 from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
-from latentsync.cli import main
-from latentsync.evaluate.meters import Figure
-from latentsync.evaluate.metrics import METRICS, chosen_metrics
+from latentsync.commands.main import main
+from latentsync.evaluate.metrics import METRICS, Figure, chosen_metrics
 from latentsync.evaluate.report import ClipReport, Report, chart
 from latentsync.evaluate.run import Pair, evaluate, find_pairs
 from latentsync.evaluate.tools import TARGETS, EvaluateSettings, weight_file

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.evaluate.likeness import Likeness, identity, landmark_distance, mouth_distance
-from latentsync.evaluate.meters import measured
-from latentsync.landmarks import Face, points_from_box
+from latentsync.evaluate.metrics import measured
+from latentsync.evaluate.pictures import Identity, identity, landmark_distance, mouth_distance
+from latentsync.face.landmarks import Face, points_from_box
 
 BOX = (10.0, 10.0, 30.0, 40.0)
 FAR = (50.0, 10.0, 70.0, 40.0)
@@ -55,7 +55,7 @@ def test_identity_is_the_cosine_of_the_face_that_counts():
 
 def test_frames_in_which_one_of_the_two_shows_no_face_do_not_count():
     made, true = clip((5, 0), (0, 0), (7, 0)), clip((3, 0), (3, 0), (3, 0))
-    figure = measured(Likeness(look, boxes(3)), made, true)["lmd"]
+    figure = measured(Identity(look, boxes(3)), made, true)["lmd"]
     assert figure.value == pytest.approx(3) and np.isnan(figure.curve[1])
     with pytest.raises(ValueError, match="lmd found the face in no frame of both videos"):
         landmark_distance(look, clip((0, 0)), clip((3, 0)), boxes(1))

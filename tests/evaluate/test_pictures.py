@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.evaluate import meters
-from latentsync.evaluate.meters import measured, windows
+from latentsync.evaluate import metrics as meters
+from latentsync.evaluate.metrics import measured, windows
+from latentsync.evaluate.perceptual import load_lpips
 from latentsync.evaluate.pictures import Psnr, lpips, ms_ssim, psnr, ssim
 from latentsync.frames import as_uint8
-from latentsync.train.losses import load_lpips
 
 
 def noise(frames: int, side: int, seed: int = 0) -> torch.Tensor:

@@ -12,17 +12,16 @@ from embedded_weights import packaged
 from flicker_net import FRAMES, Flicker, pictures, sound
 from scipy.linalg import sqrtm
 
-from latentsync.cli import main
-from latentsync.embedded import EMBEDDED
+from latentsync.commands.main import main
+from latentsync.drawn.heads.corpus import CorpusSettings, write_corpus
 from latentsync.evaluate import published
-from latentsync.evaluate.meters import Figure
+from latentsync.evaluate.metrics import Figure
 from latentsync.evaluate.report import ClipReport, chart
-from latentsync.evaluate.sound import syncnet_v2
+from latentsync.evaluate.sync_score import SyncJudge, syncnet_v2
+from latentsync.face.landmarks import Detection, Face, points_from_box
 from latentsync.files import file_sha256
-from latentsync.landmarks import Detection, Face, points_from_box
 from latentsync.media import VideoWriter
-from latentsync.synthetic.corpus import CorpusSettings, write_corpus
-from latentsync.train.estimate import SyncJudge
+from latentsync.models.embedded import EMBEDDED
 from latentsync.train.syncnet import syncnet_accuracy
 
 

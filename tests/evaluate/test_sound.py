@@ -7,18 +7,16 @@ from clock import Clock, rising_pictures, rising_sound
 from embedded_weights import packaged
 from flicker_net import FRAMES, Flicker, pictures, sound
 
-from latentsync.crops import Aligned
-from latentsync.detect import load_detector
-from latentsync.embedded import EMBEDDED
-from latentsync.evaluate.sound import stable_syncnet, syncnet_v2
+from latentsync.audio.syncnet import syncnet_mel
+from latentsync.evaluate.sync_score import MouthViews, load_syncnet_v2, mouth_views, stable_syncnet, syncnet_v2
+from latentsync.face.align import AlignedFaces
+from latentsync.face.detect import load_detector
 from latentsync.media import VideoReader
-from latentsync.prepare.sync_filter import MouthViews, mouth_views
-from latentsync.quality import load_judge
-from latentsync.run import follow
-from latentsync.run import heard as sound_of
-from latentsync.settings import RunSettings
-from latentsync.speech import syncnet_mel
-from latentsync.synthetic.samples import find_sample
+from latentsync.models.embedded import EMBEDDED
+from latentsync.models.samples import find_sample
+from latentsync.pipelines.lip_sync import load_mono_16k as sound_of
+from latentsync.pipelines.lip_sync import track_or_resume
+from latentsync.pipelines.settings import RunSettings
 
 BOX = (22.0, 20.0, 42.0, 40.0)  # whose view lies inside the picture
 
@@ -53,12 +51,12 @@ def test_stable_syncnet_finds_the_shift(late):
 @packaged
 def test_the_embedded_syncnet_follows_sound_that_is_moved():
     sample = find_sample("talking head")
-    judge, vae = load_judge(EMBEDDED)
+    judge, vae = load_syncnet_v2(EMBEDDED)
     wave, offsets = sound_of(sample.video), {}
     with VideoReader(sample.video, cache=20) as frames:
         detector = load_detector("file", model=sample.track)
-        track = follow(frames, 25.0, detector, judge.side, RunSettings(), lambda *_: None)
-        crops = Aligned(frames, track.matrices, track.found, track.resolution)
+        track = track_or_resume(frames, 25.0, detector, judge.side, RunSettings(), lambda *_: None)
+        crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
         for late in (-4, 0, 3):
             moved = torch.roll(wave, late * 640)
             offsets[late] = stable_syncnet(judge, vae, crops, moved, 25.0)["stable_offset"].value

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync import figures
-from latentsync.evaluate import meters
-from latentsync.evaluate.meters import measured
-from latentsync.evaluate.steady import Flicker, flicker, seam
-from latentsync.masks import mouth_mask
+from latentsync.evaluate import figures
+from latentsync.evaluate import metrics as meters
+from latentsync.evaluate.metrics import measured
+from latentsync.evaluate.pictures import Flicker, flicker, seam
+from latentsync.face.masks import mouth_mask
 
 SIDE = 128
 

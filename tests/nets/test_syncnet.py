@@ -7,8 +7,8 @@ import golden_data
 import pytest
 import torch
 
+from latentsync.audio.syncnet import mel_columns
 from latentsync.nets.syncnet import SHIPPED, EncoderConfig, StableSyncNet, Stage, SyncNetConfig
-from latentsync.speech import mel_columns
 
 SMALL = SyncNetConfig(
     visual=EncoderConfig.from_table(6, (32, 64, 64, 32, 32, 64), (2, 2, 2, 1, 2, 2), (0, 0, 1, 1, 0, 0)),

@@ -4,8 +4,8 @@ import golden_data
 import pytest
 import torch
 
+from latentsync.audio.syncnet import mfcc_windows
 from latentsync.nets.syncnet_v2 import SyncNetV2, offset_and_confidence, sync_distances
-from latentsync.speech import mfcc_windows
 
 
 @pytest.fixture(scope="module")

@@ -21,5 +21,5 @@ def track_of(pack, shown: list[int], cuts: tuple[int, ...] | list[int] = ()):
     weight = np.array(shown, np.float32)
     starts = np.zeros(count, bool)
     starts[list(cuts)] = True
-    track = pack.latentsync.faces.FaceTrack(matrices * weight[:, None, None], weight, weight, starts, SIDE)
+    track = pack.latentsync.face.track.FaceTrack(matrices * weight[:, None, None], weight, weight, starts, SIDE)
     return pack.nodes.sockets.TrackedFace(track, [None] * count, 25.0, (SIDE, SIDE))

@@ -11,15 +11,15 @@ FPS = 25.0
 
 @lru_cache(maxsize=1)
 def drawn(size=(160, 201), seconds: float = 0.48):
-    """`latentsync.synthetic.Clip` of 12 frames, of an odd width."""
-    from latentsync.synthetic import make_clip
+    """`latentsync.drawn.heads.Clip` of 12 frames, of an odd width."""
+    from latentsync.drawn.heads import make_clip
 
     return make_clip(900_001, seconds, size)
 
 
 def head(pack, missing=()) -> SimpleNamespace:
     """`.images` IMAGE, `.audio` AUDIO, `.detector`, which sees no face in the frames `missing`, and `.clip`."""
-    clip, landmarks = drawn(), pack.latentsync.landmarks
+    clip, landmarks = drawn(), pack.latentsync.face.landmarks
 
     def detector(frame, index):
         if index in missing:

@@ -34,7 +34,7 @@ def test_pixels_outside_the_face_are_bit_identical_and_inputs_stay(pack, made):
     with unchanged(made.images, made.crops, mask):
         out = blend(pack, made, mask=mask)
     assert torch.equal(out[5:7], made.images[5:7])  # no face
-    corners = pack.latentsync.geometry.corners
+    corners = pack.latentsync.face.geometry.corners
     for i in (0, 11):
         low, high = (getattr(corners(made.track.track.matrices[i], R), end)(0) for end in ("min", "max"))
         rows, columns = torch.meshgrid(torch.arange(160), torch.arange(201), indexing="ij")
@@ -85,7 +85,7 @@ def graph(pack, source, voice, steps, track_first, **match):
         track = track_face(pack, source, images=images, model=model, max_gap=0.5, fade=0.2)[0]
     features = pack.run("LatentSyncEncodeAudio", model=model, audio=voice, fps=FPS, images=images, hard_cut=False)[0]
     crops = pack.run("LatentSyncCropFaces", images=images, track=track)[0]
-    settings = pack.latentsync.sync.Settings(steps=steps, window=8, overlap=2)
+    settings = pack.latentsync.sampling.sample.Settings(steps=steps, window=8, overlap=2)
     synced = pack.run("LatentSyncSampler", model=model, crops=crops, features=features, track=track, **vars(settings))
     inputs = {"track": track, "crops": synced[0], "mask_smooth": 0.5, "match_colour": True}
     return pack.run("LatentSyncBlendFaces", images=images, **inputs)[0]
@@ -98,7 +98,7 @@ def test_the_graph_gives_the_frames_of_a_run(pack, tmp_path, monkeypatch, second
     library = pack.latentsync
     source = head(pack)
     wave = source.clip.waveform.repeat(2)[: round(seconds * source.clip.rate)]
-    corpus = getattr(library, "synthetic.corpus")
+    corpus = getattr(library, "drawn.heads.corpus")
     corpus.write_wav(tmp_path / "voice.wav", wave, source.clip.rate)
     corpus.write_clip(tmp_path / "clip.mp4", source.clip.frames, source.clip, preset="ultrafast")
     with library.media.VideoReader(tmp_path / "clip.mp4") as reader:
@@ -106,13 +106,13 @@ def test_the_graph_gives_the_frames_of_a_run(pack, tmp_path, monkeypatch, second
     samples, rate = library.media.read_audio(tmp_path / "voice.wav")
 
     made = []
-    monkeypatch.setattr(library.run, "write", lambda windows, *_: made.extend(windows))
-    settings = library.run.RunSettings(audio_shorter=shorter)
+    monkeypatch.setattr(library.pipelines.lip_sync, "write", lambda windows, *_: made.extend(windows))
+    settings = library.pipelines.lip_sync.RunSettings(audio_shorter=shorter)
     sync = replace(settings.sync, steps=1, window=8, overlap=2)
     settings = replace(settings, sync=sync, blend=replace(settings.blend, match_colour=True))
-    model = library.embedded.load_embedded("cpu")
+    model = library.models.embedded.load_embedded("cpu")
     paths = [tmp_path / name for name in ("clip.mp4", "voice.wav", "out.mp4")]
-    library.run.lip_sync(*paths, model, source.detector, settings)
+    library.pipelines.lip_sync.lip_sync(*paths, model, source.detector, settings)
 
     voice = {"waveform": samples[None], "sample_rate": rate}
     frames = graph(pack, source, voice, 1, track_first, audio_shorter=shorter)

@@ -13,11 +13,11 @@ def source(pack):
 
 
 def test_track_is_that_of_the_library(pack, source):
-    faces, run = pack.latentsync.faces, pack.latentsync.run
+    faces, run = pack.latentsync.face.track, pack.latentsync.pipelines.lip_sync
     with unchanged(source.images):
         out = track_face(pack, source, max_gap=0.5, fade=0.2)
     settings = run.RunSettings()
-    expected = run.follow(source.clip.frames, FPS, source.detector, 128, settings, lambda *_: None)
+    expected = run.track_or_resume(source.clip.frames, FPS, source.detector, 128, settings, lambda *_: None)
     assert isinstance(out[0].track, faces.FaceTrack) and (out[0].track.matrices == expected.matrices).all()
     assert (out[0].fps, out[0].size, out[0].track.resolution) == (FPS, (160, 201), 128)
     assert [face.box for face in out[0].faces] == [tuple(box) for box in source.clip.boxes]
@@ -51,7 +51,7 @@ def test_transparent_gray_half_precision_and_single_frames_are_tracked_alike(pac
 
 
 def test_which_face_is_followed(pack, source):
-    Face = pack.latentsync.landmarks.Face
+    Face = pack.latentsync.face.landmarks.Face
     points = np.array([[10.0, 10], [30, 10], [20, 25]])
     small, big = Face((0, 0, 40, 50), 0.9, points), Face((100, 40, 190, 150), 0.9, points * 2 + [100, 40])
     faces = {"detector": lambda frame, index: [big, small]}
@@ -83,9 +83,9 @@ def test_frames_without_the_face_give_gray_crops_and_no_mask(pack):
         if i in (3, 4, 5, 11):
             assert crops[i].unique().tolist() == pytest.approx([127 / 255]) and not mask[i].any()
         else:
-            expected = pack.latentsync.crops.warp_crop(source.clip.frames[i], track.track.matrices[i], 128)
+            expected = pack.latentsync.face.align.warp_crop(source.clip.frames[i], track.track.matrices[i], 128)
             assert torch.equal(crops[i], expected)
-            assert torch.allclose(mask[i], 1 - pack.latentsync.masks.keep_mask(128)[0], atol=0.1)
+            assert torch.allclose(mask[i], 1 - pack.latentsync.face.masks.keep_mask(128)[0], atol=0.1)
     assert mask.shape == (12, 128, 128) and mask.min() == 0 and mask.max() == 1
 
 
@@ -125,8 +125,8 @@ def load(pack, detector: str):
 def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folders):
     path = comfy_folders.input / "talking.faces.json"
     (comfy_folders.input / "other.json").write_text("{}")
-    seen = [pack.latentsync.landmarks.Detection(source.detector(None, i)) for i in range(12)]
-    pack.latentsync.track_file.write_track_file(path, seen, 201, 160, FPS)
+    seen = [pack.latentsync.face.landmarks.Detection(source.detector(None, i)) for i in range(12)]
+    pack.latentsync.face.track_file.write_track_file(path, seen, 201, 160, FPS)
     node = pack.node("LatentSyncLoadDetector")
     (combo,) = node.define_schema().inputs
     assert combo.options == ["auto", "yunet", "insightface", "facexlib", path.name]
@@ -153,7 +153,7 @@ def test_face_mask_is_the_librarys_and_is_shown_on_the_crops(pack, source, shape
     inputs = {"track": track, "shape": shape, "grow": 4, "feather": 0.25}
     with unchanged(crops):
         out = pack.run("LatentSyncFaceMask", crops=crops, **inputs)
-    assert torch.equal(out[0], pack.latentsync.masks.face_mask(128, shape, 4, 0.25)[None])
+    assert torch.equal(out[0], pack.latentsync.face.masks.face_mask(128, shape, 4, 0.25)[None])
     assert out[1].shape == (1, 128, 4 * 128, 3) and len(out.ui.as_dict()["images"]) == 1
     inside, outside = out[0][0] == 1, torch.nn.functional.max_pool2d(out[0], 3, 1, 1)[0] == 0
     first = out[1][0, :, :128]

@@ -28,7 +28,7 @@ def test_embedded_model_needs_no_files(pack):
 
 
 def test_files_are_found_and_their_resolution_read(pack, installed):
-    assert pack.nodes.runtime.model_files() == ["latentsync_unet.pt"]
+    assert pack.nodes.folders.model_files() == ["latentsync_unet.pt"]
     model = load(pack, "latentsync_unet.pt")
     assert model.resolution == SIDE and model.source == str(installed / "latentsync_unet.pt")
     assert load(pack, "latentsync_unet.pt", resolution="256").resolution == 256
@@ -44,7 +44,7 @@ def test_a_second_version_in_its_folder_shares_the_rest(pack, installed):
     tiny.make_checkpoints(installed / "latentsync-1.5", version="1.5", resolution=256)
     shutil.rmtree(installed / "latentsync-1.5" / "whisper")
     name = os.path.join("latentsync-1.5", "latentsync_unet.pt")
-    assert name in pack.nodes.runtime.model_files()
+    assert name in pack.nodes.folders.model_files()
     assert load(pack, name).resolution == 256
 
 
@@ -75,9 +75,9 @@ def test_a_replaced_file_is_loaded_again(pack, installed):
 
 def synced(pack, model, frames=2):
     wave = torch.linspace(-0.5, 0.5, 8_000)
-    features = pack.latentsync.audio.encode_audio(model.hearing(), wave, 16_000, 25.0)
-    settings = pack.latentsync.sync.Settings(steps=STEPS, window=4)
-    return torch.cat(list(pack.latentsync.sync.sync(model, crops_of(frames), features, settings)))
+    features = pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, window=4)
+    return torch.cat(list(pack.latentsync.sampling.sample.sync(model, crops_of(frames), features, settings)))
 
 
 def one_window(pack, model, frames=2):
@@ -142,12 +142,12 @@ class Vae:
 
 def test_a_vae_of_a_socket_takes_the_place_of_the_models(pack, installed):
     model = load(pack, "latentsync_unet.pt")
-    scale = pack.nodes.managed.SD_SCALE
+    scale = pack.nodes.model_patcher.SD_SCALE
     model.vae.register_to_config(scaling_factor=scale, shift_factor=0.0)
     other = model.with_vae(Vae(model.vae))
     assert model.vae is not other.vae and set(other.patchers) == {"unet", "audio"}
     # ComfyUI's VAE clamps what it decodes, which shows on the soft edge between the new mouth and the old crop alone.
-    mask = pack.latentsync.masks.keep_mask(SIDE)[0]
+    mask = pack.latentsync.face.masks.keep_mask(SIDE)[0]
     flat = (mask == 0) | (mask == 1)
     assert torch.allclose(one_window(pack, other)[:, flat], one_window(pack, model)[:, flat], atol=1e-5)
 

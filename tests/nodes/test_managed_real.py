@@ -17,18 +17,18 @@ pytestmark = pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="COMF
 @pytest.fixture
 def model(pack, comfy_folders):
     tiny.make_checkpoints(comfy_folders.models / "latentsync")
-    return pack.nodes.runtime.load_managed_model("latentsync_unet.pt", "fp32")
+    return pack.nodes.model_patcher.load_managed_model("latentsync_unet.pt", "fp32")
 
 
 def synced(pack, model):
     states = torch.randn(40, 3, model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(2))
-    features = pack.latentsync.audio.AudioFeatures(states, 25.0, 4)
-    settings = pack.latentsync.sync.Settings(steps=STEPS, window=4, deep_cache=2)
-    return torch.cat(list(pack.latentsync.sync.sync(model, crops_of(4), features, settings)))
+    features = pack.latentsync.audio.whisper.AudioFeatures(states, 25.0, 4)
+    settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, window=4, deep_cache=2)
+    return torch.cat(list(pack.latentsync.sampling.sample.sync(model, crops_of(4), features, settings)))
 
 
 def test_comfys_layers_give_what_torchs_give(pack, model, comfy_folders):
-    plain = pack.latentsync.checkpoint.load_model(comfy_folders.models / "latentsync", device="cpu")
+    plain = pack.latentsync.models.load.load_model(comfy_folders.models / "latentsync", device="cpu")
     assert torch.equal(synced(pack, model.on_device(4)), synced(pack, plain))
 
 
@@ -49,14 +49,14 @@ def test_comfys_attention_agrees_with_torchs(pack):
 
     q, k, v = torch.randn(3, 5, 2, 7, 16)
     out = attention.optimized_attention(q, k, v, 2, skip_reshape=True).unflatten(-1, (2, -1)).transpose(1, 2)
-    assert torch.allclose(out, pack.nodes.managed.attention(q, k, v), atol=1e-5)
+    assert torch.allclose(out, pack.nodes.model_patcher.attention(q, k, v), atol=1e-5)
 
 
 def test_a_dropped_model_is_forgotten(pack, comfy_folders):
     from comfy import model_management
 
     tiny.make_checkpoints(comfy_folders.models / "latentsync")
-    model = pack.nodes.runtime.load_managed_model("latentsync_unet.pt", "fp32").on_device(4)
+    model = pack.nodes.model_patcher.load_managed_model("latentsync_unet.pt", "fp32").on_device(4)
     assert len(model_management.current_loaded_models) == 3
     nets = [weakref.ref(net) for net in (model.unet, model.vae, model.audio_encoder)]
     del model
@@ -69,11 +69,11 @@ def test_core_vae_in_the_socket(pack, comfy_folders):
     import comfy.sd
     from diffusers import AutoencoderKL
 
-    assets = pack.latentsync.checkpoint.__file__.replace("checkpoint.py", "assets/sd-vae-ft-mse/config.json")
+    assets = pack.latentsync.models.load.__file__.replace("models/load.py", "assets/sd-vae-ft-mse/config.json")
     torch.manual_seed(0)
     net = AutoencoderKL.from_config(AutoencoderKL.load_config(assets)).eval()
     core = comfy.sd.VAE(sd=dict(net.state_dict()))
-    socket = pack.nodes.managed.SocketVae(core, lambda: None)
+    socket = pack.nodes.model_patcher.SocketVae(core, lambda: None)
     pictures = crops_of(1).movedim(-1, 1)[..., ::2, ::2] * 2 - 1
     with torch.no_grad():
         latents = net.encode(pictures).latent_dist.mode()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.synthetic.corpus import write_wav
+from latentsync.drawn.heads.corpus import write_wav
 
 
 def pictures(count=6, height=120, width=160):
@@ -101,8 +101,8 @@ def test_a_matroska_file_that_is_served_is_encoded(pack, comfy_folders, write_vi
 
 def tracked(pack, size, frames=4):
     """A face of which frame 1 has no detection and frame 2 no place; the crop is a square of 40 pixels at (10, 20)."""
-    landmarks, faces = pack.latentsync.landmarks, pack.latentsync.faces
-    height, width = pack.latentsync.geometry.canvas_size(64)
+    landmarks, faces = pack.latentsync.face.landmarks, pack.latentsync.face.track
+    height, width = pack.latentsync.face.geometry.canvas_size(64)
     scale = (width - 1) / 40
     matrix = np.array([[scale, 0, -10 * scale], [0, scale, -20 * scale]], np.float32)
     matrices = np.tile(matrix, (frames, 1, 1))

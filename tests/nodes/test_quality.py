@@ -84,10 +84,10 @@ def test_the_embedded_judge_says_that_it_knows_drawn_faces_only(pack):
     source = head(pack)
     track = track_face(pack, source)[0].track
     frames = source.images[[min(i, len(drawn().frames) - 1) for i in range(16)]]
-    crops = pack.latentsync.crops.Aligned(frames, track.take([min(i, len(track) - 1) for i in range(16)]).matrices,
-                                          [True] * 16, 128)[list(range(16))]  # fmt: skip
+    matrices = track.take([min(i, len(track) - 1) for i in range(16)]).matrices
+    crops = pack.latentsync.face.align.AlignedFaces(frames, matrices, [True] * 16, 128)[list(range(16))]
     report = pack.run("LatentSyncQuality", crops=crops, audio=source.audio, fps=FPS)[0]
     assert "the embedded SyncNet" in report and "knows drawn faces only" in report
     model = Other()
-    model.source = str(pack.latentsync.embedded.EMBEDDED / "latentsync_unet.safetensors")
+    model.source = str(pack.latentsync.models.embedded.EMBEDDED / "latentsync_unet.safetensors")
     assert "Note:" not in pack.run("LatentSyncQuality", crops=crops, audio=source.audio, fps=FPS, model=model)[0]

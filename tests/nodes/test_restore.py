@@ -8,7 +8,7 @@ WIDGETS = {"strength": 1.0, "region": "face", "fidelity": 0.5, "temporal": 0.5}
 
 
 def sharpened(pack, crops, **inputs):
-    inputs = {"restorer": pack.latentsync.restore.Sharpen()} | inputs
+    inputs = {"restorer": pack.latentsync.restore.restorers.Sharpen()} | inputs
     return pack.run("LatentSyncRestoreFaces", crops=crops, **WIDGETS | inputs)[0]
 
 
@@ -26,8 +26,8 @@ def test_result_is_the_librarys_bit_for_bit_and_inputs_stay(pack):
     crops, library = crops_of(10), pack.latentsync.restore
     before = crops.clone()
     track = track_of(pack, [1, 1, 1, 0, 1, 1, 1, 1, 1, 1], cuts=[6])
-    settings = library.RestoreSettings(1.0, "face", 0.5)
-    expected = torch.cat(list(library.restore([crops], library.Sharpen(), track.track, settings)))
+    settings = library.apply.RestoreSettings(1.0, "face", 0.5)
+    expected = torch.cat(list(library.apply.restore([crops], library.restorers.Sharpen(), track.track, settings)))
     out = sharpened(pack, crops, track=track)
     assert torch.equal(out, expected) and torch.equal(crops, before)
     assert torch.equal(out[3], crops[3]) and not torch.equal(out[4], crops[4])
@@ -46,8 +46,10 @@ def test_an_upscale_model_restores_and_is_back_on_the_cpu_without_hooks(pack):
     assert out.shape == crops.shape and not torch.equal(out, crops)
     assert not any(module._forward_pre_hooks for module in upscaler.model.modules())
     library = pack.latentsync.restore
-    settings = library.RestoreSettings(1.0, "face", 0.5)
-    expected = torch.cat(list(library.restore([crops], library.NetRestorer(upscaler, "x"), None, settings)))
+    settings = library.apply.RestoreSettings(1.0, "face", 0.5)
+    expected = torch.cat(
+        list(library.apply.restore([crops], library.restorers.NetRestorer(upscaler, "x"), None, settings))
+    )
     assert torch.allclose(out, expected, atol=1e-6)
 
 
@@ -108,7 +110,7 @@ def test_restorers_are_listed_from_all_folders_and_loaded(pack, comfy_folders):
     assert names == ["sharpen (built in)", own, "facerestore_models.pth", "upscale_models.pth"]
     restorer = pack.run(load, restorer=own)[0]
     assert restorer.kind == "RestoreFormer"
-    assert pack.run(load, restorer=names[0])[0] == pack.latentsync.restore.Sharpen()
+    assert pack.run(load, restorer=names[0])[0] == pack.latentsync.restore.restorers.Sharpen()
     with pytest.raises(ValueError, match="gone.pth"):
         pack.run(load, restorer="gone.pth")
     before = load.fingerprint_inputs(own)
@@ -118,6 +120,6 @@ def test_restorers_are_listed_from_all_folders_and_loaded(pack, comfy_folders):
 
 
 def test_fidelity_reaches_the_net_and_leaves_the_loaded_one_alone(pack):
-    restorer = pack.latentsync.restore.NetRestorer(doubler(), "x", fidelity=0.1)
+    restorer = pack.latentsync.restore.restorers.NetRestorer(doubler(), "x", fidelity=0.1)
     chosen = pack.nodes.restore._chosen(restorer, None, 0.9)
     assert (chosen.fidelity, restorer.fidelity) == (0.9, 0.1) and chosen.net is restorer.net

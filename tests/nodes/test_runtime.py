@@ -33,13 +33,13 @@ def tone(rate: int, seconds: float = 0.5) -> torch.Tensor:
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
 def test_any_rate_is_heard_alike(pack, rate):
-    heard = pack.nodes.runtime.heard({"waveform": tone(rate)[None, None], "sample_rate": rate})
+    heard = pack.nodes.inputs.heard({"waveform": tone(rate)[None, None], "sample_rate": rate})
     assert heard.dtype == torch.float32 and len(heard) == 8_000
     assert torch.allclose(heard[400:-400], tone(16_000)[400:-400], atol=5e-3)
 
 
 def test_any_form_of_audio_is_heard_alike(pack):
-    heard, mono = pack.nodes.runtime.heard, tone(16_000)
+    heard, mono = pack.nodes.inputs.heard, tone(16_000)
     integers = (mono * 32768).round().to(torch.int16)
     for waveform in (mono[None, None], mono[None], mono, mono[None, None].double(), integers.expand(1, 2, -1)):
         result = heard(Lazy({"waveform": waveform, "sample_rate": 16_000}))
@@ -49,7 +49,7 @@ def test_any_form_of_audio_is_heard_alike(pack):
 def test_of_a_batch_the_first_is_heard_and_that_is_said(pack, caplog):
     with caplog.at_level(logging.WARNING):
         batch = torch.stack([tone(16_000)[None], torch.zeros(1, 8_000)])
-        assert torch.equal(pack.nodes.runtime.heard({"waveform": batch, "sample_rate": 16_000}), tone(16_000))
+        assert torch.equal(pack.nodes.inputs.heard({"waveform": batch, "sample_rate": 16_000}), tone(16_000))
     assert "batch of 2" in caplog.text
 
 
@@ -66,7 +66,7 @@ def test_of_a_batch_the_first_is_heard_and_that_is_said(pack, caplog):
 )
 def test_what_is_no_audio_is_refused(pack, audio, sentence):
     with pytest.raises(ValueError, match=sentence):
-        pack.nodes.runtime.heard(audio)
+        pack.nodes.inputs.heard(audio)
 
 
 def test_audio_files_keep_channels_rate_and_samples(pack, comfy_folders):
@@ -81,7 +81,7 @@ def test_audio_files_keep_channels_rate_and_samples(pack, comfy_folders):
 
 
 def test_pictures_take_every_image_and_change_none(pack):
-    pictures = pack.nodes.runtime.pictures
+    pictures = pack.nodes.inputs.pictures
     image = torch.rand(2, 4, 6, 3)
     assert pictures(image).data_ptr() == image.data_ptr()
     rgba = torch.cat([image, torch.zeros(2, 4, 6, 1)], dim=-1)
@@ -96,7 +96,7 @@ def test_pictures_take_every_image_and_change_none(pack):
 
 def test_windows_are_gathered_in_order_and_counted(pack):
     frames = torch.rand(5, 2, 2, 3)
-    gathered = pack.nodes.runtime.gathered
+    gathered = pack.nodes.inputs.concat_windows
     assert torch.equal(gathered(iter(frames.split(2)), 5), frames)
     for count in (4, 6):
         with pytest.raises(ValueError, match="frames"):
@@ -136,26 +136,26 @@ def test_temporary_files_have_names_of_their_own_in_the_temp_folder(pack, comfy_
 
 
 def test_unets_are_listed_and_other_weights_are_not(pack, comfy_folders):
-    folder = pack.nodes.runtime.models_folder()
+    folder = pack.nodes.folders.models_folder()
     assert folder == comfy_folders.models / "latentsync"
     shown = ["1.5/latentsync_unet.safetensors", "checkpoint-500.pt", "latentsync_unet.pt"]
     hidden = ["whisper/tiny.pt", "vae/diffusion_pytorch_model.safetensors", "stable_syncnet.pt", "latentsync.json"]
     for name in (*shown, *hidden, "latentsync_unet.pt.part", "GFPGAN/GFPGANv1.4.pth"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    assert [name.replace("\\", "/") for name in pack.nodes.runtime.model_files()] == shown
+    assert [name.replace("\\", "/") for name in pack.nodes.folders.model_files()] == shown
 
 
 def test_a_folder_of_extra_model_paths_comes_first(pack, tmp_path):
     import folder_paths
 
     folder_paths.add_model_folder_path("latentsync", str(tmp_path / "elsewhere"))
-    assert pack.nodes.runtime.models_folder() == tmp_path / "elsewhere"
+    assert pack.nodes.folders.models_folder() == tmp_path / "elsewhere"
     paths, extensions = folder_paths.folder_names_and_paths["latentsync"]
     assert len(paths) == 2 and ".safetensors" in extensions
 
 
 def test_choice_names_the_options(pack):
-    assert pack.nodes.runtime.choice("mode", "loop", ["loop", "stop"]) == "loop"
+    assert pack.nodes.inputs.choice("mode", "loop", ["loop", "stop"]) == "loop"
     with pytest.raises(ValueError, match="mode is 'spin': choose one of loop, stop"):
-        pack.nodes.runtime.choice("mode", "spin", ["loop", "stop"])
+        pack.nodes.inputs.choice("mode", "spin", ["loop", "stop"])

@@ -8,13 +8,13 @@ from crops_and_tracks import SIDE, STEPS, crops_of, track_of
 
 @pytest.fixture
 def model(pack):
-    return pack.nodes.runtime.load_managed_model("embedded (small)", "fp32")
+    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32")
 
 
 @pytest.fixture
 def features(pack, model):
     wave = torch.randn(16_000, generator=torch.Generator().manual_seed(1)) / 10
-    return pack.latentsync.audio.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    return pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
 
 
 def sampled(pack, model, features, crops, **changes):
@@ -26,9 +26,9 @@ def sampled(pack, model, features, crops, **changes):
 @pytest.mark.parametrize("changes", [{}, {"deep_cache": 2}])
 def test_result_is_the_librarys_bit_for_bit(pack, model, features, changes):
     crops = crops_of(6)
-    settings = pack.latentsync.sync.Settings(steps=STEPS, seed=7, window=4, overlap=1, **changes)
-    plain = pack.latentsync.embedded.load_embedded("cpu", torch.float32)
-    expected = torch.cat(list(pack.latentsync.sync.sync(plain, crops, features, settings)))
+    settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, seed=7, window=4, overlap=1, **changes)
+    plain = pack.latentsync.models.embedded.load_embedded("cpu", torch.float32)
+    expected = torch.cat(list(pack.latentsync.sampling.sample.sync(plain, crops, features, settings)))
     result = sampled(pack, model, features, crops, **changes)
     assert torch.equal(result, expected)
     assert not torch.equal(result, crops)
@@ -67,7 +67,7 @@ def test_a_mask_is_what_is_repainted(pack, model, features):
     changed = (result - crops).abs().amax(-1) > 1e-6
     assert changed[:, 82:98, 42:58].all() and not changed[:, :70].any() and not changed[:, :, 70:].any()
     usual = sampled(pack, model, features, crops)
-    published = 1 - pack.latentsync.masks.keep_mask(256)
+    published = 1 - pack.latentsync.face.masks.keep_mask(256)
     assert torch.equal(sampled(pack, model, features, crops, mask=published), usual)
     with pytest.raises(ValueError, match="the mask leaves 0.0% of the crop to repaint"):
         sampled(pack, model, features, crops, mask=torch.zeros(1, 64, 64))

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from latentsync.drawn.heads.samples import draw_short_clip
+from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader, read_audio
-from latentsync.synthetic import samples
-from latentsync.track_file import read_track_file
+from latentsync.models import samples
 
 
 @pytest.mark.parametrize("name", samples.sample_names())
@@ -32,7 +33,7 @@ def test_a_copy_can_be_loaded_by_other_nodes(pack, comfy_folders):
     names = {path.name for path in comfy_folders.input.iterdir()}
     voices = {"two_speakers_1.flac", "two_speakers_2.flac"}
     assert names == {"two_speakers.mp4", "two_speakers.faces.json"} | voices
-    assert "two_speakers.faces.json" in pack.nodes.runtime.track_files()
+    assert "two_speakers.faces.json" in pack.nodes.folders.track_files()
 
 
 def test_an_unknown_clip_is_refused(pack):
@@ -50,7 +51,7 @@ def test_two_speakers_speak_one_after_the_other():
 
 def test_the_files_are_what_the_script_draws():
     """The short clip only: it is the quickest."""
-    drawing, sample = samples.draw_short_clip(), samples.find_sample("short clip")
+    drawing, sample = draw_short_clip(), samples.find_sample("short clip")
     with VideoReader(sample.video) as reader:
         assert len(reader) == len(drawing.source.frames) == 40
         error = (reader[range(40)].float() - drawing.source.frames.float()).square().mean()

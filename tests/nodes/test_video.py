@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from latentsync.synthetic.samples import find_sample
+from latentsync.models.samples import find_sample
 
 WIDGETS = {
     "steps": 1, "guidance": 1.0, "seed": 7, "sampler": "ddim", "window": 8, "overlap": 0, "face": "largest",
@@ -19,7 +19,7 @@ FRAMES = 12
 
 @pytest.fixture
 def model(pack):
-    return pack.nodes.runtime.load_managed_model("embedded (small)", "fp32", "auto")
+    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32", "auto")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def sample():
 
 @pytest.fixture
 def detector(pack, sample):
-    return pack.latentsync.track_file.read_track_file(sample.track)
+    return pack.latentsync.face.track_file.read_track_file(sample.track)
 
 
 @pytest.fixture

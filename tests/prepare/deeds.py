@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsync.prepare.work import Job, Outcome
+from latentsync.prepare.executor import Job, Outcome
 
 NAP = 300  # seconds of work that nobody waits for
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from latentsync.prepare.settings import SAMPLES_PER_FRAME
+from latentsync.audio.syncnet import SAMPLES_PER_FRAME
 
 FRAMES, LEAD = 50, 20  # of a video, and of the code before it
 

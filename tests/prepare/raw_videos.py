@@ -6,15 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentsync.landmarks import Detection, Face, points_from_box
+from latentsync.drawn.heads import Clip, make_clip
+from latentsync.drawn.heads.corpus import write_wav
+from latentsync.face.landmarks import Detection, Face, points_from_box
+from latentsync.face.track_file import write_track_file
 from latentsync.media import VideoWriter
-from latentsync.prepare.executor import InProcess
+from latentsync.prepare.executor import InProcess, perform
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
-from latentsync.prepare.work import perform
-from latentsync.synthetic import Clip, make_clip
-from latentsync.synthetic.corpus import write_wav
-from latentsync.track_file import write_track_file
 
 SIZE = 96
 SETTINGS = PrepareSettings(resolution=64, min_seconds=1, max_seconds=2, skip={"sync", "quality"})

@@ -6,11 +6,11 @@ from dataclasses import asdict
 import pytest
 from raw_videos import SIZE, write_track, write_video
 
+from latentsync.commands.prepare import add_prepare
+from latentsync.drawn.heads import make_clip
 from latentsync.media import VideoReader
-from latentsync.prepare.cli import add_prepare
 from latentsync.prepare.manifest import read_manifest
 from latentsync.prepare.settings import PrepareSettings
-from latentsync.synthetic import make_clip
 
 
 def command(*argv: object) -> None:

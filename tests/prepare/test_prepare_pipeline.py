@@ -10,14 +10,13 @@ import torch
 from raw_videos import SETTINGS, SIZE, again, clips_of, write_track, write_video
 from real_clips import media_file
 
+from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.corpus import align_clip
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.prepare.executor import InProcess
+from latentsync.prepare.executor import InProcess, perform
 from latentsync.prepare.manifest import MANIFEST, read_manifest
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
-from latentsync.prepare.work import perform
-from latentsync.synthetic import make_clip
-from latentsync.synthetic.corpus import align_clip
 
 FATES = {
     ("broken.mp4", "read", "broken"),
@@ -218,6 +217,6 @@ def test_real_faces_are_found_by_yunet(tmp_path):
 
 
 def _at_16k(sound: torch.Tensor, rate: int) -> torch.Tensor:
-    from latentsync.audio import resample, to_mono
+    from latentsync.audio.whisper import resample, to_mono
 
     return resample(to_mono(sound), rate)

@@ -56,7 +56,7 @@ def test_processes_make_the_same(made, raw, tmp_path):
 
 def test_ray_makes_the_same(made, raw, tmp_path, monkeypatch):
     pytest.importorskip("ray")
-    from latentsync.prepare.ray_executor import Ray
+    from latentsync.prepare.executor import Ray
 
     monkeypatch.chdir(tmp_path)
     prepare(os.path.relpath(raw[0]), "data", SETTINGS, raw[1], executor=Ray(workers=2))
@@ -65,7 +65,7 @@ def test_ray_makes_the_same(made, raw, tmp_path, monkeypatch):
 
 def test_a_ray_cluster_that_is_not_there_is_named(raw, tmp_path):
     pytest.importorskip("ray")
-    from latentsync.prepare.ray_executor import Ray
+    from latentsync.prepare.executor import Ray
 
     with socket.socket() as closed:  # bound and not listening
         closed.bind(("127.0.0.1", 0))

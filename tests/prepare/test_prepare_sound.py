@@ -6,10 +6,10 @@ import pytest
 import torch
 from media_clips import encode_audio, tone
 
-from latentsync.audio import resample, to_mono
+from latentsync.audio.whisper import resample, to_mono
 from latentsync.media import read_audio
 from latentsync.media.audio import AudioReader
-from latentsync.prepare import sound
+from latentsync.prepare import read as sound
 from latentsync.prepare.read import shots, split
 from latentsync.prepare.settings import PrepareSettings
 

@@ -8,15 +8,17 @@ import torch
 from flicker_net import FRAMES, Flicker, pictures, sound
 from raw_videos import write_track_of
 
+from latentsync.audio.syncnet import SAMPLES_PER_FRAME
+from latentsync.drawn.heads.corpus import write_wav
+from latentsync.evaluate.sync_score import mouth_views, running_median, sync_score
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.nets.syncnet_v2 import SyncNetV2
-from latentsync.prepare import quality, sync_filter
+from latentsync.prepare import filters as quality
+from latentsync.prepare import filters as sync_filter
+from latentsync.prepare.filters import Quality
 from latentsync.prepare.manifest import read_manifest
 from latentsync.prepare.pipeline import prepare
-from latentsync.prepare.quality import Quality
-from latentsync.prepare.settings import SAMPLES_PER_FRAME, PrepareSettings, Tools
-from latentsync.prepare.sync_filter import mouth_views, running_median, sync_score
-from latentsync.synthetic.corpus import write_wav
+from latentsync.prepare.settings import PrepareSettings, Tools
 
 BOX = (10.0, 10.0, 50.0, 54.0)
 

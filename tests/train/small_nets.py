@@ -4,8 +4,8 @@ import tiny
 import torch
 from diffusers import AutoencoderKL
 
+from latentsync.evaluate.sync_score import SyncJudge
 from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
-from latentsync.train.estimate import SyncJudge
 from latentsync.train.trepa import VideoMAE, VideoMAEConfig
 from latentsync.train.unet import FrozenNets
 

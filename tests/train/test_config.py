@@ -5,10 +5,19 @@ from dataclasses import asdict
 
 import pytest
 
+from latentsync.commands.train import add_train
 from latentsync.nets.syncnet import LATENT, PIXEL_ATTN, EncoderConfig, SyncNetConfig
-from latentsync.train.cli import add_train
-from latentsync.train.config import SyncNetTraining, UNetTraining
-from latentsync.train.parse import PRESETS, build, load_config, parse_yaml, plain, presets, to_yaml
+from latentsync.train.config import (
+    PRESETS,
+    SyncNetTraining,
+    UNetTraining,
+    build,
+    load_config,
+    parse_yaml,
+    plain,
+    presets,
+    to_yaml,
+)
 from latentsync.train.task import TASKS, config_of
 
 PUBLISHED = {

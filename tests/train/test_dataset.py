@@ -14,16 +14,16 @@ import tiny
 import torch
 from torch.utils.data import DataLoader
 
-from latentsync.audio import encode_audio, resample, to_mono
-from latentsync.masks import keep_mask
+from latentsync.audio.syncnet import mel_window, syncnet_mel
+from latentsync.audio.whisper import encode_audio, resample, to_mono
+from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.corpus import write_wav
+from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.speech import mel_window, syncnet_mel
-from latentsync.synthetic import make_clip
-from latentsync.synthetic.corpus import write_wav
+from latentsync.train.cache import FeatureCache, Mel, States, fingerprint
 from latentsync.train.clips import Clip, list_clips, read_sound
 from latentsync.train.config import DataConfig
 from latentsync.train.dataset import SyncNetClips, UNetClips
-from latentsync.train.features import FeatureCache, Mel, States, fingerprint
 
 SIDE, FRAMES = 64, 60
 

@@ -8,12 +8,11 @@ import pytest
 from safetensors.torch import save_file
 from stand_ins import make_stand_ins
 
-from latentsync.cli import main
-from latentsync.layout import write_sidecar
-from latentsync.registry import select
-from latentsync.train.config import SyncNetTraining, UNetTraining
+from latentsync.commands.main import main
+from latentsync.models.folders import write_sidecar
+from latentsync.models.registry import select
+from latentsync.train.config import SyncNetTraining, UNetTraining, load_config
 from latentsync.train.files import find_file
-from latentsync.train.parse import load_config
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:UserWarning", "ignore:.*deprecated:FutureWarning")
 
@@ -44,7 +43,7 @@ def downloaded(monkeypatch) -> list[Path]:
     def download(folder, version, only, **_):
         files.extend(Path(folder) / row.target for row in select(version, only))
 
-    monkeypatch.setattr("latentsync.download.download", download)
+    monkeypatch.setattr("latentsync.models.download.download", download)
     return files
 
 

@@ -14,11 +14,9 @@ import pytest
 import torch
 from toy import Numbers, ToyTask, configured
 
+from latentsync.train.checkpoint import Ema, complete_states
 from latentsync.train.config import OptimizerConfig
-from latentsync.train.ema import Ema
-from latentsync.train.log import Log, read_log
-from latentsync.train.loop import _check_loss, _means, learning_rate, sample_numbers, train
-from latentsync.train.state import complete_states
+from latentsync.train.loop import Log, _check_loss, _means, learning_rate, read_log, sample_numbers, train
 
 pytest.importorskip("accelerate")
 HERE = Path(__file__).parent

@@ -8,16 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from latentsync.samplers import make_sampler
-from latentsync.train.losses import (
-    add_noise,
-    load_lpips,
-    lpips_loss,
-    mixed_noise,
-    noise_loss,
-    one_step_estimate,
-    sync_loss,
-)
+from latentsync.evaluate.perceptual import load_lpips
+from latentsync.sampling.schedulers import make_sampler
+from latentsync.train.losses import add_noise, lpips_loss, mixed_noise, noise_loss, one_step_estimate, sync_loss
 
 # torchvision about the way in which lpips calls it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")

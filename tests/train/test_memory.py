@@ -10,13 +10,12 @@ from small_nets import frozen_nets
 from torch import nn
 from toy import ToyTask, configured
 
-from latentsync.train.config import UNetTraining
+from latentsync.train.config import PRESETS, UNetTraining, load_config
 from latentsync.train.memory import LiveBytes, Memory, estimate_memory
-from latentsync.train.parse import PRESETS, load_config
 from latentsync.train.unet import UNetTask
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-import training_memory
+import training_memory  # noqa: E402
 
 NET = ["net.block_out_channels=[32]", "net.block_attention=[true]", "net.cross_attention_dim=32"]
 FILES = [f"files.{name}=unused" for name in ("vae", "whisper", "syncnet", "vgg16", "videomae")]

@@ -7,14 +7,19 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from latentsync.audio import hidden_states
-from latentsync.checkpoint import load_audio_encoder, load_vae
+from latentsync.audio.whisper import hidden_states
+from latentsync.drawn.heads import make_clip, make_speech
+from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
+from latentsync.drawn.train.audio_encoder import (
+    AudioEncoderShape,
+    AudioEncoderTask,
+    AudioEncoderTraining,
+    SpeechSamples,
+)
+from latentsync.drawn.train.vae import PictureParts, VAEShape, VAETask, VAETraining
 from latentsync.media import VideoReader, read_audio
-from latentsync.synthetic import make_clip, make_speech
-from latentsync.synthetic.corpus import CorpusSettings, align_clip, write_corpus
-from latentsync.train.audio_encoder import AudioEncoderShape, AudioEncoderTask, AudioEncoderTraining, SpeechSamples
+from latentsync.models.load import load_audio_encoder, load_vae
 from latentsync.train.config import DataConfig, RunConfig
-from latentsync.train.vae import PictureParts, VAEShape, VAETask, VAETraining
 
 SMALL = CorpusSettings(clips=2, seconds=0.6, resolution=64, size=96)
 
@@ -154,7 +159,7 @@ def test_speech_samples_have_the_mouth_of_every_frame(audio_task):
 
 
 def test_unchanged_speech_is_what_whisper_hears(audio_task):
-    from latentsync.audio import log_mel
+    from latentsync.audio.whisper import log_mel
 
     samples = SpeechSamples(audio_task.config, changed=False, first=5)
     seeds = {5, 6}

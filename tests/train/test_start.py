@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from latentsync.nets.unet import UNet
-from latentsync.train.config import UNetTraining
-from latentsync.train.parse import build
-from latentsync.train.start import choose_trained, start_unet
+from latentsync.train.config import UNetTraining, build
+from latentsync.train.init_weights import choose_trained, start_unet
 
 NET = {"block_out_channels": [32, 32, 64, 64], "cross_attention_dim": 32}
 
@@ -78,7 +77,7 @@ def test_training_does_not_write_into_the_checkpoint(tmp_path):
 @pytest.mark.parametrize("motion", ["none", "up"])
 def test_motion_modules_that_are_not_wanted_are_left_out(motion, tmp_path, caplog):
     weights = save_unet(tmp_path / "unet.pt", motion=True)
-    with caplog.at_level(logging.INFO, "latentsync.train.start"):
+    with caplog.at_level(logging.INFO, "latentsync.train.init_weights"):
         net = start_unet(config(motion, tmp_path / "unet.pt"))
     found = net.state_dict()
     assert net.config.motion == motion and all(torch.equal(weights[name], found[name]) for name in found)
@@ -89,7 +88,7 @@ def test_an_image_model_gives_every_tensor_that_fits(tmp_path, image_model, capl
     (tmp_path / "unet").mkdir()
     file = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({name: tensor.half().contiguous() for name, tensor in image_model.items()}, file)
-    with caplog.at_level(logging.INFO, "latentsync.train.start"):
+    with caplog.at_level(logging.INFO, "latentsync.train.init_weights"):
         nets = [start_unet(config("all", start)).state_dict() for start in (file, tmp_path, tmp_path / "unet")]
     net, fresh = nets[0], 0
     for name, tensor in image_model.items():

@@ -8,18 +8,11 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from latentsync.evaluate.sync_score import load_syncnet
+from latentsync.models.state_dict import read_checkpoint
 from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.train.config import DataConfig, EncoderTable, OptimizerConfig, RunConfig, SyncNetTables, SyncNetTraining
-from latentsync.train.syncnet import (
-    COARSE,
-    TEMPERATURE,
-    WATCHED,
-    SyncNetTask,
-    contrast_loss,
-    guide_loss,
-    load_syncnet,
-)
-from latentsync.weights import read_checkpoint
+from latentsync.train.syncnet import COARSE, TEMPERATURE, WATCHED, SyncNetTask, contrast_loss, guide_loss
 
 TABLES = SyncNetTables(
     visual=EncoderTable((32, 32, 64), ((2, 4), 4, 4), (0, 0, 0), 0.1),
@@ -55,8 +48,7 @@ def configured(folder, **run) -> SyncNetTraining:
 
 def test_it_learns_and_what_is_saved_judges_the_same(tmp_path):
     pytest.importorskip("accelerate")
-    from latentsync.train.log import read_log
-    from latentsync.train.loop import train
+    from latentsync.train.loop import read_log, train
 
     config = configured(tmp_path, max_steps=40, gradient_checkpointing=True, validate_every=40)
     task = SyncNetTask(config, Drawn(), held_out=Drawn())
@@ -167,9 +159,9 @@ def test_a_loss_that_sits_at_ln_2_is_remarked_upon_and_others_are_not(tmp_path):
 
 def test_it_trains_on_drawn_clips(tmp_path):
     pytest.importorskip("accelerate")
+    from latentsync.drawn.heads import make_clip
+    from latentsync.drawn.heads.corpus import write_wav
     from latentsync.media import VideoWriter
-    from latentsync.synthetic import make_clip
-    from latentsync.synthetic.corpus import write_wav
     from latentsync.train.loop import train
 
     (tmp_path / "clips").mkdir()

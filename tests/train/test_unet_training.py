@@ -14,23 +14,22 @@ import torch
 from safetensors.torch import save_file
 from small_nets import PIXEL_FACTORS, Looker, frozen_nets, narrow_syncnet
 
-from latentsync.checkpoint import LipSyncModel, load_unet
-from latentsync.masks import keep_mask
+from latentsync.audio.syncnet import mel_columns
+from latentsync.drawn.heads import make_clip
+from latentsync.evaluate.perceptual import load_lpips
+from latentsync.evaluate.sync_score import SyncJudge
+from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter
+from latentsync.models.load import LipSyncModel, load_unet
+from latentsync.models.state_dict import load_state_dict, read_metadata
 from latentsync.nets.syncnet import StableSyncNet
-from latentsync.speech import mel_columns
-from latentsync.sync import Limits, encode_condition
-from latentsync.synthetic import make_clip
-from latentsync.train.config import UNetTraining
+from latentsync.sampling.latents import decode_clips, encode_clips
+from latentsync.sampling.sample import Limits, encode_condition
+from latentsync.train.config import UNetTraining, load_config
 from latentsync.train.dataset import UNetClips
-from latentsync.train.estimate import SyncJudge, Truth
-from latentsync.train.latents import decode_clips, encode_clips
-from latentsync.train.log import Log
-from latentsync.train.loop import train
-from latentsync.train.losses import load_lpips
-from latentsync.train.parse import load_config
+from latentsync.train.loop import Log, train
+from latentsync.train.losses import Truth
 from latentsync.train.unet import FrozenNets, UNetTask, draw, load_frozen
-from latentsync.weights import load_state_dict, read_metadata
 
 # torchvision about the way in which lpips calls it.
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
@@ -286,7 +285,7 @@ def test_decoding_piece_by_piece_has_the_gradients_of_the_whole(frozen, monkeypa
     weights = torch.randn(1, 3, 5, 64, 64, generator=torch.Generator().manual_seed(1))
     (decode_clips(frozen.vae, latents) * weights).sum().backward()
     whole, latents.grad = latents.grad, None
-    monkeypatch.setattr("latentsync.train.latents.PIXELS_WITH_GRADIENTS", 2 * 64 * 64)
+    monkeypatch.setattr("latentsync.sampling.latents.PIXELS_WITH_GRADIENTS", 2 * 64 * 64)
     (decode_clips(frozen.vae, latents) * weights).sum().backward()
     torch.testing.assert_close(latents.grad, whole, rtol=1e-4, atol=1e-5)
 

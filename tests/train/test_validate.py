@@ -11,15 +11,15 @@ import torch
 from clock import Clock, rising_pictures, rising_sound
 from small_nets import PIXEL_FACTORS, Looker, narrow_syncnet
 
-from latentsync.checkpoint import load_model
-from latentsync.detect import load_detector
-from latentsync.geometry import fit_similarity
-from latentsync.landmarks import points_from_box
+from latentsync.audio.syncnet import syncnet_mel
+from latentsync.evaluate.sync_score import SyncJudge
+from latentsync.face.detect import load_detector
+from latentsync.face.geometry import fit_similarity
+from latentsync.face.landmarks import points_from_box
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.run import RunSettings, lip_sync
-from latentsync.speech import syncnet_mel
-from latentsync.sync import Settings
-from latentsync.train.estimate import SyncJudge
+from latentsync.models.load import load_model
+from latentsync.pipelines.lip_sync import RunSettings, lip_sync
+from latentsync.sampling.sample import Settings
 from latentsync.train.validate import WholeClip, face_box, judge_sync, validate, validate_whole
 
 SIDE, FRAMES = 64, 40

@@ -5,8 +5,8 @@ import small_page
 import tiny
 from drawn_clips import make_clip
 
-from latentsync.ui.folder import Folder
-from latentsync.ui.visits import Visits
+from latentsync.ui.guard import Folder
+from latentsync.ui.visitors import Sessions
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,6 @@ def folder(tmp_path):
 
 @pytest.fixture
 def visits(nets, folder):
-    visits = Visits(nets, folder, restoration=True)
+    visits = Sessions(nets, folder, restoration=True)
     yield visits
     visits.close()

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from latentsync.ui.folder import Folder
-from latentsync.ui.nets import Nets
-from latentsync.ui.visits import Visits
+from latentsync.ui.guard import Folder
+from latentsync.ui.models import ModelCache
+from latentsync.ui.visitors import Sessions
 
 QUICK = {"inference_steps": 1, "guidance_scale": 1, "window": 8}
 
@@ -16,11 +16,11 @@ def options(**changes) -> argparse.Namespace:
     return argparse.Namespace(**{**usual, **changes})
 
 
-def nets(checkpoints: Path, track: Path) -> Nets:
-    return Nets(options(checkpoints=str(checkpoints), detector="file", detector_model=str(track)))
+def nets(checkpoints: Path, track: Path) -> ModelCache:
+    return ModelCache(options(checkpoints=str(checkpoints), detector="file", detector_model=str(track)))
 
 
-def values(visits: Visits, **changes) -> list[object]:
+def values(visits: Sessions, **changes) -> list[object]:
     """What the settings of a page send when some of them were changed."""
     given = {control.name: visits.options[control.name].default for control in visits.controls} | changes
     return [given[control.name] for control in visits.controls]

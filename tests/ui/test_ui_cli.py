@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from latentsync.cli import main
-from latentsync.ui.cli import free_port
+from latentsync.commands.main import main
+from latentsync.commands.ui import free_port
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from small_page import options, upload, values
 
-from latentsync.cli import build_parser, run_settings
+from latentsync.commands.main import build_parser
+from latentsync.pipelines.options import run_settings
 from latentsync.ui.controls import CONTROLS, NONE, checked, default_arguments, run_options, shown_controls
 from latentsync.ui.page import component
 
@@ -67,9 +68,9 @@ def test_a_mask_image_is_an_upload(visits, folder, tmp_path):
 
 
 def test_without_enable_sr_nothing_is_restored(nets, folder):
-    from latentsync.ui.visits import Visits
+    from latentsync.ui.visitors import Sessions
 
-    visits = Visits(nets, folder)
+    visits = Sessions(nets, folder)
     names = [control.name for control in visits.controls]
     assert names == [control.name for control in shown_controls(False)] and not any("superres" in n for n in names)
     assert visits._chosen(values(visits))[0].superres is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.ui.folder import Folder
+from latentsync.ui.guard import Folder
 
 
 def test_only_files_in_the_folder_are_taken(folder, tmp_path):

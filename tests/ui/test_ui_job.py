@@ -6,7 +6,7 @@ import time
 import pytest
 
 from latentsync.ui.job import Cancelled, Job, Line
-from latentsync.ui.visits import was_cancelled
+from latentsync.ui.visitors import was_cancelled
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from media_clips import encode_audio, read_all, stream_seconds, tone
 
-from latentsync.ui.cli import free_port
-from latentsync.ui.folder import Folder
-from latentsync.ui.nets import Nets
+from latentsync.commands.ui import free_port
+from latentsync.ui.guard import Folder
+from latentsync.ui.models import ModelCache
 from latentsync.ui.page import build_page, launch
-from latentsync.ui.visits import Visits
+from latentsync.ui.visitors import Sessions
 
 LIMIT = 300_000  # bytes, a little more than the files of the sample clip
 QUICK = {"inference_steps": 1, "guidance_scale": 1}
@@ -26,7 +26,7 @@ QUICK = {"inference_steps": 1, "guidance_scale": 1}
 def served(tmp_path_factory):
     """(address, visits) of a page with the embedded model."""
     folder = Folder(tmp_path_factory.mktemp("page"))
-    visits = Visits(Nets(small_page.options()), folder)
+    visits = Sessions(ModelCache(small_page.options()), folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder.path))
         patch.setenv("GRADIO_EXAMPLES_CACHE", str(folder.path / "examples"))

@@ -10,17 +10,17 @@ from drawn_clips import HEIGHT, WIDTH, make_clip
 from media_clips import encode_audio, numbers, read_all, stream_seconds, tone, write
 from small_page import QUICK, everything, upload, values
 
-from latentsync.landmarks import Detection, Face, points_from_box
+from latentsync.face.landmarks import Detection, Face, points_from_box
+from latentsync.face.track_file import read_track_file, write_track_file
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.media.browser import playable
-from latentsync.run import lip_sync
-from latentsync.synthetic.samples import find_sample
-from latentsync.track_file import read_track_file, write_track_file
-from latentsync.ui.before import before_video
+from latentsync.models.samples import find_sample
+from latentsync.pipelines.lip_sync import lip_sync
 from latentsync.ui.faces import CHOSEN, OTHER, caption, drawn
 from latentsync.ui.job import Cancelled
-from latentsync.ui.nets import Nets
-from latentsync.ui.visits import Visits, was_cancelled
+from latentsync.ui.models import ModelCache
+from latentsync.ui.visitors import Sessions, was_cancelled
+from latentsync.ui.work import before_video
 
 
 def begun(visits, clip, session="me", **changes):
@@ -116,9 +116,9 @@ def test_what_visitors_are_told(visits, folder):
 
 
 def test_the_sample_clip_brings_its_face(checkpoints, folder, tmp_path):
-    nets = Nets(small_page.options(checkpoints=str(checkpoints)))
-    assert not nets.embedded and Nets(small_page.options()).embedded
-    visits = Visits(nets, folder)
+    nets = ModelCache(small_page.options(checkpoints=str(checkpoints)))
+    assert not nets.embedded and ModelCache(small_page.options()).embedded
+    visits = Sessions(nets, folder)
     video, _ = visits.sample()
     encode_audio(tmp_path / "voice.wav", "pcm_s16le", tone(0.16, 16000), 16000)
     voice = upload(folder, tmp_path / "voice.wav")
@@ -200,7 +200,7 @@ def test_the_preview_shows_which_of_two_faces_is_meant(visits, checkpoints, tmp_
 def test_the_tint_lies_on_the_mouth_and_captions_count():
     box = (60.0, 30.0, 180.0, 170.0)
     face = Face(box, 0.9, points_from_box(box))
-    from latentsync.geometry import fit_similarity
+    from latentsync.face.geometry import fit_similarity
 
     frame = np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
     plain, shown = (drawn(frame, [], None, matrix) for matrix in (None, fit_similarity(face.points, 256)[0]))

@@ -1,0 +1,1 @@
+"""Sound: what the lip-sync net and the SyncNets hear of it."""

@@ -1,0 +1,368 @@
+"""Many lip syncs in one go: rows of video, voice and options of `run`, done by one or many processes."""
+
+import argparse
+import csv
+import glob
+import json
+import logging
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..face.detect import load_detector
+from ..face.landmarks import Detector, Face
+from ..face.track_file import FaceFile
+from ..files import JsonLines, replacing, write_error
+from ..media.output import container_format
+from ..media.source import SUFFIXES
+from ..models.embedded import EMBEDDED, choose_folder
+from ..models.load import needed_checkpoints
+from ..pipelines.lip_sync import Progress, Summary, lip_sync
+from ..pipelines.options import (
+    CHECKPOINTS,
+    chosen_detector,
+    chosen_resolution,
+    explained,
+    load_nets,
+    named_device,
+    refuse_idle_options,
+    restore_settings,
+    run_parser,
+    run_settings,
+)
+from ..prepare import executor as executors
+from ..prepare.executor import Outcome, fingerprint
+from ..prepare.sources import identity
+from ..progress import Bar
+from .prepare import chosen_executor
+
+logger = logging.getLogger(__name__)
+
+MANIFEST, FACES = "manifest.jsonl", "faces"  # in the output folder
+MOST_FAILED = 125  # that an exit code tells: from 126 on codes mean other things to shells
+COLUMNS = {"video": "video_path", "audio": "audio_path", "out": "video_out_path"}  # what run calls them
+AUDIO_SUFFIXES = {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
+FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+NO_PATHS = {"device", "face", "video_out_path"}  # options whose words are not looked for as files
+NO_MATTER = {"help", "device", "resume", "video_out_path"}  # options on which the pixels do not depend
+
+
+@dataclass(frozen=True)
+class Row:
+    """One lip sync.
+
+    Attributes:
+        name: what the user calls it.
+        arguments: as `run` takes them, with absolute paths.
+        key: of all that its pixels depend on.
+        faces: folder where the faces of each video are remembered.
+    """
+
+    name: str
+    arguments: argparse.Namespace
+    key: str
+    faces: Path
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        return self.arguments.video_path, self.arguments.audio_path, self.arguments.video_out_path
+
+    def line(self, outcome: Outcome) -> dict[str, object]:
+        """Its line in the manifest."""
+        files = dict(zip(("video", "audio", "output"), self.files, strict=True))
+        how = {"status": outcome.reason or "done", "error": outcome.sentence or None, **outcome.figures}
+        return {"row": self.name, **files, **how, "key": self.key, "version": identity(self.files[2])}
+
+    def is_done(self, line: dict | None) -> bool:
+        """Whether `line`, the manifest's last one of this output, speaks of this row and of the file that is there."""
+        told = line is not None and line["status"] == "done" and line["key"] == self.key
+        return told and line["version"] == identity(self.files[2])
+
+
+def run_batch(arguments: argparse.Namespace) -> int:
+    """Do all rows that are not done yet; gives the number of those that failed, at most `MOST_FAILED`."""
+    out = Path(arguments.out).absolute()
+    rows = read_rows(Path(arguments.jobs).absolute(), out, arguments)
+    executor = chosen_executor(arguments)
+    for folder in (out / FACES, *(Path(row.files[2]).parent for row in rows)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(folder, error.errno) from error
+    failed = []
+    with JsonLines(out / MANIFEST) as manifest:
+        known = {line.get("output"): line for line in manifest.values}
+        waiting = [row for row in rows if not row.is_done(known.get(row.files[2]))]
+        done = before = len(rows) - len(waiting)
+        _remove_parts(out, waiting)
+        try:
+            with Bar("row") as bar, executor:
+                bar("rows", done, len(rows))
+                work = perform
+                if isinstance(executor, executors.InProcess):
+                    work = partial(perform, progress=lambda share: bar("rows", done + len(failed) + share, len(rows)))
+                for some in _in_turn(waiting):
+                    for row, outcome in executor.results(some, work):
+                        manifest.append(row.line(outcome))
+                        done += outcome.reason is None
+                        failed += [f"{row.name}: {outcome.sentence}"] if outcome.reason else []
+                        bar("rows", done + len(failed), len(rows))
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(f"{done} of {len(rows)} rows are done; the same command goes on") from interrupt
+        finally:
+            _remove_parts(out, waiting)
+    head = f"{done} of {len(rows)} rows are done ({before} were before), {len(failed)} failed; see {out / MANIFEST}"
+    print("\n".join([head, *failed]))
+    return min(len(failed), MOST_FAILED)
+
+
+def _remove_parts(out: Path, rows: list[Row]) -> None:
+    """Remove what a killed process was writing; workers are ended without being asked."""
+    for name in (glob.escape(str(out / FACES)) + "/*", *(glob.escape(row.files[2]) for row in rows)):
+        for path in glob.glob(f"{name}.*.part"):
+            Path(path).unlink(missing_ok=True)
+
+
+def _in_turn(rows: list[Row]) -> list[list[Row]]:
+    """First a row of each video, which finds its faces, then those that find them there; a model's rows together."""
+    rows = sorted(rows, key=lambda row: str([row.arguments.checkpoints, row.arguments.resolution, row.arguments.dtype]))
+    first = {(row.arguments.video_path, row.arguments.fps): row.name for row in reversed(rows)}
+    first = set(first.values())
+    return [[row for row in rows if row.name in first], [row for row in rows if row.name not in first]]
+
+
+def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
+    """The rows of a CSV file or a folder, all of them checked.
+
+    Args:
+        out: folder of the results.
+        options: of the command batch; what they say of `run` holds where a row says nothing else.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: what is wrong, for each bad row a line.
+    """
+    if not jobs.exists():
+        raise FileNotFoundError(f"there is no CSV file or folder {jobs}: check the path")
+    make = RowMaker(jobs if jobs.is_dir() else jobs.parent, out, options)
+    rows, wrong = [], []
+    for name, cells in _pairs(jobs) if jobs.is_dir() else _lines(jobs, make.check_columns):
+        try:
+            rows.append(make(name, cells))
+        except (ValueError, OSError, ImportError) as error:
+            wrong.append(f"{name}: {error}")
+    users = {os.path.realpath(path): "the input" for row in rows for path in row.files[:2]}
+    for row in rows:
+        user = users.setdefault(os.path.realpath(row.files[2]), row.name)
+        if user != row.name:
+            wrong.append(f"{row.name}: its output {row.files[2]} is also that of {user}: give another one as out")
+    if wrong:
+        raise ValueError("\n".join([f"nothing was started, since rows of {jobs} are wrong", *wrong]))
+    if not rows:
+        raise ValueError(f"{jobs} has no rows: give a CSV file with some, or a folder with a.mp4 and a.wav")
+    return rows
+
+
+def _pairs(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """(name, cells by column) of the videos in a folder and the voices of the same name."""
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    voices = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    pairs = [(video, voice) for video in videos for voice in voices if video.stem == voice.stem]
+    if alone := len({*videos, *voices} - {path for pair in pairs for path in pair}):
+        logger.info("%d videos and voices in %s are left out: there is no other one of their name", alone, folder)
+    for video, voice in pairs:
+        yield f"{video.name} with {voice.name}", {"video": str(video), "audio": str(voice)}
+
+
+def _lines(path: Path, check_columns: Callable[[list[str]], None]) -> Iterator[tuple[str, dict[str | None, str]]]:
+    """(line, cells by column) of a CSV file, without the empty cells; cells beyond the columns are those of None."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+            reader = csv.DictReader(file, strict=True)
+            reader.fieldnames = [name.strip().replace("-", "_") for name in reader.fieldnames or ()]
+            check_columns(reader.fieldnames)
+            for cells in reader:
+                texts = {column: str(text or "").strip() for column, text in cells.items()}
+                yield f"line {reader.line_num}", {column: text for column, text in texts.items() if text}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV text in UTF-8 ({error}): save it as that") from error
+
+
+class RowMaker:
+    """Makes rows out of cells by the parser of `run`, so that its types, limits and sentences hold."""
+
+    def __init__(self, base: Path, out: Path, options: argparse.Namespace):
+        self.base, self.out = base, out
+        self.parser = run_parser(argparse.ArgumentParser(add_help=False))
+        self.parser.error = _refuse
+        self.options = self.parser._option_string_actions  # argparse has no public list of them
+        names = {option.dest for option in self.options.values()}
+        self.given = {name: value for name, value in vars(options).items() if name in names | {"less_memory"}}
+        self.key_names = sorted(names - NO_MATTER)
+        self.choose_folder, self.detectors = cache(choose_folder), Kept()
+        self.check_device = cache(named_device) if options.executor == "local" else str
+
+    def check_columns(self, columns: list[str]) -> None:
+        known = {word.removeprefix("--") for word in self.options} - {"help", "-h"} | COLUMNS.keys()
+        for column in columns:
+            if column not in known:
+                raise ValueError(f"line 1: there is no column {column!r}: give video, audio, out or an option of run")
+            if columns.count(column) > 1:
+                raise ValueError(f"line 1: the column {column} is there twice: leave one out")
+
+    def __call__(self, name: str, cells: dict[str | None, str]) -> Row:
+        arguments = self._parse(cells)
+        run_settings(arguments)
+        restore_settings(arguments)
+        refuse_idle_options(arguments)
+        arguments.resolution, arguments.unet_config_path = chosen_resolution(arguments), None
+        if arguments.inference_ckpt_path and arguments.checkpoints is None:
+            arguments.checkpoints = str(Path(arguments.inference_ckpt_path).parent)
+        for path in filter(None, (arguments.video_path, arguments.audio_path, arguments.upscaler)):
+            if not os.path.isfile(path):
+                raise FileNotFoundError(f"there is no file {path}: check the path")
+        container_format(arguments.video_out_path)
+        weights = Path(self.choose_folder(arguments.checkpoints, CHECKPOINTS)).absolute()
+        unet = needed_checkpoints(weights, arguments.inference_ckpt_path).unet
+        arguments.checkpoints = EMBEDDED.name if weights == EMBEDDED.absolute() else str(weights)
+        if arguments.device:
+            self.check_device(arguments.device)
+        chosen_detector(arguments, "cpu", self.detectors)
+        values = [getattr(arguments, name) for name in self.key_names]
+        versions = [
+            identity(value) for value in (*values, unet) if isinstance(value, str | Path) and os.path.isfile(value)
+        ]
+        return Row(name, arguments, fingerprint(self.key_names, values, versions), self.out / FACES)
+
+    def _parse(self, cells: dict[str | None, str]) -> argparse.Namespace:
+        """What a row and the command line say, with absolute paths; a row's are relative to the CSV's folder."""
+        if None in cells:
+            raise ValueError(f"there are more cells than columns ({cells[None]}): put text with commas into quotes")
+        arguments, words = argparse.Namespace(**self.given), []
+        for column, text in cells.items():
+            option = self.options["--" + COLUMNS.get(column, column)]
+            if option.nargs != 0:
+                words.append(f"{option.option_strings[0]}={self._path(option, text)}")
+            elif text.lower() not in FLAGS:
+                raise ValueError(f"{column} is {text!r}: give yes or no")
+            elif FLAGS[text.lower()]:
+                words.append(option.option_strings[0])
+            else:
+                setattr(arguments, option.dest, option.default)
+        given = {COLUMNS.get(column, column): Path(text).stem for column, text in cells.items()}
+        for column in ("video", "audio"):
+            if COLUMNS[column] not in given:
+                raise ValueError(f"{column} is missing: give a file")
+        if "video_out_path" not in given:
+            words.append(f"--video_out_path={'_'.join(dict.fromkeys([given['video_path'], given['audio_path']]))}.mp4")
+        self.parser.parse_args(words, arguments)
+        arguments.video_out_path = str(self.out / arguments.video_out_path)
+        for option in self.options.values():
+            value = getattr(arguments, option.dest, None)
+            if isinstance(value, str) and option.dest not in NO_PATHS and not option.choices and os.path.exists(value):
+                setattr(arguments, option.dest, os.path.abspath(value))  # workers may have another current folder
+        return arguments
+
+    def _path(self, option: argparse.Action, text: str) -> str:
+        """A cell's text, or the path in the CSV's folder that it means."""
+        there = not option.choices and option.dest not in NO_PATHS and (self.base / text).exists()
+        return str(self.base / text) if there or option.dest in ("video_path", "audio_path") else text
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)
+
+
+class Kept:
+    """Keeps the last thing that each loading function gave; it goes before another one comes. An `options.Keep`."""
+
+    def __init__(self):
+        self.last: dict[Callable, tuple] = {}
+
+    def __call__(self, load: Callable) -> Callable:
+        def load_or_take(*given, **named):
+            if self.last.get(load, ())[:2] != (given, named):
+                self.last.pop(load, None)
+                self.last[load] = given, named, load(*given, **named)
+            return self.last[load][2]
+
+        return load_or_take
+
+
+KEPT = Kept()  # between the rows that this process does
+
+
+def perform(row: Row, progress: Callable[[float], None] = lambda share: None) -> Outcome:
+    """Do a row in this process, calling `progress` with the share that is done."""
+    start = time.perf_counter()
+    try:
+        summary = _lip_sync(row, lambda phase, done, total: progress(done / total if phase == "syncing" else 0.0))
+    except Exception as error:  # whatever it is, the other rows go on; Ctrl-C is none
+        figures, sentence = {}, explained(error, row.arguments.less_memory)
+        if sentence is None:
+            figures, sentence = {"traceback": traceback.format_exc()}, f"{type(error).__name__} (a bug): {error}"
+    else:
+        figures, sentence = {"frames": summary.frames, "frames_with_face": summary.frames_with_face}, ""
+    seconds = round(time.perf_counter() - start, 2)
+    return Outcome({"seconds": seconds, **figures}, "failed" if sentence else None, sentence)
+
+
+def _lip_sync(row: Row, progress: Progress) -> Summary:
+    arguments, gpus = argparse.Namespace(**vars(row.arguments)), torch.cuda.device_count()
+    if arguments.device is None and gpus > 1:
+        arguments.device = f"cuda:{executors.worker_number % gpus}"
+    model, detector, superres = load_nets(arguments, KEPT)
+    settings = replace(run_settings(arguments), superres=superres)
+    how = {"resume": arguments.resume, "progress": progress}
+    if isinstance(detector, FaceFile):
+        return lip_sync(*row.files, model, detector, settings, **how)
+    given, named, _ = KEPT.last[load_detector]
+    named = sorted((name, str(value)) for name, value in named.items() if name != "device")
+    key = fingerprint(row.files[0], identity(row.files[0]), settings.fps, type(detector).__name__, given, named)
+    remembered = Remembered(detector, row.faces / f"{key}.json")
+    try:
+        return lip_sync(*row.files, model, remembered, settings, **how)
+    finally:
+        remembered.save()
+
+
+class Remembered:
+    """A detector that keeps in a file what it has seen in each frame of a video.
+
+    Faces and no finished track: how far a track goes, and so how it is smoothed, depends on the voice's length.
+    """
+
+    def __init__(self, detector: Detector, file: Path):
+        self.detector, self.file = detector, file
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self.seen = {int(index): [_face(*values) for values in faces] for index, faces in known.items()}
+        self.known = len(self.seen)
+
+    def __call__(self, frame: np.ndarray, index: int) -> list[Face]:
+        if index not in self.seen:
+            self.seen[index] = self.detector(frame, index)
+        return self.seen[index]
+
+    def save(self) -> None:
+        if len(self.seen) > self.known:
+            faces = {index: [_values(face) for face in found] for index, found in self.seen.items()}
+            with replacing(self.file) as part:
+                part.write_text(json.dumps(faces), encoding="utf-8")
+
+
+def _values(face: Face) -> list:
+    """A face without its appearance, as JSON, exactly."""
+    embedding = None if face.embedding is None else face.embedding.tolist()
+    return [list(face.box), face.score, np.asarray(face.points, np.float64).tolist(), embedding]
+
+
+def _face(box: list, score: float, points: list, embedding: list | None) -> Face:
+    return Face(tuple(box), score, np.array(points), embedding and np.array(embedding, np.float32))

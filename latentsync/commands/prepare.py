@@ -1,0 +1,113 @@
+"""The command prepare. What it needs is imported when it runs, so that --help answers at once."""
+
+import argparse
+import os
+from pathlib import Path
+
+from ..pipelines.options import DETECTORS
+
+
+def add_prepare(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("prepare", help="make aligned clips to train on out of videos")
+    parser.set_defaults(command=prepare, resume=True)
+    add = parser.add_argument_group("files").add_argument
+    add("--input_dir", help="folder of videos, or a text file with one path a line")
+    add("--output_dir", required=True, help="folder to write to: clips, and a manifest with the fate of each item")
+    add("--checkpoints", default="checkpoints", help="folder of the weights (see download)")
+    add("--keep_work", action="store_true", help="leave the stages' own files, in work/")
+    add = parser.add_argument_group("clips").add_argument
+    add("--resolution", type=int, default=256, help="side of the aligned crops")
+    add("--min_seconds", type=float, default=5.0, help="length of the shortest clip")
+    add("--max_seconds", type=float, default=10.0, help="length of the longest clip")
+    add("--skip", help="stages to leave out, with commas between: cuts, sync, quality")
+    add("--also", help="stages to add: face_size drops faces smaller than the resolution")
+    add("--cut_threshold", type=float, default=2.0, help="how much a frame must change in a cut")
+    add("--min_confidence", type=float, default=3.0, help="least confidence of SyncNet v2")
+    add("--max_offset", type=int, default=6, help="most frames by which sound may be off")
+    add("--min_quality", type=float, default=40.0, help="least score of hyperIQA, 0 to 100")
+    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file per video")
+    add("--detector_model", help="the detector's model file; for file, the folder of NAME.json for each NAME.mp4")
+    add = parser.add_argument_group("work").add_argument
+    add("--executor", choices=("local", "ray"), default="local", help="processes of this machine, or Ray")
+    add("--workers", type=int, help="jobs at a time (default: one per core); 0 is none beside this process")
+    add("--ray_address", help="of a running Ray cluster (default: one is started here)")
+    add("--ray_gpus", type=float, default=0.0, help="share of a GPU for each job on Ray")
+    add("--device", help="of the nets: cuda, cuda:1, mps or cpu (default: the best there is)")
+    add = parser.add_argument_group("drawn clips instead of videos").add_argument
+    add("--synthetic", type=int, metavar="CLIPS", help="draw so many clips of speaking heads, in place of --input_dir")
+    add("--seconds", type=float, default=4.0, help="length of each")
+    add("--seed", type=int, default=0, help="of the first")
+    add("--variety", type=float, default=0.0, help="how far voices and sounds differ from the plain ones, 0 to 1")
+    return parser
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Run the command; see `pipeline.prepare` and `synthetic.corpus.write_corpus`."""
+    from ..progress import Bar
+
+    if (arguments.input_dir is None) == (arguments.synthetic is None):
+        raise ValueError("give either --input_dir, a folder or list of videos, or --synthetic, a number of drawn clips")
+    with Bar(unit="item") as bar:
+        report = _drawn(arguments, bar) if arguments.synthetic is not None else _prepared(arguments, bar)
+    print(report)
+
+
+def _prepared(arguments: argparse.Namespace, bar):
+    from ..prepare.pipeline import prepare
+    from ..prepare.settings import PrepareSettings, Tools
+
+    model = arguments.detector_model
+    settings = PrepareSettings(
+        resolution=arguments.resolution,
+        min_seconds=arguments.min_seconds,
+        max_seconds=arguments.max_seconds,
+        cut_threshold=arguments.cut_threshold,
+        min_confidence=arguments.min_confidence,
+        max_offset=arguments.max_offset,
+        min_quality=arguments.min_quality,
+        skip=_names(arguments.skip),
+        also=_names(arguments.also),
+    )
+    tools = Tools(arguments.detector, model and Path(model), Path(arguments.checkpoints), arguments.device)
+    return prepare(
+        arguments.input_dir,
+        arguments.output_dir,
+        settings,
+        tools,
+        executor=chosen_executor(arguments),
+        keep_work=arguments.keep_work,
+        progress=bar,
+    )
+
+
+def _names(text: str | None) -> frozenset[str]:
+    return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
+
+
+def chosen_executor(arguments: argparse.Namespace):
+    """The executor that the options executor, workers, ray_address and ray_gpus ask for."""
+    workers = _workers(arguments)
+    if arguments.executor == "ray":
+        from ..prepare.executor import Ray
+
+        return Ray(arguments.ray_address, arguments.workers or None, arguments.ray_gpus)
+    from ..prepare.executor import InProcess, Local
+
+    return Local(workers) if workers else InProcess()
+
+
+def _workers(arguments: argparse.Namespace) -> int:
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ValueError(f"workers is {arguments.workers}: give 0 or more")
+    return (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
+
+
+def _drawn(arguments: argparse.Namespace, bar) -> str:
+    from ..drawn.heads.corpus import CorpusSettings, write_corpus
+
+    folder = Path(arguments.output_dir) / "clips"
+    settings = CorpusSettings(
+        arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution, variety=arguments.variety
+    )
+    clips = write_corpus(folder, settings, max(1, _workers(arguments)), bar)
+    return f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"

@@ -1,0 +1,45 @@
+"""The command track."""
+
+import argparse
+
+from ..pipelines.options import (
+    CHECKPOINTS,
+    add_face_options,
+    chosen_detector,
+    named_device,
+    track_settings,
+)
+
+
+def add_track(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("track", help="write where the face is, to look at and to correct")
+    parser.set_defaults(command=track)
+    add = parser.add_argument_group("files").add_argument
+    add("--video_path", required=True, help="the video")
+    add("--track_path", required=True, help="the track file to write (.json); run takes it with --detector file")
+    add("--strip_path", help="picture strip to write (default: the track file's name with .png)")
+    add("--checkpoints", default=CHECKPOINTS, help="folder of the weights, where detectors look for their files")
+    add("--resolution", type=int, default=256, help="side of the crops in the picture strip")
+    add("--device", help="cuda, mps or cpu, for the detectors that can use it")
+    add_face_options(parser)
+    return parser
+
+
+def track(arguments: argparse.Namespace) -> None:
+    from ..pipelines.track_video import write_track
+    from ..progress import Bar
+
+    detector = chosen_detector(arguments, named_device(arguments.device) if arguments.device else None)
+    with Bar() as bar:
+        report = write_track(
+            arguments.video_path,
+            arguments.track_path,
+            detector,
+            track_settings(arguments),
+            strip_path=arguments.strip_path,
+            resolution=arguments.resolution,
+            fps=arguments.fps,
+            detect_every=arguments.detect_every,
+            progress=bar,
+        )
+    print(report)

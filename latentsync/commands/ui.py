@@ -1,0 +1,77 @@
+"""The command ui: lip sync on a page in the browser. What it needs is imported when it runs."""
+
+import argparse
+import math
+import os
+import socket
+import time
+from contextlib import closing
+
+from ..pipelines.options import DETECTORS
+
+HOUR = 3600.0  # seconds between two looks for old files
+
+
+def add_ui(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("ui", help="lip sync on a page in the browser")
+    parser.set_defaults(command=serve)
+    add = parser.add_argument_group("page").add_argument
+    add("--port", type=int, default=7860, help="where the page is; 0 takes a free one")
+    add("--host", default="127.0.0.1", help="this machine's address to listen on; 0.0.0.0 lets others in")
+    add("--open", action="store_true", help="open the browser")
+    add("--enable_sr", action="store_true", help="show the settings of face restoration and of larger results")
+    add("--max_upload", type=float, default=1.0, help="GB of the largest file that is taken")
+    add("--folder", help="where uploads and results are kept while the page runs (default: the system's temp folder)")
+    add = parser.add_argument_group("model").add_argument
+    add(
+        "--checkpoints",
+        help="folder of the weights, as for run (default: checkpoints, or embedded where that has none)",
+    )
+    add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    add("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16, float32 on the CPU")
+    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file")
+    add("--detector_model", help="the detector's model file; for file, the track file")
+    return parser
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    from ..ui.guard import GB, Folder
+    from ..ui.models import ModelCache
+    from ..ui.page import build_page, launch, needed_gradio
+    from ..ui.visitors import Sessions
+
+    gradio = needed_gradio()
+    if not 0 < arguments.max_upload < math.inf:
+        raise ValueError(f"max_upload is {arguments.max_upload}: give the GB of the largest file that is taken")
+    port = free_port(arguments.host, arguments.port)
+    limit = round(arguments.max_upload * GB)
+    nets = ModelCache(arguments)
+    with closing(Folder(arguments.folder)) as folder, closing(Sessions(nets, folder, arguments.enable_sr)) as visits:
+        # Our own process: gradio takes its folders from here only. From the second one it serves files too.
+        os.environ.update(GRADIO_TEMP_DIR=str(folder.path), GRADIO_EXAMPLES_CACHE=str(folder.path / "examples"))
+        page = build_page(gradio, visits, limit)
+        server = {"server_name": arguments.host, "server_port": port, "inbrowser": arguments.open}
+        address = launch(gradio, page, folder, limit, **server)
+        print(f"the page is at {address} and ends with Ctrl-C", flush=True)
+        try:
+            while True:
+                time.sleep(HOUR)
+                folder.sweep()
+        except KeyboardInterrupt:
+            page.close(verbose=False)
+
+
+def free_port(host: str, port: int) -> int:
+    """`port`, or a free one for 0, if a server can listen there.
+
+    Raises:
+        OSError: it is taken or not allowed, or `host` is no address of this machine.
+    """
+    if not 0 <= port < 2**16:
+        raise ValueError(f"port is {port}: give 1 to 65535, or 0 for a free one")
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            return probe.getsockname()[1]
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OSError(f"cannot listen at {host}, port {port} ({reason}): give another --port or --host") from error

@@ -1,0 +1,30 @@
+"""python -m latentsync demo: a drawn head says other words, with the embedded model, and how well is shown."""
+
+import argparse
+
+
+def add_demo(commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("demo", help="try everything on a drawn clip, with the model that comes along")
+    parser.set_defaults(command=run_demo)
+    add = parser.add_argument
+    add("--out", default="latentsync_demo", help="folder to write into")
+    add("--seed", type=int, default=900_004, help="who speaks, and what; below 100000 they were trained on")
+    add("--seconds", type=float, default=4.0, help="length of the clip")
+    add("--inference_steps", type=int, default=20, help="denoising steps")
+    add("--guidance_scale", type=float, default=1.5, help="how strongly the lips follow the audio; 1 is off and faster")
+    add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    return parser
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    from ...models.embedded import load_embedded
+    from ...progress import Bar
+    from ...sampling.sample import Settings
+    from .show import check_request, show
+
+    settings = Settings(steps=arguments.inference_steps, guidance=arguments.guidance_scale)
+    check_request(arguments.out, arguments.seed, arguments.seconds)
+    model = load_embedded(arguments.device)
+    with Bar() as bar:
+        report = show(arguments.out, model, arguments.seed, arguments.seconds, settings, progress=bar)
+    print(report)

@@ -1,0 +1,101 @@
+"""How well the demo's result speaks, in figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...evaluate.figures import best_lag, correlation, psnr, ssim
+from ...face.align import AlignedFaces
+from ...face.masks import keep_mask
+from ...face.track import FaceTrack
+from ...models.embedded import EMBEDDED
+from ...models.load import find_checkpoints
+from ..heads import measure_opening
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well the result speaks the new audio; `str` gives the lines that the command prints.
+
+    Attributes:
+        folder: where the files are.
+        correlation: of the mouth's opening, measured in the result, with the true one of the new audio.
+        lag: frames by which the measured mouth comes later than the true one.
+        old_correlation: of the measured opening with that of the old audio.
+        psnr: dB, of the repainted part of the aligned crops against the true pictures.
+        ssim: of the same.
+        sync: what the embedded SyncNet says of the result with the new and with the old audio, 0..1; None without it.
+        seconds: time taken.
+    """
+
+    folder: Path
+    correlation: float
+    lag: int
+    old_correlation: float
+    psnr: float
+    ssim: float
+    sync: tuple[float, float] | None
+    seconds: float
+
+    def __str__(self) -> str:
+        names = ("source.mp4", "audio.wav", "track.json", "result.mp4", "strip.png", "curve.png")
+        source, audio, track, result, strip, curve = (self.folder / name for name in names)
+        lines = [
+            "mouth opening in the result, against the true one of the new audio:",
+            f"correlation {self.correlation:.2f}",
+            f"best lag {self.lag} frames",
+            f"correlation with the old audio {self.old_correlation:.2f}",
+            "pictures, against the true ones:",
+            f"PSNR of the mouth {self.psnr:.1f} dB, SSIM {self.ssim:.3f}",
+        ]
+        if self.sync:
+            lines.append(f"SyncNet {self.sync[0]:.2f} with the new audio, {self.sync[1]:.2f} with the old")
+        return "\n".join(
+            [
+                *lines,
+                f"{result} in {self.seconds:.0f} s, from {source} and {audio}",
+                f"to look at: {strip} and {curve}",
+                "the same by hand: python -m latentsync run --checkpoints embedded --detector file "
+                f"--detector_model {track} --video_path {source} --audio_path {audio} "
+                f"--video_out_path {self.folder / 'again.mp4'}",
+            ]
+        )
+
+
+def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Report, np.ndarray]:
+    """The report on `result` (n, h, w, 3), without folder and time, and the mouth's opening in it, 0..1: (n,)."""
+    crops, truth = (
+        AlignedFaces(frames, track.matrices, track.found, track.resolution)[range(len(track))]
+        for frames in (result, scene.truth.frames)
+    )
+    # What an opening of 1 measures depends on the speaker; the true pictures tell.
+    slope, level = np.polyfit(measure_opening(truth).numpy(), scene.truth.opening, 1)
+    measured = slope * measure_opening(crops).numpy() + level
+    region = keep_mask(track.resolution)[0] < 0.5
+    report = Report(
+        folder=Path(),
+        correlation=correlation(measured, scene.truth.opening),
+        lag=best_lag(measured, scene.truth.opening),
+        old_correlation=correlation(measured, scene.source.opening),
+        psnr=psnr(crops, truth, region),
+        ssim=ssim(crops, truth, region),
+        sync=_sync(scene, crops),
+        seconds=0.0,
+    )
+    return report, measured
+
+
+def _sync(scene: Scene, crops: torch.Tensor) -> tuple[float, float] | None:
+    """Mean cosine of crops and sound, for the new and for the old audio, by the embedded SyncNet if it is there."""
+    paths = find_checkpoints(EMBEDDED)
+    if paths.syncnet is None or paths.vae is None:
+        return None
+    from ...evaluate.sync_score import load_syncnet_v2
+    from ...train.validate import judge_sync
+
+    judge, vae = load_syncnet_v2(EMBEDDED)
+    new, old = (judge_sync(judge, vae, crops, clip.waveform)["sync"] for clip in (scene.truth, scene.source))
+    return new, old

@@ -1,0 +1,131 @@
+"""Speech without meaning: a waveform and, frame by frame, the mouth that belongs to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ...audio.whisper import SAMPLE_RATE
+from .phones import PLAIN, SOUNDS, WIDE, Language
+from .voice import Phone, synthesise
+
+FPS = 25.0
+STEPS_PER_SECOND = 500  # of the mouth's course before it is sampled at the frames
+COARTICULATION = 0.032  # s; standard deviation of the symmetric kernel that blends neighbouring mouths
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """Sound and mouth on one time base. Frame i covers the time from i / fps to (i + 1) / fps.
+
+    Attributes:
+        waveform: (samples,) float32, mono.
+        rate: samples per second.
+        fps: video frames per second.
+        phones: the sounds in order.
+        shapes: (n, 6) float32, columns as in `MouthShape`, at the middle of each frame.
+        loudness: (n,) float32, root mean square of the waveform within each frame.
+    """
+
+    waveform: torch.Tensor
+    rate: int
+    fps: float
+    phones: tuple[Phone, ...]
+    shapes: np.ndarray
+    loudness: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @property
+    def opening(self) -> np.ndarray:
+        return self.shapes[:, 0]
+
+    @property
+    def width(self) -> np.ndarray:
+        return self.shapes[:, 1]
+
+
+def make_speech(seed: int, seconds: float, fps: float = FPS, variety: float = 0.0) -> Speech:
+    """Syllables, pauses and a voice drawn by `seed`, round(seconds * fps) frames long.
+
+    `variety` (0..1) is how far voices differ beyond pitch and length of the tract, see `voice.draw_voice`; with any,
+    the syllables are of the wide language.
+
+    Raises:
+        ValueError: less than one frame of time.
+    """
+    phones = _syllables(np.random.default_rng((seed, 1)), seconds, WIDE if variety else PLAIN)
+    return speak(phones, seconds, seed, fps, variety)
+
+
+def speak(phones: Sequence[Phone], seconds: float, seed: int = 0, fps: float = FPS, variety: float = 0.0) -> Speech:
+    """These phones as `Speech`; what they leave free is silence. `seed` chooses the voice, `variety` how odd it is.
+
+    Raises:
+        ValueError: less than one frame of time, or a phone that is not in `SOUNDS`.
+    """
+    frames = round(seconds * fps)
+    if frames < 1:
+        raise ValueError(f"{seconds} s at {fps} frames/s are no frame: ask for at least {1 / fps:.3f} s")
+    unknown = sorted({phone.name for phone in phones} - set(SOUNDS))
+    if unknown:
+        raise ValueError(f"unknown phones {unknown}: choose among {' '.join(SOUNDS)}")
+    samples = round(frames / fps * SAMPLE_RATE)
+    wave = synthesise(phones, samples, np.random.default_rng((seed, 2)), variety)
+    edges = np.rint(np.arange(frames + 1) * SAMPLE_RATE / fps).astype(int).clip(0, samples)
+    energy = np.concatenate([[0.0], np.cumsum(wave.astype(np.float64) ** 2)])
+    loudness = np.sqrt(np.diff(energy[edges]) / np.maximum(np.diff(edges), 1))
+    shapes = mouth_shapes(phones, (np.arange(frames) + 0.5) / fps)
+    return Speech(torch.from_numpy(wave), SAMPLE_RATE, fps, tuple(phones), shapes, loudness.astype(np.float32))
+
+
+def mouth_shapes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
+    """The mouth (len(times), 6) float32 at `times` in seconds.
+
+    Each phone asks for its shape with the weight `hold`; weights and shapes are smoothed by a kernel that is
+    symmetric in time, so that neighbours blend but the mouth neither leads nor lags. Soft speech opens less.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    end = max([phone.end for phone in phones] + [float(times.max())])
+    grid = np.arange(-0.2, end + 0.2, 1 / STEPS_PER_SECOND)
+    target = np.tile(np.array(SOUNDS["_"].shape), (len(grid), 1))
+    weight = np.full(len(grid), SOUNDS["_"].hold)
+    for phone in phones:
+        sound = SOUNDS[phone.name]
+        inside = (grid >= phone.start) & (grid < phone.end)
+        target[inside] = sound.shape
+        target[inside, 0] *= 0.55 + 0.45 * phone.stress
+        weight[inside] = sound.hold
+    sigma = COARTICULATION * STEPS_PER_SECOND
+    asked = gaussian_filter1d(target * weight[:, None], sigma, axis=0, mode="nearest")
+    shapes = asked / gaussian_filter1d(weight, sigma, mode="nearest")[:, None]
+    return np.stack([np.interp(times, grid, column) for column in shapes.T], -1).astype(np.float32)
+
+
+def _syllables(rng: np.random.Generator, seconds: float, language: Language) -> list[Phone]:
+    """Consonant-vowel(-consonant) syllables with pauses, filling `seconds`."""
+    phones: list[Phone] = []
+    now = rng.uniform(0.08, 0.25)
+    pace = rng.uniform(0.85, 1.2)
+    left = int(rng.integers(3, 9))  # syllables until the next pause
+
+    def add(name: str, length: float, stress: float) -> None:
+        nonlocal now
+        phones.append(Phone(name, now, now + length, stress))
+        now += length
+
+    while now < seconds - 0.1:
+        stress = rng.uniform(0.45, 1.0)
+        if rng.random() < 0.85:
+            add(str(rng.choice(language.onsets)), pace * rng.uniform(0.07, 0.12), stress)
+        add(str(rng.choice(language.vowels)), pace * rng.uniform(0.11, 0.24) * (0.8 + 0.3 * stress), stress)
+        if rng.random() < 0.3:
+            add(str(rng.choice(language.codas)), pace * rng.uniform(0.07, 0.11), stress)
+        left -= 1
+        if left == 0:
+            add("_", rng.uniform(0.18, 0.5), 0.0)
+            left = int(rng.integers(3, 9))
+    return phones

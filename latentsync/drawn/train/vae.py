@@ -1,0 +1,238 @@
+"""Training of a small VAE, of the kind that Stable Diffusion has (arXiv 2112.10752, sec. 3.1), for a small model.
+
+It learns from parts of aligned crops: a convolutional net that knows parts knows wholes, and they cost less.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ...files import replacing
+from ...frames import batches, for_net
+from ...models.load import load_vae
+from ...nets.loading import check_state_dict
+from ...sampling.sample import LATENT_SCALE
+from ...train.clips import Clip, Pictures
+from ...train.config import DataConfig, OptimizerConfig, RunConfig
+from ...train.dataset import ClipSamples
+from ...train.init_weights import seeded
+from ...train.task import Samples
+
+READ_AT_ONCE = 64  # frames
+SAMPLES_FOR_SCALE = 16  # whose latents tell by what they have to be scaled
+MOUTH_SHARE = 0.85  # of the parts show the mouth, which is small and all that is ever decoded into a frame
+MOUTH_AT = (0.5, 0.625)  # columns and rows of the crop, as fractions, around which they lie
+WANDER = 0.14  # of the crop's side, by which they lie off it at most
+
+
+@dataclass(frozen=True)
+class VAEShape:
+    """diffusers' AutoencoderKL: width of each of the four blocks, layers in them, channels of the latents."""
+
+    block_out_channels: tuple[int, int, int, int] = (32, 48, 64, 64)
+    layers_per_block: int = 1
+    latent_channels: int = 4
+    groups: int = 16
+
+    def __post_init__(self):
+        for width in self.block_out_channels:
+            if width < 1 or width % self.groups:
+                raise ValueError(f"block_out_channels has {width}: give multiples of the {self.groups} groups")
+
+
+@dataclass(frozen=True)
+class VAETraining:
+    """Training of the VAE.
+
+    start: a VAE to go on from, of shape `net`; null starts anew.
+    decoder_only: leave the encoder, and so the latents, as in `start` (as sd-vae-ft-mse was made): what was trained on
+        these latents stays good.
+    every: only each so many-th frame of a clip is looked at.
+    pictures: parts of different frames of one clip in a sample.
+    part: side of a part in pixels.
+    edges: what the error of neighbouring pixels' differences counts, which keeps edges sharp.
+    tones: what the error of the mean colours of 8 x 8 pixels counts: hues are learned late without it.
+    kl: what the divergence of the latents from a unit normal counts, per latent number.
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ("net",)
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    net: VAEShape = field(default_factory=VAEShape)
+    start: str | None = None
+    decoder_only: bool = False
+    every: int = 6
+    pictures: int = 1
+    part: int = 64
+    edges: float = 1.0
+    tones: float = 2.0
+    kl: float = 1e-4
+
+    def __post_init__(self):
+        if self.every < 1 or self.pictures < 1:
+            raise ValueError(f"every is {self.every} and pictures {self.pictures}: give numbers from 1 up")
+        if self.decoder_only and self.start is None:
+            raise ValueError("decoder_only is set and start is null: give the VAE whose decoder is to be trained")
+        if self.part % LATENT_SCALE or not LATENT_SCALE <= self.part <= self.data.resolution:
+            raise ValueError(
+                f"part is {self.part}: give a multiple of {LATENT_SCALE} up to data.resolution, {self.data.resolution}"
+            )
+
+
+class ThinnedPictures:
+    """Every so many-th picture of a clip: (k, 3, resolution, resolution) uint8, a `features.Feature`."""
+
+    name = "pictures"
+
+    def __init__(self, resolution: int, every: int):
+        self.resolution, self.every = resolution, every
+        self.identity = f"resolution {resolution} every {every}"
+
+    def make(self, clip: Clip) -> Tensor:
+        with Pictures(clip, self.resolution, cache=READ_AT_ONCE) as pictures:
+            rows = [pictures[numbers][:: self.every] for numbers in batches(clip.frames, self.every * READ_AT_ONCE)]
+        return torch.cat(rows).permute(0, 3, 1, 2).contiguous()
+
+
+class PictureParts(ClipSamples):
+    """Samples for the VAE: {"pixels": (pictures, 3, part, part) float32 in [-1, 1], "seed"}, all of one clip.
+
+    Most parts show the mouth; the others lie anywhere.
+    """
+
+    def __init__(self, config: VAETraining):
+        super().__init__(config.data, config.every * config.pictures, config.run.seed, None)
+        self.thinned = ThinnedPictures(config.data.resolution, config.every)
+        self.features = (self.thinned,)
+        self.every, self.pictures_each, self.part = config.every, config.pictures, config.part
+
+    def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        chosen = rng.permutation(clip.frames // self.every)[: self.pictures_each]
+        parts = [self._part(self.cache.read(self.thinned, clip, k, k + 1)[0], rng) for k in chosen.tolist()]
+        return {"pixels": for_net(torch.stack(parts).permute(0, 2, 3, 1))}
+
+    def _part(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
+        side = picture.shape[-1]
+        x, y = rng.uniform(0, side - self.part, 2)
+        if rng.random() < MOUTH_SHARE:
+            x, y = side * np.array(MOUTH_AT) - self.part / 2 + rng.uniform(-WANDER, WANDER, 2) * side
+        x, y = np.clip(np.rint([x, y]), 0, side - self.part).astype(int)
+        return picture[:, y : y + self.part, x : x + self.part]
+
+
+class VAETask:
+    """The VAE, its pictures and its loss; see `task.Task`."""
+
+    frozen_nets = ()
+
+    def __init__(self, config: VAETraining, data: Samples | None = None):
+        self.config = config
+        with seeded(config.run.seed):
+            self.net = make_vae(config.net, config.data.resolution)
+        self.scale: float | None = None
+        if config.start is not None:
+            self._start(load_vae(config.start))
+        self.data = PictureParts(config) if data is None else data
+
+    def _start(self, vae: nn.Module) -> None:
+        check_state_dict(self.net.state_dict(), vae.state_dict(), f"VAE that starts from {self.config.start}")
+        self.net.load_state_dict(vae.state_dict())
+        if self.config.decoder_only:
+            self.scale = vae.config.scaling_factor
+            for part in (self.net.encoder, self.net.quant_conv):
+                part.requires_grad_(False)
+
+    def to(self, device: torch.device) -> None:
+        """There is nothing but the net."""
+
+    def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Errors of pixels, of their differences and of coarse colours; divergence of the latents from unit normal."""
+        pictures = batch["pixels"].flatten(0, 1)
+        output, mean, log_variance = _through(net, pictures, batch["seed"].tolist())
+        error = output - pictures
+        pixels = error.abs().mean() + 2 * error.square().mean()
+        edges = (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
+        tones = F.avg_pool2d(error, LATENT_SCALE).abs().mean()
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        loss = pixels + self.config.edges * edges + self.config.tones * tones + self.config.kl * kl
+        psnr = 10 * torch.log10(4 / error.square().mean())
+        return {
+            "loss": loss,
+            "pixels": pixels.detach(),
+            "tones": tones.detach(),
+            "kl": kl.detach(),
+            "psnr": psnr.detach(),
+        }
+
+    def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
+        """The folder `vae` as diffusers saves it; its config has the factor that makes the latents' variance one."""
+        vae = make_vae(self.config.net, self.config.data.resolution)
+        vae.load_state_dict(dict(state_dict))
+        config = dict(vae.config) | {"scaling_factor": self.scale or self._scale(vae), "shift_factor": None}
+        config = {"_class_name": "AutoencoderKL"} | {k: v for k, v in config.items() if not k.startswith("_")}
+        files = [folder / "vae" / "diffusion_pytorch_model.safetensors", folder / "vae" / "config.json"]
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
+        with replacing(files[0]) as part:
+            save_file(tensors, part, {"format": "pt", "global_step": str(step)})
+        with replacing(files[1]) as part:
+            part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        return files
+
+    @torch.no_grad()
+    def _scale(self, vae: nn.Module) -> float:
+        pictures = torch.cat([self.data[n]["pixels"] for n in range(SAMPLES_FOR_SCALE)])
+        return round(1 / float(vae.eval().encode(pictures).latent_dist.mode().std()), 5)
+
+    def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
+        """Nothing: the training figures say it all for a net that sees every clip only a few times."""
+        return {}
+
+    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+        return None
+
+
+def make_vae(shape: VAEShape, resolution: int) -> nn.Module:
+    """A diffusers AutoencoderKL of this shape, with fresh weights."""
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError as error:
+        raise ImportError("the VAE needs the diffusers package: pip install diffusers") from error
+    blocks = len(shape.block_out_channels)
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        block_out_channels=shape.block_out_channels,
+        layers_per_block=shape.layers_per_block,
+        latent_channels=shape.latent_channels,
+        norm_num_groups=shape.groups,
+        sample_size=resolution,
+    )
+
+
+def _through(net: nn.Module, pictures: Tensor, seeds: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """The pictures decoded from a sample of their posterior, and its mean and log variance.
+
+    The net is called as a whole, for it may be wrapped; a hook sees the posterior. Each seed is that of as many
+    pictures, whose noise is drawn on the CPU.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(len(pictures) // len(seeds))]
+    found: list[Tensor] = []
+    vae = getattr(net, "module", net)
+    hook = vae.quant_conv.register_forward_hook(lambda _, __, moments: found.append(moments))
+    try:
+        output = net(pictures, sample_posterior=True, generator=generators).sample
+    finally:
+        hook.remove()
+    mean, log_variance = found[0].float().chunk(2, dim=1)
+    return output.float(), mean, log_variance.clamp(-30, 20)

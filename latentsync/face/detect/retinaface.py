@@ -1,0 +1,70 @@
+"""RetinaFace (ResNet-50) as facexlib has it: the detector that the face restorers use. MIT licence."""
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ...models.state_dict import load_state_dict
+from ..landmarks import Face, points_from_five
+
+WEIGHTS = "detection_Resnet50_Final.pth"
+SEARCH_SIZE = 640  # long side at which frames are searched
+
+
+class RetinaFace:
+    """A `Detector` with five landmarks, mapped to the three points; no embeddings."""
+
+    def __init__(self, weights: str | Path, det_size: int = SEARCH_SIZE, device: str | None = None, score: float = 0.8):
+        """
+        Args:
+            weights: `detection_Resnet50_Final.pth`.
+            det_size: long side in pixels to which larger frames are shrunk.
+            device: a torch device; None is the CPU.
+            score: least confidence; 0.8 as in facexlib.
+
+        Raises:
+            FileNotFoundError: no such file (nothing is downloaded).
+            ImportError: the package facexlib is not installed.
+            ValueError: the file is damaged or of another net, or `det_size` is below 64.
+        """
+        if det_size < 64:
+            raise ValueError(f"det_size is {det_size}: give 64 pixels or more")
+        state = load_state_dict(weights)
+        self.det_size = det_size
+        self.score = score
+        self._net = _build(torch.device(device or "cpu"))
+        try:
+            self._net.load_state_dict(state)
+        except RuntimeError as error:
+            first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()[:200]
+            raise ValueError(f"{weights}: does not fit RetinaFace ResNet-50 ({first}); give {WEIGHTS}") from error
+
+    def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
+        height, width = frame.shape[:2]
+        shrink = min(1.0, self.det_size / max(height, width))
+        size = max(1, round(width * shrink)), max(1, round(height * shrink))
+        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if shrink < 1 else frame
+        with torch.inference_mode():
+            rows = self._net.detect_faces(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), conf_threshold=self.score)
+        factor = np.array([width / size[0], height / size[1]])
+        faces = []
+        for row in np.asarray(rows, dtype=np.float64):  # x1, y1, x2, y2, score, five points (x, y)
+            corners = (row[:4].reshape(2, 2) + 0.5) * factor - 0.5
+            if np.isfinite(row).all() and (corners[1] > corners[0]).all():
+                five = (row[5:].reshape(5, 2) + 0.5) * factor - 0.5
+                faces.append(Face(tuple(corners.ravel().tolist()), float(row[4]), points_from_five(five)))
+        return faces
+
+
+def _build(device: torch.device):
+    """The net with random weights. facexlib's own loader would fetch a file, so the class is taken."""
+    try:
+        from facexlib.detection.retinaface import RetinaFace as Net
+    except ImportError as error:
+        raise ImportError(f"the detector facexlib needs its package ({error}): pip install facexlib") from error
+    with warnings.catch_warnings():  # it uses torchvision's older spelling of "no pretrained weights"
+        warnings.simplefilter("ignore", UserWarning)
+        return Net(network_name="resnet50", half=False, device=device).eval()

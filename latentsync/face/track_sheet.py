@@ -1,0 +1,124 @@
+"""Where the face is, written down: a track file to correct by hand, and a picture strip to look at."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ..files import refuse_inputs, replacing
+from ..frames import Frames, as_uint8
+from .align import AlignedFaces
+from .geometry import corners
+from .landmarks import Face, between
+from .masks import fitted, keep_mask, tinted
+from .track import Chosen, FaceTrack
+
+SHOWN_FRAMES = 6
+SHOWN_GAPS = 8  # stretches without the face that a report lists
+PICTURE_SIDE = 480  # the longer side of a frame in the strip, in pixels
+GAP = 4  # pixels between columns
+BITS = 4  # of a pixel's fraction, in OpenCV's fixed-point coordinates
+BOX, POINTS, OUTLINE, PAPER = (80, 200, 120), (255, 80, 80), (90, 160, 255), (24, 24, 24)  # RGB
+
+
+def _check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.PathLike]) -> None:
+    for path, ending in ((track_path, ".json"), (strip_path, ".png")):
+        if path.suffix.lower() != ending:
+            raise ValueError(f"cannot write {path}: its name must end in {ending}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
+        refuse_inputs(path, inputs)
+
+
+def report(track: FaceTrack) -> str:
+    """How many frames have the face, which have not, how many cuts there are and how steady the crop is."""
+    missing = np.flatnonzero(~track.found)
+    stretches = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if missing.size else []
+    names = [f"{s[0]}" if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in stretches[:SHOWN_GAPS]]
+    without = f" (not in {', '.join(names)}{', ...' if len(stretches) > SHOWN_GAPS else ''})" if names else ""
+    return (
+        f"the face is in {int(track.found.sum())} of {len(track)} frames{without}, {int(track.cuts.sum())} cuts; "
+        f"crop jitter {track.jitter():.2f} px"
+    )
+
+
+def filled(chosen: Chosen) -> list[Face | None]:
+    """The chosen faces, with those of frames that were not looked at on the line between their neighbours."""
+    faces = list(chosen.faces)
+    places = [i for i, face in enumerate(faces) if face is not None]
+    for a, b in zip(places[:-1], places[1:], strict=True):
+        if not chosen.looked[a + 1 : b].any() and not chosen.cuts[a + 1 : b + 1].any():
+            faces[a + 1 : b] = [between(faces[a], faces[b], (i - a) / (b - a)) for i in range(a + 1, b)]
+    return faces
+
+
+def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.ndarray:
+    """A picture (h, w, 3) uint8 of frames spread over the clip, face and crop drawn in, with their crops below.
+
+    The crops are tinted where the net repaints them.
+    """
+    shown = np.flatnonzero(track.found)
+    numbers = [int(shown[k]) for k in np.unique(np.linspace(0, len(shown) - 1, SHOWN_FRAMES).round().astype(int))]
+    crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)[numbers]
+    columns = []
+    for i, crop in zip(numbers, crops, strict=True):
+        frame, scale = framed(as_uint8(frames[[i]][0, ..., :3]).cpu().numpy())
+        _draw(frame, chosen[i], corners(track.matrices[i], track.resolution), scale)
+        _label(frame, str(i))
+        column = np.vstack([frame, _repainted(crop, frame.shape[1])])
+        columns.append(cv2.copyMakeBorder(column, 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER))
+    return np.hstack(columns)[:, :-GAP]
+
+
+def _repainted(crop: torch.Tensor, side: int) -> np.ndarray:
+    """`crop` (r, r, 3) at side x side, uint8, tinted where the net repaints it."""
+    picture = torch.from_numpy(cv2.resize(crop.numpy(), (side, side), interpolation=cv2.INTER_AREA))[None]
+    return as_uint8(tinted(picture, fitted(1 - keep_mask(len(crop)), side)))[0].numpy()
+
+
+def framed(frame: np.ndarray, side: int = PICTURE_SIDE) -> tuple[np.ndarray, float]:
+    """A frame (h, w, 3) uint8 with its longer side `side` pixels long, as a copy, and the scale."""
+    scale = side / max(frame.shape[:2])
+    size = [max(1, round(length * scale)) for length in frame.shape[1::-1]]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), scale
+
+
+def draw_polygon(picture: np.ndarray, points: np.ndarray, scale: float, colour: tuple[int, int, int]) -> None:
+    """Draw a closed line through points (n, 2) of the whole frame, in place, with a dark rim; see `framed`."""
+    for rim, thickness in ((PAPER, 5), (colour, 2)):
+        cv2.polylines(picture, [_fixed(points, scale)], True, rim, thickness, cv2.LINE_AA, BITS)
+
+
+def draw_box(picture: np.ndarray, face: Face, scale: float, colour: tuple[int, int, int] = BOX) -> None:
+    """Draw where a face was detected, in place."""
+    x1, y1, x2, y2 = face.box
+    draw_polygon(picture, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), scale, colour)
+
+
+def _draw(picture: np.ndarray, face: Face | None, outline: np.ndarray, scale: float) -> None:
+    """Draw the crop's outline, the detected box and its points, in place; these are in pixels of the whole frame."""
+    draw_polygon(picture, outline, scale, OUTLINE)
+    if face is not None:
+        draw_box(picture, face, scale)
+        for point in _fixed(face.points, scale).tolist():
+            cv2.circle(picture, point, 4 * 2**BITS, POINTS, -1, cv2.LINE_AA, BITS)
+
+
+def _fixed(points: np.ndarray, scale: float) -> np.ndarray:
+    """Points (n, 2) of the whole frame as OpenCV's fixed-point coordinates in a picture of it."""
+    return np.rint(((points + 0.5) * scale - 0.5) * 2**BITS).astype(np.int32)
+
+
+def _label(picture: np.ndarray, text: str) -> None:
+    """Write a frame number into the corner, readable on any ground, in place."""
+    for colour, thickness in ((PAPER, 5), ((255, 255, 255), 2)):
+        cv2.putText(picture, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write (h, w, 3) uint8 RGB; OpenCV's own file writing fails on names outside ASCII on some systems."""
+    coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+    with replacing(path) as part:
+        part.write_bytes(coded.tobytes())

@@ -1,0 +1,1 @@
+"""Weights: where they lie, how they load, where they come from."""

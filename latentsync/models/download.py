@@ -1,0 +1,333 @@
+"""Fetches the published weights into a checkpoints folder, and shows what such a folder has."""
+
+import logging
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+from filelock import BaseFileLock, FileLock, Timeout
+from huggingface_hub import get_hf_file_metadata
+from huggingface_hub.utils import build_hf_headers
+from tqdm import tqdm
+
+from ..files import file_sha256, replacing, write_error
+from .folders import find_checkpoints, read_sidecar, write_sidecar
+from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1 << 18  # bytes between two reports of progress, which is where a download can be cancelled
+TIMEOUT = 30.0  # seconds without a byte
+
+#: Called with bytes done, bytes in all (None where the server does not say) and the file's name.
+Progress = Callable[[int, int | None, str], None]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a whole file has to be: bytes and lower-case hex SHA-256, None where nobody says."""
+
+    size: int | None = None
+    sha256: str | None = None
+
+    def __or__(self, other: "Expected") -> "Expected":
+        """These facts, and the other's where these are unknown."""
+        return Expected(self.size or other.size, self.sha256 or other.sha256)
+
+
+def hub_states(url: str) -> Expected:
+    """Size and SHA-256 of a file of the hub by its headers; a small file, which git keeps, has no SHA-256 there.
+
+    Raises:
+        ConnectionError: the hub cannot be reached or refuses.
+    """
+    try:
+        metadata = get_hf_file_metadata(url)
+    except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:  # before 1.0 they are OSErrors
+        raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
+    return Expected(metadata.size, metadata.etag if re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") else None)
+
+
+def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, progress: Progress | None = None) -> None:
+    """Fetches `url` into `part`, going on behind the bytes that are there, and checks the whole.
+
+    A connection that breaks is taken up again as long as each attempt brings something. What has arrived stays in
+    `part` when it fails, unless it is wrong. `hub`: with the user's token, which a redirect elsewhere does not get.
+
+    Raises:
+        ConnectionError: the address cannot be reached, refuses, or the connection keeps breaking.
+        ValueError: wrong size or checksum; `part` is removed.
+    """
+    while True:
+        before = bytes_in(part)
+        try:
+            wrong = _append(url, part, expected, build_hf_headers() if hub else {}, name, progress)
+            break
+        except httpx.HTTPStatusError as error:
+            answer = f"{error.response.status_code} {error.response.reason_phrase}"
+            raise ConnectionError(f"{url} answered {answer}") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if bytes_in(part) <= before:
+                raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
+            logger.info("%s: %s, going on at byte %d", url, _reason(error), bytes_in(part))
+    if not wrong and expected.sha256 and (actual := file_sha256(part)) != expected.sha256:
+        wrong = f"SHA-256 {actual}, expected {expected.sha256}"
+    if wrong:
+        part.unlink(missing_ok=True)
+        raise ValueError(f"{url} gave {wrong}: the file was removed, fetch it again or from another mirror")
+
+
+def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, progress: Progress | None) -> str:
+    """Adds to `part` what it lacks; returns what is wrong with the size, "" for nothing."""
+    start = bytes_in(part)
+    if start and start == expected.size:
+        return ""
+    headers = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as reply:
+        if reply.status_code == 416 and start:
+            return f"no byte {start:,}"
+        reply.raise_for_status()
+        if reply.headers.get("Content-Type", "").startswith("text/html"):
+            raise ConnectionError(f"{url} answered with a web page")
+        done = start if reply.status_code == 206 else 0
+        length = reply.headers.get("Content-Length")
+        size = done + int(length) if length else expected.size
+        if expected.size not in (None, size):
+            if not done:  # says nothing against what is there already
+                raise ValueError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
+            return f"{size:,} bytes, expected {expected.size:,}"
+        with part.open("ab" if done else "wb") as file:
+            for data in reply.iter_bytes(CHUNK):
+                file.write(data)
+                done += len(data)
+                if size and done > size:
+                    return f"more than {size:,} bytes"
+                if progress is not None:
+                    progress(done, size, name)
+    if size and done < size:
+        raise httpx.ReadError(f"cut after {done:,} of {size:,} bytes")
+    return ""
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def bytes_in(path: Path) -> int:
+    """Size of a file, 0 without it."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+logger = logging.getLogger(__name__)
+in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
+
+
+def download(
+    folder: str | Path,
+    version: str = "1.6",
+    only: list[str] | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Fetches files into a checkpoints folder and returns the paths of those that were fetched.
+
+    By default those that `run` needs: U-Net, Whisper tiny, VAE and the YuNet detector. `only` names other groups
+    (see `registry.GROUPS`). A file that is there with the right size is left alone. An interrupted transfer leaves a
+    `.part` and goes on from there next time. The environment variables of the hub hold (HF_ENDPOINT for a mirror,
+    HF_TOKEN, HF_HUB_OFFLINE), and those of proxies. `force` replaces files of another size or another version. A second
+    download into the same folder waits for the first.
+
+    Raises:
+        ValueError: unknown version or group; the folder has the other version of the U-Net; a file that is there is
+            not the published one; what was fetched has the wrong size or checksum (it is removed).
+        ConnectionError: the address cannot be reached, refuses, or the connection was cut.
+        OSError: the disk is too small, or the folder cannot be written to.
+    """
+    folder, rows = Path(folder), select(version, only)
+    if not _wanted(folder, version, rows, force):
+        return []
+    with _locked(folder, progress):
+        wanted = _wanted(folder, version, rows, force)  # another download may have fetched them meanwhile
+        needed = sum(max(0, row.bytes_hint - bytes_in(_part(folder, row))) for row in wanted)
+        if needed > (free := shutil.disk_usage(folder).free):
+            raise OSError(
+                f"{folder} has {in_words(free)} of free space and the download needs {in_words(needed)}: make room, or "
+                "choose another folder (--checkpoints)"
+            )
+        return [_fetch(folder, row, progress) for row in wanted]
+
+
+def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
+    """The folder's lock, for a `with` block, once no other download holds it."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return FileLock(folder / ".download.lock").acquire(timeout=0.2)
+        except Timeout:
+            if progress is not None:
+                progress(0, None, "(waiting for another download)")
+        except OSError as error:
+            raise write_error(folder, error.errno) from error
+
+
+def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list[Weight]:
+    """The rows that are to be fetched."""
+    other = read_sidecar(folder).get("version", version)
+    present = any(row.locate(folder) for row in WEIGHTS if row.group == "unet")
+    changing = other != version and present and any(row.version for row in rows)
+    if changing and not force:
+        raise ValueError(
+            f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
+            f"(--checkpoints), or replace the {other} files with force (--force)"
+        )
+    return [row for row in rows if not _settled(folder, row, force, changing)]
+
+
+def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
+    """Whether there is nothing to fetch for this row."""
+    found = row.locate(folder)
+    if found is None:
+        return False
+    converted = found.name != Path(row.target).name
+    if changing and row.version:
+        if converted:
+            raise ValueError(f"{found} was converted from another version: move it away first")
+        return False
+    actual = bytes_in(found)
+    if row.members or converted or actual in (row.size, read_sidecar(folder).get("files", {}).get(row.target)):
+        return True
+    published = row.size
+    if row.repo:
+        try:
+            published = hub_states(_address(row)).size
+        except ConnectionError as error:
+            logger.warning("%s is kept, its size was not checked: %s", found, error)
+            return True
+    if published in (None, actual):
+        return True
+    if not force:
+        raise ValueError(
+            f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace it "
+            "with force (--force)"
+        )
+    return False
+
+
+def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:
+    """One file, to its `.part`, checked, then under its own name."""
+    target, part = folder / row.target, _part(folder, row)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fetch(_address(row), part, _expected(row), hub=row.repo is not None, name=row.target, progress=progress)
+    except ConnectionError as error:
+        by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
+        raise ConnectionError(
+            f"{error}: run the command again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand"
+        ) from error
+    if row.members:
+        _unpack(row, part, target)
+        return target
+    size = bytes_in(part)
+    os.replace(part, target)
+    # Only now: a U-Net that comes from elsewhere after a failed download has a version of its own.
+    facts = {"version": row.version, "resolution": RESOLUTIONS[row.version]} if row.group == "unet" else {}
+    write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: size}, **facts)
+    return target
+
+
+def _expected(row: Weight) -> Expected:
+    """What the hub says of the file, else what is pinned in the registry; for a program nothing but the pin counts."""
+    pin = Expected(row.size, row.sha256)
+    stated = hub_states(_address(row)) if row.repo else pin
+    if stated.sha256 is None:
+        return pin | stated
+    if pin.sha256 in (None, stated.sha256):
+        return stated | pin
+    if row.program:
+        raise ValueError(
+            f"{_address(row)} is another program than the known one (SHA-256 {stated.sha256}, expected {pin.sha256}) "
+            "and was not fetched: choose another mirror (HF_ENDPOINT)"
+        )
+    logger.warning("%s: the hub has SHA-256 %s, known was %s; going by the hub", row.target, stated.sha256, pin.sha256)
+    return stated
+
+
+def _unpack(row: Weight, archive: Path, folder: Path) -> None:
+    """Takes `row.members` out of a zip archive into `folder`, by file name, and removes the archive."""
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            entries = {Path(name).name: name for name in zipped.namelist()}
+            folder.mkdir(parents=True, exist_ok=True)
+            for member in row.members:
+                with replacing(folder / member) as part:
+                    part.write_bytes(zipped.read(entries[member]))
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
+        archive.unlink()
+        raise ValueError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
+    archive.unlink()
+
+
+def _address(row: Weight) -> str:
+    return row.address(os.environ.get("HF_ENDPOINT") or HUB)
+
+
+def _part(folder: Path, row: Weight) -> Path:
+    """An unfinished file; that of one version is never continued as another's."""
+    return folder / f"{row.target}{f'.{row.version}' if row.version else ''}{'.zip' if row.members else ''}.part"
+
+
+def tree(folder: str | Path) -> str:
+    """The folder as text: files with sizes, what `run` still lacks, and the licences of the published files."""
+    folder = Path(folder)
+    sidecar, paths = read_sidecar(folder), find_checkpoints(folder)
+    version = f"  (U-Net {sidecar['version']}, {sidecar.get('resolution')} pixels)" if "version" in sidecar else ""
+    lines = [f"{folder}{version}", *_branches(folder)]
+    if missing := [group for group in RUN_GROUPS if getattr(paths, group) is None]:
+        command = f"python -m latentsync download --checkpoints {folder} --only {','.join(missing)}"
+        lines += ["", f"missing for `run`: {', '.join(missing)}", f"  {command}"]
+    rows = [row for row in WEIGHTS if row.version in (None, sidecar.get("version", "1.6"))]
+    present = [row for row in rows if row.locate(folder)]
+    absent = {row.group: row for row in rows if row.group not in (*RUN_GROUPS, *(r.group for r in present))}
+    if absent:
+        lines += ["", "not here, not needed for `run`:"]
+        lines += [f"  {group}: {row.licence}{_terms(row)}" for group, row in absent.items()]
+    if present:
+        lines += ["", "licences:", *(f"  {row.target}: {row.licence}{_terms(row)}" for row in present)]
+    return "\n".join(lines)
+
+
+def _terms(row: Weight) -> str:
+    return "" if row.commercial else " (not for commercial use)"
+
+
+def _branches(folder: Path, indent: str = "") -> list[str]:
+    paths = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    entries = sorted(paths, key=lambda p: (p.is_dir(), p.name))
+    lines = []
+    for path in entries:
+        fork, below = ("└── ", "    ") if path == entries[-1] else ("├── ", "│   ")
+        if path.is_dir():
+            lines += [f"{indent}{fork}{path.name}/", *_branches(path, indent + below)]
+        else:
+            note = "  (unfinished)" if path.suffix == ".part" else ""
+            lines.append(f"{indent}{fork}{path.name}  {in_words(path.stat().st_size)}{note}")
+    return lines
+
+
+def listing() -> str:
+    """A line for each file: group, place, what it is for, size, licence, and whether it may be used commercially."""
+    lines = []
+    for row in WEIGHTS:
+        size = f"{in_words(row.bytes_hint)}" if row.bytes_hint else "size not stated"
+        version = f" ({row.version})" if row.version else ""
+        use = "" if row.commercial else " - NOT for commercial use"
+        lines.append(f"{row.group}: {row.target}{version}, {row.purpose}, {size}, {row.licence}{use}")
+    return "\n".join(lines)

@@ -1,0 +1,57 @@
+"""The small model that comes with this package: it knows drawn faces only, and needs no download."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from .load import NEEDED, LipSyncModel, load_model, missing_checkpoints
+
+logger = logging.getLogger(__name__)
+
+#: A checkpoints folder like any other, of 128 x 128 crops.
+EMBEDDED = Path(__file__).parents[1] / "assets" / "embedded"
+
+
+def embedded_folder() -> Path:
+    """`EMBEDDED`, if its files are there.
+
+    Raises:
+        FileNotFoundError: this copy of the package came without them.
+    """
+    if missing := missing_checkpoints(EMBEDDED):
+        raise FileNotFoundError(
+            f"{EMBEDDED} lacks {', '.join(missing)}: the embedded model belongs to the package, install that again"
+        )
+    return EMBEDDED
+
+
+def load_embedded(device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> LipSyncModel:
+    """The embedded model; see `checkpoint.load_model` for device and dtype.
+
+    Raises:
+        FileNotFoundError: this copy of the package came without its weights.
+    """
+    return load_model(embedded_folder(), device=device, dtype=dtype)
+
+
+def choose_folder(given: str | Path | None, default: str | Path) -> Path:
+    """The checkpoints folder of a run: the one given, else `default`, else the embedded model's, which is said.
+
+    Args:
+        given: a folder, taken as it is; "embedded" asks for the embedded model; None for what there is.
+        default: taken unless it has no file of a model at all. An incomplete one is taken too, to be complained about.
+
+    Raises:
+        FileNotFoundError: the embedded model is asked for and this copy of the package came without it.
+    """
+    if given is not None:
+        return embedded_folder() if str(given) == EMBEDDED.name else Path(given)
+    if len(missing_checkpoints(default)) < len(NEEDED) or missing_checkpoints(EMBEDDED):
+        return Path(default)
+    logger.info(
+        "no checkpoint in %s: using the embedded model, small and made for drawn faces; "
+        "`python -m latentsync download` fetches the real one",
+        default,
+    )
+    return EMBEDDED

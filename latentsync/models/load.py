@@ -1,0 +1,334 @@
+"""From weight files to a `LipSyncModel`. Nothing here reaches for the network."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..nets.loading import assign, check_state_dict
+from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
+from .registry import RESOLUTIONS
+from .state_dict import current_vae_names, load_state_dict, read_checkpoint, read_metadata, recognise
+
+__all__ = [
+    "Checkpoints",
+    "LipSyncModel",
+    "default_device",
+    "find_checkpoints",
+    "load_audio_encoder",
+    "load_model",
+    "load_state_dict",
+    "load_unet",
+    "load_vae",
+]
+
+logger = logging.getLogger(__name__)
+
+#: The files of `layout.Checkpoints` that a model is made of.
+NEEDED = ("unet", "whisper", "vae")
+#: Published U-Net configurations (configs/unet/*.yaml) whose name does not say their resolution.
+PUBLISHED_AT_256 = ("stage1", "stage2", "stage2_efficient", "first_stage", "second_stage")
+_WHISPER_SIZES = {384: "tiny", 768: "small"}
+
+
+@dataclass
+class LipSyncModel:
+    """The three networks of one lip-sync model and the crop side they work at.
+
+    `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
+    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from.
+
+    Raises:
+        ValueError: a resolution out of range, or an audio encoder of another width than the U-Net's cross-attention.
+    """
+
+    unet: nn.Module
+    vae: nn.Module
+    audio_encoder: nn.Module
+    resolution: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        check_resolution(self.resolution)
+        needed, given = self.unet.config.cross_attention_dim, self.audio_encoder.conv1.out_channels
+        if needed != given:
+            name = _WHISPER_SIZES.get(needed, "one")
+            raise ValueError(
+                f"the U-Net takes audio of width {needed} and this Whisper encoder gives {given} (tiny: 384, small: "
+                f"768): use Whisper {name} of width {needed}"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.unet.parameters()).dtype
+
+    @property
+    def scaling_factor(self) -> float:
+        """Latent = (posterior - shift_factor) * scaling_factor."""
+        return self.vae.config.scaling_factor
+
+    @property
+    def shift_factor(self) -> float:
+        return self.vae.config.shift_factor or 0.0
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "LipSyncModel":
+        """Moves and casts U-Net and VAE in place; returns self.
+
+        The audio encoder is small and stays in float32, as in the published program.
+        """
+        for module in (self.unet, self.vae):
+            # Not module.to: that of diffusers logs a warning about every cast, even where it keeps nothing in float32.
+            nn.Module.to(module, device=device, dtype=dtype)
+        self.audio_encoder.to(device=device, dtype=torch.float32)
+        return self
+
+
+def default_device() -> torch.device:
+    """CUDA where there is one, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def missing_checkpoints(folder: str | Path) -> list[str]:
+    """Which of the files that a model is made of, out of `NEEDED`, a checkpoints folder does not have."""
+    return _missing(find_checkpoints(folder))
+
+
+def _missing(paths: Checkpoints) -> list[str]:
+    return [name for name in NEEDED if getattr(paths, name) is None]
+
+
+def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Checkpoints:
+    """The files in a checkpoints folder, when those that a model is made of are all there; `unet` is another U-Net.
+
+    Raises:
+        FileNotFoundError: lists the missing ones and the command that fetches them.
+    """
+    paths = find_checkpoints(folder)
+    if unet is not None:
+        if not Path(unet).is_file():
+            raise FileNotFoundError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
+        paths = replace(paths, unet=Path(unet))
+    if missing := _missing(paths):
+        only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
+        other = "" if unet is None else "name the folder that has them with --checkpoints, or "
+        raise FileNotFoundError(
+            f"{folder} lacks {', '.join(missing)}: {other}fetch with `python -m latentsync download --checkpoints "
+            f"{folder}{only}`"
+        )
+    return paths
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    unet: str | Path | None = None,
+    resolution: int | None = None,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> LipSyncModel:
+    """The model in a checkpoints folder (or ComfyUI models folder), ready for inference.
+
+    `unet` is a U-Net's file to take in place of the folder's. The crop side is not in the weights: `resolution`, else
+    what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the
+    path tell (1.5 or 256, 1.6 or 512), else 512.
+    `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU.
+
+    Raises:
+        FileNotFoundError: lists the missing files and the command that fetches them.
+        ValueError: a file of another kind, a damaged one, or a resolution that is not a multiple of 64 in 64..1024.
+    """
+    paths = needed_checkpoints(folder, unet)
+    resolution = choose_resolution(paths, resolution)
+    device = default_device() if device is None else torch.device(device)
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.float16
+    net = load_unet(paths.unet, device, dtype)
+    model = LipSyncModel(
+        unet=net,
+        vae=load_vae(paths.vae),
+        audio_encoder=load_audio_encoder(fitting_whisper(paths.whisper, net)),
+        resolution=resolution,
+        source=str(paths.unet),
+    )
+    return model.to(device, dtype)
+
+
+def load_unet(
+    path: str | Path,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    **unet_kwargs,
+) -> nn.Module:
+    """The lip-sync U-Net in a file, in evaluation mode; its hyper-parameters are read off the tensor shapes.
+
+    `unet_kwargs` go to `nets.unet.UNet.from_state_dict` (operations, attention).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a lip-sync U-Net; the sentence says what the file looks like and which tensors do not fit.
+    """
+    from ..nets.unet import UNet
+
+    state, about = read_checkpoint(path)
+    kind = recognise(state)
+    if kind != "a lip-sync U-Net":
+        raise ValueError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
+    try:
+        unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
+    except ValueError as error:
+        raise ValueError(f"{path} looks like {kind} but does not load: {error}") from error
+    return unet.eval().requires_grad_(False)
+
+
+def load_audio_encoder(path: str | Path) -> nn.Module:
+    """The audio encoder (whisper.model.AudioEncoder, float32, CPU) of an OpenAI Whisper file; no decoder is built.
+
+    The file is OpenAI's {"dims", "model_state_dict"} or its .safetensors conversion with `dims` in the metadata.
+    Without dims the sizes come from the tensor shapes, with attention heads of width 64 as in all published models.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file; the sentence says which.
+    """
+    try:
+        from whisper.model import AudioEncoder
+    except ImportError as error:
+        raise ImportError("the audio encoder needs the whisper package: pip install openai-whisper") from error
+
+    state, metadata = read_checkpoint(path)
+    weights = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
+    if "positional_embedding" not in weights or "conv1.weight" not in weights:
+        raise ValueError(f"{path} looks like {recognise(state)}: give an OpenAI Whisper file (tiny.pt or small.pt)")
+    dims = json.loads(metadata.get("dims", "{}"))
+    width, mels = weights["conv1.weight"].shape[:2]
+    with torch.device("meta"):
+        encoder = AudioEncoder(
+            n_mels=mels,
+            n_ctx=weights["positional_embedding"].shape[0],
+            n_state=width,
+            n_head=dims.get("n_audio_head", max(1, width // 64)),
+            n_layer=len({key.split(".")[1] for key in weights if key.startswith("blocks.")}),
+        )
+    return _filled(encoder, weights, Path(path), "Whisper audio encoder")
+
+
+def load_vae(path: str | Path) -> nn.Module:
+    """The VAE (diffusers.AutoencoderKL, float32, CPU) in a folder as diffusers saves it, or in one file.
+
+    One file may have diffusers' names, its old attention names, or those of the original latent-diffusion code.
+    The settings are those of `config.json` beside the weights, else of sd-vae-ft-mse, which come with this package.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: another kind of file; the sentence says which and what does not fit.
+    """
+    try:
+        from diffusers import AutoencoderKL
+    except ImportError as error:
+        raise ImportError("the VAE needs the diffusers package: pip install diffusers") from error
+    path = Path(path)
+    file = vae_weights(path) if path.is_dir() else path
+    state = load_state_dict(file)
+    beside = file.parent / "config.json"
+    config = beside if beside.is_file() else Path(__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(json.loads(config.read_text(encoding="utf-8")))
+    return _filled(vae, current_vae_names(state), file, "VAE")
+
+
+def _filled(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> nn.Module:
+    """`module`, made on the meta device, with the tensors of `state` in float32: all of them and nothing else."""
+    try:
+        check_state_dict(module.state_dict(), state, name)
+    except ValueError as error:
+        raise ValueError(f"{path} looks like {recognise(state)}: {error}") from error
+    assign(module, state, torch.float32)
+    return module.eval().requires_grad_(False)
+
+
+def fitting_whisper(path: Path, unet: nn.Module) -> Path:
+    """`path`, or the other size of Whisper beside it if that is the one the U-Net was trained with."""
+    name = _WHISPER_SIZES.get(unet.config.cross_attention_dim, path.stem)
+    return next((p for p in (path.with_stem(name), path.with_name(f"{name}.pt")) if p.is_file()), path)
+
+
+def check_resolution(resolution: int) -> None:
+    """Refuse a crop side that is not a multiple of 64 in 64..1024 with a ValueError."""
+    if resolution % 64 or not 64 <= resolution <= 1024:
+        raise ValueError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
+
+
+def published_resolution(config: str | Path) -> int:
+    """The crop side that a U-Net configuration of the published program (configs/unet/stage2_512.yaml) is made for.
+
+    Where there is no such file its name tells: 512 or 256 in it, or one of the published names without a number.
+
+    Raises:
+        FileNotFoundError: no file, and a name that tells nothing.
+        ValueError: not YAML, or no whole number at data.resolution.
+    """
+    import yaml
+
+    config = Path(config)
+    if not config.is_file():
+        named = re.search(r"512|256", config.stem)
+        if named is None and config.stem not in PUBLISHED_AT_256:
+            raise FileNotFoundError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
+        side = int(named[0]) if named else 256
+        logger.info("there is no file %s: by its name the resolution is %d", config, side)
+        return side
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
+    data = content.get("data") if isinstance(content, dict) else None
+    side = data.get("resolution") if isinstance(data, dict) else None
+    if type(side) is not int:
+        raise ValueError(f"{config} has no whole number at data.resolution: give --resolution instead")
+    return side
+
+
+def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
+    """The crop side in pixels, by the order in `load_model`; warns where it is not what the version was trained for."""
+    assert paths.unet is not None
+    stated = {"sidecar": read_sidecar(paths.unet.parent), "metadata": read_metadata(paths.unet)}
+    named = _version_in_names(paths.unet, paths.folder)
+    version = next((entry["version"] for entry in stated.values() if "version" in entry), named)
+    resolution = explicit
+    for entry in stated.values():
+        resolution = int(entry["resolution"]) if resolution is None and "resolution" in entry else resolution
+    if resolution is None:
+        resolution = RESOLUTIONS.get(version, 512)
+        logger.info("%s does not say its resolution: taking %d", paths.unet, resolution)
+    check_resolution(resolution)
+    trained = RESOLUTIONS.get(version, resolution)
+    if resolution != trained and resolution in RESOLUTIONS.values():
+        logger.warning(
+            "LatentSync %s works at %d pixels, not at %d: set resolution=%d", version, trained, resolution, trained
+        )
+    return resolution
+
+
+def _version_in_names(path: Path, folder: Path) -> str | None:
+    """The version that the file's name, or else the nearest folder's up to the checkpoints folder, tells."""
+    path, folder = path.resolve(), folder.resolve()
+    for name in (path.name, *(p.name for p in path.parents if p == folder or folder in p.parents)):
+        hits = [
+            version
+            for version, side in RESOLUTIONS.items()
+            if re.search(rf"(?<!\d)(?:{version.replace('.', '[._]')}|{side})(?!\d)", name)
+        ]
+        if len(hits) == 1:
+            return hits[0]
+    return None

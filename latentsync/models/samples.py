@@ -1,0 +1,50 @@
+"""The sample clips that come along: drawn heads to try lip sync on, and the words that they are to say."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SAMPLES = Path(__file__).parents[1] / "assets" / "sample"
+TRACK_SUFFIX = ".faces.json"
+VOICES = {"talking head": 1, "two speakers": 2, "short clip": 1}  # of each sample
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The files of one sample.
+
+    Attributes:
+        video: the clip, with the sound of its old words.
+        voices: the new words, one file for each head from the left.
+        track: where the heads are.
+    """
+
+    video: Path
+    voices: tuple[Path, ...]
+    track: Path
+
+
+def sample_names() -> tuple[str, ...]:
+    return tuple(VOICES)
+
+
+def find_sample(name: str, folder: Path = SAMPLES) -> Sample:
+    """The files of the sample called `name`, one of `sample_names()`.
+
+    Raises:
+        ValueError: there is no sample of that name.
+        FileNotFoundError: this copy of the package came without it.
+    """
+    if name not in VOICES:
+        raise ValueError(f"sample clip is {name!r}: choose one of {', '.join(VOICES)}")
+    sample = sample_files(name, folder, VOICES[name])
+    for path in (sample.video, *sample.voices, sample.track):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not there: the sample clips belong to the package, install that again")
+    return sample
+
+
+def sample_files(name: str, folder: Path, voices: int) -> Sample:
+    stem = name.replace(" ", "_")
+    endings = [""] if voices == 1 else [f"_{i + 1}" for i in range(voices)]
+    sounds = tuple(folder / f"{stem}{ending}.flac" for ending in endings)
+    return Sample(folder / f"{stem}.mp4", sounds, folder / f"{stem}{TRACK_SUFFIX}")

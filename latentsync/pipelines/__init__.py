@@ -1,0 +1,1 @@
+"""Whole videos: lip sync, restoration, tracking, and their options."""

@@ -1,0 +1,81 @@
+"""Restoration of a video that is there already: track the face, restore its crops, lay the change over the frames."""
+
+import logging
+import os
+from pathlib import Path
+
+from ..face.landmarks import Detector
+from ..files import refuse_inputs
+from ..media import VideoReader, output_format
+from ..media.audio import AudioReader
+from ..models.load import check_resolution
+from ..progress import Progress
+from ..restore.superres import restore_frames
+from .lip_sync import Summary, plan, track_or_resume, with_progress, write
+from .resume import Workspace
+from .settings import RunSettings
+
+log = logging.getLogger(__name__)
+
+RESOLUTION = 512  # of the crops: more than the 263 x 351 pixels of a portrait that they show
+
+
+def restore_video(
+    video: str | os.PathLike,
+    out: str | os.PathLike,
+    detector: Detector,
+    settings: RunSettings,
+    *,
+    resolution: int = RESOLUTION,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Restore the face in `video` and write the result, with the video's sound, to `out`.
+
+    Memory does not grow with the duration.
+
+    Args:
+        video: a file; anything PyAV reads.
+        out: .mp4, .mov, .mkv or .webm; it appears only when it is complete.
+        detector: from `load_detector`.
+        settings: `superres` says what is done; `track`, `blend.mask_smooth`, `fps`, `detect_every` and `crf` count too.
+        resolution: side of the face's crops, before they are enlarged.
+        resume: keep finished stretches beside `out` while running, and go on from those of an interrupted run
+            with the same files and settings: the same frames as without an interruption.
+        progress: called as (phase, frames done, frames in all); what it raises ends the run.
+
+    Raises:
+        ValueError, OSError: bad input, in one sentence.
+        FloatingPointError: the restorer gave values that are not finite.
+    """
+    if settings.superres is None:
+        raise ValueError("there is nothing to do: give a restorer or a ratio in the settings' superres")
+    progress = progress or (lambda phase, done, total: None)
+    check_resolution(resolution)
+    check_output(video, out)
+    with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:
+        fps, sound = float(reader.fps), _sound(video)
+        work = Workspace(Path(out), plan(video, detector, settings, resolution=resolution)) if resume else None
+        track = track_or_resume(reader, fps, detector, resolution, settings, progress, work)
+        start = work.frames_done() if work else 0
+        windows = restore_frames(reader, track, settings.superres, settings.blend.mask_smooth, start)
+        write(
+            with_progress(windows, len(reader), "restoring", progress, start), Path(out), reader, settings, sound, work
+        )
+        return Summary(Path(out), len(reader), int(track.found.sum()), fps, track.jitter())
+
+
+def check_output(video: str | os.PathLike, out: str | os.PathLike) -> None:
+    """Refuse, before any work, an output that cannot be written and one that would replace the video."""
+    output_format(out)
+    refuse_inputs(out, [video])
+
+
+def _sound(video: str | os.PathLike) -> dict[str, object]:
+    """What `VideoWriter` is told of the video's sound: nothing if it has none."""
+    try:
+        AudioReader(video).close()
+    except ValueError as error:
+        log.info("the result has no sound: %s", error)
+        return {}
+    return {"audio": video}

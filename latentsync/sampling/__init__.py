@@ -1,0 +1,1 @@
+"""From crops and sound to crops that speak: condition, denoise, decode."""

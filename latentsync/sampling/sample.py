@@ -1,0 +1,350 @@
+"""Condition, denoise, decode: from aligned crops and audio features to crops whose mouth speaks the audio.
+
+Inside this file pictures are (f, 3, h, w) in [-1, 1] and latents (b, c, f, h, w); outside they are crops in [0, 1].
+Windows are independent of each other given the seed, so a run can start at any frame and gives the same pixels
+streamed or whole (LatentSync, arXiv 2412.09262).
+"""
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..audio.whisper import AudioFeatures
+from ..face.masks import keep_mask
+from ..frames import Frames, as_float
+from ..models.load import LipSyncModel
+from .schedulers import check_sampler, make_sampler
+
+log = logging.getLogger(__name__)
+
+LATENT_SCALE = 8  # pixels per latent pixel
+TRAINED_WINDOW = 16
+PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
+
+StepCallback = Callable[[int, int, torch.Tensor], None]
+
+
+@dataclass
+class Limits:
+    """What was found to fit into memory, kept for the whole of a run: pixels at once through the VAE, and whether
+    both halves of the guidance go through the U-Net together."""
+
+    pixels: int = PIXELS_AT_ONCE
+    together: bool = True
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may turn.
+
+    Attributes:
+        steps: denoising steps of each window.
+        guidance: strength of classifier-free guidance over silence; 1 is off and halves the work.
+        guidance_start, guidance_end: the part of the steps, as fractions 0..1, in which guidance is on.
+        seed: of the one noise latent that all frames share.
+        window: frames denoised together; 16 in training, at most the net's position table (24).
+        overlap: frames that neighbouring windows share, over which they are cross-faded; 0 as published.
+        sampler: one of `samplers.SAMPLERS`.
+        deep_cache: run the whole U-Net in every so-manieth step only, and its outermost layers in those between, which
+            reuse what the others gave (DeepCache, arXiv 2312.00858); 0 and 1 are off. The published scripts take 3.
+            With guidance it keeps 10 values for each pixel of a window's crops: in half precision 21 MB for 16 frames
+            of 256, 84 MB of 512.
+        clamp: False leaves the decoder's overshoots beyond [0, 1] to what comes after, as published.
+    """
+
+    steps: int = 20
+    guidance: float = 1.5
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
+    seed: int = 1247
+    window: int = TRAINED_WINDOW
+    overlap: int = 0
+    sampler: str = "ddim"
+    deep_cache: int = 0
+    clamp: bool = True
+
+    def __post_init__(self):
+        if not -(2**63) <= self.seed < 2**64:
+            raise ValueError(f"seed is {self.seed}: give a whole number of at most 64 bits")
+        if not 0 <= self.guidance < math.inf:
+            raise ValueError(f"guidance is {self.guidance}: give a number from 0 up; 1 is off")
+        if self.window < 1:
+            raise ValueError(f"window is {self.window}: give at least 1 frame")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap is {self.overlap}: give 0 to {self.window - 1}, less than the window")
+        if not 0 <= self.guidance_start <= self.guidance_end <= 1:
+            raise ValueError(
+                f"guidance is on from {self.guidance_start} to {self.guidance_end}: give two rising fractions in 0..1"
+            )
+        if self.deep_cache < 0:
+            raise ValueError(f"deep_cache is {self.deep_cache}: give every how many steps all runs, or 0 for off")
+        check_sampler(self.sampler, self.steps)
+
+
+def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int, int]]:
+    """(first, end) of the windows that cover the frames start .. stop - 1.
+
+    Without overlap the last is shorter, as published; with overlap it is moved back to full length.
+    """
+    spans = []
+    for first in range(start, stop, window - overlap):
+        if overlap:
+            first = max(start, min(first, stop - window))
+        spans.append((first, min(first + window, stop)))
+        if spans[-1][1] == stop:
+            break
+    return spans
+
+
+def window_size(model: LipSyncModel, settings: Settings) -> tuple[int, int]:
+    """Frames of a window and of the overlap that `sync` uses: those of `settings`, as far as the net takes them."""
+    config = model.unet.config
+    size = settings.window if config.motion == "none" else min(settings.window, config.max_frames)
+    return size, min(settings.overlap, size - 1)
+
+
+def initial_noise(model: LipSyncModel, seed: int) -> torch.Tensor:
+    """(1, 4, 1, h / 8, w / 8) float32: the noise that every frame of a clip starts from.
+
+    Drawn on the CPU, so that a seed means the same noise on every device.
+    """
+    side = model.resolution // LATENT_SCALE
+    channels = model.vae.config.latent_channels
+    return torch.randn(1, channels, 1, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def sync(
+    model: LipSyncModel,
+    crops: Frames,
+    audio: AudioFeatures,
+    settings: Settings | None = None,
+    runs: Sequence[tuple[int, int]] | None = None,
+    start: int = 0,
+    on_step: StepCallback | None = None,
+    mask_image: np.ndarray | None = None,
+) -> Iterator[torch.Tensor]:
+    """Crops whose mouth speaks the audio, in order, a stretch of frames at a time.
+
+    Args:
+        model: the nets.
+        crops: aligned crops, [indices] -> (n, resolution, resolution, 3) in [0, 1].
+        audio: features at the same frame rate; frames after its end hear its last sound.
+        settings: see `Settings`.
+        runs: (start, stop) of the stretches to work on (`FaceTrack.runs`); other crops pass through. No window
+            crosses from one into the next. All frames if None.
+        start: first frame to give, to go on with an interrupted run; the pixels are those of a whole run.
+        on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step; what it raises ends
+            the run.
+        mask_image: what the net repaints, see `masks`.
+
+    Yields:
+        (n, resolution, resolution, 3) float32 in [0, 1] (see `Settings.clamp`), together len(crops) - start frames.
+
+    Raises:
+        FloatingPointError: the net gave values that are not finite.
+    """
+    settings = settings or Settings()
+    size, overlap = window_size(model, settings)
+    if size < settings.window:
+        log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
+    noise, mask = initial_noise(model, settings.seed), keep_mask(model.resolution, mask_image)
+    limits = Limits()
+    done = start
+    for run_start, run_stop in [(0, len(crops))] if runs is None else runs:
+        if run_stop <= done:
+            continue
+        yield from _untouched(crops, done, run_start, size)
+        done = max(done, run_start)
+        pending = None
+        spans = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
+        for (first, end), (following, _) in zip(spans, [*spans[1:], (run_stop, run_stop)], strict=True):
+            numbers = list(range(first, end))
+            pictures = as_float(crops[numbers]).cpu().permute(0, 3, 1, 2) * 2 - 1
+            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step, limits, mask)
+            _check_finite(fresh, first, end, model)
+            fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
+            fresh = fresh.clamp(0, 1) if settings.clamp else fresh
+            if pending is not None and len(pending):
+                fresh[: len(pending)] = _cross_fade(pending, fresh[: len(pending)])
+            ready, pending = fresh[: following - first], fresh[following - first :]
+            if following > done:
+                yield ready[max(0, done - first) :]
+                done = following
+    yield from _untouched(crops, done, len(crops), size)
+
+
+def _untouched(crops: Frames, start: int, stop: int, size: int) -> Iterator[torch.Tensor]:
+    for first in range(start, stop, size):
+        yield as_float(crops[list(range(first, min(first + size, stop)))]).cpu()
+
+
+def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    weight = (torch.arange(len(old), dtype=torch.float32) + 1) / (len(old) + 1)
+    return torch.lerp(old, new, weight[:, None, None, None])
+
+
+def _check_finite(pictures: torch.Tensor, first: int, end: int, model: LipSyncModel) -> None:
+    if not torch.isfinite(pictures).all():
+        kind = str(model.dtype).removeprefix("torch.")
+        raise FloatingPointError(
+            f"the net gave NaN or infinite values in frames {first}..{end - 1} ({kind}, {model.source}): "
+            + (
+                "the checkpoint is damaged, download it again"
+                if kind == "float32"
+                else "compute in float32 (--dtype float32; in ComfyUI precision fp32)"
+            )
+        )
+
+
+@torch.no_grad()
+def synced_window(
+    model: LipSyncModel,
+    pictures: torch.Tensor,
+    audio: torch.Tensor,
+    noise: torch.Tensor,
+    settings: Settings,
+    on_step: StepCallback | None = None,
+    limits: Limits | None = None,
+    mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
+
+    The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
+    is 1. `noise` is that of `initial_noise`, `mask` that of `keep_mask`; None is the published one.
+    """
+    limits = limits or Limits()
+    mask = keep_mask(model.resolution) if mask is None else mask
+    condition = encode_condition(model, pictures, mask, limits)
+    latents = denoise(model, condition, audio, noise, settings, on_step, limits)
+    decoded = decode(model, latents, limits)
+    return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
+
+
+def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, limits: Limits) -> torch.Tensor:
+    """What the U-Net sees beside the noise: (1, 9, f, h / 8, w / 8) = mask, masked-crop and reference latents.
+
+    The mode of the VAE's posterior is taken instead of a sample of it, so that two runs agree.
+    """
+
+    def encode(batch: torch.Tensor) -> torch.Tensor:
+        latent = model.vae.encode(batch).latent_dist.mode()
+        return (latent - model.shift_factor) * model.scaling_factor
+
+    side = model.resolution // LATENT_SCALE
+    small = F.interpolate(mask[None], size=(side, side), mode="nearest").expand(len(pictures), -1, -1, -1)
+    masked, reference = (_in_batches(encode, model, x, limits) for x in (pictures * mask, pictures))
+    return torch.cat([small.to(masked), masked, reference], dim=1).transpose(0, 1)[None]
+
+
+def decode(model: LipSyncModel, latents: torch.Tensor, limits: Limits) -> torch.Tensor:
+    """Latents (1, 4, f, h, w) as pictures (f, 3, 8h, 8w) float32 on the CPU, in about [-1, 1], not clamped."""
+
+    def decode_batch(batch: torch.Tensor) -> torch.Tensor:
+        latent = batch / model.scaling_factor + model.shift_factor
+        return model.vae.decode(latent).sample.to("cpu", torch.float32)
+
+    return _in_batches(decode_batch, model, latents[0].transpose(0, 1), limits)
+
+
+def _in_batches(
+    net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, limits: Limits
+) -> torch.Tensor:
+    """`net`, a part of the VAE, over the frames of `x`, as many at once as fit into memory."""
+    done: list[torch.Tensor] = []
+    dtype = getattr(model.vae, "dtype", model.dtype)  # in training it may be less than the U-Net's
+    while (first := sum(map(len, done))) < len(x):
+        batch = x[first : first + max(1, limits.pixels // model.resolution**2)]
+        size = len(batch)
+        try:
+            done.append(net(batch.to(model.device, dtype)))
+            continue
+        except RuntimeError as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+        # Outside the except block, which would keep the failed call's tensors alive.
+        limits.pixels = size // 2 * model.resolution**2
+        log.warning("out of memory in the VAE: going on with %d frames at once", size // 2)
+    return torch.cat(done)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device's memory or the machine's is full; only CUDA has an exception of its own for it."""
+    said = str(error)
+    full = "out of memory" in said or "allocate memory" in said  # MPS; the CPU
+    return isinstance(error, torch.cuda.OutOfMemoryError) or full
+
+
+def denoise(
+    model: LipSyncModel,
+    condition: torch.Tensor,
+    audio: torch.Tensor,
+    noise: torch.Tensor,
+    settings: Settings,
+    on_step: StepCallback | None,
+    limits: Limits,
+) -> torch.Tensor:
+    """Latents (1, 4, f, h, w) float32 of one window, from the shared `noise` and the `condition`.
+
+    The sampler works in float32; only the U-Net runs in the model's dtype.
+    """
+    sampler = make_sampler(settings.sampler, settings.steps)
+    steps = sampler.timesteps.tolist()
+    latents = noise.to(model.device).expand(-1, -1, condition.shape[2], -1, -1) * sampler.init_noise_sigma
+    heard = audio[None].to(model.device, model.dtype)
+    cache: list[torch.Tensor] | None = [] if settings.deep_cache > 1 else None
+    for k, t in enumerate(sampler.timesteps):
+        if cache and k % settings.deep_cache == 0:
+            cache.clear()
+        guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
+        scaled = sampler.scale_model_input(latents, t).to(model.dtype)
+        noisy = torch.cat([scaled, condition], dim=1)
+        epsilon = predict(model, noisy, t, heard, settings.guidance if guided else 1.0, limits, cache)
+        latents = sampler.step(epsilon.float(), t, latents).prev_sample
+        if on_step is not None:
+            on_step(k + 1, len(steps), latents)
+    return latents
+
+
+def predict(
+    model: LipSyncModel,
+    noisy: torch.Tensor,
+    t: torch.Tensor,
+    audio: torch.Tensor,
+    guidance: float,
+    limits: Limits,
+    cache: list[torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """Predicted noise with classifier-free guidance: silent + guidance * (heard - silent), zeros being silence.
+
+    `cache` holds the U-Net's deep features of the last full step: silent and heard, or heard alone where there was no
+    guidance. Empty, or without a half that is needed now, it is filled by a full step; None: every step is full.
+    """
+    if guidance == 1:
+        if cache:
+            del cache[:-1]  # guidance has ended: the silent half is not needed again
+        return model.unet(noisy, t, audio, cache)
+    if cache and len(cache) < 2:
+        cache.clear()
+    silent = heard = None
+    if limits.together:
+        try:
+            both = model.unet(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]), cache)
+            silent, heard = both.chunk(2)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+    if silent is None:
+        if limits.together:
+            log.warning("out of memory in the U-Net: guidance goes in two passes from here on")
+        limits.together = False
+        halves = [None, None] if cache is None else [cache[:1], cache[1:]]
+        silent = model.unet(noisy, t, torch.zeros_like(audio), halves[0])
+        heard = model.unet(noisy, t, audio, halves[1])
+        if cache is not None:
+            cache[:] = halves[0] + halves[1]
+    return silent + guidance * (heard - silent)

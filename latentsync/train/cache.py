@@ -1,0 +1,222 @@
+"""What is computed once for each clip and then kept: mel spectrogram, Whisper states, latents of every frame."""
+
+import hashlib
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from einops import rearrange
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+from torch.utils.data import get_worker_info
+
+from ..audio.syncnet import VIDEO_FPS, syncnet_mel
+from ..audio.whisper import SAMPLE_RATE, encode_audio
+from ..files import replacing
+from ..frames import batches, for_net
+from ..sampling.latents import encode_clips
+from ..sampling.sample import PIXELS_AT_ONCE
+from .clips import Clip, Pictures, read_sound, reading
+
+log = logging.getLogger(__name__)
+
+VERSION = 1  # of what the features are: another number makes all of them anew
+KEPT_CLIPS = 16  # whose features stay in memory where there is no folder
+BLOCK = 1 << 20  # bytes hashed at once
+
+
+class Feature(Protocol):
+    """One kind of feature.
+
+    Attributes:
+        name: of the kind, the same for all of its settings.
+        identity: everything beside the clip's content that its values depend on.
+    """
+
+    name: str
+    identity: str
+
+    def make(self, clip: Clip) -> torch.Tensor:
+        """The feature of a whole clip, on the CPU; its first axis is time.
+
+        Raises:
+            BrokenClip: the clip cannot be read.
+            RuntimeError: the net that makes it is not there.
+        """
+        ...
+
+
+class Mel:
+    """`speech.syncnet_mel`, columns first: (columns, 80) float32."""
+
+    name, identity = "mel", ""
+
+    def make(self, clip: Clip) -> torch.Tensor:
+        return syncnet_mel(read_sound(clip)).T.contiguous()
+
+
+class _MadeByNet:
+    """A feature made by a net, which stays in the process that loaded it: worker processes only read."""
+
+    name: str
+
+    def __init__(self, net: nn.Module, settings: str):
+        self._net: nn.Module | None = net
+        self.identity = f"{settings} {fingerprint(net)}"
+
+    @property
+    def net(self) -> nn.Module:
+        if self._net is None or get_worker_info() is not None:
+            raise RuntimeError(
+                f"a worker process needs {self.name} that nobody has made yet: set data.cache to a folder and call "
+                "fill() before the workers start, or set data.workers=0"
+            )
+        return self._net
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_net": None}
+
+
+class States(_MadeByNet):
+    """The Whisper states of `audio.encode_audio`: (t50, layers + 1, width) float32."""
+
+    name = "states"
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__(encoder, f"n_head {encoder.blocks[0].attn.n_head}")
+
+    def make(self, clip: Clip) -> torch.Tensor:
+        net = self.net
+        return encode_audio(net, read_sound(clip), SAMPLE_RATE, VIDEO_FPS).states
+
+
+class Latents(_MadeByNet):
+    """Scaled latents of every frame, as `sync.encode_condition` makes them: (frames, c, h / 8, w / 8) float16.
+
+    With a `mask` (1, resolution, resolution) they are those of the crop whose repainted region is blank.
+    """
+
+    def __init__(self, vae: nn.Module, resolution: int, mask: torch.Tensor | None = None):
+        self.name = "latents" if mask is None else "masked_latents"
+        self.resolution, self.mask = resolution, mask
+        config = vae.config
+        settings = f"resolution {resolution} shift {config.shift_factor} scale {config.scaling_factor}"
+        if mask is not None:
+            settings += f" mask {hashlib.sha256(_bytes(mask)).hexdigest()}"
+        super().__init__(vae, settings)
+
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"mask": None}
+
+    def make(self, clip: Clip) -> torch.Tensor:
+        net, size = self.net, max(1, PIXELS_AT_ONCE // self.resolution**2)
+        with Pictures(clip, self.resolution, cache=size) as pictures:
+            done = [self._encode(net, for_net(pictures[numbers])) for numbers in batches(clip.frames, size)]
+        return torch.cat(done)
+
+    def _encode(self, vae: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+        if self.mask is not None:
+            pictures = pictures * self.mask
+        film = rearrange(pictures, "f c h w -> 1 c f h w").to(vae.device)
+        return rearrange(encode_clips(vae, film), "1 c f h w -> f c h w").to("cpu", torch.float16)
+
+
+def fingerprint(net: nn.Module) -> str:
+    """The sha256 of a net's weights: names, dtypes, shapes and bits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def content_hash(path: Path) -> str:
+    """The sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class FeatureCache:
+    """Features of clips, in a folder or, for the clips used last, in memory.
+
+    Files are named by the content of the clip and by what made the feature, so that clips of the same name, changed
+    clips and other nets never meet. They appear when they are complete; any number of processes may share a folder.
+
+    Args:
+        folder: where to keep the features, made if need be; None keeps those of a few clips in memory.
+    """
+
+    def __init__(self, folder: str | os.PathLike | None):
+        self.folder = None if folder is None else Path(folder)
+        self._hashes: dict[Path, str] = {}
+        self._memory: OrderedDict[tuple[str, Path], torch.Tensor] = OrderedDict()
+
+    def read(self, feature: Feature, clip: Clip, start: int, stop: int) -> torch.Tensor:
+        """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there.
+
+        Raises:
+            BrokenClip, RuntimeError: see `Feature.make`.
+            OSError: the folder cannot be written.
+        """
+        if self.folder is None:
+            return self._remembered(feature, clip)[start:stop]
+        path = self.path(feature, clip)
+        rows = _read_rows(path, start, stop)
+        return self._make(feature, clip, path)[start:stop] if rows is None else rows
+
+    def fill(self, feature: Feature, clip: Clip) -> None:
+        """Make a clip's feature if it is not in the folder; errors as in `read`."""
+        path = self.path(feature, clip)
+        if _read_rows(path, 0, 1) is None:
+            self._make(feature, clip, path)
+
+    def path(self, feature: Feature, clip: Clip) -> Path:
+        """The file of a clip's feature."""
+        if clip.path not in self._hashes:
+            with reading(clip.path):
+                self._hashes[clip.path] = content_hash(clip.path)
+        key = f"{VERSION} {feature.name} {feature.identity} {self._hashes[clip.path]}"
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / feature.name / name[:2] / f"{name}.safetensors"
+
+    def _make(self, feature: Feature, clip: Clip, path: Path) -> torch.Tensor:
+        rows = feature.make(clip)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_bytes(save({feature.name: rows.contiguous()}))
+        return rows
+
+    def _remembered(self, feature: Feature, clip: Clip) -> torch.Tensor:
+        key = (feature.name, clip.path)
+        rows = self._memory.pop(key, None)
+        self._memory[key] = feature.make(clip) if rows is None else rows
+        if len(self._memory) > KEPT_CLIPS:
+            self._memory.popitem(last=False)
+        return self._memory[key]
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_memory": OrderedDict()}
+
+
+def _read_rows(path: Path, start: int, stop: int) -> torch.Tensor | None:
+    """Rows of the one tensor in a file, None if the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            (name,) = file.keys()
+            return file.get_slice(name)[start:stop]
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, ValueError) as error:
+        log.warning("%s is damaged (%s): it is made again", path, error)
+        return None

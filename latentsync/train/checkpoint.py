@@ -1,0 +1,271 @@
+"""Saved states of a run: everything that the next step depends on, in one folder that is there whole or not at all.
+
+step-00001000/
+    <weights in the published layout, as the task writes them>
+    ema/                    the same of the averaged weights
+    state/                  weights, optimizer, loss scale and random states to go on from
+    config.yaml
+    position.json           the step, the next sample, and name and size of every file
+"""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..nets.loading import check_state_dict
+from .config import parse_yaml, plain, to_yaml
+from .task import Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Ema:
+    """An exponential moving average of the trained parameters of a net.
+
+    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the weights: the start, which is far
+    from where training ends, is soon forgotten.
+
+    Args:
+        net: its parameters that require gradients are averaged, in float32 and on their device.
+        decay: between 0 and 1; 0.9999 averages over about 10,000 steps.
+    """
+
+    def __init__(self, net: nn.Module, decay: float):
+        self.decay = decay
+        self.updates = 0
+        self.average = {
+            name: parameter.detach().float().clone()
+            for name, parameter in net.named_parameters()
+            if parameter.requires_grad
+        }
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Call after every step of the optimizer, with the net that it was made of."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        parameters = dict(net.named_parameters())
+        for name, average in self.average.items():
+            average.lerp_(parameters[name].float(), 1 - decay)
+
+    @contextmanager
+    def in_place(self, net: nn.Module) -> Iterator[None]:
+        """In a `with` block `net` has the averaged weights."""
+        self._exchange(net)
+        try:
+            yield
+        finally:
+            self._exchange(net)
+
+    @torch.no_grad()
+    def _exchange(self, net: nn.Module) -> None:
+        parameters = dict(net.named_parameters())
+        for name, average in self.average.items():
+            weights = parameters[name].detach().clone()
+            parameters[name].copy_(average)
+            average.copy_(weights)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages, and how many updates they have seen."""
+        return self.average | {"updates": torch.tensor(self.updates)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take on what `state_dict` gave.
+
+        Raises:
+            ValueError: it belongs to other parameters.
+        """
+        if {*state} != {*self.average, "updates"}:
+            raise ValueError("the saved average of the weights is of other parameters than those trained now")
+        self.updates = int(state["updates"])
+        for name, average in self.average.items():
+            average.copy_(state[name])
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Steps done, and number of the sample that comes next."""
+
+    step: int = 0
+    sample: int = 0
+
+
+@dataclass
+class Training:
+    """What a run consists of.
+
+    `net` may be wrapped for several GPUs; `skipped` counts the latest steps in a row in which float16 overflowed.
+    """
+
+    accelerator: "Accelerator"
+    net: nn.Module
+    optimizer: "AcceleratedOptimizer"
+    ema: Ema | None
+    task: Task
+    config: Any
+    skipped: int = 0
+
+    @property
+    def sharded(self) -> bool:
+        """Whether every process holds only a part of the weights (FSDP)."""
+        return self.accelerator.distributed_type.value == "FSDP"
+
+
+def write_state(training: Training, position: Position) -> Path:
+    """Save a state in the run's output folder, and delete all but the last `run.keep`; every process calls this.
+
+    Raises:
+        OSError: it cannot be written. Nothing half is left behind.
+    """
+    accelerator, run = training.accelerator, training.config.run
+    folder = Path(run.output) / f"step-{position.step:08d}"
+    part = folder.with_name(folder.name + ".part")
+    if accelerator.is_main_process:
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "state").mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(part / "state"))
+        weights = accelerator.get_state_dict(training.net)
+        if accelerator.is_main_process:
+            _write_weights(training, _on_cpu(weights), part, position.step)
+            (part / "config.yaml").write_text(to_yaml(training.config), encoding="utf-8")
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            _write_position(part, position)
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+            for old in complete_states(Path(run.output))[: -run.keep]:
+                shutil.rmtree(old)
+    finally:
+        if accelerator.is_main_process:
+            shutil.rmtree(part, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    return folder
+
+
+def read_state(training: Training, folder: Path) -> Position:
+    """Go back to a saved state: weights, optimizer, loss scale, random states. Every process calls this.
+
+    Raises:
+        ValueError: it is of another net.
+    """
+    if not training.sharded:
+        net = training.accelerator.unwrap_model(training.net)
+        weights = load_file(folder / "state" / "model.safetensors")
+        check_state_dict(net.state_dict(), weights, f"net that goes on from {folder}")
+        net.load_state_dict(weights)
+    average = folder / "state" / "ema.safetensors"
+    if training.ema is not None and average.is_file():
+        training.ema.load_state_dict(load_file(average))
+    elif training.ema is not None:
+        logger.warning("%s has no average of the weights: it starts anew here", folder)
+    training.accelerator.load_state(str(folder / "state"))
+    content = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+    return Position(content["step"], content["sample"])
+
+
+def keep_weights_ourselves(accelerator: "Accelerator") -> None:
+    """Stops accelerate from saving and loading the weights of nets that are not sharded.
+
+    It would save them under names that depend on the number of processes.
+    """
+    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
+    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
+
+
+def find_state(config: Any, resume: str | Path | None) -> Path | None:
+    """The folder to go on from; None for a new run.
+
+    Args:
+        config: of the run that is to go on.
+        resume: a saved state, a run's output folder (its last state is taken), "auto" (the last state of the
+            configured output folder, or a new run if there is none), or None for a new run.
+
+    Raises:
+        FileExistsError: a new run in a folder that has states of another.
+        FileNotFoundError: no complete state there.
+        ValueError: the state is of a net that differs from the configured one.
+    """
+    states = complete_states(Path(config.run.output))
+    if resume is None and states:
+        raise FileExistsError(
+            f"{config.run.output} has the states of an earlier run, the last of them {states[-1].name}: go on from it "
+            "with --resume auto, or choose another run.output"
+        )
+    if resume is None or (resume == "auto" and not states):
+        return None
+    folder = states[-1] if resume == "auto" else Path(resume)
+    if not is_complete(folder):
+        inner = complete_states(folder)
+        if not inner:
+            raise FileNotFoundError(f"{folder} is no complete saved state: give a folder such as step-00001000")
+        folder = inner[-1]
+    _check_same_net(config, folder)
+    return folder
+
+
+def complete_states(output: Path) -> list[Path]:
+    """The saved states in a run's output folder, oldest first, without damaged ones."""
+    found = [path for path in output.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+    return sorted((path for path in found if is_complete(path)), key=lambda path: int(path.name[5:]))
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether every file of a saved state is there in its full size."""
+    try:
+        content = json.loads((folder / "position.json").read_text(encoding="utf-8"))
+        return all((folder / name).stat().st_size == size for name, size in content["files"].items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _write_weights(training: Training, weights: dict[str, Tensor], folder: Path, step: int) -> None:
+    training.task.save(weights, folder, step)
+    if not training.sharded:
+        save_file(weights, folder / "state" / "model.safetensors")
+    if training.ema is not None:
+        average = _on_cpu(training.ema.state_dict())
+        save_file(average, folder / "state" / "ema.safetensors")
+        (folder / "ema").mkdir()
+        training.task.save(weights | {name: average[name] for name in training.ema.average}, folder / "ema", step)
+
+
+def _write_position(folder: Path, position: Position) -> None:
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    content = json.dumps(asdict(position) | {"files": sizes}, indent=1)
+    (folder / "position.json").write_text(content, encoding="utf-8")
+
+
+def _check_same_net(config: Any, folder: Path) -> None:
+    file = folder / "config.yaml"
+    saved, now = parse_yaml(file.read_text(encoding="utf-8"), str(file)), plain(asdict(config))
+    changed = [key for key in config.fixed if saved.get(key) != now[key]]
+    if changed:
+        raise ValueError(
+            f"{folder} was made with another {', '.join(changed)}: give the same (see its config.yaml), or start a new "
+            "run from its weights with start="
+        )
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

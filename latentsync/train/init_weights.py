@@ -1,0 +1,197 @@
+"""Where training of the U-Net starts from, and which of its parameters are trained."""
+
+import difflib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..files import replacing
+from ..models.folders import find_checkpoints, vae_weights
+from ..models.state_dict import read_checkpoint, recognise
+from ..nets.config import UNSEEN, Motion, UNetConfig
+from ..nets.motion import MotionModule
+from ..nets.unet import UNet
+from .config import UNetTraining
+from .files import find_file
+
+DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by `run.precision`
+
+
+def frozen_dtype(config: Any) -> torch.dtype:
+    """Of the frozen nets; `config` has `frozen_half` and `run`."""
+    return DTYPES[config.run.precision] if config.frozen_half else torch.float32
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """PyTorch's random numbers on the CPU follow from `seed` in the block, and are as they were after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def write_weights(
+    stem: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], entry: str = "state_dict"
+) -> list[Path]:
+    """Write `stem`.pt, a dict with the tensors as its `entry`, and `stem`.safetensors; returns both files.
+
+    Args:
+        stem: the files without their endings; the folder is made.
+        about: what stands beside the weights: entries of the dict, and metadata in JSON.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain, safe = (stem.with_name(stem.name + suffix) for suffix in (".pt", ".safetensors"))
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(plain) as part:
+        torch.save({**about, entry: tensors}, part)
+    with replacing(safe) as part:
+        save_file(tensors, part, {"format": "pt"} | {name: json.dumps(value) for name, value in about.items()})
+    return [plain, safe]
+
+
+log = logging.getLogger(__name__)
+
+LIP_SYNC, STABLE_DIFFUSION = "a lip-sync U-Net", "a Stable Diffusion U-Net"
+_SHOWN = 5
+
+
+def start_unet(config: UNetTraining) -> UNet:
+    """The U-Net that training starts with: float32, on the CPU, in training mode, all of it trainable.
+
+    `config.start` names a lip-sync checkpoint (.pt or .safetensors), the U-Net of Stable Diffusion 1.5 in diffusers'
+    layout, or a folder that holds one of them; without it the net is fresh. Motion modules that a lip-sync checkpoint
+    lacks and `config.motion` wants are made, and change nothing until they are trained; those that it does not want
+    are left out. What is made follows from `config.run.seed`.
+
+    Raises:
+        FileNotFoundError: no such file; says how to get a published one.
+        ValueError: another kind of file, or one of whose tensors fewer than half fit.
+    """
+    with seeded(config.run.seed):
+        if config.start is None:
+            net = _fresh(config.net)
+            log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
+            return net
+        path = _weights_file(Path(config.start), config.data.resolution)
+        state, about = read_checkpoint(path)
+        kind = recognise(state)
+        if kind == LIP_SYNC:
+            net = _from_lip_sync(state, about, path, config.motion)
+        elif kind.startswith(STABLE_DIFFUSION):
+            net = _from_stable_diffusion(state, path, config.net)
+        else:
+            raise ValueError(
+                f"{path} looks like {kind}: to start from, give latentsync_unet.pt or Stable Diffusion 1.5's "
+                "unet/diffusion_pytorch_model.safetensors"
+            )
+    return net.train().requires_grad_(True)
+
+
+def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
+    """Make only the parameters trainable whose name has one of `parts` in it; all of them without `parts`.
+
+    A part is one or more whole elements of a dotted name: "attn2", "motion_modules", "up_blocks.3"; dots around it, as
+    the published configurations have them, mean nothing more.
+
+    Returns:
+        (trained, all): numbers of parameters.
+
+    Raises:
+        ValueError: a part that is in no name; lists what could be meant.
+    """
+    parameters = dict(net.named_parameters())
+    for part in parts:
+        if not any(_has_part(name, part) for name in parameters):
+            raise ValueError(f"trained_parts has {part!r}, which is in no parameter's name: {_meant(part, parameters)}")
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(not parts or any(_has_part(name, part) for part in parts))
+    trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
+    return trained, sum(p.numel() for p in parameters.values())
+
+
+def _fresh(shape: UNetConfig) -> UNet:
+    net = UNet(shape)
+    for module in net.modules():
+        if isinstance(module, MotionModule):
+            module.zero_init()
+    return net
+
+
+def _weights_file(path: Path, resolution: int) -> Path:
+    """The file itself, or that in a folder of ours or of diffusers."""
+    if not path.is_dir():
+        return find_file(path, resolution)
+    if (found := find_checkpoints(path).unet) is not None:
+        return found
+    inner = path / "unet" if (path / "unet").is_dir() else path
+    try:
+        return vae_weights(inner)  # diffusers gives its files the same names for every net
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} holds neither latentsync_unet.pt nor diffusion_pytorch_model.safetensors: give the file"
+        ) from error
+
+
+def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: Path, motion: Motion) -> UNet:
+    # Copies: training would write into the mapped file's pages otherwise.
+    copies = {n: t.to(torch.float32, copy=True) for n, t in state.items() if _is_wanted(n, motion)}
+    try:
+        net = UNet.from_state_dict(copies, about=about, motion=motion)
+    except ValueError as error:
+        raise ValueError(f"{path} looks like {LIP_SYNC} but does not load: {error}") from error
+    fresh, left_out = len(net.state_dict()) - len(copies), len(state) - len(copies)
+    taken = "the U-Net starts from %s: %d tensors taken, %d fresh, %d left out (motion modules)"
+    log.info(taken, path, len(copies), fresh, left_out)
+    return net
+
+
+def _is_wanted(name: str, motion: Motion) -> bool:
+    """False for motion modules in blocks where the net has none; the published program leaves them out too."""
+    return "motion_modules." not in name or motion == "all" or (motion == "up" and name.startswith("up_blocks."))
+
+
+def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetConfig) -> UNet:
+    """A net with every tensor that fits, and zeros where training from an image model starts at zero.
+
+    Its blocks are those of the file, its inputs and motion modules those of `shape`. The names are the same; conv_in
+    has 13 instead of 4 inputs, and with Whisper tiny the keys and values of cross-attention are narrower (384 instead
+    of 768).
+    """
+    there = UNetConfig.from_state_dict(state, {name: str(getattr(shape, name)) for name in UNSEEN})
+    blocks = {n: getattr(there, n) for n in ("block_out_channels", "layers_per_block", "block_attention")}
+    net = UNet(replace(shape, **blocks))
+    expected = net.state_dict()
+    fitting = {name: t for name, t in state.items() if name in expected and t.shape == expected[name].shape}
+    if 2 * len(fitting) < len(state):
+        others = [f"{name} {tuple(t.shape)}" for name, t in state.items() if name not in fitting][:_SHOWN]
+        raise ValueError(
+            f"only {len(fitting)} of the {len(state)} tensors in {path} fit the net (not: "
+            f"{', '.join(others)}, ...): give the U-Net of Stable Diffusion 1.5"
+        )
+    net.load_state_dict(fitting, strict=False)
+    net.zero_init()
+    log.info("the U-Net starts from %s: %d tensors taken, %d fresh", path, len(fitting), len(expected) - len(fitting))
+    return net
+
+
+def _has_part(name: str, part: str) -> bool:
+    return f".{part.strip('.')}." in f".{name}."
+
+
+def _meant(part: str, names: Mapping[str, object]) -> str:
+    elements = dict.fromkeys(e for name in names for e in name.split(".") if not e.isdigit())
+    close = difflib.get_close_matches(part, elements, n=_SHOWN)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose from {', '.join(elements)}"

@@ -1,0 +1,241 @@
+"""A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..latentsync.models.embedded import embedded_folder
+from ..latentsync.models.folders import find_checkpoints
+from ..latentsync.models.load import (
+    Checkpoints,
+    LipSyncModel,
+    choose_resolution,
+    fitting_whisper,
+    load_audio_encoder,
+    load_unet,
+    load_vae,
+)
+from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE, TRAINED_WINDOW
+from .device import make_interruptible
+from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
+from .inputs import choice
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+RESOLUTIONS = ("auto", "256", "512")
+_DTYPES = [torch.float16, torch.bfloat16, torch.float32]  # best first: trained in half precision
+
+# Most values alive at once per pixel of a frame, weights not counted: summed over the live tensors of the published
+# U-Net (1267 M weights) and of sd-vae-ft-mse's decoder, run without data. Both grow in proportion to the pixels.
+# DeepCache keeps 5 of the U-Net's.
+UNET_VALUES, VAE_VALUES = 130, 768
+WORKSPACE = 1.2  # what convolutions and attention need beside
+
+SD_SCALE = 0.18215  # latent = posterior * scale, for every VAE of Stable Diffusion 1
+
+
+@dataclass
+class ManagedModel(LipSyncModel):
+    """A `LipSyncModel` that computes on `device` in `dtype`, wherever its weights lie meanwhile.
+
+    The U-Net's layers take their weights along from the other device where not all of it fits; VAE and audio encoder
+    are loaded whole. `on_device` and `hearing` load; nothing has to unload.
+    """
+
+    #: "unet", "vae" and "audio": ComfyUI's holders of the nets. A VAE from a socket has its own holder.
+    patchers: dict[str, Any] | None = None
+    compute_dtype: torch.dtype = torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return self.patchers["unet"].load_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.compute_dtype
+
+    def on_device(self, frames: int = TRAINED_WINDOW) -> "ManagedModel":
+        """This model with all its nets loaded, and memory left for windows of so many frames."""
+        mm.load_models_gpu(list(self.patchers.values()), memory_required=self.memory_required(frames))
+        return self
+
+    def hearing(self) -> nn.Module:
+        """The audio encoder, loaded."""
+        mm.load_models_gpu([self.patchers["audio"]])
+        return self.audio_encoder
+
+    def memory_required(self, frames: int) -> int:
+        """Bytes that a window of so many frames takes beside the weights, with guidance."""
+        pixels = frames * self.resolution**2
+        at_once = min(pixels, max(PIXELS_AT_ONCE, self.resolution**2))
+        values = max(2 * pixels * UNET_VALUES, at_once * VAE_VALUES)
+        return int(values * self.compute_dtype.itemsize * WORKSPACE)
+
+    def with_vae(self, vae: Any) -> "ManagedModel":
+        """This model with the VAE of a socket in place of its own; everything else is shared.
+
+        Raises:
+            ValueError: the VAE does not speak the U-Net's latents; says what differs.
+        """
+        check_vae(vae, self)
+        patchers = {name: patcher for name, patcher in self.patchers.items() if name != "vae"}
+        model = replace(self, patchers=patchers)
+        # ComfyUI may take the U-Net off the device to make room for that VAE.
+        model.vae = SocketVae(vae, lambda: mm.load_models_gpu([patchers["unet"]]))
+        return model
+
+
+def check_vae(vae: Any, model: LipSyncModel) -> None:
+    """Refuse a VAE whose latents are not those that the U-Net was trained on."""
+    channels, scale = getattr(vae, "latent_channels", None), vae.spacial_compression_encode()
+    wanted = model.unet.config.out_channels
+    if channels != wanted or scale != LATENT_SCALE or getattr(vae, "latent_dim", 2) != 2:
+        raise ValueError(
+            f"the VAE makes latents of {channels} channels, {scale} times smaller, and this U-Net takes {wanted} "
+            f"channels, {LATENT_SCALE} times smaller: connect a VAE of Stable Diffusion 1 (sd-vae-ft-mse), or none"
+        )
+    if abs(model.scaling_factor - SD_SCALE) > 1e-6 or model.shift_factor:
+        raise ValueError(f"{model.source} was trained with the VAE that comes with it: disconnect the other VAE")
+
+
+class SocketVae:
+    """ComfyUI's VAE, which takes and gives (n, h, w, 3) in [0, 1], with the calls of the one it replaces.
+
+    Inside `sync` pictures are (n, 3, h, w) in [-1, 1]. It finds its batch size and its memory by itself; `reload`
+    is called after each use, because it may have pushed the U-Net off the device.
+    """
+
+    def __init__(self, vae: Any, reload: Callable[[], None]):
+        self.vae, self.reload = vae, reload
+        self.config = SimpleNamespace(latent_channels=vae.latent_channels, scaling_factor=SD_SCALE, shift_factor=0.0)
+
+    def encode(self, x: Tensor) -> SimpleNamespace:
+        latents = self.vae.encode(((x.float() + 1) / 2).movedim(1, -1)).to(x)
+        self.reload()
+        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latents))
+
+    def decode(self, z: Tensor) -> SimpleNamespace:
+        decoded = self.vae.decode(z.float()).movedim(-1, 1) * 2 - 1
+        self.reload()
+        return SimpleNamespace(sample=decoded)
+
+
+class Whole(nn.Module):
+    """A net for ComfyUI to hold: diffusers' nets have a read-only `device`, which its holder wants to set."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+
+class WholePatcher(comfy.model_patcher.ModelPatcher):
+    """Holds a net of plain layers, which cannot compute with half of their weights elsewhere: it is all or nothing."""
+
+    def load(self, device_to=None, lowvram_model_memory=0, force_patch_weights=False, full_load=False, **kwargs):
+        return super().load(device_to, lowvram_model_memory, force_patch_weights, full_load=True, **kwargs)
+
+    def partially_unload(self, *args, **kwargs) -> int:
+        return 0  # ComfyUI then takes the whole net off
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """ComfyUI's choice of attention for (batch, n_head, n, d); on the CPU PyTorch's, as the library's own."""
+    if q.device.type == "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    from comfy.ldm.modules.attention import optimized_attention
+
+    heads = q.shape[1]
+    # Not its skip_output_reshape, which it forgets where it splits large batches.
+    return optimized_attention(q, k, v, heads, skip_reshape=True).unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def model_paths(name: str) -> Checkpoints:
+    """The files of the model that a combo calls `name`.
+
+    Raises:
+        FileNotFoundError: one is missing; the sentence says which and how to get it.
+    """
+    if name == EMBEDDED_NAME:
+        return find_checkpoints(embedded_folder())
+    paths = checkpoints_of(name)
+    if missing := [kind for kind in ("whisper", "vae") if getattr(paths, kind) is None]:
+        raise FileNotFoundError(
+            f"{name} needs {' and '.join(missing)}, which {models_folder()} lacks: run the node Download LatentSync "
+            "Models, or put whisper/tiny.pt and vae/diffusion_pytorch_model.safetensors there"
+        )
+    return paths
+
+
+def load_managed_model(name: str, precision: str = "auto", resolution: str | int = "auto") -> ManagedModel:
+    """The model that a combo calls `name`, off the device until it is used.
+
+    Args:
+        name: `EMBEDDED_NAME`, or a U-Net file as `model_files` gives it.
+        precision: one of `PRECISIONS`; "auto" takes ComfyUI's choice for this device.
+        resolution: side of the crops in pixels; "auto" is what the files say.
+
+    Raises:
+        FileNotFoundError: files are missing.
+        ValueError: a setting out of range, or a file of another kind.
+    """
+    choice("precision", precision, PRECISIONS)
+    side = None if resolution == "auto" else int(resolution)
+    paths = model_paths(name)
+    side = choose_resolution(paths, side)
+    # These layers cast their weights to the device and dtype of what they are given, so they work wherever they lie.
+    unet = load_unet(paths.unet, operations=comfy.ops.manual_cast, attention=attention)
+    stored, compute = _dtypes(precision, unet)
+    vae = load_vae(paths.vae)
+    audio = load_audio_encoder(fitting_whisper(paths.whisper, unet))
+    # Not module.to: that of diffusers logs a warning about every cast.
+    for net, dtype in ((unet, stored), (vae, compute)):
+        nn.Module.to(net, dtype=dtype)
+    for net in (unet, vae, audio):
+        make_interruptible(net)
+    return ManagedModel(unet, vae, audio, side, str(paths.unet), _patchers(unet, vae, audio), compute)
+
+
+def _dtypes(precision: str, unet: nn.Module) -> tuple[torch.dtype, torch.dtype]:
+    """In what the U-Net's weights are kept, and in what it computes."""
+    if dtype := PRECISIONS[precision]:
+        return dtype, dtype
+    device, weights = mm.get_torch_device(), sum(p.numel() for p in unet.parameters())
+    stored = mm.unet_dtype(device=device, model_params=weights, supported_dtypes=_DTYPES)
+    return stored, mm.unet_manual_cast(stored, device, _DTYPES) or stored
+
+
+def _patchers(unet: nn.Module, vae: nn.Module, audio: nn.Module) -> dict[str, Any]:
+    # Newer ComfyUI has a patcher of its choice under this name, which it sets after import.
+    core = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    device = mm.get_torch_device()
+    return {
+        "unet": core(unet, device, mm.unet_offload_device()),
+        "vae": WholePatcher(Whole(vae), device, mm.vae_offload_device()),
+        "audio": WholePatcher(Whole(audio), device, mm.text_encoder_offload_device()),
+    }
+
+
+def model_fingerprint(name: str) -> list[tuple[str, int, int]]:
+    """(path, size, time) of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
+    try:
+        paths = model_paths(name)
+    except FileNotFoundError:
+        return []
+    return [(str(path), *_identity(path)) for path in (paths.unet, paths.whisper, paths.vae)]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

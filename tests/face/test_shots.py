@@ -1,0 +1,170 @@
+from itertools import chain, combinations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from real_clips import clip_frames, media_file
+
+from latentsync.face.detect import load_detector
+from latentsync.face.landmarks import Face
+from latentsync.face.shots import CutDetector, appearance, detect_faces
+from latentsync.face.track import SAME_APPEARANCE
+
+
+def scene(seed, height=120, width=200):
+    """A smooth random picture, float (h, w, 3) in 0..255, with neighbours beyond the frame to pan to."""
+    noise = np.random.default_rng(seed).normal(size=(height, width * 2, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 9)
+    return np.clip(128 + 45 * smooth / smooth.std(), 0, 255)
+
+
+def cuts(pictures):
+    is_cut = CutDetector()
+    return [i for i, p in enumerate(pictures) if is_cut(np.ascontiguousarray(np.clip(p, 0, 255).astype(np.uint8)))]
+
+
+A, B = scene(1)[:, :200], scene(2)[:, :200]
+
+
+def shaken(picture, count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [picture + rng.normal(0, 4, picture.shape) for _ in range(count)]
+
+
+def test_a_hard_cut_is_found_at_its_first_frame_both_ways():
+    assert cuts(shaken(A, 10) + shaken(B, 10) + shaken(A, 10)) == [10, 20]
+
+
+def test_a_cut_through_black_is_found():
+    assert cuts(shaken(A, 5) + [A * 0] * 3 + shaken(B, 5)) == [8]
+
+
+def test_one_frame_of_flash_is_no_cut():
+    assert cuts(shaken(A, 8) + [A * 1.5 + 50] + shaken(A, 8)) == []
+    assert cuts(shaken(A, 8) + [A * 0 + 255] + shaken(A, 8)) == []
+
+
+def test_light_switched_off_is_no_cut():
+    assert cuts(shaken(A, 8) + shaken(A * 0.4, 8)) == []
+
+
+def test_fades_and_dissolves_are_no_cuts():
+    down = [A * t for t in np.linspace(1, 0, 13)]
+    dissolve = [A * (1 - t) + B * t for t in np.linspace(0, 1, 13)]
+    assert cuts(shaken(A, 5) + down + down[::-1]) == []
+    assert cuts(shaken(A, 5) + dissolve) == []
+
+
+def test_a_fast_pan_is_at_most_one_cut_and_a_cut_after_it_is_found():
+    wide = scene(3)
+    pan = [wide[:, 12 * i : 12 * i + 200] for i in range(16)]
+    assert len(cuts([pan[0]] * 8 + pan)) <= 1
+    assert cuts(shaken(pan[-1], 30) + shaken(B, 3)) == [30]
+
+
+def test_real_clips_have_no_cut_and_their_joint_is_one():
+    first = [picture for _, picture in clip_frames("demo1_video.mp4", stop=30)]
+    second = [picture for _, picture in clip_frames("demo3_video.mp4", stop=30)]
+    assert cuts(chain(first, second)) == [30]
+
+
+class Recorded:
+    """Frames of one grey level each that remember how they were asked for."""
+
+    def __init__(self, count):
+        self.count, self.asked = count, []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, indices):
+        self.asked.append(list(indices))
+        return torch.stack([torch.full((4, 6, 3), i / 255.0) for i in indices])
+
+
+def numbers_looked_at(count, **options):
+    seen = []
+
+    def detector(frame, index):
+        assert frame.dtype == np.uint8 and frame.shape == (4, 6, 3) and (frame == index).all()
+        seen.append(index)
+        return []
+
+    found = list(detect_faces(Recorded(count), detector, **options))
+    assert [d.faces is not None for d in found] == [i in seen for i in range(count)]
+    return seen
+
+
+def test_every_frame_gets_a_detection_and_the_last_is_looked_at():
+    assert numbers_looked_at(5) == [0, 1, 2, 3, 4]
+    assert numbers_looked_at(12, every=5) == [0, 5, 10, 11]
+    assert numbers_looked_at(1, every=5) == [0]
+    assert numbers_looked_at(0) == []
+
+
+def test_a_new_shot_is_looked_at_even_between():
+    assert numbers_looked_at(12, every=5, cuts=[7]) == [0, 5, 7, 10, 11]
+    pictures = np.stack(shaken(A, 7) + shaken(B, 7)).clip(0, 255).astype(np.uint8)
+    found = list(detect_faces(torch.from_numpy(pictures), lambda frame, index: [], every=5))
+    assert [i for i, d in enumerate(found) if d.cut] == [7]
+    assert [i for i, d in enumerate(found) if d.faces is not None] == [0, 5, 7, 10, 13]
+
+
+def test_frames_are_pulled_window_by_window_as_they_are_needed():
+    frames = Recorded(10)
+    scan = detect_faces(frames, lambda frame, index: [], window=4)
+    next(scan)
+    assert frames.asked == [[0, 1, 2, 3]]
+    list(scan)
+    assert frames.asked == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"window": 0}])
+def test_bad_numbers_are_refused_at_once(options):
+    with pytest.raises(ValueError, match="1 or more"):
+        detect_faces(Recorded(3), lambda frame, index: [], **options)
+
+
+def face(box) -> Face:
+    return Face(box, 0.9, np.zeros((3, 2)))
+
+
+def test_one_person_is_alike_over_time_and_two_are_not():
+    detector = load_detector("yunet", model=media_file("face_detection_yunet.onnx"))
+    people = []
+    for name in ("demo1_video.mp4", "demo3_video.mp4"):
+        frames = [frame for _, frame in clip_frames(name, every=60)]
+        people.append([appearance(frame, detector(frame, 0)[0]) for frame in frames])
+    for person in people:
+        assert len(person) > 3 and min(a @ b for a, b in combinations(person, 2)) > SAME_APPEARANCE + 0.05
+    assert max(a @ b for a in people[0] for b in people[1]) < SAME_APPEARANCE - 0.05
+
+
+def test_vectors_have_unit_length_wherever_the_box_is():
+    frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    for box in ((20, 20, 60, 80), (-30, -30, 20, 30), (150, 100, 220, 190), (900, 900, 950, 990)):
+        vector = appearance(frame, face(box))
+        assert vector.min() >= 0 and abs(np.linalg.norm(vector) - 1) < 1e-3
+
+
+def test_light_changes_matter_less_than_people():
+    rng = np.random.default_rng(1)
+    frame = np.clip(rng.normal([150, 90, 70], 12, (120, 160, 3)), 0, 255).astype(np.uint8)
+    other = np.clip(rng.normal([60, 90, 160], 12, (120, 160, 3)), 0, 255).astype(np.uint8)
+    here = face((40, 30, 90, 90))
+    darker = (frame * 0.93).astype(np.uint8)
+    assert appearance(frame, here) @ appearance(darker, here) > appearance(frame, here) @ appearance(other, here) + 0.3
+
+
+def test_a_scan_describes_faces_when_asked():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 120, 160, 3), dtype=np.uint8)
+
+    def detector(frame, index):
+        return [face((20, 20, 60, 80))]
+
+    plain = list(detect_faces(torch.from_numpy(frames), detector))
+    described = list(detect_faces(torch.from_numpy(frames), detector, describe=True))
+    assert all(d.faces[0].appearance is None for d in plain)
+    for picture, d in zip(frames, described, strict=True):
+        assert np.array_equal(d.faces[0].appearance, appearance(picture, d.faces[0]))

@@ -1,0 +1,250 @@
+import numpy as np
+import pytest
+from golden_data import tensors
+from real_clips import FOLDER, media_file
+
+from latentsync.face.geometry import apply, fit_similarity
+from latentsync.face.landmarks import Detection, Face
+from latentsync.face.smoothing import bridge, jumps, smooth
+from latentsync.face.track import FaceTrack, TrackSettings, choose_faces, track_faces
+
+FPS = 25.0
+
+
+def face(x=300.0, y=200.0, size=100.0, score=0.9, **more) -> Face:
+    points = np.array([[x - 0.25 * size, y - 0.2 * size], [x + 0.25 * size, y - 0.2 * size], [x, y + 0.05 * size]])
+    return Face((x - size / 2, y - 0.6 * size, x + size / 2, y + 0.6 * size), score, points, **more)
+
+
+def seen(*faces, cut=False) -> Detection:
+    return Detection(list(faces), cut)
+
+
+def test_published_matrices_come_out_of_a_track():
+    golden = tensors("align_256")
+    detections = [seen(Face((0, 0, 100, 120), 0.9, points)) for points in golden["landmarks"].numpy()]
+    track = track_faces(detections, 256, FPS, TrackSettings(published=True))
+    assert np.abs(track.matrices - golden["matrices"].numpy()).max() <= 1e-3
+    assert track.found.all() and (track.weight == 1).all()
+
+
+def test_short_gaps_are_bridged_and_long_ones_pass():
+    """10 frames with the face, 5 without (0.2 s), 10 with, 30 without (1.2 s), 10 with."""
+    shown = [True] * 10 + [False] * 5 + [True] * 10 + [False] * 30 + [True] * 10
+    track = track_faces([seen(face()) if s else seen() for s in shown], 256, FPS)
+    assert track.found.tolist() == [True] * 25 + [False] * 30 + [True] * 10
+    assert track.runs() == [(0, 25), (55, 65)]
+    assert (track.matrices[25:55] == 0).all() and (track.score[10:15] == 0).all()
+
+
+@pytest.mark.parametrize("gap, bridged", [(12, True), (13, False)])
+def test_a_gap_of_half_a_second_is_the_longest_that_is_bridged(gap, bridged):
+    """12 frames at 25 frames/s; the half frame is rounded to even."""
+    found = track_faces([seen(face())] * 4 + [seen()] * gap + [seen(face())] * 4, 256, FPS).found
+    assert found[4:-4].all() == bridged and found[4:-4].any() == bridged
+    published = TrackSettings(max_gap=0)  # at least one frame
+    assert track_faces([seen(face()), seen(), seen(face())], 256, FPS, published).found.all()
+    assert not track_faces([seen(face()), seen(), seen(), seen(face())], 256, FPS, published).found.all()
+
+
+@pytest.mark.parametrize("missed, bridged", [(1, True), (2, True), (3, False)])
+def test_frames_that_are_skipped_do_not_make_a_gap_longer(missed, bridged):
+    """With a look at every 10th frame, one in vain says nothing of the 18 frames around it; three span 21 frames."""
+    looks = [seen(face())] * 2 + [seen()] * missed + [seen(face())] * 2
+    detections = [looks[i // 10] if i % 10 == 0 else Detection(None) for i in range(10 * len(looks) - 9)]
+    found = track_faces(detections, 256, FPS).found
+    assert found.all() == bridged and found[:11].all() and found[-11:].all()
+
+
+@pytest.mark.parametrize("every, follows", [(1, 24), (10, 30)])
+def test_a_lost_face_gives_way_to_another_after_half_a_second(every, follows):
+    """The face is seen last in frame 10; someone stands elsewhere from then on, and is taken at the next look."""
+    mine, other = face(x=100), face(x=900)
+    detections = [seen(mine if i <= 10 else other) if i % every == 0 else Detection(None) for i in range(41)]
+    chosen = boxes(detections, TrackSettings())
+    assert chosen[10] == mine.box and chosen.index(other.box) == follows
+
+
+def test_a_face_of_another_size_in_the_same_place_is_not_followed():
+    """Less than one face size away in all: the shift in sizes, and half the logarithm of the area's ratio."""
+    last = face(x=300, size=100)
+
+    def followed(other):
+        return boxes([seen(last), seen(other)], TrackSettings())[1] is not None
+
+    side = np.sqrt(last.width * last.height)
+    assert followed(face(x=300 + 0.99 * side)) and not followed(face(x=300 + 1.01 * side))
+    assert followed(face(x=300, size=270)) and not followed(face(x=300, size=280))  # ln 2.7 < 1 < ln 2.8
+    nearer_but_larger, of_its_size = face(x=310, size=160), face(x=330, size=100)
+    assert boxes([seen(last), seen(nearer_but_larger, of_its_size)], TrackSettings())[1] == of_its_size.box
+
+
+def test_jitter_is_the_second_difference_of_the_corners():
+    """Even motion has none; a corner path 0, 0, d, d bends by d twice. Frames without the face are no neighbours."""
+
+    def track(offsets, found=None, cuts=None):
+        matrices = np.tile(np.eye(3)[:2], (len(offsets), 1, 1))
+        matrices[:, 0, 2] = -np.asarray(offsets, float)
+        shown = np.ones(len(offsets)) if found is None else np.asarray(found, float)
+        return FaceTrack(matrices, shown, shown, np.zeros(len(offsets), bool) if cuts is None else cuts, 256)
+
+    assert track([0, 3, 6, 9, 12]).jitter() == pytest.approx(0)
+    assert track([0, 0, 4, 4]).jitter() == pytest.approx(4)
+    assert track([0, 1, 4, 9]).jitter() == pytest.approx(2)
+    assert track([0, 0, 7, 0, 0], found=[1, 1, 0, 1, 1]).jitter() == 0
+    assert track([0, 0, 0, 9, 9, 9], cuts=np.arange(6) == 3).jitter() == 0
+
+
+def test_fade_at_both_ends_of_a_gap_but_not_at_cuts_or_clip_ends():
+    detections = [seen(face())] * 20 + [seen()] * 30 + [seen(face())] * 20
+    weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.16)).weight
+    assert np.allclose(weight[15:21], [1, 0.8, 0.6, 0.4, 0.2, 0])
+    assert np.allclose(weight[49:55], [0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert weight[0] == 1 and weight[-1] == 1
+    detections[20], detections[50] = seen(cut=True), seen(face(), cut=True)
+    weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.16)).weight
+    assert weight[:20].min() == 1 and weight[20:50].max() == 0 and weight[50:].min() == 1
+
+
+def test_frames_not_looked_at_are_interpolated():
+    moving = [face(x=100.0 + 3 * i) for i in range(41)]
+    every = [seen(f) if i % 4 == 0 else Detection(None) for i, f in enumerate(moving)]
+    track = track_faces(every, 256, FPS)
+    assert track.found.all()
+    full = track_faces([seen(f) for f in moving], 256, FPS)
+    assert np.abs(track.matrices - full.matrices).max() < 1e-3
+
+
+def test_steady_motion_passes_the_filter_unchanged():
+    """No lag: a face that turns, grows and moves evenly is where it was measured."""
+    path = [face(x=100 + 4.0 * i, y=200 - 1.5 * i, size=100 * 1.01**i) for i in range(60)]
+    smooth_track = track_faces([seen(f) for f in path], 256, FPS)
+    exact = np.stack([fit_similarity(f.points, 256)[0] for f in path])
+    corner = np.array([[100.0, 140.0]])
+    error = [
+        np.abs(apply(a, corner) - apply(b, corner)).max() for a, b in zip(smooth_track.matrices, exact, strict=True)
+    ]
+    assert max(error) < 0.1
+
+
+def test_noise_is_taken_out_and_outliers_ignored():
+    rng = np.random.default_rng(0)
+    noisy = []
+    for i in range(80):
+        f = face(x=200 + 2 * np.sin(i / 10))
+        noisy.append(Face(f.box, f.score, f.points + rng.normal(0, 0.7, (3, 2))))
+    noisy[40] = Face(noisy[40].box, 0.9, noisy[40].points + [12, -9])
+    detections = [seen(f) for f in noisy]
+    default = track_faces(detections, 256, FPS)
+    raw = track_faces(detections, 256, FPS, TrackSettings(smoothing=0))
+    published = track_faces(detections, 256, FPS, TrackSettings(published=True))
+    assert default.jitter() < 0.3 * raw.jitter() and default.jitter() < 0.3 * published.jitter()
+    places = default.matrices[38:43, :, 2]
+    assert np.abs(places - places.mean(0)).max() < 4
+
+
+def test_a_cut_resets_smoothing():
+    detections = [seen(face(x=100))] * 20 + [seen(face(x=500), cut=True)] + [seen(face(x=500))] * 19
+    track = track_faces(detections, 256, FPS)
+    assert np.ptp(track.matrices[:20], axis=0).max() < 1e-4 and np.ptp(track.matrices[20:], axis=0).max() < 1e-4
+    assert track.runs() == [(0, 20), (20, 40)]
+
+
+def test_an_edit_inside_a_shot_is_not_smoothed_over():
+    detections = [seen(face(x=200 + 0.1 * i)) for i in range(20)] + [seen(face(x=230 + 0.1 * i)) for i in range(20)]
+    track = track_faces(detections, 256, FPS)
+    exact = np.stack([fit_similarity(d.faces[0].points, 256)[0] for d in detections])
+    assert np.abs(track.matrices - exact).max() < 0.01
+    assert jumps(np.array([[0.0, 0]] * 10 + [[50.0, 0]] + [[0.0, 0]] * 10), 8) == []
+
+
+def boxes(detections, settings):
+    return [face and face.box for face in choose_faces(detections, FPS, settings).faces]
+
+
+def test_the_chosen_face():
+    small, large, middle = face(x=100, size=60), face(x=300, size=120), face(x=500, size=90)
+    detections = [seen(large, middle, small)] * 3
+
+    def first(which):
+        return boxes(detections, TrackSettings(which=which))[0]
+
+    assert first("largest") == large.box
+    assert [first(f"index:{k}") for k in range(3)] == [small.box, large.box, middle.box]
+    assert first("nearest:480,210") == middle.box
+    assert boxes(detections, TrackSettings(which="index:3")) == [None] * 3
+
+
+def test_the_followed_face_is_kept_when_another_grows():
+    mine = [face(x=200 + 3 * i, size=100) for i in range(20)]
+    other = [face(x=600 - 3 * i, size=80 + 4 * i) for i in range(20)]
+    both = [seen(a, b) for a, b in zip(mine, other, strict=True)]
+    assert boxes(both, TrackSettings()) == [face.box for face in mine]
+    published = boxes(both, TrackSettings(published=True))
+    assert published[0] == mine[0].box and published[-1] == other[-1].box
+
+
+def test_someone_else_in_the_same_place_after_a_cut_is_not_similar():
+    def dressed(k, x):
+        return face(x=x, appearance=np.eye(3)[k])
+
+    detections = [seen(dressed(0, 200), dressed(1, 500))] * 5 + [seen(dressed(1, 200), cut=True)] * 1
+    detections += [seen(dressed(1, 200))] * 30 + [seen(dressed(1, 200), dressed(0, 500), cut=True)] * 5
+    chosen = boxes(detections, TrackSettings(which="similar"))
+    assert [box and box[0] for box in chosen] == [150.0] * 5 + [None] * 31 + [450.0] * 5
+    kept = choose_faces(detections, FPS, TrackSettings(which="similar")).faces
+    assert all(f is None or f.appearance is None for f in kept)  # a long clip's would fill the memory
+    with pytest.raises(ValueError, match="not described"):
+        choose_faces([seen(face()), seen(face())], FPS, TrackSettings(which="similar"))
+
+
+def test_no_face_at_all_is_an_error_that_says_what_was_asked():
+    with pytest.raises(ValueError, match=r"no frame of the clip's 7 shows the face asked for \(largest\)"):
+        track_faces([seen()] * 7, 256, FPS)
+    with pytest.raises(ValueError, match="'biggest': give largest, similar"):
+        track_faces([seen(face())], 256, FPS, TrackSettings(which="biggest"))
+    for which in ("index:-1", "index:x", "nearest:3", "largest:2"):
+        with pytest.raises(ValueError, match="give largest"):
+            track_faces([seen(face())], 256, FPS, TrackSettings(which=which))
+
+
+def test_a_track_follows_the_order_of_the_frames():
+    cuts = np.array([False, False, True, False])
+    track = FaceTrack(np.arange(24.0).reshape(4, 2, 3), np.ones(4), np.arange(4.0), cuts, 256)
+    there_and_back = track.take([0, 1, 2, 3, 2, 1, 0, 1])
+    assert there_and_back.score.tolist() == [0, 1, 2, 3, 2, 1, 0, 1]
+    assert there_and_back.cuts.tolist() == [False, False, True, False, False, True, False, False]
+    assert track.take([2, 3, 0]).cuts.tolist() == [False, False, True]  # a loop's wrap
+    assert not track.take([3, 3, 3]).cuts.any()
+
+
+def test_bridge_takes_the_short_way_round():
+    path = bridge(np.array([0, 10]), np.array([[0.0, 3.0], [10.0, -3.0]]), 11)
+    assert np.allclose(path[:, 0], np.arange(11))
+    assert path[5, 1] == pytest.approx(np.pi, abs=1e-6)
+
+
+def test_smoothing_keeps_parabolas_and_short_paths():
+    t = np.arange(50.0)
+    path = np.stack([t, 0.1 * t**2], axis=1)
+    assert np.abs(smooth(path, 3.0) - path).max() < 1e-4
+    assert np.array_equal(smooth(path, 0), path) and np.array_equal(smooth(path[:2], 3.0), path[:2])
+
+
+@pytest.mark.parametrize("name, count", [("demo1_video.mp4", 120), ("demo3_video.mp4", 120)])
+def test_steadier_than_published_on_a_real_clip(name, count, capsys):
+    from latentsync.face.detect import load_detector
+    from latentsync.face.shots import detect_faces
+    from latentsync.frames import FrameView
+    from latentsync.media import VideoReader
+
+    with VideoReader(media_file(name)) as reader:
+        frames = FrameView(reader, range(count))
+        detector = load_detector("yunet", model=FOLDER / "face_detection_yunet.onnx")
+        detections = list(detect_faces(frames, detector))
+        fps = float(reader.fps)
+    ours = track_faces(detections, 256, fps).jitter()
+    published = track_faces(detections, 256, fps, TrackSettings(published=True)).jitter()
+    with capsys.disabled():
+        print(f"\n{name}: crop jitter {ours:.2f} px, {published:.2f} px with the published smoothing")
+    assert ours < 0.6 * published

@@ -1,0 +1,349 @@
+"""Downloads by the real client of the hub, from a server on this machine that speaks like the hub and its storage."""
+
+import hashlib
+import io
+import json
+import logging
+import re
+import shutil
+import threading
+import time
+import zipfile
+from collections import namedtuple
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from latentsync.models import download as download_module
+from latentsync.models import download as transfer
+from latentsync.models import registry
+from latentsync.models.download import download, tree
+
+UNET = "/ByteDance/LatentSync-1.6/resolve/main/latentsync_unet.pt"
+OLD_UNET = UNET.replace("1.6", "1.5")
+I3D = "/ByteDance/LatentSync-1.5/resolve/main/auxiliary/i3d_torchscript.pt"
+
+
+def content(name: str, size: int) -> bytes:
+    seed = hashlib.sha256(name.encode()).digest()
+    return (seed * (size // len(seed) + 1))[:size]
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def archive(members, compression=zipfile.ZIP_STORED) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", compression) as zipped:
+        for name in (*members, "../../genderage.onnx"):
+            zipped.writestr(f"buffalo_l/../{name}", content(name, 500))
+    return memory.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    """`files` by path; `stated` are a path's facts (size, sha256), with which it leads to the storage, another host."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url, self.storage = (f"http://{host}:{self.server_port}" for host in ("127.0.0.1", "localhost"))
+        self.files: dict[str, bytes] = {}
+        self.stated: dict[str, tuple[int, str]] = {}
+        self.headers: dict[str, str] = {}
+        self.ranges, self.endless, self.cut, self.pause = True, False, None, 0.0
+        self.gets: list[tuple[str, str | None, str | None]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args) -> None:
+        pass
+
+    def answer(self, status: int, body: bytes = b"", **headers) -> None:
+        headers = {"Content-Length": str(len(body))} | {k.replace("_", "-"): v for k, v in headers.items()}
+        if self.server.endless and self.command == "GET":
+            del headers["Content-Length"]
+            body += bytes(10**6)
+        self.send_response(status)
+        for key, value in (headers | self.server.headers).items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            time.sleep(self.server.pause)
+            self.wfile.write(body[: self.server.cut])
+
+    def do_HEAD(self) -> None:
+        body = self.server.files.get(self.path)
+        if body is None:
+            return self.answer(404)
+        if self.path in self.server.stated:
+            size, tag = self.server.stated[self.path]
+            linked = {"X_Linked_Size": str(size), "X_Linked_Etag": f'"{tag}"', "X_Repo_Commit": "c" * 40}
+            return self.answer(302, Location=self.server.storage + self.path, **linked)
+        return self.answer(200, body, ETag='"' + "a" * 40 + '"', X_Repo_Commit="c" * 40)
+
+    def do_GET(self) -> None:
+        if self.path in self.server.stated and not self.headers["Host"].startswith("localhost"):
+            return self.do_HEAD()
+        wanted = self.headers["Range"]
+        self.server.gets.append((self.path, wanted, self.headers["Authorization"]))
+        body = self.server.files.get(self.path)
+        if body is None:
+            return self.answer(404)
+        if not (wanted and self.server.ranges):
+            return self.answer(200, body)
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+        return self.answer(206, body[start:]) if start < len(body) else self.answer(416)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A mirror with every published file, small; the registry knows their sizes and checksums where it did before."""
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    rows = []
+    for row in registry.WEIGHTS:
+        data = archive(row.members) if row.members else content(row.address(), 3000 + 10 * len(rows))
+        path = row.address("").removeprefix("https:/")
+        server.files[path] = data
+        facts = {"size": row.size and len(data), "sha256": row.sha256 and sha256(data), "about": None}
+        rows.append(replace(row, url=row.url and server.url + path, **facts))
+    for module in (registry, download_module):
+        monkeypatch.setattr(module, "WEIGHTS", tuple(rows))
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setattr(transfer, "CHUNK", 1000)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def files(folder) -> list[str]:
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(path.as_posix() for path in paths if path.name != ".download.lock")
+
+
+def sidecar(folder) -> dict:
+    return json.loads((folder / "latentsync.json").read_text())
+
+
+def test_default_is_what_run_needs_and_a_second_run_asks_nobody(server, tmp_path):
+    seen = []
+    fetched = download(tmp_path, progress=lambda done, total, name: seen.append((name, done, total)))
+    names = [path.relative_to(tmp_path).as_posix() for path in fetched]
+    vae = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"]
+    assert names == ["latentsync_unet.pt", "whisper/tiny.pt", *vae, "auxiliary/face_detection_yunet_2023mar.onnx"]
+    assert files(tmp_path) == sorted(["latentsync.json", *names])
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+    assert (sidecar(tmp_path)["version"], sidecar(tmp_path)["resolution"]) == ("1.6", 512)
+    assert [s[1:] for s in seen if s[0] == "latentsync_unet.pt"] == [(1000, 3000), (2000, 3000), (3000, 3000)]
+    del server.gets[:]
+    server.files.clear()
+    assert download(tmp_path) == [] and not server.gets
+
+
+def test_groups_and_versions(server, tmp_path):
+    fetched = download(tmp_path, "1.5", ["unet", "gfpgan", "sd15"])
+    unet = "stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors"
+    targets = ["latentsync_unet.pt", unet, "GFPGAN/GFPGANv1.4.pth", "GFPGAN/GFPGANv1.3.pth"]
+    assert [path.relative_to(tmp_path).as_posix() for path in fetched] == targets
+    assert sidecar(tmp_path)["resolution"] == 256
+    with pytest.raises(ValueError, match="1.7.*choose one of 1.5, 1.6"):
+        download(tmp_path, "1.7")
+    with pytest.raises(ValueError, match="'unett'.*unet, syncnet, sd15"):
+        download(tmp_path, only=["unett"])
+    with pytest.raises(ValueError, match="has LatentSync 1.5.*--checkpoints.*--force"):
+        download(tmp_path, "1.6", ["unet"])
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[OLD_UNET]
+    download(tmp_path, "1.6", ["unet"], force=True)
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+    assert sidecar(tmp_path)["version"] == "1.6"
+
+
+def test_broken_connection_is_taken_up_again(server, tmp_path):
+    server.cut = 1400
+    download(tmp_path, only=["unet"])
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+    assert [asked for _, asked, _ in server.gets] == [None, "bytes=1000-", "bytes=2000-"]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_cancelled_download_goes_on_next_time(server, tmp_path, ranges):
+    def cancel(done, total, name):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        download(tmp_path, only=["unet"], progress=cancel)
+    assert files(tmp_path) == ["latentsync_unet.pt.1.6.part"] and "(unfinished)" in tree(tmp_path)
+    server.ranges = ranges
+    download(tmp_path, only=["unet"])
+    assert server.gets[1][1] == "bytes=1000-"
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+
+
+def test_failed_version_leaves_no_sidecar_and_is_not_continued_as_the_other(server, tmp_path):
+    (tmp_path / "latentsync_unet.pt.1.5.part").write_bytes(server.files[OLD_UNET][:1000])
+    server.cut = 0
+    with pytest.raises(ConnectionError, match=f"peer closed.*put the file at {tmp_path}"):
+        download(tmp_path, "1.5", ["unet"])
+    assert files(tmp_path) == ["latentsync_unet.pt.1.5.part"]
+    server.cut = None
+    download(tmp_path, "1.6", ["unet"])
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+    assert (tmp_path / "latentsync_unet.pt.1.5.part").stat().st_size == 1000
+
+
+def test_storage_elsewhere_is_checked_by_the_hub_and_gets_no_token(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    data = server.files[UNET]
+    server.stated[UNET] = (len(data), sha256(b"other"))
+    with pytest.raises(ValueError, match=f"{sha256(data)}, expected {sha256(b'other')}"):
+        download(tmp_path, only=["unet"])
+    assert files(tmp_path) == []
+    server.stated[UNET] = (len(data), sha256(data))
+    download(tmp_path, only=["unet", "yunet"])
+    assert [token for _, _, token in server.gets] == [None, None, "Bearer hf_secret"]
+    assert files(tmp_path)[-1] == "latentsync_unet.pt"
+
+
+def test_pinned_file_is_checked_by_the_pin_unless_the_hub_says_otherwise(server, tmp_path, caplog):
+    part = tmp_path / "latentsync_unet.pt.1.5.part"
+    part.write_bytes(server.files[OLD_UNET][:1000])
+    data = server.files[OLD_UNET] = content("new", 2500)
+    server.ranges = False
+    with pytest.raises(ValueError, match="has 2,500 bytes, expected 3,020"):
+        download(tmp_path, "1.5", ["unet"])
+    assert files(tmp_path) == [part.name]
+    server.ranges = True
+    with pytest.raises(ValueError, match="gave 2,500 bytes, expected 3,020: the file was removed"):
+        download(tmp_path, "1.5", ["unet"])
+    assert files(tmp_path) == []
+    server.files[OLD_UNET] = content("new", 3020)
+    with pytest.raises(ValueError, match="SHA-256"):
+        download(tmp_path, "1.5", ["unet"])
+    assert files(tmp_path) == []
+    server.files[OLD_UNET], server.stated[OLD_UNET] = data, (2500, sha256(data))
+    with caplog.at_level(logging.WARNING):
+        download(tmp_path, "1.5", ["unet"])
+    [line] = caplog.messages
+    assert line.startswith(f"latentsync_unet.pt: the hub has SHA-256 {sha256(data)}, known was ")
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == data
+    assert download(tmp_path, "1.5", ["unet"]) == []
+
+
+def test_another_program_is_refused_whatever_the_hub_says(server, tmp_path):
+    server.files[I3D] = b"import os"
+    server.stated[I3D] = (9, sha256(b"import os"))
+    with pytest.raises(ValueError, match="another program than the known one"):
+        download(tmp_path, only=["auxiliary"])
+    assert I3D not in [path for path, *_ in server.gets] and not (tmp_path / "auxiliary/i3d_torchscript.pt").exists()
+
+
+def test_endless_reply_is_stopped_at_the_size(server, tmp_path):
+    server.endless = True
+    with pytest.raises(ValueError, match="more than 3,000 bytes"):
+        download(tmp_path, only=["unet"], progress=lambda done, *_: done <= 3000 or pytest.fail("went on"))
+    assert files(tmp_path) == []
+
+
+def test_refusals_name_the_address_and_the_place(server, tmp_path, monkeypatch):
+    target = re.escape(str(tmp_path / "latentsync_unet.pt"))
+    server.headers["Content-Type"] = "text/html; charset=utf-8"
+    with pytest.raises(ConnectionError, match=f"{UNET} answered with a web page.*put the file at {target}"):
+        download(tmp_path, only=["unet"])
+    server.files.clear()
+    with pytest.raises(ConnectionError, match=f"{server.url}{UNET} could not be read .*404.*{target}"):
+        download(tmp_path, only=["unet"])
+    with pytest.raises(ConnectionError, match="small.pt answered 404 Not Found"):
+        download(tmp_path, only=["whisper-small"])
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ConnectionError, match=f"127.0.0.1:9.*HF_ENDPOINT.*put the file at {target}"):
+        download(tmp_path, only=["unet"])
+    assert files(tmp_path) == []
+
+
+def test_file_of_the_user_is_not_overwritten(server, tmp_path):
+    (tmp_path / "latentsync_unet.pt").write_bytes(b"my own training")
+    with pytest.raises(ValueError, match="has 15 bytes and the file at .* 3,000: move it away"):
+        download(tmp_path, only=["unet"])
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == b"my own training"
+    data = server.files.pop(UNET)
+    assert download(tmp_path, only=["unet"]) == []
+    server.files[UNET] = data
+    download(tmp_path, only=["unet"], force=True)
+    assert (tmp_path / "latentsync_unet.pt").read_bytes() == data
+    (tmp_path / "latentsync_unet.pt").rename(tmp_path / "latentsync_unet.safetensors")
+    assert download(tmp_path, only=["unet"]) == []
+
+
+@pytest.mark.parametrize("damage", ["no zip", "no member", "zlib"])
+def test_bad_archive_is_removed_and_a_good_one_gives_its_three_models(server, tmp_path, damage):
+    path = next(path for path in server.files if path.endswith("buffalo_l.zip"))
+    good = server.files[path]
+    deflated = bytearray(archive(["det_10g.onnx"], zipfile.ZIP_DEFLATED))
+    deflated[60:75] = b"\xff" * 15
+    server.files[path] = {"no zip": b"nothing", "no member": archive(["x.onnx"]), "zlib": bytes(deflated)}[damage]
+    with pytest.raises(ValueError, match="buffalo_l.zip gave no archive with det_10g.onnx, "):
+        download(tmp_path, only=["insightface"])
+    assert files(tmp_path) == []
+    server.files[path] = good
+    models = tmp_path / "insightface/models/buffalo_l"
+    assert download(tmp_path, only=["insightface"]) == [models] and download(tmp_path, only=["insightface"]) == []
+    assert sorted(p.name for p in models.iterdir()) == ["2d106det.onnx", "det_10g.onnx", "w600k_r50.onnx"]
+    assert (models / "det_10g.onnx").read_bytes() == content("det_10g.onnx", 500)
+
+
+def test_second_download_waits_for_the_first_and_can_be_cancelled(server, tmp_path):
+    server.pause = 0.5
+    first = threading.Thread(target=download, args=(tmp_path,), kwargs={"only": ["unet"]})
+    first.start()
+    while not server.gets:
+        time.sleep(0.01)
+
+    def cancel(done, total, name):
+        raise KeyboardInterrupt(name)
+
+    with pytest.raises(KeyboardInterrupt, match="waiting for another download"):
+        download(tmp_path, only=["unet"], progress=cancel)
+    assert download(tmp_path, only=["unet"]) == []
+    first.join()
+    assert len(server.gets) == 1 and (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+
+
+def test_full_disk_is_found_before_the_first_byte(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "WEIGHTS", tuple(replace(row, about=5_000_000_000) for row in registry.WEIGHTS))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, 1_200_000_000))
+    with pytest.raises(OSError, match="1.20GB of free space .* needs 5.00GB"):
+        download(tmp_path, only=["unet"])
+    assert server.gets == []
+
+
+def test_tree_shows_sizes_gaps_and_terms(server, tmp_path):
+    download(tmp_path, only=["unet", "codeformer"])
+    text = tree(tmp_path)
+    assert "(U-Net 1.6, 512 pixels)" in text and ".download.lock" not in text
+    assert re.search(r"├── latentsync_unet\.pt  3\.00kB", text)
+    assert "└── CodeFormer/\n    └── codeformer.pth  3." in text
+    assert "missing for `run`: whisper, vae, yunet" in text
+    assert f"--checkpoints {tmp_path} --only whisper,vae,yunet" in text
+    assert "CodeFormer/codeformer.pth: S-Lab, non-commercial (not for commercial use)" in text
+
+
+def test_registry_is_consistent():
+    rows = registry.WEIGHTS
+    assert len({(row.target, row.version) for row in rows}) == len(rows)
+    assert all(re.fullmatch(r"https://[^ ]+", row.address()) for row in rows)
+    assert all(re.fullmatch(r"[0-9a-f]{64}", row.sha256) for row in rows if row.sha256)
+    assert {row.group for row in rows if not row.commercial} == {"insightface", "codeformer", "auxiliary"}
+    assert all(row.sha256 for row in rows if row.program or row.group == "auxiliary" or row.version == "1.5")
+    assert not any(row.sha256 or row.size for row in rows if row.version == "1.6")
+    for version in registry.RESOLUTIONS:
+        targets = [row.target for row in registry.select(version, registry.GROUPS)]
+        assert len(targets) == len(set(targets)) and "latentsync_unet.pt" in targets
+    tiny = next(row for row in rows if row.group == "whisper")
+    assert tiny.address("http://mirror/") == "http://mirror/ByteDance/LatentSync-1.6/resolve/main/whisper/tiny.pt"

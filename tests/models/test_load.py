@@ -1,0 +1,519 @@
+"""Weight files: found in every layout, loaded strictly, refused with a sentence, converted without a changed bit."""
+
+import json
+import logging
+import pickle
+import shutil
+
+import golden_data
+import pytest
+import tiny
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from latentsync.models import convert as convert_module
+from latentsync.models import load as checkpoint
+from latentsync.models.convert import convert
+from latentsync.models.load import (
+    LipSyncModel,
+    default_device,
+    find_checkpoints,
+    load_audio_encoder,
+    load_model,
+    load_state_dict,
+    load_unet,
+    load_vae,
+)
+from latentsync.models.state_dict import current_vae_names, recognise
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return tiny.make_checkpoints(tmp_path_factory.mktemp("made") / "weights", resolution=128)
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "weights")
+
+
+def assert_same(module: torch.nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    state = module.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[key], value) for key, value in expected.items())
+
+
+def touch(root, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+# Finding
+
+
+def test_published_layout(tmp_path):
+    touch(tmp_path, "latentsync_unet.pt", "stable_syncnet.pt", "whisper/tiny.pt", "whisper/small.pt", "vae/config.json")
+    touch(tmp_path, "vae/diffusion_pytorch_model.safetensors", "auxiliary/face_detection_yunet_2023mar.onnx")
+    touch(tmp_path, "auxiliary/syncnet_v2.model", "auxiliary/models/buffalo_l/det_10g.onnx")
+    touch(tmp_path, "CodeFormer/codeformer.pth", "GFPGAN/GFPGANv1.3.pth", "GFPGAN/GFPGANv1.4.pth")
+    found = find_checkpoints(tmp_path)
+    assert found.unet == tmp_path / "latentsync_unet.pt"
+    assert found.syncnet == tmp_path / "stable_syncnet.pt"
+    assert found.whisper == tmp_path / "whisper" / "tiny.pt"
+    assert found.vae == tmp_path / "vae"
+    assert found.yunet.name == "face_detection_yunet_2023mar.onnx"
+    assert found.insightface == tmp_path / "auxiliary/models/buffalo_l"
+    assert found.syncnet_v2.name == "syncnet_v2.model"
+    assert (found.codeformer.name, found.gfpgan.name) == ("codeformer.pth", "GFPGANv1.4.pth")
+    assert found.hyperiqa is None
+
+
+def test_other_names_and_safetensors_first(tmp_path):
+    touch(
+        tmp_path,
+        "latentsync_unet.pt",
+        "latentsync_unet.safetensors",
+        "latentsync_syncnet.pt",
+        "latentsync_unet.pt.part",
+    )
+    found = find_checkpoints(tmp_path)
+    assert found.unet.suffix == ".safetensors"
+    assert found.syncnet.name == "latentsync_syncnet.pt"
+    assert find_checkpoints(tmp_path / "absent").unet is None
+
+
+def test_files_with_longer_names_are_not_taken(tmp_path):
+    touch(tmp_path, "whisper/tiny.en.pt", "latentsync_unet.pt", "latentsync_unet.zold.pt")
+    found = find_checkpoints(tmp_path)
+    assert found.whisper is None
+    assert found.unet.name == "latentsync_unet.pt"
+
+
+def test_comfyui_models_folder(tmp_path):
+    touch(tmp_path, "latentsync/latentsync_unet_1.5.safetensors", "latentsync/latentsync_unet_1.6.safetensors")
+    touch(
+        tmp_path, "audio_encoders/whisper_tiny.safetensors", "vae/flux_ae.safetensors", "vae/sd-vae-ft-mse.safetensors"
+    )
+    touch(tmp_path, "facerestore_models/codeformer-v0.1.0.pth", "diffusion_models/latentsync_old.safetensors")
+    found = find_checkpoints(tmp_path)
+    assert found.unet.name == "latentsync_unet_1.6.safetensors"
+    assert found.whisper == tmp_path / "audio_encoders" / "whisper_tiny.safetensors"
+    assert found.vae == tmp_path / "vae" / "sd-vae-ft-mse.safetensors"
+    assert found.codeformer.name == "codeformer-v0.1.0.pth"
+    touch(tmp_path, "latentsync/whisper/tiny.pt")
+    assert find_checkpoints(tmp_path).whisper == tmp_path / "latentsync" / "whisper" / "tiny.pt"
+
+
+# The whole model
+
+
+def test_load_model_has_every_weight(made):
+    model = load_model(made, device="cpu")
+    assert_same(model.unet, load_state_dict(made / "latentsync_unet.pt"))
+    assert_same(model.vae, tiny.weights(tiny.vae()))
+    assert_same(model.audio_encoder, tiny.weights(tiny.audio_encoder()))
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
+    assert (model.resolution, model.scaling_factor, model.shift_factor) == (128, 0.18215, 0.0)
+    assert str(made) in model.source
+    assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
+
+
+def test_cast_reaches_unet_and_vae_but_not_the_audio_encoder(made, caplog):
+    model = load_model(made, device="cpu", dtype=torch.bfloat16)
+    assert {p.dtype for module in (model.unet, model.vae) for p in module.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.audio_encoder.parameters()} == {torch.float32}
+    assert model.to(dtype=torch.float32) is model and model.vae.dtype == torch.float32
+    assert not caplog.records
+
+
+def test_default_device_and_dtype(made, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert load_model(made).dtype == torch.float32
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert default_device() == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert default_device() == torch.device("cuda")
+
+
+def test_missing_files_are_listed_with_the_command(folder):
+    (folder / "whisper" / "tiny.pt").unlink()
+    shutil.rmtree(folder / "vae")
+    with pytest.raises(FileNotFoundError) as missing:
+        load_model(folder, device="cpu")
+    assert "lacks whisper, vae" in str(missing.value)
+    assert f"python -m latentsync download --checkpoints {folder} --only whisper,vae" in str(missing.value)
+
+
+def test_resolution_argument_sidecar_metadata_name(folder, caplog):
+    assert load_model(folder, device="cpu", resolution=192).resolution == 192
+    convert(folder / "latentsync_unet.pt", folder / "latentsync_unet.safetensors")
+    (folder / "latentsync.json").unlink()
+    assert load_model(folder, device="cpu").resolution == 128
+    (folder / "latentsync_unet.safetensors").unlink()
+    with caplog.at_level(logging.INFO):
+        assert load_model(folder, device="cpu").resolution == 512
+    assert "does not say its resolution" in caplog.text
+    (folder / "latentsync_unet.pt").rename(folder / "latentsync_unet_1.5.pt")
+    assert load_model(folder, device="cpu").resolution == 256
+    (folder / "latentsync_unet_1.5.pt").rename(folder / "latentsync_unet_512.pt")
+    assert load_model(folder, device="cpu").resolution == 512
+    (folder / "latentsync_unet_512.pt").rename(folder / "latentsync_unet.pt")
+    assert load_model(folder.rename(folder.with_name("LatentSync-1.5")), device="cpu").resolution == 256
+
+
+@pytest.mark.parametrize(
+    "name, version",
+    [
+        ("LatentSync-1.5/unet.pt", "1.5"),
+        ("a/unet_1_6.pt", "1.6"),
+        ("latentsync_512.safetensors", "1.6"),
+        ("256/latentsync_unet.pt", "1.5"),
+        ("1.6/old-1.5/unet.pt", "1.5"),  # the nearest folder
+        ("1.6/unet_256.pt", "1.5"),  # the file's own name first
+        ("1.5 and 1.6/unet.pt", None),
+        ("unet_11.5.pt", None),
+        ("unet_1.55.pt", None),
+        ("step2560.pt", None),
+        ("unet_15.pt", None),
+    ],
+)
+def test_the_version_that_a_name_tells(tmp_path, name, version):
+    assert checkpoint._version_in_names(tmp_path / "c" / name, tmp_path / "c") == version
+
+
+def test_folders_above_the_checkpoints_tell_no_version(tmp_path):
+    assert checkpoint._version_in_names(tmp_path / "1.5" / "c" / "unet.pt", tmp_path / "1.5" / "c") is None
+    assert checkpoint._version_in_names(tmp_path / "1.5" / "unet.pt", tmp_path / "1.5") == "1.5"
+
+
+@pytest.mark.parametrize("version, wrong, right", [("1.6", 256, 512), ("1.5", 512, 256)])
+def test_resolution_of_the_other_version_is_warned_of(folder, caplog, version, wrong, right):
+    (folder / "latentsync.json").write_text(json.dumps({"version": version}))
+    model = load_model(folder, device="cpu", resolution=wrong)
+    assert model.resolution == wrong
+    assert f"LatentSync {version} works at {right} pixels, not at {wrong}" in caplog.text
+
+
+@pytest.mark.parametrize("resolution", [0, 100, 1088])
+def test_resolution_out_of_range(made, resolution):
+    with pytest.raises(ValueError, match=f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024"):
+        load_model(made, device="cpu", resolution=resolution)
+
+
+def test_whisper_of_another_width(made):
+    from whisper.model import AudioEncoder
+
+    model = load_model(made, device="cpu")
+    with pytest.raises(ValueError, match="audio of width 32 and this Whisper encoder gives 16"):
+        LipSyncModel(model.unet, model.vae, AudioEncoder(80, 1500, 16, 2, 1), 128)
+
+
+# Reading files
+
+
+def test_wrappers_are_taken_off(tmp_path):
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
+    for name, content in {
+        "flat": tensors,
+        "trained": {"global_step": 3, "state_dict": tensors},
+        "bare": {"state_dict": tensors},
+    }.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        state = load_state_dict(tmp_path / f"{name}.pt")
+        assert state.keys() == tensors.keys() and all(torch.equal(state[key], tensors[key]) for key in tensors)
+
+
+def test_file_of_an_old_pytorch(tmp_path):
+    tensors = {"netcnnaud.0.weight": torch.randn(3, 3)}
+    torch.save(tensors, tmp_path / "syncnet_v2.model", _use_new_zipfile_serialization=False)
+    state = load_state_dict(tmp_path / "syncnet_v2.model")
+    assert torch.equal(state["netcnnaud.0.weight"], tensors["netcnnaud.0.weight"])
+
+
+class Attack:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "plain"])
+def test_code_in_a_file_is_refused_and_not_run(tmp_path, kind):
+    path, proof = tmp_path / "evil.pt", tmp_path / "ran"
+    content = {"state_dict": {"a": torch.zeros(2)}, "extra": Attack(proof)}
+    if kind == "plain":
+        path.write_bytes(pickle.dumps(content["extra"]))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(ValueError, match="evil.pt"):
+        load_state_dict(path)
+    assert not proof.exists()
+
+
+def cut(path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def test_files_that_are_no_weights(tmp_path):
+    tensors = {"a": torch.randn(50, 50)}
+    torch.save(tensors, tmp_path / "cut.pt")
+    cut(tmp_path / "cut.pt")
+    torch.save(tensors, tmp_path / "cut_old.pt", _use_new_zipfile_serialization=False)
+    cut(tmp_path / "cut_old.pt")
+    save_file(tensors, tmp_path / "cut.safetensors")
+    cut(tmp_path / "cut.safetensors")
+    (tmp_path / "page.pt").write_text("<!doctype html><title>Not found</title>")
+    (tmp_path / "pointer.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    (tmp_path / "text.pt").write_text("hello, these are no weights\n" * 20)
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"optimizer": {"lr": 1}, "step": 2}, tmp_path / "other.pt")
+    expected = {
+        "cut.pt": "cut off",
+        "cut_old.pt": "fetch it again",
+        "cut.safetensors": "cut off",
+        "page.pt": "text file",
+        "pointer.pt": "Git LFS pointer",
+        "empty.pt": "fetch it again",
+        "empty.safetensors": "fetch it again",
+        "text.pt": "fetch it again",
+        "list.pt": "holds a list",
+        "other.pt": r"other things than tensors \(optimizer, step\)",
+    }
+    for name, sentence in expected.items():
+        with pytest.raises(ValueError, match=rf"{name}.*{sentence}"):
+            load_state_dict(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="absent.pt"):
+        load_state_dict(tmp_path / "absent.pt")
+
+
+def published_names(name: str) -> dict[str, torch.Tensor]:
+    """The names and shapes of a published file, without its bytes."""
+    shapes = json.loads((golden_data.HERE / "state_dict_keys" / f"{name}.json").read_text())
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("unet_stage1", "a lip-sync U-Net"),
+        ("unet_stage2", "a lip-sync U-Net"),
+        ("stable_syncnet_16_pixel_attn", "a StableSyncNet"),
+        ("syncnet_v2", "a SyncNet v2"),
+        ("hyperiqa", "a hyperIQA model"),
+        ("videomaev2_vit_giant_tiny", "a VideoMAE"),
+    ],
+)
+def test_published_files_are_recognised(name, kind):
+    assert recognise(published_names(name)) == kind
+
+
+def test_wrong_file_for_the_unet_is_named(made, tmp_path):
+    vae = made / "vae" / "diffusion_pytorch_model.safetensors"
+    names = ("conv_in.weight", "time_embedding.linear_1.weight")
+    save_file({names[0]: torch.zeros(8, 4, 3, 3), names[1]: torch.zeros(4, 4)}, tmp_path / "sd.safetensors")
+    save_file({"audio_encoder.conv_in.weight": torch.zeros(4)}, tmp_path / "sync.safetensors")
+    for path, kind in {
+        vae: "a VAE",
+        made / "whisper" / "tiny.pt": "an OpenAI Whisper model",
+        tmp_path / "sd.safetensors": "a Stable Diffusion U-Net with 4 input channels",
+        tmp_path / "sync.safetensors": "a StableSyncNet",
+    }.items():
+        with pytest.raises(ValueError, match=f"{path.name} looks like {kind}, not a lip-sync U-Net"):
+            load_unet(path)
+
+
+def test_incomplete_files_name_the_tensors(made, tmp_path):
+    state = load_state_dict(made / "latentsync_unet.pt")
+    gone = next(key for key in state if key.endswith("temporal_transformer.proj_out.weight"))
+    torch.save({key: value for key, value in state.items() if key != gone}, tmp_path / "unet.pt")
+    with pytest.raises(ValueError, match=f"unet.pt looks like a lip-sync U-Net.*1 missing.*{gone}"):
+        load_unet(tmp_path / "unet.pt")
+    vae = load_file(made / "vae" / "diffusion_pytorch_model.safetensors")
+    vae.pop("decoder.conv_out.bias")
+    save_file(vae, tmp_path / "vae.safetensors")
+    shutil.copy(made / "vae" / "config.json", tmp_path)
+    with pytest.raises(ValueError, match="vae.safetensors looks like a VAE.*decoder.conv_out.bias"):
+        load_vae(tmp_path / "vae.safetensors")
+
+
+# Whisper
+
+
+def test_whisper_from_safetensors_is_the_same_encoder(made, tmp_path):
+    convert(made / "whisper" / "tiny.pt", tmp_path / "tiny.safetensors")
+    encoder = load_audio_encoder(tmp_path / "tiny.safetensors")
+    assert_same(encoder, tiny.weights(tiny.audio_encoder()))
+    assert encoder.blocks[0].attn.n_head == golden_data.json_of("audio")["dims"]["n_audio_head"]
+    assert not hasattr(encoder, "decoder")
+
+
+def test_wrong_file_for_whisper_is_named(made, tmp_path):
+    with pytest.raises(ValueError, match="latentsync_unet.pt looks like a lip-sync U-Net: give an OpenAI Whisper file"):
+        load_audio_encoder(made / "latentsync_unet.pt")
+    save_file({"model.encoder.embed_positions.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="a Whisper model of the transformers package"):
+        load_audio_encoder(tmp_path / "model.safetensors")
+
+
+# VAE
+
+LDM = {
+    "mid_block.resnets.0.": "mid.block_1.",
+    "mid_block.resnets.1.": "mid.block_2.",
+    "mid_block.attentions.0.group_norm.": "mid.attn_1.norm.",
+    "mid_block.attentions.0.to_q.": "mid.attn_1.q.",
+    "mid_block.attentions.0.to_k.": "mid.attn_1.k.",
+    "mid_block.attentions.0.to_v.": "mid.attn_1.v.",
+    "mid_block.attentions.0.to_out.0.": "mid.attn_1.proj_out.",
+    "conv_norm_out.": "norm_out.",
+    "conv_shortcut.": "nin_shortcut.",
+    **{f"encoder.down_blocks.{i}.resnets.": f"encoder.down.{i}.block." for i in range(4)},
+    **{f"encoder.down_blocks.{i}.downsamplers.0.": f"encoder.down.{i}.downsample." for i in range(4)},
+    **{f"decoder.up_blocks.{i}.resnets.": f"decoder.up.{3 - i}.block." for i in range(4)},
+    **{f"decoder.up_blocks.{i}.upsamplers.0.": f"decoder.up.{3 - i}.upsample." for i in range(4)},
+}
+
+
+def ldm_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    result = {}
+    for key, value in state.items():
+        wide = ".attentions.0.to_" in key and value.ndim == 2
+        for ours, theirs in LDM.items():
+            key = key.replace(ours, theirs)
+        result[key] = value[:, :, None, None] if wide else value
+    return result
+
+
+def vae_with_shortcuts() -> tuple[dict, dict[str, torch.Tensor]]:
+    """A VAE whose widths differ, so that it has every kind of layer, and its weights."""
+    from diffusers import AutoencoderKL
+
+    config = golden_data.json_of("denoise")["vae"] | {"block_out_channels": (32, 64, 64, 96), "layers_per_block": 2}
+    model = AutoencoderKL(**config)
+    return dict(model.config), tiny.weights(model)
+
+
+def test_names_of_latent_diffusion_as_diffusers_reads_them():
+    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+    config, state = vae_with_shortcuts()
+    ldm = ldm_names(state)
+    theirs = convert_ldm_vae_checkpoint(ldm, config)
+    ours = current_vae_names(ldm)
+    assert ours.keys() == theirs.keys() == state.keys()
+    assert all(torch.equal(ours[key], theirs[key]) and torch.equal(ours[key], state[key]) for key in state)
+
+
+@pytest.mark.parametrize("prefix", ["", "first_stage_model."])
+def test_vae_in_one_file(tmp_path, prefix):
+    config, state = vae_with_shortcuts()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ldm = {prefix + key: value for key, value in ldm_names(state).items()}
+    torch.save(
+        {"state_dict": ldm | {"loss.logvar": torch.zeros(()), "model_ema.decay": torch.zeros(())}}, tmp_path / "v.ckpt"
+    )
+    assert_same(load_vae(tmp_path / "v.ckpt"), state)
+    save_file(state, tmp_path / "new.safetensors")
+    assert_same(load_vae(tmp_path / "new.safetensors"), state)
+
+
+def test_vae_with_the_old_attention_names(folder):
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    state, renamed = load_file(path), {}
+    for key, value in state.items():
+        for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
+            key = key.replace(f".{new}.", f".{old}.")
+        renamed[key] = value
+    assert "encoder.mid_block.attentions.0.proj_attn.weight" in renamed
+    save_file(renamed, path)
+    assert_same(load_vae(folder / "vae"), state)
+
+
+def test_settings_that_come_along_are_those_of_the_published_vae(made, tmp_path):
+    from diffusers import AutoencoderKL
+
+    from latentsync.models import load as checkpoint
+
+    path = checkpoint.Path(checkpoint.__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(json.loads(path.read_text()))
+    # The published file has 334,643,276 bytes: four for each value, and its head.
+    assert sum(p.numel() for p in vae.parameters()) == 83_653_863
+    assert vae.config.scaling_factor == 0.18215
+    shutil.copy(made / "vae" / "diffusion_pytorch_model.safetensors", tmp_path)
+    with pytest.raises(ValueError, match="of the wrong shape.*expected"):
+        load_vae(tmp_path)
+
+
+def test_vae_is_half_precision_on_disk(folder):
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    save_file({key: value.half() for key, value in state.items()}, path)
+    assert_same(load_vae(folder / "vae"), {key: value.half().float() for key, value in state.items()})
+
+
+def test_vae_folder_without_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match="diffusion_pytorch_model.safetensors"):
+        load_vae(tmp_path)
+
+
+# Converting
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_conversion_keeps_names_and_bits(made, tmp_path, half):
+    source = load_state_dict(made / "latentsync_unet.pt")
+    path = convert(made / "latentsync_unet.pt", tmp_path / "sub" / "unet.safetensors", half=half)
+    result = load_file(path)
+    assert result.keys() == source.keys()
+    for key, value in source.items():
+        assert torch.equal(result[key], value.half() if half else value)
+    with safe_open(path, "pt") as file:
+        assert {"global_step": "7", "version": "1.6", "resolution": "128"}.items() <= file.metadata().items()
+    with torch.inference_mode():
+        assert_same(load_unet(path, dtype=torch.float32), {key: value.float() for key, value in result.items()})
+
+
+def test_shared_and_strided_tensors_are_written_once_each(tmp_path):
+    base = torch.arange(12.0).view(3, 4)
+    state = {"a": base, "tied": base, "row": base[1], "turned": base.T, "count": torch.tensor(3)}
+    torch.save(state, tmp_path / "tied.pt")
+    result = load_file(convert(tmp_path / "tied.pt", tmp_path / "tied.safetensors"))
+    assert all(torch.equal(result[key], value) for key, value in state.items())
+    assert result["count"].dtype == torch.int64
+
+
+def test_conversion_does_not_overwrite_or_leave_halves(made, tmp_path, monkeypatch):
+    source, target = made / "whisper" / "tiny.pt", tmp_path / "tiny.safetensors"
+    with pytest.raises(ValueError, match="ends in .safetensors"):
+        convert(source, tmp_path / "tiny.bin")
+    target.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="force"):
+        convert(source, target)
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half a file")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert_module, "save_file", full)
+        with pytest.raises(OSError, match="No space"):
+            convert(source, target, force=True)
+    assert target.read_bytes() == b"mine" and [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+    convert(source, target, force=True)
+    with pytest.raises(FileExistsError):
+        convert(target, target, force=True)
+    assert load_audio_encoder(target).conv1.out_channels == 32
+
+
+def test_value_too_large_for_half_is_named(tmp_path):
+    torch.save({"fine": torch.ones(2), "huge": torch.tensor([1e6])}, tmp_path / "huge.pt")
+    with pytest.raises(ValueError, match="huge has values that float16 cannot hold"):
+        convert(tmp_path / "huge.pt", tmp_path / "huge.safetensors", half=True)

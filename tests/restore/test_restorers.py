@@ -1,0 +1,399 @@
+"""Restoration: what changes and what must not, how steady it is, and the published files' layouts."""
+
+import hashlib
+import os
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_data import directory
+from pictures import read_png
+from safetensors.torch import save_file
+
+from latentsync.evaluate.figures import flicker
+from latentsync.face.align import warp_crop
+from latentsync.face.geometry import fit_similarity
+from latentsync.face.landmarks import points_from_five
+from latentsync.face.masks import face_mask
+from latentsync.face.track import FaceTrack
+from latentsync.frames import as_float
+from latentsync.models.registry import WEIGHTS
+from latentsync.restore.apply import FFHQ_FIVE, Portrait, RestoreSettings, _warp, restore
+from latentsync.restore.restorers import FACE_SIDE, NetRestorer, Sharpen, load_restorer
+
+slow = pytest.mark.skipif(not os.environ.get("LATENTSYNC_SLOW"), reason="a minute for each; set LATENTSYNC_SLOW=1")
+R = 64
+FULL = RestoreSettings(strength=1.0, region="face", temporal=0.0)
+
+
+class Same:
+    name = "same"
+
+    def __call__(self, faces):
+        return faces.clone()
+
+
+class Grain:
+    """New noise for every face, and a count of the faces in each call."""
+
+    name = "grain"
+
+    def __init__(self):
+        self.generator, self.calls = torch.Generator().manual_seed(7), []
+
+    def __call__(self, faces):
+        self.calls.append(len(faces))
+        coarse = torch.rand(len(faces), 3, 64, 64, generator=self.generator) - 0.5
+        return faces + 0.5 * F.interpolate(coarse, FACE_SIDE).permute(0, 2, 3, 1)
+
+
+class OwnGrain(Grain):
+    """Noise that hangs on the face alone, for comparing runs."""
+
+    def __call__(self, faces):
+        return torch.stack([self._one(face) for face in faces])
+
+    def _one(self, face):
+        self.generator.manual_seed(int(face.double().sum() * 1e3))
+        return Grain.__call__(self, face[None])[0]
+
+
+def face(resolution: int) -> torch.Tensor:
+    """(resolution, resolution, 3): an aligned face of the golden files."""
+    picture = as_float(read_png(directory() / "face_512.png")).permute(2, 0, 1)[None]
+    small = F.interpolate(picture, (resolution, resolution), mode="bilinear", antialias=True)
+    return small[0].permute(1, 2, 0).contiguous()
+
+
+def run(crops, restorer, settings=FULL, track=None):
+    return torch.cat(list(restore([crops], restorer, track, settings)))
+
+
+def track_of(weight, cuts=None) -> FaceTrack:
+    weight = np.asarray(weight, np.float32)
+    cuts = np.zeros(len(weight), bool) if cuts is None else np.asarray(cuts, bool)
+    return FaceTrack(np.zeros((len(weight), 2, 3), np.float32), weight, weight, cuts, R)
+
+
+@pytest.mark.parametrize("resolution", [128, 256, 320, 512])
+def test_there_and_back_loses_less_than_half_a_level_and_no_change_changes_nothing(resolution):
+    crop, portrait = face(resolution), Portrait(resolution)
+    # Finer detail than a portrait holds is lost on the way, and kept all the same: only the change goes that way.
+    smooth = cv2.GaussianBlur(crop.numpy(), (0, 0), resolution / 64)
+    back = _warp(portrait.of(torch.from_numpy(smooth)).numpy(), portrait.matrix, resolution)
+    region = face_mask(resolution, "mouth").numpy() > 0
+    assert np.abs(back - smooth)[region].mean() * 255 < 0.5
+    for area in ("mouth", "face"):
+        settings = RestoreSettings(strength=1.0, region=area, temporal=1.0)
+        assert torch.equal(run(crop[None].repeat(2, 1, 1, 1), Same(), settings)[1], crop)
+
+
+def test_portraits_have_their_eyes_and_mouth_where_ffhq_has_them():
+    turn = 0.2
+    linear = 0.7 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    five = FFHQ_FIVE @ linear.T + [200, 100]
+    rows, columns = np.mgrid[:600, :700]
+    portrait = Portrait(256)
+    for (x, y), (known_x, known_y) in zip(five, FFHQ_FIVE, strict=True):
+        spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / 60)[..., None].repeat(3, -1)
+        matrix = fit_similarity(points_from_five(five), 256)[0]
+        seen = portrait.of(warp_crop(torch.from_numpy(spot).float(), matrix, 256))[..., 0].numpy()
+        mass = np.where(seen > 0.5, seen, 0)  # the mirrored spots outside the crop are blurred
+        centre = np.array([(mass.sum(0) * np.arange(512)).sum(), (mass.sum(1) * np.arange(512)).sum()]) / mass.sum()
+        assert np.abs(centre - [known_x, known_y]).max() < 1.5
+
+
+def test_strength_0_gives_the_input_and_does_not_call_the_restorer():
+    crops, grain = torch.rand(3, R, R, 3).half(), Grain()
+    assert torch.equal(run(crops, grain, RestoreSettings(strength=0.0)), crops) and not grain.calls
+
+
+def test_only_the_region_changes_and_only_frames_with_the_face():
+    crops = face(R).repeat(4, 1, 1, 1)
+    before = crops.clone()
+    settings = RestoreSettings(strength=1.0, region="mouth")
+    out = run(crops, Grain(), settings, track_of([1, 0, 0.3, 0]))
+    assert torch.equal(crops, before)
+    region = face_mask(R, "mouth", 0, 0.5) > 0
+    assert torch.equal(out[:, ~region], crops[:, ~region])
+    assert torch.equal(out[1], crops[1]) and torch.equal(out[3], crops[3])
+    assert all((out[i] - crops[i])[region].abs().mean() * 255 > 2 for i in (0, 2))
+
+
+def test_strength_is_the_share_of_the_change():
+    crops = face(R)[None] * 0.5 + 0.25
+    full, half = (run(crops, OwnGrain(), RestoreSettings(s, "face", 0.0)) - crops for s in (1.0, 0.5))
+    assert (half - full / 2).abs().max() < 1e-6 < full.abs().max()
+
+
+def test_colours_and_light_stay_those_of_the_input():
+    class Tinted(Same):
+        def __call__(self, faces):
+            return faces * torch.tensor([0.8, 1.0, 0.9]) + torch.tensor([0.1, -0.05, 0.0])
+
+    crops = torch.full((1, R, R, 3), 0.5)
+    assert (run(crops, Tinted()) - crops).abs().max() * 255 < 0.01
+    crops = face(R)[None]
+    region = face_mask(R, "face", 0, 0.5) > 0.5
+    assert (run(crops, Tinted()) - crops)[:, region].mean((0, 1)).abs().max() * 255 < 1
+
+
+def test_the_temporal_blend_lowers_flicker_on_a_noisy_clip():
+    crops = face(R).repeat(12, 1, 1, 1) * 0.5 + 0.25
+    crops += 0.01 * (torch.rand(crops.shape, generator=torch.Generator().manual_seed(1)) - 0.5)
+    region = face_mask(R, "face", 0, 0.5) > 0.5
+    found = [flicker(run(crops, Grain(), RestoreSettings(1.0, "face", t)), crops, region)[1] for t in (0, 0.5, 1)]
+    assert found[0] > 2 and found[1] < 0.7 * found[0] and found[2] < 0.5 * found[1]
+
+
+def test_the_temporal_blend_keeps_nothing_where_the_picture_moves():
+    crops = torch.rand(4, R, R, 3, generator=torch.Generator().manual_seed(2))
+    alone, steady = (run(crops, OwnGrain(), RestoreSettings(1.0, "face", t)) for t in (0.0, 1.0))
+    assert (alone - steady).abs().max() < 1e-3 < (alone - crops).abs().max()
+
+
+def test_nothing_is_carried_over_a_cut_or_a_gap():
+    crops = face(R).repeat(6, 1, 1, 1)
+    track = track_of([1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 0])
+    steady, alone = (run(crops, OwnGrain(), RestoreSettings(1.0, "face", t), track) for t in (1.0, 0.0))
+    assert torch.equal(steady[[0, 3, 4]], alone[[0, 3, 4]])
+    noisy = run(crops + torch.linspace(0, 0.02, 6)[:, None, None, None], OwnGrain(), RestoreSettings(1.0, "face", 1.0))
+    assert not torch.equal(noisy[3:5], run(crops, OwnGrain(), FULL)[3:5])
+
+
+def test_streamed_equals_whole():
+    crops = face(R).repeat(7, 1, 1, 1) + 0.01 * torch.rand(7, R, R, 3, generator=torch.Generator().manual_seed(0))
+    track, settings = track_of([1, 1, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1, 0]), RestoreSettings(0.8, "face", 0.7, batch=2)
+    whole = run(crops, OwnGrain(), settings, track)
+    for size in (1, 3):
+        parts = restore(crops.split(size), OwnGrain(), track, settings)
+        assert torch.equal(torch.cat(list(parts)), whole)
+
+
+def test_out_of_memory_halves_the_batch_for_good_and_other_errors_pass(caplog):
+    class Small(OwnGrain):
+        def __call__(self, faces):
+            if len(faces) > 1:
+                self.calls.append(len(faces))
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super().__call__(faces)
+
+    crops = torch.rand(5, R, R, 3)
+    small = Small()
+    assert torch.equal(run(crops, small, RestoreSettings(1, "face", 0, 4)), run(crops, OwnGrain(), FULL))
+    assert [n for n in small.calls if n > 1] == [4, 2] and "with 1 faces" in caplog.text
+
+    class Broken(Same):
+        def __call__(self, faces):
+            raise RuntimeError("sizes do not match")
+
+    with pytest.raises(RuntimeError, match="do not match"):
+        run(crops, Broken())
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [(lambda x: x * torch.nan, "not finite: load it in float32"), (lambda x: x[:, ::2], "keeps the size")],
+)
+def test_results_that_cannot_be_used_are_refused(bad, match):
+    class Bad(Same):
+        def __call__(self, faces):
+            return bad(faces)
+
+    with pytest.raises((FloatingPointError, ValueError), match=match):
+        run(torch.rand(1, R, R, 3), Bad())
+
+
+def test_bad_input_is_refused_in_a_sentence():
+    for settings, match in (
+        ({"strength": 1.1}, "strength is 1.1"),
+        ({"temporal": float("nan")}, "temporal is nan"),
+        ({"region": "nose"}, "region is 'nose': choose one of mouth, face"),
+        ({"batch": 0}, "at least 1 face"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            RestoreSettings(**settings)
+    with pytest.raises(ValueError, match="64 x 32 pixels: give the square crops"):
+        run(torch.rand(1, 32, 64, 3), Same())
+    for crops in (torch.rand(3, R, R, 3), torch.rand(2, 32, 32, 3)):
+        with pytest.raises(ValueError, match="do not fit a track of 2 faces of 64 x 64"):
+            run(crops, Same(), track=track_of([1, 1]))
+
+
+def test_sharpening_makes_soft_edges_clearer_without_halos():
+    ramp = torch.linspace(0, 1, 17)
+    row = torch.cat([torch.full((247,), 0.4), 0.4 + 0.2 * ramp * ramp * (3 - 2 * ramp), torch.full((248,), 0.6)])
+    faces = row[None, None, :, None].expand(1, FACE_SIDE, -1, 3).contiguous()
+    clear = Sharpen()(faces)
+    assert clear.diff(dim=2).max() > 1.1 * faces.diff(dim=2).max()
+    assert clear.min() >= 0.4 - 1e-6 and clear.max() <= 0.6 + 1e-6
+    assert torch.equal(Sharpen(gain=0.0)(faces), faces)
+
+
+# --- files ---
+
+
+def save(tmp_path, net, name, wrapper="params_ema"):
+    path = tmp_path / name
+    state = net.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, path) if path.suffix == ".safetensors" else torch.save(
+        {wrapper: state} if wrapper else state, path
+    )
+    return path
+
+
+def small_restoreformer():
+    from spandrel.architectures.RestoreFormer import RestoreFormer
+
+    torch.manual_seed(0)
+    return RestoreFormer(
+        n_embed=16, embed_dim=32, z_channels=32, ch=32, ch_mult=(1,) * 6, num_res_blocks=1, head_size=8
+    )
+
+
+@pytest.mark.parametrize(("name", "wrapper"), [("a.pth", "params"), ("b.pth", None), ("c.safetensors", None)])
+def test_restoreformer_loads_in_every_wrapping_and_sees_pictures_as_published(tmp_path, name, wrapper):
+    net = small_restoreformer().eval()
+    restorer = load_restorer(save(tmp_path, net, name, wrapper))
+    assert (restorer.kind, restorer.name) == ("RestoreFormer", name[0])
+    faces = face(64)[None]  # the net takes every multiple of 32
+    with torch.no_grad():
+        expected = net(faces.permute(0, 3, 1, 2).contiguous() * 2 - 1)[0].permute(0, 2, 3, 1) / 2 + 0.5
+    assert torch.allclose(restorer(faces), expected, atol=1e-5)
+    assert torch.isfinite(load_restorer(tmp_path / name, dtype=torch.bfloat16)(faces)).all()
+    refuses_float16(tmp_path / name)
+
+
+def refuses_float16(path):
+    with pytest.raises(ValueError, match="float16: choose float32 or bfloat16"):
+        load_restorer(path, dtype=torch.float16)
+
+
+def test_an_upscaler_works_at_the_size_of_the_portrait(tmp_path):
+    from spandrel.architectures.Compact import Compact
+
+    net = Compact(num_in_ch=3, num_out_ch=3, num_feat=8, num_conv=1, upscale=2)
+    torch.nn.init.zeros_(net.body[-1].weight)  # then it only doubles the pixels
+    torch.nn.init.zeros_(net.body[-1].bias)
+    restorer = load_restorer(save(tmp_path, net, "twice.pth", "params"))
+    faces = torch.rand(2, 64, 64, 3)
+    assert torch.allclose(restorer(faces), faces, atol=1e-5)
+    assert torch.allclose(run(face(R)[None], restorer), face(R)[None], atol=1e-5)
+
+
+def gfpgan():
+    from spandrel.architectures.GFPGAN import GFPGAN
+
+    sizes = {"out_size": 512, "num_style_feat": 512, "channel_multiplier": 2, "num_mlp": 8, "narrow": 1}
+    return GFPGAN(
+        **sizes, decoder_load_path=None, fix_decoder=False, input_is_latent=True, different_w=True, sft_half=True
+    )
+
+
+def codeformer():
+    return pytest.importorskip("spandrel_extra_arches.architectures.CodeFormer").CodeFormer()
+
+
+def restoreformer():
+    from spandrel.architectures.RestoreFormer import RestoreFormer
+
+    return RestoreFormer()
+
+
+@pytest.mark.parametrize(
+    ("make", "files", "count", "digest"),
+    [
+        (gfpgan, ("GFPGANv1.3.pth", "GFPGANv1.4.pth"), 285, "b4d310540debf8e3"),
+        (codeformer, ("codeformer.pth",), 515, "69b082da5ee863e9"),
+        (restoreformer, ("RestoreFormer.pth",), 405, "50f11f8906fd1c68"),
+    ],
+)
+def test_the_nets_below_have_the_tensors_of_the_published_files(make, files, count, digest):
+    """Names and shapes are those of the authors' own nets, which load their files strictly; sizes are the files'."""
+    with torch.device("meta"):
+        state = make().state_dict()
+    lines = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(state.items()))
+    assert (len(state), hashlib.sha256(lines.encode()).hexdigest()[:16]) == (count, digest)
+    held = sum(tensor.nbytes for tensor in state.values())
+    sizes = [weight.size for weight in WEIGHTS if weight.target.rsplit("/")[-1] in files]
+    assert len(sizes) == len(files) and all(0 < size - held < 400 * count for size in sizes)  # a file's own index
+
+
+@slow
+@pytest.mark.parametrize("name", ["GFPGANv1.3.pth", "GFPGANv1.4.pth"])
+def test_gfpgan_in_its_published_layout(tmp_path, name):
+    torch.manual_seed(0)
+    restorer = load_restorer(save(tmp_path, gfpgan(), name))
+    assert restorer.kind == "GFPGAN"
+    refuses_float16(tmp_path / name)
+    crop = face(256)[None]
+    torch.manual_seed(1)
+    out = run(crop, restorer)
+    assert not torch.equal(out, crop) and torch.equal(run(crop, restorer), out)  # no noise of its own
+
+
+@slow
+def test_codeformer_in_its_published_layout_and_its_fidelity(tmp_path):
+    torch.manual_seed(0)
+    path = save(tmp_path, codeformer(), "codeformer.pth")
+    faces = face(FACE_SIDE)[None]
+    best, alike = (load_restorer(path, fidelity=f)(faces) for f in (0.0, 1.0))
+    assert best.shape == faces.shape and not torch.equal(best, alike)
+    refuses_float16(path)
+
+
+@slow
+def test_restoreformer_in_its_published_layout(tmp_path):
+    torch.manual_seed(0)
+    restorer, crop = load_restorer(save(tmp_path, restoreformer(), "RestoreFormer.pth", "params")), face(256)[None]
+    assert restorer.kind == "RestoreFormer" and not torch.equal(run(crop, restorer), crop)
+
+
+CODEFORMER = (
+    "position_emb", "idx_pred_layer.1.weight", "quantize.embedding.weight", "ft_layers.0.self_attn.in_proj_weight",
+    "encoder.blocks.0.weight",
+)  # fmt: skip
+
+
+def test_codeformer_without_its_package_names_it(tmp_path, monkeypatch):
+    torch.save({"params_ema": {key: torch.zeros(4, 4) for key in CODEFORMER}}, tmp_path / "codeformer.pth")
+    monkeypatch.setitem(sys.modules, "spandrel_extra_arches", None)
+    with pytest.raises(ImportError, match="non-commercial use .* pip install spandrel_extra_arches"):
+        load_restorer(tmp_path / "codeformer.pth")
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(ImportError, match="pip install spandrel"):
+        load_restorer(tmp_path / "codeformer.pth")
+
+
+def test_files_that_are_no_restorers_say_what_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no weight file"):
+        load_restorer(tmp_path / "none.pth")
+    torch.save({"encoder.conv_in.weight": torch.zeros(1), "decoder.x": torch.zeros(1)}, tmp_path / "vae.pth")
+    with pytest.raises(ValueError, match="looks like a VAE: give a file of GFPGAN"):
+        load_restorer(tmp_path / "vae.pth")
+    state = small_restoreformer().state_dict()
+    del state["quant_conv.bias"]
+    torch.save(state, tmp_path / "cut.pth")
+    with pytest.raises(ValueError, match="tensors do not fit .*fetch it again"):
+        load_restorer(tmp_path / "cut.pth")
+
+
+def test_spandrels_own_list_of_nets_stays_as_it_is(tmp_path):
+    from spandrel import MAIN_REGISTRY
+
+    before = [support.architecture.id for support in MAIN_REGISTRY]
+    load_restorer(save(tmp_path, small_restoreformer(), "r.pth"))
+    assert [support.architecture.id for support in MAIN_REGISTRY] == before
+
+
+def test_a_restorer_of_other_pictures_is_refused():
+    class Grey:
+        input_channels = output_channels = 1
+
+    with pytest.raises(ValueError, match="takes 1 and gives 1 channels"):
+        NetRestorer(Grey(), "grey")
+    with pytest.raises(ValueError, match="fidelity is 2"):
+        NetRestorer(Grey(), "grey", 2)
