@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import InputError
+
 WAYS_OUT = {
     errno.ENOSPC: "free some space or choose another drive",
     errno.EDQUOT: "free some space or choose another drive",
@@ -119,11 +121,11 @@ def _lock(file, folder: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise ValueError(f"another run is at work in {folder}: wait for it, or give another output folder") from error
+        raise InputError(f"another run is at work in {folder}: wait for it, or give another output folder") from error
 
 
 def refuse_inputs(out: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
     """Refuse an output that would replace one of the inputs."""
     for path in inputs:
         if os.path.exists(out) and os.path.exists(path) and os.path.samefile(out, path):
-            raise ValueError(f"the output {out} is also an input: give another output path")
+            raise InputError(f"the output {out} is also an input: give another output path")

@@ -10,6 +10,8 @@ from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 
+from .errors import InputError
+
 EndMode = Literal["pingpong", "loop", "hold", "stop"]
 
 
@@ -57,9 +59,9 @@ def end_map(count: int, length: int, mode: EndMode, repeat_turns: bool = False) 
         ValueError: an unknown mode, or a clip without frames.
     """
     if mode not in get_args(EndMode):
-        raise ValueError(f"end mode is {mode!r}: choose one of {', '.join(get_args(EndMode))}")
+        raise InputError(f"end mode is {mode!r}: choose one of {', '.join(get_args(EndMode))}")
     if count < 1:
-        raise ValueError("the clip has no frames: give one with at least one frame")
+        raise InputError("the clip has no frames: give one with at least one frame")
     if mode == "stop":
         return list(range(min(count, length)))
     if mode == "hold":

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..latentsync.audio.whisper import SAMPLE_RATE
+from ..latentsync.errors import InputError
 from ..latentsync.frames import EndMode
 from ..latentsync.pipelines.lip_sync import RunSettings, frame_map, listen
 from . import inputs, runtime, sockets
@@ -125,11 +126,11 @@ class MatchLength(io.ComfyNode):
     def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None, silent_padding=0.0) -> io.NodeOutput:
         settings = RunSettings(fps=fps, audio_longer=audio_longer, audio_shorter=audio_shorter)
         if track is not None and len(track.faces) != len(images):
-            raise ValueError(
+            raise InputError(
                 f"the face track covers {len(track.faces)} frames and the clip has {len(images)}: track this clip again"
             )
         if not 0 <= silent_padding < math.inf:
-            raise ValueError(f"silent_padding is {silent_padding}: give the seconds of silence, 0 or more")
+            raise InputError(f"silent_padding is {silent_padding}: give the seconds of silence, 0 or more")
         _, rate = inputs.sound(audio)
         audio = _padded(audio, math.ceil(silent_padding * rate))
         index_map = frame_map(len(images), len(inputs.heard(audio)) / SAMPLE_RATE * fps, settings)

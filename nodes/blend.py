@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..latentsync.errors import InputError
 from ..latentsync.face.blend import BlendSettings, blend
 from ..latentsync.face.masks import fitted
 from ..latentsync.frames import batches
@@ -52,7 +53,7 @@ class BlendFaces(io.ComfyNode):
     @classmethod
     def execute(cls, images, track, crops, mask_smooth, match_colour, mask=None) -> io.NodeOutput:
         if not len(images) == len(crops) == len(track.faces):
-            raise ValueError(
+            raise InputError(
                 f"there are {len(images)} images, {len(crops)} crops and a track of {len(track.faces)} frames: give "
                 "the images and the track that the crops were made of"
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
+from ..latentsync.errors import InputError
 from ..latentsync.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ def choice(name: str, value: str, options: Iterable[str]) -> str:
     """
     options = list(options)
     if value not in options:
-        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(map(str, options))}")
+        raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(str, options))}")
     return value
 
 
@@ -32,11 +33,11 @@ def pictures(image: Tensor) -> Tensor:
         ValueError: not connected, no frames, or another shape.
     """
     if not isinstance(image, Tensor):
-        raise ValueError(f"images is a {type(image).__name__}, not an IMAGE: connect the frames")
+        raise InputError(f"images is a {type(image).__name__}, not an IMAGE: connect the frames")
     if image.ndim == 3:
         image = image[None]
     if image.ndim != 4 or image.shape[-1] not in (1, 3, 4) or not image.numel():
-        raise ValueError(f"images has shape {tuple(image.shape)}: connect an IMAGE (frames, height, width, 3)")
+        raise InputError(f"images has shape {tuple(image.shape)}: connect an IMAGE (frames, height, width, 3)")
     colour = image.expand(-1, -1, -1, 3) if image.shape[-1] == 1 else image[..., :3]
     return colour.detach().to("cpu", torch.float32)
 
@@ -48,9 +49,9 @@ def sound(audio: Mapping | None) -> tuple[Tensor, int]:
         ValueError: not connected, or not an AUDIO.
     """
     if audio is None:
-        raise ValueError("there is no audio: connect an AUDIO with the words to speak")
+        raise InputError("there is no audio: connect an AUDIO with the words to speak")
     if not isinstance(audio, Mapping) or "waveform" not in audio or "sample_rate" not in audio:
-        raise ValueError(f"audio is a {type(audio).__name__}, not an AUDIO with waveform and sample_rate: connect one")
+        raise InputError(f"audio is a {type(audio).__name__}, not an AUDIO with waveform and sample_rate: connect one")
     wave, rate = torch.as_tensor(audio["waveform"]).detach().cpu(), audio["sample_rate"]
     if wave.ndim == 3:
         if len(wave) > 1:
@@ -58,9 +59,9 @@ def sound(audio: Mapping | None) -> tuple[Tensor, int]:
         wave = wave[0] if len(wave) else wave.new_zeros(0)
     wave = wave[None] if wave.ndim == 1 else wave
     if wave.ndim != 2 or not wave.numel():
-        raise ValueError(f"audio has shape {tuple(audio['waveform'].shape)}: connect an AUDIO that is not empty")
+        raise InputError(f"audio has shape {tuple(audio['waveform'].shape)}: connect an AUDIO that is not empty")
     if rate <= 0 or rate != int(rate):
-        raise ValueError(f"audio sample rate is {rate}: connect an AUDIO with a positive whole number of Hz")
+        raise InputError(f"audio sample rate is {rate}: connect an AUDIO with a positive whole number of Hz")
     return wave, int(rate)
 
 
@@ -104,9 +105,9 @@ def concat_windows(windows: Iterable[Tensor], count: int) -> Tensor:
         if whole is None:
             whole = torch.empty((count, *window.shape[1:]), dtype=torch.float32)
         if done + len(window) > count:
-            raise ValueError(f"there are more than the expected {count} frames: connect inputs of one clip")
+            raise InputError(f"there are more than the expected {count} frames: connect inputs of one clip")
         whole[done : done + len(window)] = window
         done += len(window)
     if whole is None or done != count:
-        raise ValueError(f"{done} frames came and {count} were expected: connect inputs of one clip")
+        raise InputError(f"{done} frames came and {count} were expected: connect inputs of one clip")
     return whole

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..latentsync.errors import InputError
 from ..latentsync.models.embedded import embedded_folder
 from ..latentsync.models.folders import find_checkpoints
 from ..latentsync.models.load import (
@@ -101,12 +102,12 @@ def check_vae(vae: Any, model: LipSyncModel) -> None:
     channels, scale = getattr(vae, "latent_channels", None), vae.spacial_compression_encode()
     wanted = model.unet.config.out_channels
     if channels != wanted or scale != LATENT_SCALE or getattr(vae, "latent_dim", 2) != 2:
-        raise ValueError(
+        raise InputError(
             f"the VAE makes latents of {channels} channels, {scale} times smaller, and this U-Net takes {wanted} "
             f"channels, {LATENT_SCALE} times smaller: connect a VAE of Stable Diffusion 1 (sd-vae-ft-mse), or none"
         )
     if abs(model.scaling_factor - SD_SCALE) > 1e-6 or model.shift_factor:
-        raise ValueError(f"{model.source} was trained with the VAE that comes with it: disconnect the other VAE")
+        raise InputError(f"{model.source} was trained with the VAE that comes with it: disconnect the other VAE")
 
 
 class SocketVae:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ..latentsync.errors import InputError
 from ..latentsync.frames import batches
 from ..latentsync.restore.apply import REGIONS, RestoreSettings, restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
@@ -89,7 +90,7 @@ def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: f
         ValueError: none is, or both are, or a net that cannot restore pictures.
     """
     if (restorer is None) == (upscale_model is None):
-        raise ValueError(
+        raise InputError(
             f"{'nothing is' if restorer is None else 'both are'} connected: connect either restorer (from Load Face "
             "Restorer) or upscale_model (from Load Upscale Model)"
         )

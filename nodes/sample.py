@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
+from ..latentsync.errors import InputError
 from ..latentsync.face.masks import mask_image_of
 from ..latentsync.sampling.preview import LatentPreview, fit_preview
 from ..latentsync.sampling.sample import LATENT_SCALE, Settings, StepCallback, sync, window_size, windows
@@ -56,7 +57,7 @@ def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | Non
     """Refuse crops of another size than the model's, and a track of another clip, with a ValueError."""
     height, width = crops.shape[1:3]
     if (height, width) != (resolution, resolution):
-        raise ValueError(
+        raise InputError(
             f"the crops are {width} x {height} pixels and the model works at {resolution} x {resolution}: connect "
             "the model to Track Face too, and the output of Crop Faces here"
         )
@@ -66,7 +67,7 @@ def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | Non
 def check_track(track: sockets.TrackedFace | None, count: int) -> None:
     """Refuse, with a ValueError, a track of another clip than that of `count` crops."""
     if track is not None and len(track.track) != count:
-        raise ValueError(
+        raise InputError(
             f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
             "crops were made with"
         )

@@ -10,6 +10,7 @@ from typing import Any
 import av
 from comfy_api.latest import Input, InputImpl
 
+from ..latentsync.errors import InputError
 from ..latentsync.frames import Frames
 from ..latentsync.media import VideoReader
 from ..latentsync.media.source import open_source
@@ -64,7 +65,7 @@ def opened(video: Input.Video, cache: int = 48) -> Iterator[Source]:
 def _in_memory(video: Input.Video) -> Source:
     parts = video.get_components()
     if not len(parts.images):
-        raise ValueError("the video has no frames: give one with at least one frame")
+        raise InputError("the video has no frames: give one with at least one frame")
     frames = inputs.pictures(parts.images)
     return Source(frames, Fraction(parts.frame_rate), tuple(frames.shape[1:3]), sound=parts.audio)
 

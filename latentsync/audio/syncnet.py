@@ -8,6 +8,7 @@ import math
 import numpy as np
 import torch
 
+from ..errors import InputError
 from .whisper import HOP_LENGTH, SAMPLE_RATE, to_mono
 
 VIDEO_FPS = 25  # frames per second that both SyncNets were trained at
@@ -65,7 +66,7 @@ def mel_window(mel: torch.Tensor, frame: int, fps: float = VIDEO_FPS, frames: in
     """
     start, columns = int(MEL_COLUMNS_PER_SECOND * frame / fps), mel_columns(frames)
     if frame < 0 or start + columns > mel.shape[-1]:
-        raise ValueError(
+        raise InputError(
             f"frame {frame} needs mel columns {start} to {start + columns - 1} and the clip has {mel.shape[-1]}: "
             f"choose a frame from 0 up that has {frames} frames of sound"
         )
@@ -109,7 +110,7 @@ def mfcc_windows(cepstra: torch.Tensor) -> torch.Tensor:
         ValueError: fewer than 20 columns.
     """
     if cepstra.ndim != 2 or cepstra.shape[1] < MFCC_WINDOW:
-        raise ValueError(
+        raise InputError(
             f"cepstra have shape {tuple(cepstra.shape)}: give ({N_CEPSTRA}, columns) with at least {MFCC_WINDOW} "
             "columns, about 0.21 s of sound"
         )

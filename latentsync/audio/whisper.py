@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import InputError
+
 SAMPLE_RATE = 16_000  # Hz, mono
 HOP_LENGTH = 160  # samples per column of Whisper's log-mel spectrogram
 COLUMNS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100
@@ -59,7 +61,7 @@ def to_mono(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
     """
     wave = torch.as_tensor(waveform)
     if wave.ndim not in (1, 2) or wave.numel() == 0:
-        raise ValueError(f"audio has shape {tuple(wave.shape)}: give (channels, samples) with at least one sample")
+        raise InputError(f"audio has shape {tuple(wave.shape)}: give (channels, samples) with at least one sample")
     if wave.dtype == torch.uint8:  # unsigned PCM rests at 128
         wave = (wave.to(torch.float32) - 128.0) / 128.0
     elif not wave.dtype.is_floating_point:
@@ -67,14 +69,14 @@ def to_mono(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
     wave = wave.to(torch.float32)
     wave = wave.mean(dim=0) if wave.ndim == 2 else wave
     if not torch.isfinite(wave).all():
-        raise ValueError("audio holds samples that are NaN or infinite: export it again as 16-bit PCM")
+        raise InputError("audio holds samples that are NaN or infinite: export it again as 16-bit PCM")
     return wave
 
 
 def resample(wave: torch.Tensor, rate: int) -> torch.Tensor:
     """A mono signal (samples,) at `rate` Hz as round(samples * 16000 / rate) samples at 16 kHz."""
     if rate <= 0 or rate != int(rate):
-        raise ValueError(f"audio sample rate is {rate}: give a positive whole number of Hz")
+        raise InputError(f"audio sample rate is {rate}: give a positive whole number of Hz")
     if rate == SAMPLE_RATE:
         return wave
     from scipy.signal import resample_poly
@@ -95,7 +97,7 @@ def log_mel(wave: torch.Tensor) -> torch.Tensor:
     columns = len(wave) // HOP_LENGTH
     if columns < COLUMNS_PER_STATE:
         short = 1000 * len(wave) / SAMPLE_RATE
-        raise ValueError(f"audio is {short:.0f} ms long: at least {COLUMNS_PER_STATE * 10} ms are needed")
+        raise InputError(f"audio is {short:.0f} ms long: at least {COLUMNS_PER_STATE * 10} ms are needed")
     return log_mel_spectrogram(wave)[:, :columns]
 
 
@@ -172,7 +174,7 @@ def encode_audio(
         ValueError: empty, too short, not finite, or a rate or fps that is not positive.
     """
     if not 0 < fps < math.inf:
-        raise ValueError(f"fps is {fps}: give a positive number")
+        raise InputError(f"fps is {fps}: give a positive number")
     wave = resample(to_mono(waveform), rate)
     states = encode_mel(encoder, log_mel(wave), hard_cut)
     return AudioFeatures(states, float(fps), max(1, round(len(wave) / SAMPLE_RATE * fps)))

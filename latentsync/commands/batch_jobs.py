@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector, Face
 from ..face.track_file import FaceFile
@@ -164,9 +165,9 @@ def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
         if user != row.name:
             wrong.append(f"{row.name}: its output {row.files[2]} is also that of {user}: give another one as out")
     if wrong:
-        raise ValueError("\n".join([f"nothing was started, since rows of {jobs} are wrong", *wrong]))
+        raise InputError("\n".join([f"nothing was started, since rows of {jobs} are wrong", *wrong]))
     if not rows:
-        raise ValueError(f"{jobs} has no rows: give a CSV file with some, or a folder with a.mp4 and a.wav")
+        raise InputError(f"{jobs} has no rows: give a CSV file with some, or a folder with a.mp4 and a.wav")
     return rows
 
 
@@ -193,7 +194,7 @@ def _lines(path: Path, check_columns: Callable[[list[str]], None]) -> Iterator[t
                 texts = {column: str(text or "").strip() for column, text in cells.items()}
                 yield f"line {reader.line_num}", {column: text for column, text in texts.items() if text}
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no CSV text in UTF-8 ({error}): save it as that") from error
+        raise InputError(f"{path} is no CSV text in UTF-8 ({error}): save it as that") from error
 
 
 class RowMaker:
@@ -214,9 +215,9 @@ class RowMaker:
         known = {word.removeprefix("--") for word in self.options} - {"help", "-h"} | COLUMNS.keys()
         for column in columns:
             if column not in known:
-                raise ValueError(f"line 1: there is no column {column!r}: give video, audio, out or an option of run")
+                raise InputError(f"line 1: there is no column {column!r}: give video, audio, out or an option of run")
             if columns.count(column) > 1:
-                raise ValueError(f"line 1: the column {column} is there twice: leave one out")
+                raise InputError(f"line 1: the column {column} is there twice: leave one out")
 
     def __call__(self, name: str, cells: dict[str | None, str]) -> Row:
         arguments = self._parse(cells)
@@ -245,14 +246,14 @@ class RowMaker:
     def _parse(self, cells: dict[str | None, str]) -> argparse.Namespace:
         """What a row and the command line say, with absolute paths; a row's are relative to the CSV's folder."""
         if None in cells:
-            raise ValueError(f"there are more cells than columns ({cells[None]}): put text with commas into quotes")
+            raise InputError(f"there are more cells than columns ({cells[None]}): put text with commas into quotes")
         arguments, words = argparse.Namespace(**self.given), []
         for column, text in cells.items():
             option = self.options["--" + COLUMNS.get(column, column)]
             if option.nargs != 0:
                 words.append(f"{option.option_strings[0]}={self._path(option, text)}")
             elif text.lower() not in FLAGS:
-                raise ValueError(f"{column} is {text!r}: give yes or no")
+                raise InputError(f"{column} is {text!r}: give yes or no")
             elif FLAGS[text.lower()]:
                 words.append(option.option_strings[0])
             else:
@@ -260,7 +261,7 @@ class RowMaker:
         given = {COLUMNS.get(column, column): Path(text).stem for column, text in cells.items()}
         for column in ("video", "audio"):
             if COLUMNS[column] not in given:
-                raise ValueError(f"{column} is missing: give a file")
+                raise InputError(f"{column} is missing: give a file")
         if "video_out_path" not in given:
             words.append(f"--video_out_path={'_'.join(dict.fromkeys([given['video_path'], given['audio_path']]))}.mp4")
         self.parser.parse_args(words, arguments)
@@ -278,7 +279,7 @@ class RowMaker:
 
 
 def _refuse(message: str) -> None:
-    raise ValueError(message)
+    raise InputError(message)
 
 
 class Kept:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..errors import InputError
 from ..pipelines.options import DETECTORS
 
 EXIT_INCOMPLETE = 1
@@ -102,9 +103,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 def _check_inputs(arguments: argparse.Namespace, metrics: list[str]) -> None:
     if arguments.video_path is None and metrics != ["syncnet_accuracy"]:
-        raise ValueError("there is no video to measure: give --video_path, a video or a folder")
+        raise InputError("there is no video to measure: give --video_path, a video or a folder")
     if arguments.clips is None and "syncnet_accuracy" in metrics:
-        raise ValueError("syncnet_accuracy needs --clips, a folder of aligned clips such as `prepare` makes")
+        raise InputError("syncnet_accuracy needs --clips, a folder of aligned clips such as `prepare` makes")
     if arguments.syncnet is not None and not Path(arguments.syncnet).exists():
         raise FileNotFoundError(f"there is no SyncNet {arguments.syncnet}: check the path")
 

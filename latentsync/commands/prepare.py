@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from ..errors import InputError
 from ..pipelines.options import DETECTORS
 
 
@@ -46,7 +47,7 @@ def prepare(arguments: argparse.Namespace) -> None:
     from ..progress import Bar
 
     if (arguments.input_dir is None) == (arguments.synthetic is None):
-        raise ValueError("give either --input_dir, a folder or list of videos, or --synthetic, a number of drawn clips")
+        raise InputError("give either --input_dir, a folder or list of videos, or --synthetic, a number of drawn clips")
     with Bar(unit="item") as bar:
         report = _drawn(arguments, bar) if arguments.synthetic is not None else _prepared(arguments, bar)
     print(report)
@@ -98,7 +99,7 @@ def chosen_executor(arguments: argparse.Namespace):
 
 def _workers(arguments: argparse.Namespace) -> int:
     if arguments.workers is not None and arguments.workers < 0:
-        raise ValueError(f"workers is {arguments.workers}: give 0 or more")
+        raise InputError(f"workers is {arguments.workers}: give 0 or more")
     return (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
 
 

@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import closing
 
+from ..errors import InputError
 from ..pipelines.options import DETECTORS
 
 HOUR = 3600.0  # seconds between two looks for old files
@@ -42,7 +43,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
     gradio = needed_gradio()
     if not 0 < arguments.max_upload < math.inf:
-        raise ValueError(f"max_upload is {arguments.max_upload}: give the GB of the largest file that is taken")
+        raise InputError(f"max_upload is {arguments.max_upload}: give the GB of the largest file that is taken")
     port = free_port(arguments.host, arguments.port)
     limit = round(arguments.max_upload * GB)
     nets = ModelCache(arguments)
@@ -68,7 +69,7 @@ def free_port(host: str, port: int) -> int:
         OSError: it is taken or not allowed, or `host` is no address of this machine.
     """
     if not 0 <= port < 2**16:
-        raise ValueError(f"port is {port}: give 1 to 65535, or 0 for a free one")
+        raise InputError(f"port is {port}: give 1 to 65535, or 0 for a free one")
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             return probe.getsockname()[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..errors import InputError
 from ..face.align import AlignedFaces
 from ..face.track import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
 from ..frames import Frames, FrameView
@@ -63,7 +64,7 @@ class Clip:
 
     def _check_size(self, made: VideoReader, true: VideoReader) -> None:
         if (made.height, made.width) != (true.height, true.width):
-            raise ValueError(
+            raise InputError(
                 f"{self.pair.video} has pictures of {made.width} x {made.height} and {self.pair.reference} of "
                 f"{true.width} x {true.height}: give videos of one size"
             )
@@ -97,7 +98,7 @@ class Clip:
         """(frames, 4) of the face, on straight lines where it was not found."""
         places = [i for i, face in enumerate(self._chosen.faces) if face is not None]
         if not places:
-            raise ValueError(f"{self.pair.video} shows no face ({self._track_settings.which}): try another detector")
+            raise InputError(f"{self.pair.video} shows no face ({self._track_settings.which}): try another detector")
         known = np.array([self._chosen.faces[i].box for i in places])
         return np.stack([np.interp(np.arange(len(self.video)), places, column) for column in known.T], axis=1)
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..frames import as_float
 
 MOST_LAG = 10  # frames, 0.4 s at 25 frames/s
@@ -40,7 +41,7 @@ def best_lag(curve: Sequence[float], reference: Sequence[float], most: int = MOS
     """
     curve, reference = _curves(curve, reference)
     if len(curve) <= 2 * most:
-        raise ValueError(f"the curves have {len(curve)} frames: a lag of up to {most} needs more than {2 * most}")
+        raise InputError(f"the curves have {len(curve)} frames: a lag of up to {most} needs more than {2 * most}")
 
     def at(lag: int) -> float:
         late, early = (curve, reference) if lag >= 0 else (reference, curve)
@@ -52,7 +53,7 @@ def best_lag(curve: Sequence[float], reference: Sequence[float], most: int = MOS
 def _curves(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"the curves have shapes {a.shape} and {b.shape}: give two of one length, at least 2 frames")
+        raise InputError(f"the curves have shapes {a.shape} and {b.shape}: give two of one length, at least 2 frames")
     return a, b
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..files import file_sha256
 from ..frames import Frames, as_float, as_uint8
 from ..models.registry import I3D_SHA256
@@ -87,7 +88,7 @@ class Frechet:
 
     def figures(self) -> dict[str, Figure]:
         if self.count < 2:
-            raise ValueError(f"{self.name.upper()} needs {self.least} and got {self.count}: give longer or more videos")
+            raise InputError(f"{self.name.upper()} needs {self.least} and got {self.count}: give longer or more videos")
         a, b = self.made, self.true
         return {self.name: Figure(frechet_distance(a.mean, a.covariance, b.mean, b.covariance))}
 
@@ -196,7 +197,7 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no I3D file {path}: fetch it with the download command")
     if (actual := file_sha256(path)) != I3D_SHA256:
-        raise ValueError(
+        raise InputError(
             f"{path} is a program and not the published one (SHA-256 {actual}, expected {I3D_SHA256}), so it is not "
             "run: remove it and fetch it with `python -m latentsync download --only auxiliary`"
         )

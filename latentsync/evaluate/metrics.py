@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 import numpy as np
 from torch import Tensor
 
+from ..errors import InputError
 from ..frames import Frames, batches
 
 View = Literal["region", "crops", "frames", "sound", "samples"]
@@ -85,10 +86,10 @@ def chosen_metrics(names: Iterable[str]) -> list[str]:
     wanted: set[str] = set()
     for name in (name.replace("-", "_").lower() for name in names):
         if name not in METRICS and name not in TOGETHER:
-            raise ValueError(f"no metric is called {name!r}: choose from {', '.join([*METRICS, *TOGETHER])}")
+            raise InputError(f"no metric is called {name!r}: choose from {', '.join([*METRICS, *TOGETHER])}")
         wanted.update(TOGETHER.get(name, (name,)))
     if not wanted:
-        raise ValueError(f"no metric is asked for: choose from {', '.join([*METRICS, *TOGETHER])}")
+        raise InputError(f"no metric is asked for: choose from {', '.join([*METRICS, *TOGETHER])}")
     return [name for name in METRICS if name in wanted]
 
 
@@ -149,7 +150,7 @@ class FrameMean:
     def figures(self) -> dict[str, Figure]:
         known = [value for value in self.values if not np.isnan(value)]
         if not known:
-            raise ValueError(f"{self.name} got no frame that shows the face: give a clip that does")
+            raise InputError(f"{self.name} got no frame that shows the face: give a clip that does")
         return {self.name: Figure(self.mean(known), placed(self.numbers, self.values))}
 
     def mean(self, values: list[float]) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..models.state_dict import load_state_dict, recognise
 from ..nets.loading import assign, check_state_dict
 
@@ -22,7 +23,7 @@ def load_lpips(path: str | Path | None = None, *, random_weights: bool = False) 
         ImportError: the lpips package is missing.
     """
     if (path is None) != random_weights:
-        raise ValueError(
+        raise InputError(
             f"LPIPS got the file {path} and random_weights={random_weights}: give either the path of "
             "vgg16-397923af.pth or random_weights=True"
         )
@@ -50,7 +51,7 @@ def _read_vgg(path: str | Path, slices: nn.Module) -> dict[str, Tensor]:
     try:
         check_state_dict({names[name]: t for name, t in slices.state_dict().items()}, features, "VGG 16")
     except ValueError as error:
-        raise ValueError(f"{path} looks like {recognise(weights)}: {error}") from error
+        raise InputError(f"{path} looks like {recognise(weights)}: {error}") from error
     return {name: features[source] for name, source in names.items()}
 
 

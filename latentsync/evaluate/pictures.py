@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..face.landmarks import Face
 from ..face.masks import face_mask
 from ..frames import Frames, as_float, as_uint8
@@ -90,7 +91,7 @@ class Lpips(FrameMean):
 def _check_side(pictures: Tensor, least: int, what: str) -> None:
     height, width = pictures.shape[1:3]
     if min(height, width) < least:
-        raise ValueError(
+        raise InputError(
             f"{what} needs pictures of at least {least} x {least} and got {width} x {height}: choose a larger region, "
             "or a larger resolution of the crops"
         )
@@ -177,7 +178,7 @@ class Identity:
     def _mean(self, name: str, values: list[float]) -> Figure:
         known = [value for value in values if not math.isnan(value)]
         if not known:
-            raise ValueError(f"{name} found the face in no frame of both videos: give clips that show it")
+            raise InputError(f"{name} found the face in no frame of both videos: give clips that show it")
         return Figure(float(np.mean(known)), placed(self.numbers, values))
 
 
@@ -272,7 +273,7 @@ class Flicker:
 
     def figures(self) -> dict[str, Figure]:
         if not self.values:
-            raise ValueError("flicker got fewer than 3 frames in a row: give a longer clip")
+            raise InputError("flicker got fewer than 3 frames in a row: give a longer clip")
         return {"flicker": Figure(math.fsum(self.values) / len(self.values), placed(self.numbers, self.values))}
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
+from ..errors import InputError
 from ..face.landmarks import Box, Detection, Detector
 from ..face.track import TrackSettings
 from ..face.track_file import FaceFile
@@ -50,7 +51,7 @@ def fvd_of_sets(
         ValueError: fewer than 2 videos in a set, a video under 36 frames, or one of frames 20 to 35 without a face.
     """
     if min(len(made), len(true)) < 2:
-        raise ValueError(
+        raise InputError(
             f"the published FVD takes one clip of each video and got {len(made)} and {len(true)} true ones: give "
             "folders of 2 videos or more as --video_path and --reference"
         )
@@ -68,7 +69,7 @@ def face_clip(path: Path, detector: Detector) -> Tensor:
     """The most certain face in each of frames 20 to 35: (16, 224, 224, 3) float32 in [0, 1]."""
     with VideoReader(path) as video:
         if len(video) < FVD_FRAMES.stop:
-            raise ValueError(
+            raise InputError(
                 f"{path} has {len(video)} frames: the published FVD is of frames {FVD_FRAMES[0]} to {FVD_FRAMES[-1]}, "
                 f"give videos of {FVD_FRAMES.stop} or more"
             )
@@ -84,7 +85,7 @@ def _face(frame: np.ndarray, detector: Detector, index: int, path: Path) -> np.n
         left, top = (max(0, int(corner)) for corner in face.box[:2])
         crop = frame[top : top + int(face.height), left : left + int(face.width)]
     if not crop.size:
-        raise ValueError(f"{path} shows no face in frame {index}: the published FVD needs one in each of 20 to 35")
+        raise InputError(f"{path} shows no face in frame {index}: the published FVD needs one in each of 20 to 35")
     return cv2.resize(crop, (FVD_SIDE, FVD_SIDE), interpolation=cv2.INTER_AREA)
 
 
@@ -103,7 +104,7 @@ def sync_of_video(
     frames = at_25(frames, fps)
     tracks = face_tracks(watch(frames, VIDEO_FPS, detector, TrackSettings(), 1, progress))
     if not tracks:
-        raise ValueError(
+        raise InputError(
             f"no face of over {LEAST_FACE} pixels is found {LEAST_TRACK} times within one shot, at {VIDEO_FPS} frames "
             "per second: the published protocol judges no shorter ones"
         )

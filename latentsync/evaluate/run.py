@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..errors import InputError
 from ..media.source import SUFFIXES
 from ..progress import Progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
@@ -26,7 +27,7 @@ def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = N
         if path is not None and not path.exists():
             raise FileNotFoundError(f"there is no video or folder {path}: check the path")
     if reference is not None and video.is_dir() != reference.is_dir():
-        raise ValueError(f"{video} and {reference} are a folder and a file: give two videos or two folders")
+        raise InputError(f"{video} and {reference} are a folder and a file: give two videos or two folders")
     if not video.is_dir():
         return [Pair(video, reference)]
     made = _videos_in(video)
@@ -34,7 +35,7 @@ def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = N
         return [Pair(path) for path in made.values()]
     true = _videos_in(reference)
     if alone := [path.name for name, path in made.items() if name not in true]:
-        raise ValueError(f"{reference} has no video called as {', '.join(alone[:3])}: give each its reference")
+        raise InputError(f"{reference} has no video called as {', '.join(alone[:3])}: give each its reference")
     return [Pair(path, true[name]) for name, path in made.items()]
 
 
@@ -44,10 +45,10 @@ def _videos_in(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:
-            raise ValueError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
+            raise InputError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
         found[path.stem] = path
     if not found:
-        raise ValueError(f"the folder {folder} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
+        raise InputError(f"the folder {folder} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
     return found
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..audio.syncnet import VIDEO_FPS
+from ..errors import InputError
 from ..face.masks import keep_mask
 from .charts import GREY, GRID, INK, Canvas, Panel
 from .figures import flicker, psnr, ssim
@@ -33,7 +34,7 @@ def likeness(crops: Tensor, reference: Tensor) -> Likeness:
         ValueError: the two differ in shape.
     """
     if crops.shape != reference.shape:
-        raise ValueError(
+        raise InputError(
             f"the crops are {_size(crops)} and the reference {_size(reference)}: give the same frames, cropped with "
             "the same track"
         )

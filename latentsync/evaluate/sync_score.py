@@ -23,6 +23,7 @@ from ..audio.syncnet import (
     syncnet_mel,
 )
 from ..audio.whisper import SAMPLE_RATE
+from ..errors import InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
 from ..models.load import find_checkpoints, load_vae
 from ..models.state_dict import read_checkpoint, recognise
@@ -99,7 +100,7 @@ def sync_score(net: SyncNetV2, views: torch.Tensor | MouthViews, samples: np.nda
     """
     count = min(len(views), len(samples) // SAMPLES_PER_FRAME) - LIP_FRAMES
     if count < 1:
-        raise ValueError(f"the clip has {count + LIP_FRAMES} frames with sound: SyncNet v2 needs {LIP_FRAMES + 1}")
+        raise InputError(f"the clip has {count + LIP_FRAMES} frames with sound: SyncNet v2 needs {LIP_FRAMES + 1}")
     weight = next(net.parameters())
     heard = mfcc_windows(mfcc(samples))[:count]
     with torch.inference_mode():
@@ -143,7 +144,7 @@ class SyncJudge:
     def vision(self, clips: Tensor) -> Tensor:
         """Embeddings (b, d) of clips of `frames`: pixels or latents, as `sees_pixels` says; gradients flow back."""
         if clips.shape[2] != self.frames:
-            raise ValueError(f"SyncNet got clips of {clips.shape[2]} frames: it takes {self.frames}")
+            raise InputError(f"SyncNet got clips of {clips.shape[2]} frames: it takes {self.frames}")
         frames = rearrange(clips.float(), "b c f h w -> b (f c) h w")
         if self.sees_pixels:
             if frames.shape[-2:] != (self.side, self.side):
@@ -181,7 +182,7 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
             config = SyncNetConfig(**tables, frames=json.loads(about.get("frames", str(SYNCNET_FRAMES))))
         net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
+        raise InputError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
     return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
 
 
@@ -320,7 +321,7 @@ def sync_curve(judge: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Ten
     """
     crops = at_25(crops, fps)
     if len(crops) < judge.frames:
-        raise ValueError(
+        raise InputError(
             f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {judge.frames} at "
             "once, give a longer one"
         )
@@ -335,7 +336,7 @@ def at_25(crops: Frames, fps: float) -> Frames:
         ValueError: a frame rate that is none.
     """
     if not 0 < fps < math.inf:
-        raise ValueError(f"fps is {fps}: give the frames per second of the crops")
+        raise InputError(f"fps is {fps}: give the frames per second of the crops")
     if fps == VIDEO_FPS:
         return crops
     count = round(len(crops) * VIDEO_FPS / fps)

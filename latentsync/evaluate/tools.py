@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from ..errors import InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector
 from ..face.track import TrackSettings
@@ -66,13 +67,13 @@ class EvaluateSettings:
 
     def __post_init__(self):
         if self.region not in get_args(Region):
-            raise ValueError(f"region is {self.region!r}: choose one of {', '.join(get_args(Region))}")
+            raise InputError(f"region is {self.region!r}: choose one of {', '.join(get_args(Region))}")
         if self.resolution < 64 or self.resolution % 16:
-            raise ValueError(f"resolution is {self.resolution}: give a multiple of 16, 64 or more")
+            raise InputError(f"resolution is {self.resolution}: give a multiple of 16, 64 or more")
         if self.protocol not in get_args(Protocol):
-            raise ValueError(f"protocol is {self.protocol!r}: choose one of {', '.join(get_args(Protocol))}")
+            raise InputError(f"protocol is {self.protocol!r}: choose one of {', '.join(get_args(Protocol))}")
         if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}: give a number from 1 up")
+            raise InputError(f"samples is {self.samples}: give a number from 1 up")
         TrackSettings(which=self.face)
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..frames import Frames, as_float, as_stored
 from .geometry import bilinear, canvas_size, corners, crop_matrix, invert, region, shifted
 
@@ -80,7 +81,7 @@ class AlignedFaces:
         self, frames: Frames, matrices: np.ndarray, found: np.ndarray, resolution: int, published: bool = False
     ):
         if len(frames) != len(matrices):
-            raise ValueError(
+            raise InputError(
                 f"the face track covers {len(matrices)} frames and the clip has {len(frames)}: track this clip again"
             )
         self.frames, self.matrices, self.found, self.resolution = frames, matrices, found, resolution

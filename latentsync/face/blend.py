@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..errors import InputError
 from ..frames import Frames, as_float, as_stored, as_uint8
 from .align import published_crop, shrink, warp_crop
 from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
@@ -73,7 +74,7 @@ def blend(
     for window in crops:
         numbers = list(range(start, start + len(window)))
         if tuple(window.shape[1:3]) != side or numbers[-1] >= min(len(frames), len(track)):
-            raise ValueError(
+            raise InputError(
                 f"crops {numbers[0]}..{numbers[-1]} of {tuple(window.shape[1:3])} do not fit a track of "
                 f"{len(track)} faces of {side} on {len(frames)} frames: use the track that made the crops"
             )
@@ -93,9 +94,9 @@ def _weights(
         return mouth_mask(track.resolution, settings.mask_smooth, mask_image)[None]
     side = (track.resolution, track.resolution)
     if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != side:
-        raise ValueError(f"the blend mask is {tuple(mask.shape)}: make it {side}, the size of the crops")
+        raise InputError(f"the blend mask is {tuple(mask.shape)}: make it {side}, the size of the crops")
     if mask.ndim == 3 and len(mask) not in (1, len(track)):
-        raise ValueError(f"there are {len(mask)} blend masks for {len(track)} frames: give one, or one for each frame")
+        raise InputError(f"there are {len(mask)} blend masks for {len(track)} frames: give one, or one for each frame")
     return mask.float().cpu().reshape(-1, *side)
 
 

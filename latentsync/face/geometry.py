@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..errors import InputError
+
 # Left brow centre, right brow centre and nose, in units of which the canvas has 75 x 100.
 TEMPLATE = np.array([[17.0, 20.0], [58.0, 20.0], [37.5, 40.0]])
 CANVAS_UNITS = (75, 100)  # width, height
@@ -71,7 +73,7 @@ def fit_similarity(points: np.ndarray, resolution: int) -> tuple[np.ndarray, np.
     centred, target_centred = points - mean, target - target_mean
     spread, target_spread = centred.std(ddof=1), target_centred.std(ddof=1)
     if not spread > 1e-6:
-        raise ValueError(f"the three face points coincide at {mean.tolist()}: correct them in the track file")
+        raise InputError(f"the three face points coincide at {mean.tolist()}: correct them in the track file")
     centred, target_centred = centred / spread, target_centred / target_spread
     u, _, vt = np.linalg.svd(centred.T @ target_centred)
     flip = np.diag([1.0, np.sign(np.linalg.det(u @ vt))])

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..errors import InputError
+
 Box = tuple[float, float, float, float]
 
 # Rows of InsightFace's `landmark_2d_106` that the published program averages. Each brow is its upper edge
@@ -150,7 +152,7 @@ def box_from_points(points: np.ndarray) -> Box:
     across = right - left
     width = float(np.hypot(*across)) / (1 - 2 * BOX_BROW_X)
     if width == 0:
-        raise ValueError(f"the two brow points coincide at {left.tolist()}: give two different points")
+        raise InputError(f"the two brow points coincide at {left.tolist()}: give two different points")
     height = width / BOX_ASPECT
     down = np.array([-across[1], across[0]]) / np.hypot(*across)
     x, y = (left + right) / 2 + (0.5 - BOX_BROW_Y) * height * down
@@ -166,7 +168,7 @@ def between(a: Face, b: Face, t: float) -> Face:
 def _checked(points: np.ndarray, shape: tuple[int, int], what: str) -> np.ndarray:
     points = np.asarray(points, dtype=np.float64)
     if points.shape != shape:
-        raise ValueError(f"{what} have shape {points.shape}: expected {shape}")
+        raise InputError(f"{what} have shape {points.shape}: expected {shape}")
     if not np.isfinite(points).all():
-        raise ValueError(f"{what} hold values that are not finite: drop this face")
+        raise InputError(f"{what} hold values that are not finite: drop this face")
     return points

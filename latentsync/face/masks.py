@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..errors import InputError
+
 POLYGON_FILE = Path(__file__).parents[1] / "assets" / "keep_mask.json"
 LEAST_REPAINTED = 0.01  # of the crop, that a mask image must leave to the net
 MOST_SQUEEZED = 1.1  # longer by shorter side of a mask image: it is squeezed to a square
@@ -58,7 +60,7 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
     data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every path on Windows
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise ValueError(f"{path} is no picture that can be read: give a PNG, black where the face is repainted")
+        raise InputError(f"{path} is no picture that can be read: give a PNG, black where the face is repainted")
     return _checked(np.ascontiguousarray(picture[..., 2]), str(path), "black")
 
 
@@ -69,7 +71,7 @@ def mask_image_of(repainted: torch.Tensor) -> np.ndarray:
         ValueError: several masks, far from square, or nothing to repaint.
     """
     if repainted.ndim > 3 or repainted.shape[:-2].numel() != 1:
-        raise ValueError(f"the mask has shape {tuple(repainted.shape)}: give one mask, for all frames")
+        raise InputError(f"the mask has shape {tuple(repainted.shape)}: give one mask, for all frames")
     kept = 1 - repainted.reshape(repainted.shape[-2:]).to("cpu", torch.float32).clamp(0, 1)
     return _checked((kept * 255).round().to(torch.uint8).numpy(), "the mask", "white")
 
@@ -78,10 +80,10 @@ def _checked(picture: np.ndarray, name: str, colour: str) -> np.ndarray:
     """A mask image as it is; `colour` is how its source shows what is repainted."""
     height, width = picture.shape
     if max(height, width) > MOST_SQUEEZED * min(height, width):
-        raise ValueError(f"{name} is {width} x {height} pixels: give a square one, as it is laid over the square crop")
+        raise InputError(f"{name} is {width} x {height} pixels: give a square one, as it is laid over the square crop")
     share = float((picture < 128).mean())
     if share < LEAST_REPAINTED:
-        raise ValueError(
+        raise InputError(
             f"{name} leaves {share:.1%} of the crop to repaint: make the part {colour} in which the mouth moves"
         )
     return picture
@@ -90,7 +92,7 @@ def _checked(picture: np.ndarray, name: str, colour: str) -> np.ndarray:
 def check_smooth(value: float, name: str = "mask_smooth") -> None:
     """Refuse a softness outside 0..1 with a ValueError."""
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value}: give a number from 0 (hard edge) to 1 (widest)")
+        raise InputError(f"{name} is {value}: give a number from 0 (hard edge) to 1 (widest)")
 
 
 def mouth_mask(resolution: int, mask_smooth: float = 0.5, mask_image: np.ndarray | None = None) -> torch.Tensor:
@@ -127,7 +129,7 @@ def face_mask(
         ValueError: an unknown shape, or `feather` outside 0..1.
     """
     if shape not in get_args(FaceShape):
-        raise ValueError(f"shape is {shape!r}: choose one of {', '.join(get_args(FaceShape))}")
+        raise InputError(f"shape is {shape!r}: choose one of {', '.join(get_args(FaceShape))}")
     check_smooth(feather, "feather")
     picture = _shape_mask(shape) if mask_image is None or shape != "mouth" else mask_image
     kept = cv2.resize(picture, (resolution, resolution), interpolation=cv2.INTER_LINEAR)

@@ -8,6 +8,7 @@ from statistics import median
 import cv2
 import numpy as np
 
+from ..errors import InputError
 from ..frames import Frames, as_uint8, batches
 from .landmarks import LOOSE_LIMITS, Detection, Detector, Face, FaceLimits, plausible
 
@@ -110,7 +111,7 @@ def detect_faces(
         ValueError: `every` or `window` below 1.
     """
     if every < 1 or window < 1:
-        raise ValueError(f"every is {every} and window is {window}: both must be 1 or more")
+        raise InputError(f"every is {every} and window is {window}: both must be 1 or more")
 
     def look(picture: np.ndarray, index: int) -> list[Face]:
         faces = [face for face in detector(picture, index) if limits is None or plausible(face, limits)]

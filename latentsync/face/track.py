@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import InputError
 from .geometry import canvas_size, corners, fit_similarity, from_pose, published_matrices, to_pose
 from .landmarks import Detection, Face
 from .smoothing import bridge, jumps, smooth
@@ -41,7 +42,7 @@ class TrackSettings:
         for name in ("max_gap", "fade", "smoothing"):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
-                raise ValueError(f"{name} is {value}: give seconds, 0 or more")
+                raise InputError(f"{name} is {value}: give seconds, 0 or more")
         _rule(self.which)
 
 
@@ -138,7 +139,7 @@ def place_faces(chosen: Chosen, resolution: int, fps: float, settings: TrackSett
     faces, cuts = chosen.faces, chosen.cuts
     hits = np.array([face is not None for face in faces], bool)
     if not hits.any():
-        raise ValueError(
+        raise InputError(
             f"no frame of the clip's {len(faces)} shows the face asked for ({settings.which}): try another detector or "
             "another face, or mark the face by hand in a track file and give that as detector"
         )
@@ -248,7 +249,7 @@ def _rule(which: str):
             return lambda faces: min(faces, key=lambda f: math.dist(_centre(f), (x, y)))
     except ValueError:
         pass
-    raise ValueError(f"face is {which!r}: give largest, similar, index:K (from the left, 0 first) or nearest:X,Y")
+    raise InputError(f"face is {which!r}: give largest, similar, index:K (from the left, 0 first) or nearest:X,Y")
 
 
 def _follow(candidates: Sequence[Face], last: Face) -> Face | None:
@@ -269,7 +270,7 @@ def _most_like(candidates: Sequence[Face], reference: Face) -> Face | None:
             scores = [_cosine(getattr(face, name), known) for face in candidates]
             best = max(range(len(scores)), key=scores.__getitem__, default=None)
             return candidates[best] if best is not None and scores[best] >= same else None
-    raise ValueError("face is 'similar' and the faces are not described: scan with describe=True")
+    raise InputError("face is 'similar' and the faces are not described: scan with describe=True")
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

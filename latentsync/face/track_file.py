@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
 from ..files import replacing
 from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
 
@@ -142,7 +143,7 @@ def write_track_file(
     for index, detection in enumerate(detections):
         count = index + 1
         if interpolate and len(detection.faces or ()) > 1:
-            raise ValueError(f"frame {index} has {len(detection.faces)} faces: interpolation needs one at most")
+            raise InputError(f"frame {index} has {len(detection.faces)} faces: interpolation needs one at most")
         entries += [_entry(index, face) for face in detection.faces or ()]
         cuts += [index] * detection.cut
     header = {
@@ -174,11 +175,11 @@ def read_track_file(path: str | Path) -> FaceFile:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is not a JSON text file ({error}); expected a latentsync-track file") from error
+        raise InputError(f"{path}: is not a JSON text file ({error}); expected a latentsync-track file") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f'{path}: is no track file; expected a JSON object with "format": "{FORMAT}"')
+        raise InputError(f'{path}: is no track file; expected a JSON object with "format": "{FORMAT}"')
     if content.get("version") != VERSION:
-        raise ValueError(f"{path}: version is {_shown(content.get('version'))}; expected {VERSION}")
+        raise InputError(f"{path}: version is {_shown(content.get('version'))}; expected {VERSION}")
     _known_keys(content, FILE_KEYS, f"{path}")
     frames = _whole(content.get("frames"), 0, None, f"{path}: frames")
     file = FaceFile(
@@ -192,21 +193,21 @@ def read_track_file(path: str | Path) -> FaceFile:
         interpolate=content.get("interpolate", False),
     )
     if not isinstance(file.interpolate, bool):
-        raise ValueError(f"{path}: interpolate is {_shown(file.interpolate)}; expected true or false")
+        raise InputError(f"{path}: interpolate is {_shown(file.interpolate)}; expected true or false")
     crowded = [i for i, faces in file.faces.items() if len(faces) > 1]
     if file.interpolate and crowded:
-        raise ValueError(f"{path}: frame {crowded[0]} lists several faces; with interpolate expected one per frame")
+        raise InputError(f"{path}: frame {crowded[0]} lists several faces; with interpolate expected one per frame")
     return file
 
 
 def _read_faces(entries: Any, frames: int, path: Path) -> dict[int, list[Face]]:
     if not isinstance(entries, list):
-        raise ValueError(f"{path}: faces is {_shown(entries)}; expected a list of entries")
+        raise InputError(f"{path}: faces is {_shown(entries)}; expected a list of entries")
     faces: dict[int, list[Face]] = {}
     for number, entry in enumerate(entries):
         where = f"{path}: faces[{number}]"
         if not isinstance(entry, dict):
-            raise ValueError(f"{where} is {_shown(entry)}; expected an object with frame and box or points")
+            raise InputError(f"{where} is {_shown(entry)}; expected an object with frame and box or points")
         _known_keys(entry, ENTRY_KEYS, where)
         index = _whole(entry.get("frame"), 0, frames - 1, f"{where}.frame")
         faces.setdefault(index, []).append(_read_face(entry, where))
@@ -216,23 +217,23 @@ def _read_faces(entries: Any, frames: int, path: Path) -> dict[int, list[Face]]:
 def _read_face(entry: dict[str, Any], where: str) -> Face:
     score = _number(entry.get("score", 1.0), 0.0, 1.0, f"{where}.score")
     if entry.get("box") is None and entry.get("points") is None:
-        raise ValueError(f"{where} has neither box nor points; expected one of them at least")
+        raise InputError(f"{where} has neither box nor points; expected one of them at least")
     points = None if entry.get("points") is None else _read_points(entry["points"], f"{where}.points")
     if entry.get("box") is None:
         return Face(box_from_points(points), score, points)
     x1, y1, x2, y2 = box = tuple(_numbers(entry["box"], 4, f"{where}.box"))
     if x2 <= x1 or y2 <= y1:
-        raise ValueError(f"{where}.box is {_shown(entry['box'])}; expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+        raise InputError(f"{where}.box is {_shown(entry['box'])}; expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
     return Face(box, score, points_from_box(box) if points is None else points)
 
 
 def _read_points(value: Any, where: str) -> np.ndarray:
     if not isinstance(value, list) or len(value) not in (3, 5, 106):
-        raise ValueError(f"{where} is {_shown(value)}; expected a list of 3, 5 or 106 points [x, y]")
+        raise InputError(f"{where} is {_shown(value)}; expected a list of 3, 5 or 106 points [x, y]")
     given = np.array([_numbers(point, 2, f"{where}[{i}]") for i, point in enumerate(value)])
     points = {3: np.asarray, 5: points_from_five, 106: points_from_106}[len(given)](given)
     if np.hypot(*(points[1] - points[0])) < 1e-3:
-        raise ValueError(f"{where} is {_shown(value)}; expected brows (or eyes) apart from each other")
+        raise InputError(f"{where} is {_shown(value)}; expected brows (or eyes) apart from each other")
     return points
 
 
@@ -240,32 +241,32 @@ def _read_cuts(content: dict[str, Any], frames: int, path: Path) -> list[int] | 
     if content.get("cuts") is None:
         return None
     if not isinstance(content["cuts"], list):
-        raise ValueError(f"{path}: cuts is {_shown(content['cuts'])}; expected a list of frame numbers")
+        raise InputError(f"{path}: cuts is {_shown(content['cuts'])}; expected a list of frame numbers")
     return sorted({_whole(cut, 0, frames - 1, f"{path}: cuts[{i}]") for i, cut in enumerate(content["cuts"])})
 
 
 def _known_keys(content: dict[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(set(content) - known)
     if unknown:
-        raise ValueError(f"{where} has an unknown key {_shown(unknown[0])}; expected {', '.join(sorted(known))}")
+        raise InputError(f"{where} has an unknown key {_shown(unknown[0])}; expected {', '.join(sorted(known))}")
 
 
 def _whole(value: Any, low: int, high: int | None, where: str) -> int:
     if type(value) is not int or value < low or (high is not None and value > high):
         limit = f"{low} or more" if high is None else f"{low} to {high}"
-        raise ValueError(f"{where} is {_shown(value)}; expected a whole number, {limit}")
+        raise InputError(f"{where} is {_shown(value)}; expected a whole number, {limit}")
     return value
 
 
 def _number(value: Any, low: float, high: float, where: str) -> float:
     if type(value) not in (int, float) or not low <= value <= high:  # NaN compares false
-        raise ValueError(f"{where} is {_shown(value)}; expected a number from {low:g} to {high:g}")
+        raise InputError(f"{where} is {_shown(value)}; expected a number from {low:g} to {high:g}")
     return float(value)
 
 
 def _numbers(value: Any, count: int, where: str) -> list[float]:
     if not isinstance(value, list) or len(value) != count:
-        raise ValueError(f"{where} is {_shown(value)}; expected {count} numbers")
+        raise InputError(f"{where} is {_shown(value)}; expected {count} numbers")
     return [_number(v, -COORDINATE_LIMIT, COORDINATE_LIMIT, f"{where}[{i}]") for i, v in enumerate(value)]
 
 

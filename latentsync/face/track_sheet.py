@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..files import refuse_inputs, replacing
 from ..frames import Frames, as_uint8
 from .align import AlignedFaces
@@ -26,7 +27,7 @@ BOX, POINTS, OUTLINE, PAPER = (80, 200, 120), (255, 80, 80), (90, 160, 255), (24
 def _check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.PathLike]) -> None:
     for path, ending in ((track_path, ".json"), (strip_path, ".png")):
         if path.suffix.lower() != ending:
-            raise ValueError(f"cannot write {path}: its name must end in {ending}")
+            raise InputError(f"cannot write {path}: its name must end in {ending}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
         refuse_inputs(path, inputs)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from av.audio.frame import AudioFrame
 
+from ..errors import InputError
 from .source import PathLike, audio_stream, open_source, packets, video_stream
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def read_audio(path: PathLike) -> tuple[torch.Tensor, int]:
     with AudioReader(path) as reader:
         chunks = list(reader)
         if not chunks:
-            raise ValueError(f"the audio track of {reader.path} has no samples: give a file with sound")
+            raise InputError(f"the audio track of {reader.path} has no samples: give a file with sound")
         waveform = np.ascontiguousarray(np.concatenate(chunks, axis=1))
         return torch.from_numpy(waveform).clamp_(-1.0, 1.0), reader.rate
 
@@ -58,7 +59,7 @@ class AudioReader:
             self._frames = self._decode()
             self._first = next(self._frames, None)
             if self._first is None:
-                raise ValueError(f"the audio track of {self.path} has no samples: it is empty or damaged")
+                raise InputError(f"the audio track of {self.path} has no samples: it is empty or damaged")
         except BaseException:
             self._container.close()
             raise

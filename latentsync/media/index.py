@@ -14,6 +14,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from ..errors import InputError
 from .source import PathLike, moving_pictures, open_source, packets, video_stream
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def scan(path: PathLike) -> FrameIndex:
     if index is None:
         index = _scan_frames(path)
     if not index.stamps:
-        raise ValueError(f"{path} has no video frames: it is empty or damaged")
+        raise InputError(f"{path} has no video frames: it is empty or damaged")
     return index
 
 

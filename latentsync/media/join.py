@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from ..errors import InputError
 from .index import FrameIndex, scan
 from .output import OutputFile
 from .source import PathLike, open_source, packets, video_stream
@@ -45,11 +46,11 @@ def join(
         FileNotFoundError, OSError: a part or the audio cannot be read, or the file cannot be written.
     """
     if not parts:
-        raise ValueError(f"cannot write {os.fspath(path)}: there are no parts to join")
+        raise InputError(f"cannot write {os.fspath(path)}: there are no parts to join")
     found = [_inspect(os.fspath(part)) for part in parts]
     for part in found:
         if part.settings != found[0].settings:
-            raise ValueError(
+            raise InputError(
                 f"cannot join {part.path} to {found[0].path}: they differ in codec, size, rate or settings; "
                 "write all parts with the same"
             )
@@ -78,7 +79,7 @@ def _inspect(path: str) -> _Part:
         settings = (context.name, context.height, context.width, context.extradata, index.rate, index.constant)
         shown = [index.find(packet.pts) for packet in packets(container, stream) if packet.size]
     if index.places is not None or None in shown:
-        raise ValueError(f"cannot join {path}: its frames have no usable time stamps; write it with VideoWriter")
+        raise InputError(f"cannot join {path}: its frames have no usable time stamps; write it with VideoWriter")
     return _Part(path, settings, index, max(i - number for i, number in enumerate(shown)))
 
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 from av.packet import Packet
 
+from ..errors import InputError
 from ..files import write_error
 from .source import PathLike, local_url
 from .track import Track, open_track
@@ -24,7 +25,7 @@ def container_format(path: PathLike) -> str:
     """
     extension = os.path.splitext(path)[1].lower()
     if extension not in FORMATS:
-        raise ValueError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
+        raise InputError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
     return FORMATS[extension]
 
 
@@ -70,7 +71,7 @@ class OutputFile:
     def add_audio(self, path: PathLike, duration: float | None, pad: bool) -> None:
         """Add the audio of the file `path`, cut at `duration` seconds, or where the pictures end if None."""
         if duration is not None and not 0 < duration < float("inf"):
-            raise ValueError(f"duration is {duration}: give a positive number of seconds")
+            raise InputError(f"duration is {duration}: give a positive number of seconds")
         self._duration = None if duration is None else Fraction(duration)
         self._track = open_track(self.container, path, self._duration, pad)
 
@@ -124,4 +125,4 @@ class OutputFile:
         except OSError as error:
             raise write_error(self.path, error.errno, error.strerror) from error
         except av.error.FFmpegError as error:
-            raise ValueError(f"cannot write {self.path}: the encoder refuses ({error.strerror})") from error
+            raise InputError(f"cannot write {self.path}: the encoder refuses ({error.strerror})") from error

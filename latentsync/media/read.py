@@ -12,6 +12,7 @@ import torch
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
+from ..errors import InputError
 from .colour import read_colour, to_rgb
 from .decode import FrameDecoder
 from .index import scan
@@ -52,7 +53,7 @@ class VideoReader:
 
     def __init__(self, path: PathLike, fps: float | Fraction | None = None, cache: int = 48):
         if cache < 1:
-            raise ValueError(f"cache is {cache}: keep at least 1 picture")
+            raise InputError(f"cache is {cache}: keep at least 1 picture")
         self.path = os.fspath(path)
         index = scan(path)
         self.fps = index.rate if fps is None else as_rate(fps)
@@ -75,7 +76,7 @@ class VideoReader:
     def _read_first(self) -> None:
         _, frame = next(self._decoder.up_to(0), (0, None))
         if frame is None:
-            raise ValueError(f"no frame of {self.path} can be decoded: it is damaged or in an unknown format")
+            raise InputError(f"no frame of {self.path} can be decoded: it is damaged or in an unknown format")
         context = self._decoder.context
         self.colour = read_colour(context)
         self._turns = round(frame.rotation / 90) % 4
@@ -107,7 +108,7 @@ class VideoReader:
             ValueError: the reader is closed.
         """
         if self._closed:
-            raise ValueError(f"cannot read frames of {self.path}: it is closed")
+            raise InputError(f"cannot read frames of {self.path}: it is closed")
         places: dict[int, list[int]] = {}
         for place, i in enumerate(indices):
             if not 0 <= i < len(self):
@@ -142,7 +143,7 @@ class VideoReader:
         after = self._decoder.last
         good = before if before and before[0] < number else after
         if good is None:
-            raise ValueError(f"{self.path} can no longer be decoded at frame {number}: the file has changed")
+            raise InputError(f"{self.path} can no longer be decoded at frame {number}: the file has changed")
         if not self._repeats:
             log.warning("%s is damaged at frame %d: frame %d is shown instead", self.path, number, good[0])
         # The whole gap at once: to look for each of its frames would decode the way there each time.

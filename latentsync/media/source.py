@@ -13,6 +13,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from ..errors import InputError
+
 log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
@@ -32,9 +34,9 @@ def as_rate(fps: float | Fraction) -> Fraction:
     try:
         rate = Fraction(fps).limit_denominator(RATE_DENOMINATOR)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"fps is {fps!r}: give a positive number of frames per second") from error
+        raise InputError(f"fps is {fps!r}: give a positive number of frames per second") from error
     if rate <= 0:
-        raise ValueError(f"fps is {fps!r}: give a positive number of frames per second")
+        raise InputError(f"fps is {fps!r}: give a positive number of frames per second")
     return rate
 
 
@@ -65,11 +67,11 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     except OSError as error:
         raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise ValueError(_unreadable(name, kind)) from error
+        raise InputError(_unreadable(name, kind)) from error
     # FFmpeg renders any text as pictures of a terminal.
     if container.format.name == "tty":
         container.close()
-        raise ValueError(_unreadable(name, kind))
+        raise InputError(_unreadable(name, kind))
     return container
 
 
@@ -93,7 +95,7 @@ def moving_pictures(container: InputContainer, path: PathLike) -> VideoStream:
     """
     stream = video_stream(container)
     if stream is None:
-        raise ValueError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
+        raise InputError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
     return stream
 
 
@@ -106,7 +108,7 @@ def audio_stream(container: InputContainer, path: PathLike) -> AudioStream:
     for stream in container.streams.audio:
         if stream.codec_context is not None:
             return stream
-    raise ValueError(f"{os.fspath(path)} has no audio track that can be decoded: give a file with sound")
+    raise InputError(f"{os.fspath(path)} has no audio track that can be decoded: give a file with sound")
 
 
 def packets(container: InputContainer, stream: Stream, warn: bool = False) -> Iterator[Packet]:

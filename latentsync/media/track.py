@@ -10,6 +10,7 @@ from av.audio.frame import AudioFrame
 from av.container import OutputContainer
 from av.packet import Packet
 
+from ..errors import InputError
 from .audio import AudioReader
 from .source import PathLike, audio_stream, open_source, packets
 
@@ -129,7 +130,7 @@ class EncodedTrack:
 
     def __init__(self, container: OutputContainer, reader: AudioReader, pad: bool):
         if reader.channels > len(AAC_LAYOUTS):
-            raise ValueError(f"{reader.path} has {reader.channels} audio channels: mix them down to at most 8")
+            raise InputError(f"{reader.path} has {reader.channels} audio channels: mix them down to at most 8")
         opus = container.format.name == "webm"
         layout = (OPUS_LAYOUTS if opus else AAC_LAYOUTS)[reader.channels - 1]
         rate = _nearest(OPUS_RATES if opus else AAC_RATES, reader.rate)

@@ -8,6 +8,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from ..errors import InputError
 from ..frames import as_uint8
 from .colour import Colour, tag, to_yuv420, written_colour
 from .output import OutputFile
@@ -65,7 +66,7 @@ class VideoWriter:
         pad_audio: bool = False,
     ):
         if height < 1 or width < 1:
-            raise ValueError(f"cannot write pictures of {height} x {width}: both sides must be at least 1")
+            raise InputError(f"cannot write pictures of {height} x {width}: both sides must be at least 1")
         self.path, self.fps, self.height, self.width = path, as_rate(fps), height, width
         self.count = 0
         self._colour = written_colour(colour, height)
@@ -85,9 +86,9 @@ class VideoWriter:
     def _add_video(self, crf: float, preset: str) -> VideoStream:
         codec = "libvpx-vp9" if self._output.format == "webm" else "libx264"
         if preset not in PRESETS:
-            raise ValueError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}")
+            raise InputError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}")
         if not 0 <= crf <= MAX_CRF[codec]:
-            raise ValueError(f"crf is {crf}: choose from 0 (best) to {MAX_CRF[codec]}")
+            raise InputError(f"crf is {crf}: choose from 0 (best) to {MAX_CRF[codec]}")
         options = {"crf": str(crf), "preset": preset}
         if codec == "libvpx-vp9":
             speed = str(len(PRESETS) - 1 - PRESETS.index(preset))
@@ -109,12 +110,12 @@ class VideoWriter:
             OSError: the file cannot be written; it has been removed.
         """
         if self._closed:
-            raise ValueError(f"cannot add frames to {self.path}: it is closed")
+            raise InputError(f"cannot add frames to {self.path}: it is closed")
         if frames.ndim != 4 or frames.shape[1:] != (self.height, self.width, 3):
             wanted = f"(n, {self.height}, {self.width}, 3)"
-            raise ValueError(f"cannot write frames of shape {tuple(frames.shape)} to {self.path}: give {wanted}")
+            raise InputError(f"cannot write frames of shape {tuple(frames.shape)} to {self.path}: give {wanted}")
         if frames.dtype != torch.uint8 and not frames.is_floating_point():
-            raise ValueError(f"cannot write frames of {frames.dtype}: give uint8, or float in [0, 1]")
+            raise InputError(f"cannot write frames of {frames.dtype}: give uint8, or float in [0, 1]")
         try:
             for frame in frames:
                 self._write_picture(as_uint8(frame).cpu().numpy())
@@ -141,7 +142,7 @@ class VideoWriter:
             return
         try:
             if self.count == 0:
-                raise ValueError(f"cannot write {self.path}: no frames were given")
+                raise InputError(f"cannot write {self.path}: no frames were given")
             self._output.mux(self._stream.encode(None))
             self._output.commit(self.count / self.fps)
             self._closed = True

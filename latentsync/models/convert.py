@@ -7,6 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..errors import InputError
 from ..files import replacing
 from .folders import read_sidecar
 from .state_dict import read_checkpoint
@@ -26,7 +27,7 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
     """
     src, dst = Path(src), Path(dst)
     if dst.suffix != ".safetensors":
-        raise ValueError(f"the output is {dst.name!r}: give a name that ends in .safetensors")
+        raise InputError(f"the output is {dst.name!r}: give a name that ends in .safetensors")
     if dst.exists() and (not force or dst.samefile(src)):
         raise FileExistsError(f"{dst} is there already: choose another name, or overwrite it with force (--force)")
     state, metadata = read_checkpoint(src)
@@ -54,7 +55,7 @@ def _halved(key: str, tensor: Tensor) -> Tensor:
         return tensor
     result = tensor.to(torch.float16)
     if not torch.isfinite(result).all():
-        raise ValueError(f"{key} has values that float16 cannot hold (limit 65504): convert without half")
+        raise InputError(f"{key} has values that float16 cannot hold (limit 65504): convert without half")
     return result
 
 

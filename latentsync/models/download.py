@@ -17,6 +17,7 @@ from huggingface_hub import get_hf_file_metadata
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
+from ..errors import InputError
 from ..files import file_sha256, replacing, write_error
 from .folders import find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
@@ -81,7 +82,7 @@ def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, pro
         wrong = f"SHA-256 {actual}, expected {expected.sha256}"
     if wrong:
         part.unlink(missing_ok=True)
-        raise ValueError(f"{url} gave {wrong}: the file was removed, fetch it again or from another mirror")
+        raise InputError(f"{url} gave {wrong}: the file was removed, fetch it again or from another mirror")
 
 
 def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, progress: Progress | None) -> str:
@@ -101,7 +102,7 @@ def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, 
         size = done + int(length) if length else expected.size
         if expected.size not in (None, size):
             if not done:  # says nothing against what is there already
-                raise ValueError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
+                raise InputError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
             return f"{size:,} bytes, expected {expected.size:,}"
         with part.open("ab" if done else "wb") as file:
             for data in reply.iter_bytes(CHUNK):
@@ -184,7 +185,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
     present = any(row.locate(folder) for row in WEIGHTS if row.group == "unet")
     changing = other != version and present and any(row.version for row in rows)
     if changing and not force:
-        raise ValueError(
+        raise InputError(
             f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
             f"(--checkpoints), or replace the {other} files with force (--force)"
         )
@@ -199,7 +200,7 @@ def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
     converted = found.name != Path(row.target).name
     if changing and row.version:
         if converted:
-            raise ValueError(f"{found} was converted from another version: move it away first")
+            raise InputError(f"{found} was converted from another version: move it away first")
         return False
     actual = bytes_in(found)
     if row.members or converted or actual in (row.size, read_sidecar(folder).get("files", {}).get(row.target)):
@@ -214,7 +215,7 @@ def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
     if published in (None, actual):
         return True
     if not force:
-        raise ValueError(
+        raise InputError(
             f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace it "
             "with force (--force)"
         )
@@ -252,7 +253,7 @@ def _expected(row: Weight) -> Expected:
     if pin.sha256 in (None, stated.sha256):
         return stated | pin
     if row.program:
-        raise ValueError(
+        raise InputError(
             f"{_address(row)} is another program than the known one (SHA-256 {stated.sha256}, expected {pin.sha256}) "
             "and was not fetched: choose another mirror (HF_ENDPOINT)"
         )
@@ -271,7 +272,7 @@ def _unpack(row: Weight, archive: Path, folder: Path) -> None:
                     part.write_bytes(zipped.read(entries[member]))
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
         archive.unlink()
-        raise ValueError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
+        raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
     archive.unlink()
 
 

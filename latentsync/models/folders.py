@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from ..errors import InputError
 from ..files import replacing
 
 #: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: bytes}}.
@@ -140,9 +141,9 @@ def read_sidecar(folder: str | Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): correct or remove it") from None
+        raise InputError(f"{path} is not JSON ({error}): correct or remove it") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object: correct or remove it")
+        raise InputError(f"{path} holds a {type(content).__name__}, not a JSON object: correct or remove it")
     return content
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..nets.loading import assign, check_state_dict
 from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
@@ -58,7 +59,7 @@ class LipSyncModel:
         needed, given = self.unet.config.cross_attention_dim, self.audio_encoder.conv1.out_channels
         if needed != given:
             name = _WHISPER_SIZES.get(needed, "one")
-            raise ValueError(
+            raise InputError(
                 f"the U-Net takes audio of width {needed} and this Whisper encoder gives {given} (tiny: 384, small: "
                 f"768): use Whisper {name} of width {needed}"
             )
@@ -183,11 +184,11 @@ def load_unet(
     state, about = read_checkpoint(path)
     kind = recognise(state)
     if kind != "a lip-sync U-Net":
-        raise ValueError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
+        raise InputError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
         unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
     except ValueError as error:
-        raise ValueError(f"{path} looks like {kind} but does not load: {error}") from error
+        raise InputError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)
 
 
@@ -209,7 +210,7 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
     state, metadata = read_checkpoint(path)
     weights = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
     if "positional_embedding" not in weights or "conv1.weight" not in weights:
-        raise ValueError(f"{path} looks like {recognise(state)}: give an OpenAI Whisper file (tiny.pt or small.pt)")
+        raise InputError(f"{path} looks like {recognise(state)}: give an OpenAI Whisper file (tiny.pt or small.pt)")
     dims = json.loads(metadata.get("dims", "{}"))
     width, mels = weights["conv1.weight"].shape[:2]
     with torch.device("meta"):
@@ -252,7 +253,7 @@ def _filled(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: st
     try:
         check_state_dict(module.state_dict(), state, name)
     except ValueError as error:
-        raise ValueError(f"{path} looks like {recognise(state)}: {error}") from error
+        raise InputError(f"{path} looks like {recognise(state)}: {error}") from error
     assign(module, state, torch.float32)
     return module.eval().requires_grad_(False)
 
@@ -266,7 +267,7 @@ def fitting_whisper(path: Path, unet: nn.Module) -> Path:
 def check_resolution(resolution: int) -> None:
     """Refuse a crop side that is not a multiple of 64 in 64..1024 with a ValueError."""
     if resolution % 64 or not 64 <= resolution <= 1024:
-        raise ValueError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
+        raise InputError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
 
 
 def published_resolution(config: str | Path) -> int:
@@ -291,11 +292,11 @@ def published_resolution(config: str | Path) -> int:
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
+        raise InputError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
     data = content.get("data") if isinstance(content, dict) else None
     side = data.get("resolution") if isinstance(data, dict) else None
     if type(side) is not int:
-        raise ValueError(f"{config} has no whole number at data.resolution: give --resolution instead")
+        raise InputError(f"{config} has no whole number at data.resolution: give --resolution instead")
     return side
 
 

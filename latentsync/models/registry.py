@@ -7,6 +7,8 @@ count (see `download`). Those of LatentSync are of 1.5. `None` means "not known"
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
+
 #: Published versions of the U-Net and the side of the square crop, in pixels, that each was trained for.
 RESOLUTIONS = {"1.5": 256, "1.6": 512}
 
@@ -270,8 +272,8 @@ def select(version: str = "1.6", only: list[str] | tuple[str, ...] | None = None
         ValueError: an unknown version or group; the sentence lists the known ones.
     """
     if version not in RESOLUTIONS:
-        raise ValueError(f"version is {version!r}: choose one of {', '.join(RESOLUTIONS)}")
+        raise InputError(f"version is {version!r}: choose one of {', '.join(RESOLUTIONS)}")
     wanted = RUN_GROUPS if only is None else tuple(only)
     if unknown := [name for name in wanted if name not in GROUPS]:
-        raise ValueError(f"no group of files is called {', '.join(unknown)!r}: choose from {', '.join(GROUPS)}")
+        raise InputError(f"no group of files is called {', '.join(unknown)!r}: choose from {', '.join(GROUPS)}")
     return [w for w in WEIGHTS if w.group in wanted and w.version in (None, version)]

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
+
 SAMPLES = Path(__file__).parents[1] / "assets" / "sample"
 TRACK_SUFFIX = ".faces.json"
 VOICES = {"talking head": 1, "two speakers": 2, "short clip": 1}  # of each sample
@@ -35,7 +37,7 @@ def find_sample(name: str, folder: Path = SAMPLES) -> Sample:
         FileNotFoundError: this copy of the package came without it.
     """
     if name not in VOICES:
-        raise ValueError(f"sample clip is {name!r}: choose one of {', '.join(VOICES)}")
+        raise InputError(f"sample clip is {name!r}: choose one of {', '.join(VOICES)}")
     sample = sample_files(name, folder, VOICES[name])
     for path in (sample.video, *sample.voices, sample.track):
         if not path.is_file():

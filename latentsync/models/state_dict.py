@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..errors import InputError
+
 # The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, VideoMAE, face restorers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
 # What DistributedDataParallel puts before every name.
@@ -52,13 +54,13 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
         return _read_safetensors(path)
     content = _unpickle(path)
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is another kind of file")
+        raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is another kind of file")
     wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
     state = dict(content[wrapper] if wrapper else content)
     if state and all(str(key).startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     if foreign := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise ValueError(f"{path} holds other things than tensors ({', '.join(foreign[:3])}): not a weight file")
+        raise InputError(f"{path} holds other things than tensors ({', '.join(foreign[:3])}): not a weight file")
     others = {key: value for key, value in content.items() if key != wrapper} if wrapper else {}
     return state, {key: json.dumps(value) for key, value in others.items() if _is_plain(value)}
 
@@ -138,7 +140,7 @@ def _opened(path: Path):
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from None
+        raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from None
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -159,9 +161,9 @@ def _unpickle(path: Path) -> object:
             )
         else:
             reason = "it is not a PyTorch weight file: fetch it again"
-        raise ValueError(f"{path} was not read: {reason}") from error
+        raise InputError(f"{path} was not read: {reason}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error
+        raise InputError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error
 
 
 def _check_head(path: Path) -> None:
@@ -169,11 +171,11 @@ def _check_head(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith(b"PK"):
-        raise ValueError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
+        raise InputError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
     if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
+        raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
     if head.lstrip().startswith((b"<", b"{")):
-        raise ValueError(f"{path} is a text file, not weights: fetch it again")
+        raise InputError(f"{path} is a text file, not weights: fetch it again")
 
 
 def _is_plain(value: object) -> bool:

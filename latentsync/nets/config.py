@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 import torch
 
+from ..errors import InputError
+
 Motion = Literal["none", "up", "all"]
 UNSEEN = ("n_head", "groups")  # hyper-parameters that no name or shape tells
 
@@ -41,20 +43,20 @@ class UNetConfig:
 
     def __post_init__(self):
         if len(self.block_out_channels) != len(self.block_attention):
-            raise ValueError(
+            raise InputError(
                 f"block_attention has {len(self.block_attention)} entries and block_out_channels has "
                 f"{len(self.block_out_channels)}: give one of each for every down block"
             )
         if not self.block_out_channels or self.layers_per_block < 1:
-            raise ValueError(
+            raise InputError(
                 f"the net has {len(self.block_out_channels)} down blocks of {self.layers_per_block} layers: "
                 "give at least one of each"
             )
         if self.motion not in get_args(Motion):
-            raise ValueError(f"motion is {self.motion!r}: choose one of {', '.join(get_args(Motion))}")
+            raise InputError(f"motion is {self.motion!r}: choose one of {', '.join(get_args(Motion))}")
         for width in self.block_out_channels:
             if width < 1 or width % self.groups or width % self.n_head:
-                raise ValueError(
+                raise InputError(
                     f"block_out_channels has {width}: give multiples of the {self.groups} groups and of the "
                     f"{self.n_head} heads"
                 )
@@ -102,7 +104,7 @@ def _count(names, pattern: str) -> int:
 
 def _whole(name: str, value: str) -> int:
     if not str(value).isdecimal():
-        raise ValueError(f"the file's metadata has {name} = {value!r}: a whole number is needed there")
+        raise InputError(f"the file's metadata has {name} = {value!r}: a whole number is needed there")
     return int(value)
 
 
@@ -112,7 +114,7 @@ def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
         return tensor.shape[axis]
     found = "is missing" if tensor is None else f"has shape {tuple(getattr(tensor, 'shape', ()))}"
     first = ", ".join(list(state_dict)[:5]) or "none"
-    raise ValueError(
+    raise InputError(
         f"not the complete weights of a LatentSync U-Net: {name} {found} among {len(state_dict)} keys ({first}): "
         "give the inner state dict of latentsync_unet.pt"
     )

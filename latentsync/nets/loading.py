@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from ..errors import InputError
+
 SHOWN_KEYS = 5
 
 
@@ -25,7 +27,7 @@ def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[s
     kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
     faults = [f"{len(found)} {kind} ({_first(found)})" for kind, found in kinds if found]
     if faults:
-        raise ValueError(
+        raise InputError(
             f"the weights do not fit the {net}: {'; '.join(faults)}: give a complete, unmodified checkpoint of it"
         )
 

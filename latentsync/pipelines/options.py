@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import InputError
 from ..files import sentence_of
 from ..sampling.schedulers import SAMPLERS
 
@@ -66,7 +67,7 @@ def named_device(name: str):
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device is {name!r}, which cannot be used here ({reason}): try cpu, cuda or mps") from error
+        raise InputError(f"device is {name!r}, which cannot be used here ({reason}): try cpu, cuda or mps") from error
 
 
 SHARPEN = "sharpen"
@@ -112,11 +113,11 @@ def refuse_idle_superres(arguments: argparse.Namespace) -> None:
     changed = [name for name, value in vars(options.parse_args([])).items() if getattr(arguments, name) != value]
     for name in changed:
         if arguments.superres is None and name.startswith("superres_"):
-            raise ValueError(
+            raise InputError(
                 f"{name} changes nothing without --superres: give one of {', '.join(SUPERRES)}, or leave it"
             )
     if arguments.superres != "CodeFormer" and "superres_fidelity" in changed:
-        raise ValueError(
+        raise InputError(
             f"superres_fidelity is CodeFormer's and changes nothing with {arguments.superres}: leave it out"
         )
 
@@ -199,7 +200,7 @@ def explained(error: Exception, less_memory: str) -> str | None:
         from ..sampling.sample import out_of_memory
 
         return f"{error}: try {less_memory}" if out_of_memory(error) else None
-    known = isinstance(error, (ValueError, OSError, ImportError, FloatingPointError))
+    known = isinstance(error, (InputError, OSError, ImportError, FloatingPointError))
     return sentence_of(error) if known else None
 
 
@@ -299,7 +300,7 @@ def chosen_resolution(arguments: argparse.Namespace) -> int | None:
         return arguments.resolution
     told = published_resolution(arguments.unet_config_path)
     if arguments.resolution not in (None, told):
-        raise ValueError(
+        raise InputError(
             f"resolution is {arguments.resolution} and {arguments.unet_config_path} says {told}: give one of the two"
         )
     return told
@@ -313,7 +314,7 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
     """
     refuse_idle_superres(arguments)
     if arguments.guidance_scale == 1 and (arguments.guidance_start, arguments.guidance_end) != (0, 1):
-        raise ValueError("guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them")
+        raise InputError("guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them")
 
 
 def run_settings(arguments: argparse.Namespace):

@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+from ..errors import InputError
 from ..face.landmarks import Detector
 from ..files import refuse_inputs
 from ..media import VideoReader, output_format
@@ -49,7 +50,7 @@ def restore_video(
         FloatingPointError: the restorer gave values that are not finite.
     """
     if settings.superres is None:
-        raise ValueError("there is nothing to do: give a restorer or a ratio in the settings' superres")
+        raise InputError("there is nothing to do: give a restorer or a ratio in the settings' superres")
     progress = progress or (lambda phase, done, total: None)
     check_resolution(resolution)
     check_output(video, out)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..face.track import FaceTrack
 from ..files import replacing
 from ..media import VideoWriter
@@ -45,7 +46,7 @@ class Workspace:
         old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else self._plan
         changed = sorted(key for key in {*old, *self._plan} if old.get(key) != self._plan.get(key))
         if changed:
-            raise ValueError(
+            raise InputError(
                 f"the unfinished run in {self.folder} was made with another {', '.join(changed)}: give it the same "
                 "again, or delete that folder to start anew"
             )

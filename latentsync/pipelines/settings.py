@@ -5,6 +5,7 @@ from typing import get_args
 
 import numpy as np
 
+from ..errors import InputError
 from ..face.blend import BlendSettings
 from ..face.track import TrackSettings
 from ..frames import EndMode
@@ -46,14 +47,14 @@ class RunSettings:
 
     def __post_init__(self):
         if self.fps is not None and not 0 < self.fps <= MOST_FPS:
-            raise ValueError(f"fps is {self.fps}: give a number of frames per second above 0, at most {MOST_FPS}")
+            raise InputError(f"fps is {self.fps}: give a number of frames per second above 0, at most {MOST_FPS}")
         if self.detect_every < 1:
-            raise ValueError(f"detect_every is {self.detect_every}: give 1 (every frame) or more")
+            raise InputError(f"detect_every is {self.detect_every}: give 1 (every frame) or more")
         if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf is {self.crf}: give 0 (best) to 51")
+            raise InputError(f"crf is {self.crf}: give 0 (best) to 51")
         for name, choices in (("audio_longer", get_args(EndMode)), ("audio_shorter", ("stop", "silent"))):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
+                raise InputError(f"{name} is {getattr(self, name)!r}: choose one of {', '.join(choices)}")
 
     def as_published(self) -> "RunSettings":
         """These settings with what the published program does: see the README for the little that still differs."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import InputError
 from ..face.detect import load_detector
 from ..models.folders import find_checkpoints
 from .align import Align, Clip, DetectorChoice
@@ -59,7 +60,7 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
     )
     name = DETECTOR_NAMES.get(type(detector).__name__)
     if name is None:
-        raise ValueError(f"{tools.detector_model} is for one video: give the detector file and a folder of track files")
+        raise InputError(f"{tools.detector_model} is for one video: give the detector file and a folder of track files")
     return replace(tools, detector=name), weights
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..audio.syncnet import VIDEO_FPS
+from ..errors import InputError
 from ..models.load import check_resolution
 from ..nets.hyperiqa import SIZE as QUALITY_SIZE
 from ..nets.syncnet_v2 import SHIFT
@@ -51,22 +52,22 @@ class PrepareSettings:
         check_resolution(self.resolution)
         for name, known in (("skip", SKIPPABLE), ("also", OPTIONAL)):
             if unknown := sorted(set(getattr(self, name)) - set(known)):
-                raise ValueError(f"{name} names {', '.join(unknown)!r}: choose from {', '.join(known)}")
+                raise InputError(f"{name} names {', '.join(unknown)!r}: choose from {', '.join(known)}")
         if not (1 <= self.min_seconds and self.max_seconds < math.inf and self.longest >= 2 * self.shortest):
-            raise ValueError(
+            raise InputError(
                 f"clips last {self.min_seconds:g} to {self.max_seconds:g} s: give at least 1 s, and for the longest at "
                 "least twice the shortest, so that any longer shot can be cut evenly"
             )
         if not self.cut_threshold > 0:
-            raise ValueError(f"cut_threshold is {self.cut_threshold}: give a number above 0")
+            raise InputError(f"cut_threshold is {self.cut_threshold}: give a number above 0")
         if not 0 <= self.max_offset <= SHIFT:
-            raise ValueError(
+            raise InputError(
                 f"max_offset is {self.max_offset}: give 0 to {SHIFT} frames, which is how far SyncNet looks"
             )
         if not 0 <= self.crf <= 51:
-            raise ValueError(f"crf is {self.crf}: give 0 (best) to 51")
+            raise InputError(f"crf is {self.crf}: give 0 (best) to 51")
         if "quality" not in self.skip and self.resolution < QUALITY_SIZE:
-            raise ValueError(
+            raise InputError(
                 f"resolution is {self.resolution} and hyperIQA judges {QUALITY_SIZE} x {QUALITY_SIZE} pixels: leave "
                 "that stage out with --skip quality, or choose a larger resolution"
             )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from ..media.source import SUFFIXES
 
 SHOWN_STEM = 40  # characters of a source's name that its clips are called by
@@ -50,7 +51,7 @@ def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[S
     inputs, output = Path(inputs).absolute(), Path(output)
     if inputs.is_dir():
         if inputs.resolve() in (output.resolve(), *output.resolve().parents):
-            raise ValueError(
+            raise InputError(
                 f"the output folder {output} lies in the input folder {inputs}: choose another place for it"
             )
         paths = (path for path in inputs.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
@@ -59,12 +60,12 @@ def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[S
         try:
             lines = [line.strip() for line in inputs.read_text(encoding="utf-8").splitlines()]
         except UnicodeDecodeError as error:
-            raise ValueError(f"{inputs} is no text file: give a folder, or a list with one path a line") from error
+            raise InputError(f"{inputs} is no text file: give a folder, or a list with one path a line") from error
         found = {line: inputs.parent / line for line in lines if line and not line.startswith("#")}
     else:
         raise FileNotFoundError(f"there is no folder or list of videos {inputs}: check the path")
     if not found:
-        raise ValueError(f"there are no videos in {inputs}: give a folder that has some, or a list of their paths")
+        raise InputError(f"there are no videos in {inputs}: give a folder that has some, or a list of their paths")
     return [Source(name, found[name]) for name in sorted(found)]
 
 

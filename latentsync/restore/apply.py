@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..face.align import ANTIALIAS_BELOW, shrink
 from ..face.geometry import crop_matrix, fit_similarity, invert
 from ..face.landmarks import points_from_five
@@ -62,11 +63,11 @@ class RestoreSettings:
     def __post_init__(self):
         for name in ("strength", "temporal"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give a number from 0 to 1")
+                raise InputError(f"{name} is {getattr(self, name)}: give a number from 0 to 1")
         if self.region not in REGIONS:
-            raise ValueError(f"region is {self.region!r}: choose one of {', '.join(REGIONS)}")
+            raise InputError(f"region is {self.region!r}: choose one of {', '.join(REGIONS)}")
         if self.batch < 1:
-            raise ValueError(f"batch is {self.batch}: give at least 1 face")
+            raise InputError(f"batch is {self.batch}: give at least 1 face")
 
     @property
     def memory(self) -> int:
@@ -117,9 +118,9 @@ def restore(
 def _check_window(window: torch.Tensor, numbers: range, track: FaceTrack | None) -> None:
     height, width = window.shape[1:3]
     if height != width:
-        raise ValueError(f"the crops are {width} x {height} pixels: give the square crops of a face")
+        raise InputError(f"the crops are {width} x {height} pixels: give the square crops of a face")
     if track is not None and (height != track.resolution or numbers.stop > len(track)):
-        raise ValueError(
+        raise InputError(
             f"crops {numbers.start}..{numbers.stop - 1} of {width} x {height} do not fit a track of {len(track)} faces "
             f"of {track.resolution} x {track.resolution}: use the track that made the crops"
         )
@@ -173,7 +174,7 @@ class _Stage:
 
     def _checked(self, restored: torch.Tensor, faces: torch.Tensor) -> torch.Tensor:
         if restored.shape != faces.shape:
-            raise ValueError(
+            raise InputError(
                 f"{self.restorer.name} made {tuple(restored.shape)} of faces {tuple(faces.shape)}: it is no restorer "
                 "that keeps the size"
             )

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import InputError
 from ..models.state_dict import load_state_dict, recognise
 
 log = logging.getLogger(__name__)
@@ -96,10 +97,10 @@ class NetRestorer:
 
     def __post_init__(self):
         if not 0 <= self.fidelity <= 1:
-            raise ValueError(f"fidelity is {self.fidelity}: give a number from 0 (best picture) to 1 (most alike)")
+            raise InputError(f"fidelity is {self.fidelity}: give a number from 0 (best picture) to 1 (most alike)")
         channels = tuple(getattr(self.descriptor, f"{side}_channels", None) for side in ("input", "output"))
         if channels != (3, 3):
-            raise ValueError(
+            raise InputError(
                 f"{self.name} takes {channels[0]} and gives {channels[1]} channels: choose a restorer of RGB pictures"
             )
 
@@ -153,7 +154,7 @@ def load_restorer(
     state = load_state_dict(path)
     descriptor = _described(state, path)
     if dtype == torch.float16 and not descriptor.supports_half:
-        raise ValueError(f"{path.name} does not work in float16: choose float32 or bfloat16")
+        raise InputError(f"{path.name} does not work in float16: choose float32 or bfloat16")
     restorer = NetRestorer(descriptor, path.stem, fidelity, path)
     # To the module itself: a descriptor's own `to` refuses what it does not list.
     restorer.net.to(device, dtype).eval().requires_grad_(False)
@@ -174,15 +175,15 @@ def _described(state: dict[str, torch.Tensor], path: Path):
                 f"{path} looks like CodeFormer, whose licence is for non-commercial use and which needs one more "
                 "package: pip install spandrel_extra_arches"
             ) from None
-        raise ValueError(
+        raise InputError(
             f"{path} looks like {recognise(state)}: give a file of GFPGAN, CodeFormer or RestoreFormer, or "
             "an upscaler's"
         ) from None
     except (RuntimeError, KeyError, IndexError) as error:
         why = " ".join(str(error).split())[:200]  # it may list hundreds of tensors
-        raise ValueError(f"{path} is damaged or changed, its tensors do not fit ({why}): fetch it again") from error
+        raise InputError(f"{path} is damaged or changed, its tensors do not fit ({why}): fetch it again") from error
     if not isinstance(descriptor, ImageModelDescriptor):
-        raise ValueError(f"{path} holds a net that needs a mask ({descriptor.architecture.id}): give a face restorer")
+        raise InputError(f"{path} holds a net that needs a mask ({descriptor.architecture.id}): give a face restorer")
     return descriptor
 
 

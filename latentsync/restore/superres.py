@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..face.align import AlignedFaces
 from ..face.blend import BlendSettings, blend, paste_crop
 from ..face.geometry import stretch
@@ -47,9 +48,9 @@ class SuperRes:
 
     def __post_init__(self):
         if not 1 <= self.ratio <= MOST_RATIO:
-            raise ValueError(f"sr_ratio is {self.ratio}: give a number from 1 (the source's size) to {MOST_RATIO}")
+            raise InputError(f"sr_ratio is {self.ratio}: give a number from 1 (the source's size) to {MOST_RATIO}")
         if self.upscaler is not None and self.ratio == 1:
-            raise ValueError(f"the upscaler {self.upscaler.name} has nothing to do at sr_ratio 1: give a larger one")
+            raise InputError(f"the upscaler {self.upscaler.name} has nothing to do at sr_ratio 1: give a larger one")
 
     @property
     def restores(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import torch
 
+from ..errors import InputError
 from ..frames import Frames, as_float, as_stored, as_uint8
 from ..sampling.sample import out_of_memory
 from .restorers import NetRestorer, load_restorer
@@ -32,7 +33,7 @@ class Upscaler:
 
     def __init__(self, net: NetRestorer):
         if net.portraits:
-            raise ValueError(
+            raise InputError(
                 f"{net.name} is a face restorer ({net.kind}): give an upscaler (ESRGAN, SwinIR, ...), or none"
             )
         self.net, self.name, self.path, self.tile = net, net.name, net.path, TILE

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import InputError
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
 
@@ -55,7 +56,7 @@ def fit_preview(model: LipSyncModel, crops: Frames, frames: Sequence[int]) -> La
         ValueError: `frames` is empty.
     """
     if not frames:
-        raise ValueError("no frame shows the face: there is nothing to fit a preview to")
+        raise InputError("no frame shows the face: there is nothing to fit a preview to")
     chosen = [frames[i * len(frames) // SAMPLES] for i in range(SAMPLES)] if len(frames) > SAMPLES else list(frames)
     pictures = as_float(crops[chosen])
     batch = (pictures.movedim(-1, 1) * 2 - 1).to(model.device, model.dtype)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..audio.whisper import AudioFeatures
+from ..errors import InputError
 from ..face.masks import keep_mask
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
@@ -70,19 +71,19 @@ class Settings:
 
     def __post_init__(self):
         if not -(2**63) <= self.seed < 2**64:
-            raise ValueError(f"seed is {self.seed}: give a whole number of at most 64 bits")
+            raise InputError(f"seed is {self.seed}: give a whole number of at most 64 bits")
         if not 0 <= self.guidance < math.inf:
-            raise ValueError(f"guidance is {self.guidance}: give a number from 0 up; 1 is off")
+            raise InputError(f"guidance is {self.guidance}: give a number from 0 up; 1 is off")
         if self.window < 1:
-            raise ValueError(f"window is {self.window}: give at least 1 frame")
+            raise InputError(f"window is {self.window}: give at least 1 frame")
         if not 0 <= self.overlap < self.window:
-            raise ValueError(f"overlap is {self.overlap}: give 0 to {self.window - 1}, less than the window")
+            raise InputError(f"overlap is {self.overlap}: give 0 to {self.window - 1}, less than the window")
         if not 0 <= self.guidance_start <= self.guidance_end <= 1:
-            raise ValueError(
+            raise InputError(
                 f"guidance is on from {self.guidance_start} to {self.guidance_end}: give two rising fractions in 0..1"
             )
         if self.deep_cache < 0:
-            raise ValueError(f"deep_cache is {self.deep_cache}: give every how many steps all runs, or 0 for off")
+            raise InputError(f"deep_cache is {self.deep_cache}: give every how many steps all runs, or 0 for off")
         check_sampler(self.sampler, self.steps)
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..errors import InputError
+
 # Stable Diffusion's training schedule. `leading` spacing with offset 1 puts 4 steps at t = 751, 501, 251, 1.
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -19,9 +21,9 @@ MOST_STEPS = SCHEDULE["num_train_timesteps"] // 2  # with leading spacing more w
 def check_sampler(name: str, steps: int) -> None:
     """Refuse an unknown sampler and a number of steps outside 1..500 with a ValueError."""
     if name not in SAMPLERS:
-        raise ValueError(f"sampler is {name!r}: choose one of {', '.join(SAMPLERS)}")
+        raise InputError(f"sampler is {name!r}: choose one of {', '.join(SAMPLERS)}")
     if not 1 <= steps <= MOST_STEPS:
-        raise ValueError(f"inference steps is {steps}: give a number from 1 to {MOST_STEPS}")
+        raise InputError(f"inference steps is {steps}: give a number from 1 to {MOST_STEPS}")
 
 
 def make_sampler(name: str, steps: int) -> Any:

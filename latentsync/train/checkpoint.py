@@ -33,6 +33,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ..errors import InputError
+
 
 class Ema:
     """An exponential moving average of the trained parameters of a net.
@@ -91,7 +93,7 @@ class Ema:
             ValueError: it belongs to other parameters.
         """
         if {*state} != {*self.average, "updates"}:
-            raise ValueError("the saved average of the weights is of other parameters than those trained now")
+            raise InputError("the saved average of the weights is of other parameters than those trained now")
         self.updates = int(state["updates"])
         for name, average in self.average.items():
             average.copy_(state[name])
@@ -261,7 +263,7 @@ def _check_same_net(config: Any, folder: Path) -> None:
     saved, now = parse_yaml(file.read_text(encoding="utf-8"), str(file)), plain(asdict(config))
     changed = [key for key in config.fixed if saved.get(key) != now[key]]
     if changed:
-        raise ValueError(
+        raise InputError(
             f"{folder} was made with another {', '.join(changed)}: give the same (see its config.yaml), or start a new "
             "run from its weights with start="
         )

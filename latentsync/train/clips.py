@@ -17,6 +17,7 @@ import torch
 
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import resample, to_mono
+from ..errors import InputError
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
 
@@ -74,13 +75,13 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
         clips = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
         if not clips:
             kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-            raise ValueError(f"{source} holds no video file ({kinds}): give the folder with the clips, or a list")
+            raise InputError(f"{source} holds no video file ({kinds}): give the folder with the clips, or a list")
         return clips
     if not source.exists():
         raise FileNotFoundError(f"there is no folder or list of clips {source}: check the path")
     clips = [source.parent / name for name in _listed(source)]
     if not clips:
-        raise ValueError(f"{source} lists no clip that was not dropped: give a list with at least one path")
+        raise InputError(f"{source} lists no clip that was not dropped: give a list with at least one path")
     return clips
 
 
@@ -88,7 +89,7 @@ def _listed(source: Path) -> Iterator[str]:
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise InputError(
             f"{source} is no list of clips: give a folder, or a text file with one path per line"
         ) from error
     for number, line in enumerate(map(str.strip, lines), 1):
@@ -102,12 +103,12 @@ def _manifest_entry(line: str, place: str) -> Iterator[str]:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{place} is not JSON ({error}): remove the line or make the list again") from error
+        raise InputError(f"{place} is not JSON ({error}): remove the line or make the list again") from error
     if entry.get("dropped") is not None or entry.get("fate") == "dropped":
         return
     name = entry.get("clip") or entry.get("output")
     if not isinstance(name, str):
-        raise ValueError(f'{place} names no clip: give each entry a path as "clip" or "output", or say "dropped"')
+        raise InputError(f'{place} names no clip: give each entry a path as "clip" or "output", or say "dropped"')
     yield name
 
 
@@ -135,7 +136,7 @@ def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Pro
     if left_out:
         report = _summary(left_out, len(paths))
         if not clips:
-            raise ValueError(f"no clip is left to train on: {report}: run `python -m latentsync prepare` on them first")
+            raise InputError(f"no clip is left to train on: {report}: run `python -m latentsync prepare` on them first")
         log.warning(report)
     return clips
 

@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin,
 
 import yaml
 
+from ..errors import InputError
 from ..nets.config import Motion, UNetConfig
 
 
 def _require(fits: bool, name: str, value: object, way_out: str) -> None:
     if not fits:
-        raise ValueError(f"{name} is {value!r}: give {way_out}")
+        raise InputError(f"{name} is {value!r}: give {way_out}")
 
 
 @dataclass(frozen=True)
@@ -335,7 +336,7 @@ def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str]
         raise FileNotFoundError(f"there is no file {source}, nor a preset of that name: give one of {presets()}")
     values = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
     if not isinstance(values, dict):
-        raise ValueError(f"{path} holds a {type(values).__name__}: give keys and values")
+        raise InputError(f"{path} holds a {type(values).__name__}: give keys and values")
     for override in overrides:
         _replace(values, override)
     return build(kind, values)
@@ -346,7 +347,7 @@ def parse_yaml(text: str, source: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{source} is not YAML ({' '.join(str(error).split())})") from None
+        raise InputError(f"{source} is not YAML ({' '.join(str(error).split())})") from None
 
 
 def to_yaml(config: Any) -> str:
@@ -361,19 +362,19 @@ def build(kind: type[Config], values: Mapping[str, Any], path: str = "") -> Conf
         ValueError: an unknown or missing key, a value of the wrong type, or values that do not fit each other.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path or 'the configuration'} is {values!r}: give keys and values: {_names(kind)}")
+        raise InputError(f"{path or 'the configuration'} is {values!r}: give keys and values: {_names(kind)}")
     types_of = get_type_hints(kind)
     for name in values:
         if name not in _names(kind):
-            raise ValueError(_unknown(str(name), path, _names(kind)))
+            raise InputError(_unknown(str(name), path, _names(kind)))
     required = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if lacking := [_dotted(path, name) for name in required if name not in values]:
-        raise ValueError(f"the configuration lacks {', '.join(lacking)}: add them")
+        raise InputError(f"the configuration lacks {', '.join(lacking)}: add them")
     chosen = {name: _coerce(types_of[name], value, _dotted(path, name)) for name, value in values.items()}
     try:
         return kind(**chosen)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}" if path else str(error)) from None
+        raise InputError(f"{path}: {error}" if path else str(error)) from None
 
 
 def _coerce(kind: Any, value: Any, path: str) -> Any:
@@ -399,7 +400,7 @@ def _coerce(kind: Any, value: Any, path: str) -> Any:
     if origin is Literal and value is False and "no" in options:
         return "no"
     wanted = f"one of {', '.join(options)}" if origin is Literal else _WANTED[kind]
-    raise ValueError(f"{path} is {value!r}: give {wanted}")
+    raise InputError(f"{path} is {value!r}: give {wanted}")
 
 
 _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -407,11 +408,11 @@ _WANTED = {bool: "true or false", int: "a whole number", float: "a number", str:
 
 def _tuple(options: tuple, value: Any, path: str) -> tuple:
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{path} is {value!r}: give a list, [a, b, ...]")
+        raise InputError(f"{path} is {value!r}: give a list, [a, b, ...]")
     if options[-1] is ...:
         options = (options[0],) * len(value)
     if len(options) != len(value):
-        raise ValueError(f"{path} is {value!r}: give {len(options)} values")
+        raise InputError(f"{path} is {value!r}: give {len(options)} values")
     return tuple(_coerce(options[i], entry, f"{path}[{i}]") for i, entry in enumerate(value))
 
 
@@ -431,14 +432,14 @@ def _replace(values: dict, override: str) -> None:
     """Put `a.b=value` into nested dicts."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ValueError(f"{override!r} is no replacement: give key=value, such as data.resolution=512")
+        raise InputError(f"{override!r} is no replacement: give key=value, such as data.resolution=512")
     *groups, name = key.split(".")
     for group in groups:
         if values.get(group) is None:
             values[group] = {}
         values = values[group]
         if not isinstance(values, dict):
-            raise ValueError(f"{override!r}: {group} is {values!r}, which has no keys: replace it as a whole")
+            raise InputError(f"{override!r}: {group} is {values!r}, which has no keys: replace it as a whole")
     values[name] = parse_yaml(text, override)
 
 

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from ..audio.syncnet import MEL_COLUMNS_PER_SECOND, VIDEO_FPS, mel_columns, mel_window
 from ..audio.whisper import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, AudioFeatures
+from ..errors import InputError
 from ..face.masks import keep_mask, read_mask
 from ..frames import for_net
 from .cache import Feature, FeatureCache, Latents, Mel, States
@@ -88,7 +89,7 @@ class ClipSamples(Dataset):
                 return self.sample(self.clips[number], n, rng) | {"seed": seed}
             except BrokenClip as error:
                 self._leave_out(number, error)
-        raise ValueError(f"none of the {count} clips can be read any more: check the drive that they are on")
+        raise InputError(f"none of the {count} clips can be read any more: check the drive that they are on")
 
     def fill(self, progress: Progress | None = None) -> None:
         """Make every clip's features that are not in the cache folder yet, so that worker processes only read them.
@@ -112,7 +113,7 @@ class ClipSamples(Dataset):
             if progress is not None:
                 progress("features", number + 1, len(self.clips))
         if len(self._broken) == len(self.clips):
-            raise ValueError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
+            raise InputError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
 
     def keep_in_memory(self) -> None:
         """From now on neither read nor write the cache folder; to be called before the first sample."""
@@ -165,7 +166,7 @@ class UNetClips(ClipSamples):
         progress: Progress | None = None,
     ):
         if data.cache_latents and vae is None:
-            raise ValueError("cache_latents is set and there is no VAE to make latents with: give one or unset it")
+            raise InputError("cache_latents is set and there is no VAE to make latents with: give one or unset it")
         _check_workers(data)
         super().__init__(data, UNET_LEAST_WINDOWS * data.frames, seed, progress)
         self.states = States(encoder)
@@ -253,7 +254,7 @@ class SyncNetClips(ClipSamples):
 
 def _check_workers(data: DataConfig) -> None:
     if data.cache is None and data.workers:
-        raise ValueError(
+        raise InputError(
             f"data.workers is {data.workers} and data.cache is null: worker processes have no nets to compute "
             "features with, so set data.cache to a folder that they can read them from, or data.workers=0"
         )

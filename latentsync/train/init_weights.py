@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..files import replacing
 from ..models.folders import find_checkpoints, vae_weights
 from ..models.state_dict import read_checkpoint, recognise
@@ -91,7 +92,7 @@ def start_unet(config: UNetTraining) -> UNet:
         elif kind.startswith(STABLE_DIFFUSION):
             net = _from_stable_diffusion(state, path, config.net)
         else:
-            raise ValueError(
+            raise InputError(
                 f"{path} looks like {kind}: to start from, give latentsync_unet.pt or Stable Diffusion 1.5's "
                 "unet/diffusion_pytorch_model.safetensors"
             )
@@ -113,7 +114,7 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
     parameters = dict(net.named_parameters())
     for part in parts:
         if not any(_has_part(name, part) for name in parameters):
-            raise ValueError(f"trained_parts has {part!r}, which is in no parameter's name: {_meant(part, parameters)}")
+            raise InputError(f"trained_parts has {part!r}, which is in no parameter's name: {_meant(part, parameters)}")
     for name, parameter in parameters.items():
         parameter.requires_grad_(not parts or any(_has_part(name, part) for part in parts))
     trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
@@ -149,7 +150,7 @@ def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: 
     try:
         net = UNet.from_state_dict(copies, about=about, motion=motion)
     except ValueError as error:
-        raise ValueError(f"{path} looks like {LIP_SYNC} but does not load: {error}") from error
+        raise InputError(f"{path} looks like {LIP_SYNC} but does not load: {error}") from error
     fresh, left_out = len(net.state_dict()) - len(copies), len(state) - len(copies)
     taken = "the U-Net starts from %s: %d tensors taken, %d fresh, %d left out (motion modules)"
     log.info(taken, path, len(copies), fresh, left_out)
@@ -175,7 +176,7 @@ def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetC
     fitting = {name: t for name, t in state.items() if name in expected and t.shape == expected[name].shape}
     if 2 * len(fitting) < len(state):
         others = [f"{name} {tuple(t.shape)}" for name, t in state.items() if name not in fitting][:_SHOWN]
-        raise ValueError(
+        raise InputError(
             f"only {len(fitting)} of the {len(state)} tensors in {path} fit the net (not: "
             f"{', '.join(others)}, ...): give the U-Net of Stable Diffusion 1.5"
         )

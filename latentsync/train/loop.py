@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..errors import InputError
 from ..files import replacing
 from .checkpoint import Ema, Position, Training, find_state, keep_weights_ourselves, read_state, write_state
 from .config import OptimizerConfig, RunConfig
@@ -312,7 +313,7 @@ def _prepare(task: Task, config: Any) -> Training:
     _set_checkpointing(net, run.gradient_checkpointing)
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not trained:
-        raise ValueError("no weight of the net is to be trained: give parts of names that occur in it")
+        raise InputError("no weight of the net is to be trained: give parts of names that occur in it")
     optimizer = torch.optim.AdamW(
         trained, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
     )
@@ -321,7 +322,7 @@ def _prepare(task: Task, config: Any) -> Training:
     ema = Ema(accelerator.unwrap_model(net), run.ema) if run.ema else None
     training = Training(accelerator, net, optimizer, ema, task, config)
     if training.sharded and ema is not None:
-        raise ValueError(f"run.ema is {run.ema}, but FSDP spreads the weights over processes: set run.ema=null")
+        raise InputError(f"run.ema is {run.ema}, but FSDP spreads the weights over processes: set run.ema=null")
     return training
 
 
@@ -331,7 +332,7 @@ def _accelerator(run: RunConfig):
 
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))  # the others wait while one process validates
     if run.precision == "fp16" and not _finds_gpu(run):
-        raise ValueError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
+        raise InputError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
     accelerator = Accelerator(
         cpu=run.device == "cpu",
         mixed_precision=run.precision,
@@ -353,7 +354,7 @@ def _set_checkpointing(net: nn.Module, enabled: bool) -> None:
     elif hasattr(net, "enable_gradient_checkpointing"):
         net.enable_gradient_checkpointing() if enabled else net.disable_gradient_checkpointing()
     elif enabled:
-        raise ValueError(
+        raise InputError(
             f"run.gradient_checkpointing is true, but {type(net).__name__} cannot do without its activations: set false"
         )
 

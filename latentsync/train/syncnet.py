@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from ..audio.syncnet import N_MELS, mel_columns
+from ..errors import InputError
 from ..evaluate.sync_score import SyncJudge
 from ..frames import batches
 from ..models.load import load_vae
@@ -216,7 +217,7 @@ def _embedding_length(shape: SyncNetConfig, config: SyncNetTraining) -> int:
         try:
             return StableSyncNet(shape)(frames, torch.empty(1, 1, N_MELS, mel_columns(shape.frames)))[0].shape[1]
         except (ValueError, RuntimeError) as error:
-            raise ValueError(
+            raise InputError(
                 f"net does not fit crops of {side} pixels in {config.space} space, {shape.frames} at once: {error}"
             ) from error
 

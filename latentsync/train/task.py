@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 
 class Samples(Protocol):
     """Training samples, numbered from 0 without end.
@@ -74,7 +76,7 @@ def config_of(name: str) -> type:
         ValueError: there is no such task.
     """
     if name not in TASKS:
-        raise ValueError(f"{name!r} cannot be trained: choose one of {', '.join(TASKS)}")
+        raise InputError(f"{name!r} cannot be trained: choose one of {', '.join(TASKS)}")
     return _named(TASKS[name][0])
 
 

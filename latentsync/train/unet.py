@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..evaluate.perceptual import load_lpips
 from ..evaluate.sync_score import SyncJudge
 from ..face.detect import load_detector
@@ -164,24 +165,24 @@ class UNetTask:
         """Refuse nets that do not belong together."""
         net, frames = self.net.config, self.config.data.frames
         if net.motion != "none" and frames > net.max_frames:
-            raise ValueError(
+            raise InputError(
                 f"data.frames is {frames} and the U-Net's motion modules know {net.max_frames} places: give at most "
                 "that, or train without motion modules"
             )
         needed, given = self.net.config.cross_attention_dim, self.frozen.audio_encoder.conv1.out_channels
         if needed != given:
-            raise ValueError(
+            raise InputError(
                 f"the U-Net takes audio of width {needed} and {self.config.files.whisper} gives {given}: give the "
                 "Whisper of that width (tiny: 384, small: 768), or start from another net"
             )
         judge, side, frames = self.frozen.judge, self.config.data.resolution, self.config.data.frames
         if judge is not None and self.config.uses_syncnet and judge.frames != frames:
-            raise ValueError(
+            raise InputError(
                 f"{self.config.files.syncnet} judges {judge.frames} frames at once and data.frames is {frames}: give a "
                 f"SyncNet for {frames} frames, or the losses that use it the weight 0"
             )
         if judge is not None and not judge.sees_pixels and judge.side != side:
-            raise ValueError(
+            raise InputError(
                 f"{self.config.files.syncnet} judges latents of {judge.side} pixels and data.resolution is {side}: "
                 "give a SyncNet of latents of that size, or one of pixels"
             )

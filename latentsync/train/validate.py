@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import encode_audio, resample, to_mono
+from ..errors import InputError
 from ..evaluate.sync_score import FARTHEST, SyncJudge, mean_of_windows, sync_cosines
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
@@ -199,7 +200,7 @@ def check_crops(video: Path, side: int) -> Clip:
     with VideoReader(video, cache=1) as reader:
         frames, height, width, fps = len(reader), reader.height, reader.width, reader.fps
     if height != width or height < side or fps != VIDEO_FPS:
-        raise ValueError(
+        raise InputError(
             f"{video} has {float(fps):.4g} pictures of {width} x {height} a second: to validate with, give "
             f"{VIDEO_FPS} square crops of at least {side}, such as a clip to train on"
         )

@@ -3,6 +3,8 @@
 import argparse
 from dataclasses import dataclass
 
+from ..errors import InputError
+
 USUAL, MORE, RESTORATION = "usual", "more", "restoration"
 NONE = "none"  # shown where an option is not given; a number is 0 then
 FACES = ("largest", "similar", "index:0", "index:1")  # proposals; others may be typed
@@ -84,7 +86,7 @@ def checked(option: argparse.Action, value: object) -> object:
     if option.nargs == 0:  # a flag
         return bool(value)
     if option.choices is not None and value not in option.choices:
-        raise ValueError(f"{option.dest} is {value!r}: choose one of {', '.join(option.choices)}")
+        raise InputError(f"{option.dest} is {value!r}: choose one of {', '.join(option.choices)}")
     if option.type in (int, float):
         return _number(option, value)
     return str(value)
@@ -94,5 +96,5 @@ def _number(option: argparse.Action, value: object) -> int | float:
     whole = option.type is int
     known = isinstance(value, int | float) and abs(value) <= 2**64  # which NaN is not
     if not known or (whole and value != int(value)):
-        raise ValueError(f"{option.dest} is {value!r}: give a {'whole ' if whole else ''}number")
+        raise InputError(f"{option.dest} is {value!r}: give a {'whole ' if whole else ''}number")
     return option.type(value)

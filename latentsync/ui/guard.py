@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from ..errors import InputError
+
 PREFIX = "latentsync_ui_"
 DAY = 24 * 3600.0  # seconds
 
@@ -47,9 +49,9 @@ class Folder:
         """
         path = value.get("path") if isinstance(value, Mapping) else value
         if not path:
-            raise ValueError(f"there is no {what}: upload one, record one, or use the sample clip")
+            raise InputError(f"there is no {what}: upload one, record one, or use the sample clip")
         if not isinstance(path, str) or not self.holds(path) or not Path(path).is_file():
-            raise ValueError(f"the {what} {Path(str(path)).name!r} was not uploaded on this page: upload it again")
+            raise InputError(f"the {what} {Path(str(path)).name!r} was not uploaded on this page: upload it again")
         return Path(path).resolve()
 
     def new_file(self, name: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import InputError
 from ..files import sentence_of
 from ..pipelines.settings import RunSettings
 from ..sampling.sample import out_of_memory
@@ -111,7 +112,7 @@ class Sessions:
     def _begin(self, session: str, work: Callable[[Job], Any]) -> Job:
         running = self._jobs.get(session)
         if running is not None and not running.ended:
-            raise ValueError("the last job of this page has not ended: wait for it, or cancel it")
+            raise InputError("the last job of this page has not ended: wait for it, or cancel it")
         job = self._jobs[session] = Job()
         return self.line.add(job, lambda: work(job))
 

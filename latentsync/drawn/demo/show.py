@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from ...errors import InputError
 from ...face.track_file import read_track_file
 from ...face.track_sheet import write_png
 from ...media import VideoReader
@@ -30,9 +31,9 @@ def check_request(folder: str | os.PathLike, seed: int, seconds: float) -> None:
     """
     folder = Path(folder)
     if not SHORTEST <= seconds <= LONGEST:
-        raise ValueError(f"seconds is {seconds}: give a length from {SHORTEST:g} to {LONGEST:g}")
+        raise InputError(f"seconds is {seconds}: give a length from {SHORTEST:g} to {LONGEST:g}")
     if seed < 0:
-        raise ValueError(f"seed is {seed}: give a whole number from 0 up")
+        raise InputError(f"seed is {seed}: give a whole number from 0 up")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give the name of a folder")
     if not folder.parent.is_dir():

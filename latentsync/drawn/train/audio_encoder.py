@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...audio.syncnet import VIDEO_FPS
 from ...audio.whisper import COLUMNS_PER_SECOND, SEGMENT_COLUMNS, SEGMENT_SECONDS, AudioFeatures, log_mel
+from ...errors import InputError
 from ...models.load import load_audio_encoder
 from ...nets.layers import Attention, FeedForward, Parts
 from ...nets.loading import check_state_dict
@@ -44,7 +45,7 @@ class AudioEncoderShape:
 
     def __post_init__(self):
         if self.n_layer < 1 or self.n_head < 1 or self.n_state % (2 * self.n_head):
-            raise ValueError(f"n_state is {self.n_state}: give a multiple of twice the {self.n_head} heads")
+            raise InputError(f"n_state is {self.n_state}: give a multiple of twice the {self.n_head} heads")
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class AudioEncoderTraining:
 
     def __post_init__(self):
         if self.speeches < 1 or self.validation_samples < 1:
-            raise ValueError(
+            raise InputError(
                 f"speeches is {self.speeches} and validation_samples {self.validation_samples}: give at least 1 of each"
             )
         if not 0 <= self.variety <= 1:
-            raise ValueError(f"variety is {self.variety}: give 0 (voices as in the clips) to 1")
+            raise InputError(f"variety is {self.variety}: give 0 (voices as in the clips) to 1")
         if self.loudness < 0 or self.tilt < 0:
-            raise ValueError(f"loudness is {self.loudness} and tilt {self.tilt}: give 0 or more")
+            raise InputError(f"loudness is {self.loudness} and tilt {self.tilt}: give 0 or more")
 
 
 class SpeechSamples:

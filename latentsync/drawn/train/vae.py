@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ...errors import InputError
 from ...files import replacing
 from ...frames import batches, for_net
 from ...models.load import load_vae
@@ -45,7 +46,7 @@ class VAEShape:
     def __post_init__(self):
         for width in self.block_out_channels:
             if width < 1 or width % self.groups:
-                raise ValueError(f"block_out_channels has {width}: give multiples of the {self.groups} groups")
+                raise InputError(f"block_out_channels has {width}: give multiples of the {self.groups} groups")
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,11 @@ class VAETraining:
 
     def __post_init__(self):
         if self.every < 1 or self.pictures < 1:
-            raise ValueError(f"every is {self.every} and pictures {self.pictures}: give numbers from 1 up")
+            raise InputError(f"every is {self.every} and pictures {self.pictures}: give numbers from 1 up")
         if self.decoder_only and self.start is None:
-            raise ValueError("decoder_only is set and start is null: give the VAE whose decoder is to be trained")
+            raise InputError("decoder_only is set and start is null: give the VAE whose decoder is to be trained")
         if self.part % LATENT_SCALE or not LATENT_SCALE <= self.part <= self.data.resolution:
-            raise ValueError(
+            raise InputError(
                 f"part is {self.part}: give a multiple of {LATENT_SCALE} up to data.resolution, {self.data.resolution}"
             )
 

@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from ...errors import InputError
 from ...models.folders import find_checkpoints
 from ..landmarks import Detector
 from ..track_file import read_track_file
@@ -49,16 +50,16 @@ def load_detector(
         ValueError: an unknown name, a damaged file, or embeddings of a detector that has none.
     """
     if name not in NAMES:
-        raise ValueError(f"detector is {name!r}: choose one of {', '.join(NAMES)}")
+        raise InputError(f"detector is {name!r}: choose one of {', '.join(NAMES)}")
     if name == "auto":
         name = _choose(checkpoints) if model is None else _kind(Path(model))
     if embeddings and name != "insightface":
-        raise ValueError(f"the detector {name} gives no embeddings: use insightface (by its name, with its models)")
+        raise InputError(f"the detector {name} gives no embeddings: use insightface (by its name, with its models)")
     options = {key: value for key, value in (("det_size", det_size), ("score", score)) if value is not None}
     device = None if device is None else str(device)
     if name == "file":
         if model is None:
-            raise ValueError("detector is 'file' without a file: name the track file with --detector_model")
+            raise InputError("detector is 'file' without a file: name the track file with --detector_model")
         return read_track_file(model)
     if name == "yunet":
         return YuNet(model or _find_yunet(checkpoints), **options)
@@ -73,7 +74,7 @@ def _kind(model: Path) -> str:
         return "insightface"
     kinds = {".json": "file", ".onnx": "yunet", ".pth": "facexlib"}
     if model.suffix.lower() not in kinds:
-        raise ValueError(f"{model}: no detector goes with this file; say which of {', '.join(NAMES[1:])} it is for")
+        raise InputError(f"{model}: no detector goes with this file; say which of {', '.join(NAMES[1:])} it is for")
     return kinds[model.suffix.lower()]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...errors import InputError
 from ..landmarks import Face, points_from_106
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class InsightFace:
         """
         self.folder = check_folder(folder)
         if det_size < 64 or det_size % 32:
-            raise ValueError(f"det_size is {det_size}: give a multiple of 32, 64 or more")
+            raise InputError(f"det_size is {det_size}: give a multiple of 32, 64 or more")
         self._app = _load(self.folder, device, [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings)
         self._app.prepare(0, det_thresh=score, det_size=(det_size, det_size))
 
@@ -107,12 +108,12 @@ def _load(folder: Path, device: str | None, tasks: list[str]):
     try:
         models = FaceAnalysis(str(folder), allowed_modules=tasks, providers=_providers(device))
     except (Fail, InvalidGraph, InvalidProtobuf) as error:
-        raise ValueError(f"{folder}: holds a damaged ONNX file ({error}); unpack buffalo_l.zip again") from error
+        raise InputError(f"{folder}: holds a damaged ONNX file ({error}); unpack buffalo_l.zip again") from error
     except AssertionError as error:  # how the package says that there is no detection model
-        raise ValueError(f"{folder}: no {DETECTION} model in it; unpack all of buffalo_l.zip there") from error
+        raise InputError(f"{folder}: no {DETECTION} model in it; unpack all of buffalo_l.zip there") from error
     missing = [task for task in tasks if task not in models.models]
     if missing:
-        raise ValueError(f"{folder}: no {missing[0]} model in it; unpack all of buffalo_l.zip there")
+        raise InputError(f"{folder}: no {missing[0]} model in it; unpack all of buffalo_l.zip there")
     return models
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import torch
 
+from ...errors import InputError
 from ...models.state_dict import load_state_dict
 from ..landmarks import Face, points_from_five
 
@@ -31,7 +32,7 @@ class RetinaFace:
             ValueError: the file is damaged or of another net, or `det_size` is below 64.
         """
         if det_size < 64:
-            raise ValueError(f"det_size is {det_size}: give 64 pixels or more")
+            raise InputError(f"det_size is {det_size}: give 64 pixels or more")
         state = load_state_dict(weights)
         self.det_size = det_size
         self.score = score
@@ -40,7 +41,7 @@ class RetinaFace:
             self._net.load_state_dict(state)
         except RuntimeError as error:
             first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()[:200]
-            raise ValueError(f"{weights}: does not fit RetinaFace ResNet-50 ({first}); give {WEIGHTS}") from error
+            raise InputError(f"{weights}: does not fit RetinaFace ResNet-50 ({first}); give {WEIGHTS}") from error
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         height, width = frame.shape[:2]

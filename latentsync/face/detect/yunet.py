@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ...errors import InputError
 from ..landmarks import Box, Face, points_from_five
 
 SEARCH_SIZE = 640  # long side at which frames are searched: a face of 50 pixels in 1080p is found
@@ -43,7 +44,7 @@ class YuNet:
         if not Path(model).is_file():
             raise FileNotFoundError(f"{model}: no such file; give the path of face_detection_yunet_2023mar.onnx")
         if det_size < 64:
-            raise ValueError(f"det_size is {det_size}: give 64 pixels or more")
+            raise InputError(f"det_size is {det_size}: give 64 pixels or more")
         self.det_size = det_size
         try:
             # Two of them, for each keeps buffers for one picture size.
@@ -52,7 +53,7 @@ class YuNet:
                 for size in (det_size, VIEW_SIZE)
             )
         except cv2.error as error:
-            raise ValueError(f"{model}: OpenCV cannot read it as a YuNet model; download it again") from error
+            raise InputError(f"{model}: OpenCV cannot read it as a YuNet model; download it again") from error
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
