@@ -16,7 +16,7 @@ from latentsync.train.files import find_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:UserWarning", "ignore:.*deprecated:FutureWarning")
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "latentsync" / "train" / "README.md"
 UNETS = ("stage1", "stage1_512", "stage2", "stage2_512", "stage2_efficient")
 SYNCNETS = ("syncnet_16_pixel_attn", "syncnet_16_latent")
 CLIPS = "data.clips=my/clips"
@@ -76,7 +76,7 @@ def test_the_memory_is_estimated(here, capsys):
 
 
 def readme_commands() -> list[str]:
-    section = README.read_text(encoding="utf-8").split("\n### train\n")[1].split("\n### ")[0]
+    section = README.read_text(encoding="utf-8").split("\n## train\n")[1].split("\n## ")[0]
     lines = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0].splitlines()
     return [line for line in lines if not line.startswith("pip ")]
 
