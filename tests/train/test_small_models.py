@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import default_collate
 
 from latentsync.audio.whisper import hidden_states
-from latentsync.drawn.heads import make_clip, make_speech
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
+from latentsync.drawn.heads.speech import make_speech
 from latentsync.drawn.train.audio_encoder import (
     AudioEncoderShape,
     AudioEncoderTask,

@@ -12,7 +12,7 @@ from ...face.masks import keep_mask
 from ...face.track import FaceTrack
 from ...models.embedded import EMBEDDED
 from ...models.load import find_checkpoints
-from ..heads import measure_opening
+from ..heads.opening import measure_opening
 from .scene import Scene
 
 

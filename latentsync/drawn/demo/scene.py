@@ -5,8 +5,10 @@ from pathlib import Path
 
 from ...face.track import FaceTrack
 from ...face.track_file import write_track_file
-from ..heads import Clip, Speech, make_speaker, make_speech, render, speak
+from ..heads.clip import Clip, render
 from ..heads.corpus import detections, track_clip, write_clip, write_wav
+from ..heads.speaker import make_speaker
+from ..heads.speech import Speech, make_speech, speak
 
 SIZE = 256  # side of the pictures in pixels
 

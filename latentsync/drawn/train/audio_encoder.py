@@ -25,7 +25,8 @@ from ...train.config import DataConfig, OptimizerConfig, RunConfig
 from ...train.dataset import pass_order
 from ...train.init_weights import seeded, write_weights
 from ...train.task import Samples
-from ..heads import MouthShape, make_speech
+from ..heads.phones import MouthShape
+from ..heads.speech import make_speech
 
 N_MELS = 80
 FRAMES = SEGMENT_SECONDS * VIDEO_FPS  # of one segment
