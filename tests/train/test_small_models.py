@@ -162,7 +162,7 @@ def test_speech_samples_have_the_mouth_of_every_frame(audio_task):
 def test_unchanged_speech_is_what_whisper_hears(audio_task):
     from latentsync.audio.whisper import log_mel
 
-    samples = SpeechSamples(audio_task.config, changed=False, first=5)
+    samples = SpeechSamples(audio_task.config, augment=False, first=5)
     seeds = {5, 6}
     frames = int(samples[0]["inside"].sum())
     mels = [log_mel(make_speech(seed, frames / 25).waveform) for seed in seeds]
