@@ -164,7 +164,7 @@ def test_the_opening_can_be_read_off_the_pixels(seed):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="no frame"):
+    with pytest.raises(ValueError, match="less than one frame"):
         make_speech(0, 0.01)
     with pytest.raises(ValueError, match="unknown phones.*'q'"):
         speak([Phone("q", 0.0, 0.1)], 1.0)
