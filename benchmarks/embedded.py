@@ -35,9 +35,11 @@ from latentsync.media import read_audio
 from latentsync.nets.unet import UNet, UNetConfig
 from latentsync.audio.syncnet import SYNCNET_FRAMES
 from latentsync.sampling.sample import LATENT_SCALE, Settings, sync, windows
-from latentsync.drawn.heads import Phone, make_clip, make_speech, measure_opening
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import align_clip
-from latentsync.drawn.heads.speech import mouth_shapes
+from latentsync.drawn.heads.opening import measure_opening
+from latentsync.drawn.heads.speech import make_speech, mouth_shapes
+from latentsync.drawn.heads.voice import Phone
 
 
 FIRST_SEED = 900_000  # of clips that nothing was trained on

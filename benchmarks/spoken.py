@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from latentsync.audio.whisper import resample
-from latentsync.drawn.heads import Phone
+from latentsync.drawn.heads.voice import Phone
 
 SENTENCES = (
     ("en-us", "The quick brown fox jumps over the lazy dog, and nobody knows why."),

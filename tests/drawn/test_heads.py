@@ -6,20 +6,13 @@ import pytest
 import torch
 
 from latentsync.audio.whisper import SAMPLE_RATE
-from latentsync.drawn.heads import (
-    PLAIN,
-    SOUNDS,
-    Phone,
-    make_clip,
-    make_speaker,
-    make_speech,
-    measure_opening,
-    render,
-    speak,
-)
-from latentsync.drawn.heads.clip import make_motion
+from latentsync.drawn.heads.clip import make_clip, make_motion, render
 from latentsync.drawn.heads.mouth import JAW_DROP
-from latentsync.drawn.heads.speaker import CHIN_Y, EYE_Y
+from latentsync.drawn.heads.opening import measure_opening
+from latentsync.drawn.heads.phones import PLAIN, SOUNDS
+from latentsync.drawn.heads.speaker import CHIN_Y, EYE_Y, make_speaker
+from latentsync.drawn.heads.speech import make_speech, speak
+from latentsync.drawn.heads.voice import Phone
 from latentsync.evaluate.figures import correlation
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
@@ -171,7 +164,7 @@ def test_the_opening_can_be_read_off_the_pixels(seed):
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="no frame"):
+    with pytest.raises(ValueError, match="less than one frame"):
         make_speech(0, 0.01)
     with pytest.raises(ValueError, match="unknown phones.*'q'"):
         speak([Phone("q", 0.0, 0.1)], 1.0)

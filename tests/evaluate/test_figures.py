@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentsync.drawn.heads import make_speech
+from latentsync.drawn.heads.speech import make_speech
 from latentsync.evaluate.figures import (
     best_lag,
     correlation,

@@ -11,9 +11,9 @@ from embedded_weights import make_embedded, packaged
 from latentsync.audio.whisper import encode_audio
 from latentsync.commands.main import main
 from latentsync.drawn.demo.scene import make_scene
-from latentsync.drawn.heads import make_clip as draw_clip
-from latentsync.drawn.heads import measure_opening
+from latentsync.drawn.heads.clip import make_clip as draw_clip
 from latentsync.drawn.heads.corpus import align_clip
+from latentsync.drawn.heads.opening import measure_opening
 from latentsync.evaluate.figures import best_lag, correlation, largest_change, psnr
 from latentsync.face.masks import keep_mask
 from latentsync.models import embedded

@@ -22,7 +22,7 @@ from raw_videos import SIZE, write_track, write_video
 from safetensors.torch import save_file
 
 from latentsync.commands.main import main
-from latentsync.drawn.heads import make_clip as make_head
+from latentsync.drawn.heads.clip import make_clip as make_head
 from latentsync.evaluate import frechet
 from latentsync.evaluate.perceptual import load_lpips
 from latentsync.evaluate.sync_score import load_syncnet_v2

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from latentsync.drawn.heads import Clip, make_clip
+from latentsync.drawn.heads.clip import Clip, make_clip
 from latentsync.drawn.heads.corpus import write_wav
 from latentsync.face.landmarks import Detection, Face, points_from_box
 from latentsync.face.track_file import write_track_file

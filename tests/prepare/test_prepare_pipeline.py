@@ -10,7 +10,7 @@ import torch
 from raw_videos import SETTINGS, SIZE, again, clips_of, write_track, write_video
 from real_clips import media_file
 
-from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import align_clip
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.prepare.executor import InProcess, perform

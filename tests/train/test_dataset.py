@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from latentsync.audio.syncnet import mel_window, syncnet_mel
 from latentsync.audio.whisper import encode_audio, resample, to_mono
-from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import write_wav
 from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter, read_audio

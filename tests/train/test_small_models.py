@@ -8,8 +8,9 @@ import torch
 from torch.utils.data import default_collate
 
 from latentsync.audio.whisper import hidden_states
-from latentsync.drawn.heads import make_clip, make_speech
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
+from latentsync.drawn.heads.speech import make_speech
 from latentsync.drawn.train.audio_encoder import (
     AudioEncoderShape,
     AudioEncoderTask,
@@ -161,7 +162,7 @@ def test_speech_samples_have_the_mouth_of_every_frame(audio_task):
 def test_unchanged_speech_is_what_whisper_hears(audio_task):
     from latentsync.audio.whisper import log_mel
 
-    samples = SpeechSamples(audio_task.config, changed=False, first=5)
+    samples = SpeechSamples(audio_task.config, augment=False, first=5)
     seeds = {5, 6}
     frames = int(samples[0]["inside"].sum())
     mels = [log_mel(make_speech(seed, frames / 25).waveform) for seed in seeds]

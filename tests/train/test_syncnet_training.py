@@ -159,7 +159,7 @@ def test_a_loss_that_sits_at_ln_2_is_remarked_upon_and_others_are_not(tmp_path):
 
 def test_it_trains_on_drawn_clips(tmp_path):
     pytest.importorskip("accelerate")
-    from latentsync.drawn.heads import make_clip
+    from latentsync.drawn.heads.clip import make_clip
     from latentsync.drawn.heads.corpus import write_wav
     from latentsync.media import VideoWriter
     from latentsync.train.loop import train

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from small_nets import PIXEL_FACTORS, Looker, frozen_nets, narrow_syncnet
 
 from latentsync.audio.syncnet import mel_columns
-from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.evaluate.perceptual import load_lpips
 from latentsync.evaluate.sync_score import SyncJudge
 from latentsync.face.masks import keep_mask

@@ -1,14 +1,14 @@
-"""python -m latentsync demo: a drawn head says other words, with the embedded model, and how well is shown."""
+"""python -m latentsync demo: a drawn head says other words with the embedded model, and the result is measured."""
 
 import argparse
 
 
 def add_demo(commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("demo", help="try everything on a drawn clip, with the model that comes along")
+    parser = commands.add_parser("demo", help="try everything on a drawn clip, with the packaged model")
     parser.set_defaults(command=run_demo)
     add = parser.add_argument
     add("--out", default="latentsync_demo", help="folder to write into")
-    add("--seed", type=int, default=900_004, help="who speaks, and what; below 100000 they were trained on")
+    add("--seed", type=int, default=900_004, help="of speaker and words; seeds below 100000 were in the training data")
     add("--seconds", type=float, default=4.0, help="length of the clip")
     add("--inference_steps", type=int, default=20, help="denoising steps")
     add("--guidance_scale", type=float, default=1.5, help="how strongly the lips follow the audio; 1 is off and faster")

@@ -1,4 +1,4 @@
-"""The demo's pictures: what was made beside what is true."""
+"""The demo's pictures: the result beside the truth."""
 
 import cv2
 import numpy as np
@@ -27,10 +27,9 @@ def strip(scene: Scene, result: torch.Tensor, track: FaceTrack) -> np.ndarray:
     )
     whole, mouths = [], []
     for name, note, frames in clips:
-        pictures = [frames[i].numpy() for i in numbers]
-        small = [cv2.resize(picture, (TILE, TILE), interpolation=cv2.INTER_AREA) for picture in pictures]
+        small = [cv2.resize(frames[i].numpy(), (TILE, TILE), interpolation=cv2.INTER_AREA) for i in numbers]
         whole.append((name, note, small))
-        close = [close_up(p, track.matrices[i], track.resolution) for p, i in zip(pictures, numbers, strict=True)]
+        close = [close_up(frames[i].numpy(), track.matrices[i], track.resolution) for i in numbers]
         mouths.append((name, "the mouth", close))
     times = [f"{i / scene.source.fps:.2f} s" for i in numbers]
     return picture_sheet([*whole, *mouths], times, "A drawn head, made to say other words")

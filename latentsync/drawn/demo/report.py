@@ -12,7 +12,7 @@ from ...face.masks import keep_mask
 from ...face.track import FaceTrack
 from ...models.embedded import EMBEDDED
 from ...models.load import find_checkpoints
-from ..heads import measure_opening
+from ..heads.opening import measure_opening
 from .scene import Scene
 
 
@@ -27,7 +27,7 @@ class Report:
         old_correlation: of the measured opening with that of the old audio.
         psnr: dB, of the repainted part of the aligned crops against the true pictures.
         ssim: of the same.
-        sync: what the embedded SyncNet says of the result with the new and with the old audio, 0..1; None without it.
+        sync: mean cosine of result and audio by the embedded SyncNet, with the new and the old; None without it.
         seconds: time taken.
     """
 
@@ -41,8 +41,8 @@ class Report:
     seconds: float
 
     def __str__(self) -> str:
-        names = ("source.mp4", "audio.wav", "track.json", "result.mp4", "strip.png", "curve.png")
-        source, audio, track, result, strip, curve = (self.folder / name for name in names)
+        folder = self.folder
+        source, audio, track = (folder / name for name in ("source.mp4", "audio.wav", "track.json"))
         lines = [
             "mouth opening in the result, against the true one of the new audio:",
             f"correlation {self.correlation:.2f}",
@@ -53,16 +53,14 @@ class Report:
         ]
         if self.sync:
             lines.append(f"SyncNet {self.sync[0]:.2f} with the new audio, {self.sync[1]:.2f} with the old")
-        return "\n".join(
-            [
-                *lines,
-                f"{result} in {self.seconds:.0f} s, from {source} and {audio}",
-                f"to look at: {strip} and {curve}",
-                "the same by hand: python -m latentsync run --checkpoints embedded --detector file "
-                f"--detector_model {track} --video_path {source} --audio_path {audio} "
-                f"--video_out_path {self.folder / 'again.mp4'}",
-            ]
-        )
+        lines += [
+            f"{folder / 'result.mp4'} in {self.seconds:.0f} s, from {source} and {audio}",
+            f"to look at: {folder / 'strip.png'} and {folder / 'curve.png'}",
+            "the same by hand: python -m latentsync run --checkpoints embedded --detector file "
+            f"--detector_model {track} --video_path {source} --audio_path {audio} "
+            f"--video_out_path {folder / 'again.mp4'}",
+        ]
+        return "\n".join(lines)
 
 
 def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Report, np.ndarray]:
@@ -75,6 +73,14 @@ def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Repor
     slope, level = np.polyfit(measure_opening(truth).numpy(), scene.truth.opening, 1)
     measured = slope * measure_opening(crops).numpy() + level
     region = keep_mask(track.resolution)[0] < 0.5
+    paths, sync = find_checkpoints(EMBEDDED), None
+    if paths.syncnet is not None and paths.vae is not None:
+        from ...evaluate.sync_score import load_syncnet_v2
+        from ...train.validate import judge_sync
+
+        judge, vae = load_syncnet_v2(EMBEDDED)
+        new, old = (judge_sync(judge, vae, crops, clip.waveform)["sync"] for clip in (scene.truth, scene.source))
+        sync = new, old
     report = Report(
         folder=Path(),
         correlation=correlation(measured, scene.truth.opening),
@@ -82,20 +88,7 @@ def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Repor
         old_correlation=correlation(measured, scene.source.opening),
         psnr=psnr(crops, truth, region),
         ssim=ssim(crops, truth, region),
-        sync=_sync(scene, crops),
+        sync=sync,
         seconds=0.0,
     )
     return report, measured
-
-
-def _sync(scene: Scene, crops: torch.Tensor) -> tuple[float, float] | None:
-    """Mean cosine of crops and sound, for the new and for the old audio, by the embedded SyncNet if it is there."""
-    paths = find_checkpoints(EMBEDDED)
-    if paths.syncnet is None or paths.vae is None:
-        return None
-    from ...evaluate.sync_score import load_syncnet_v2
-    from ...train.validate import judge_sync
-
-    judge, vae = load_syncnet_v2(EMBEDDED)
-    new, old = (judge_sync(judge, vae, crops, clip.waveform)["sync"] for clip in (scene.truth, scene.source))
-    return new, old

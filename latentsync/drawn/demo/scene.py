@@ -1,12 +1,13 @@
-"""What the demo works on: a drawn head that says one thing, the sound of another, and how it would look saying that."""
+"""What the demo works on: a drawn head that says one thing, other words, and how it would look saying those."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...face.track import FaceTrack
 from ...face.track_file import write_track_file
-from ..heads import Clip, Speech, make_speaker, make_speech, render, speak
-from ..heads.corpus import detections, track_clip, write_clip, write_wav
+from ..heads.clip import Clip, render
+from ..heads.corpus import detections, write_clip, write_wav
+from ..heads.speaker import make_speaker
+from ..heads.speech import Speech, make_speech, speak
 
 SIZE = 256  # side of the pictures in pixels
 
@@ -17,7 +18,7 @@ class Scene:
 
     Attributes:
         source: the head saying the old words.
-        truth: the same pictures, with the same head saying the new words.
+        truth: the same head, moving the same way, saying the new words: only the lower face differs.
         speech: the new words.
     """
 
@@ -25,13 +26,8 @@ class Scene:
     truth: Clip
     speech: Speech
 
-    def track(self, resolution: int) -> FaceTrack:
-        """Where the face is, in both clips."""
-        return track_clip(self.source, resolution)
-
 
 def make_scene(seed: int, seconds: float) -> Scene:
-    """The scene that follows from `seed`; see `synthetic.render` for what is equal in both clips."""
     old = make_speech(seed, seconds)
     new = speak(make_speech(seed + 1, seconds).phones, seconds, seed)  # other words, this seed's voice
     speaker = make_speaker(seed)
@@ -39,11 +35,7 @@ def make_scene(seed: int, seconds: float) -> Scene:
 
 
 def write_scene(scene: Scene, folder: Path) -> tuple[Path, Path, Path]:
-    """Write `source.mp4` with its own sound, `audio.wav` (the new words) and `track.json` (where the face is).
-
-    Raises:
-        OSError: they cannot be written.
-    """
+    """Write `source.mp4` with its own sound, `audio.wav` (the new words) and `track.json` (where the face is)."""
     video, audio, track = (folder / name for name in ("source.mp4", "audio.wav", "track.json"))
     source = scene.source
     write_clip(video, source.frames, source)

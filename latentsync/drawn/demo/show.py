@@ -14,6 +14,7 @@ from ...models.load import LipSyncModel
 from ...pipelines.lip_sync import RunSettings, lip_sync
 from ...progress import Progress
 from ...sampling.sample import Settings
+from ..heads.corpus import track_clip
 from ..heads.speech import FPS
 from .pictures import curves, strip
 from .report import Report, measure
@@ -23,12 +24,7 @@ SHORTEST, LONGEST = 1.0, 60.0  # seconds
 
 
 def check_request(folder: str | os.PathLike, seed: int, seconds: float) -> None:
-    """Refuse, before any work, what cannot be drawn or written.
-
-    Raises:
-        ValueError: a negative seed, or a length out of range.
-        OSError: `folder` is a file, or lies in a folder that does not exist.
-    """
+    """Refuse, before any work, what cannot be drawn or written."""
     folder = Path(folder)
     if not SHORTEST <= seconds <= LONGEST:
         raise InputError(f"seconds is {seconds}: give a length from {SHORTEST:g} to {LONGEST:g}")
@@ -47,25 +43,15 @@ def show(
     seconds: float = 4.0,
     settings: Settings | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress = lambda phase, done, total: None,
 ) -> Report:
     """Make a drawn head say other words and write into `folder`: source.mp4, audio.wav, track.json, result.mp4,
     strip.png and curve.png. They appear together, when all are complete.
 
-    Args:
-        folder: made if it is not there; its parent must be.
-        model: from `load_embedded`; another one would have to know drawn faces.
-        seed: of the head, its movement and its words.
-        seconds: length of the clip, 1 to 60.
-        settings: of the lip sync.
-        progress: called as (phase, done, in all).
-
-    Raises:
-        ValueError, OSError: bad input, in one sentence; see `check_request`.
+    `model` comes from `load_embedded`; another one would have to know drawn faces.
     """
     check_request(folder, seed, seconds)
     start, folder = time.monotonic(), Path(folder)
-    progress = progress or (lambda phase, done, total: None)
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent) as name:
         work = Path(name)
         progress("drawing", 0, round(seconds * FPS))
@@ -75,7 +61,7 @@ def show(
         lip_sync(video, audio, work / "result.mp4", model, read_track_file(track_file), run, progress=progress)
         with VideoReader(work / "result.mp4") as reader:
             result = reader[range(len(reader))]
-        track = scene.track(model.resolution)
+        track = track_clip(scene.source, model.resolution)
         report, measured = measure(scene, result, track)
         write_png(work / "strip.png", strip(scene, result, track))
         write_png(work / "curve.png", curves(scene, measured, report))

@@ -7,32 +7,33 @@ import cv2
 import numpy as np
 import torch
 
+from ...errors import InputError
 from ...face.geometry import apply
-from .eyes import Eyes
+from .eyes import draw_eyes
 from .mouth import Mouth
 from .phones import MouthShape
-from .portrait import BODY, LEFT, TOP, draw_back, draw_body, draw_face, draw_wall
-from .speaker import BROW_Y, CHIN_Y, NOSE_BASE_Y, Speaker, make_speaker
+from .portrait import BODY, draw_back, draw_body, draw_face, draw_wall
+from .speaker import BROW_Y, CHIN_Y, LEFT, NOSE_BASE_Y, TOP, Speaker, make_speaker
 from .speech import FPS, Speech, make_speech
 
 DETAIL = 1.5  # pixels of the head's picture per pixel of the frame, so that turning it costs no sharpness
 HAIR_LINE_Y = 0.15  # upper edge of the face box
-BODY_FOLLOWS = 0.45  # share of the head's way that the shoulders go along
-LEAST_SIZE = 48  # pixels; below, a mouth has no shape
+BODY_FOLLOWS = 0.45  # share of the head's movement that the shoulders make
+MIN_SIZE = 48  # pixels; below, a mouth has no shape
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A talking head and everything there is to know about it.
+    """A talking head with its ground truth.
 
     Attributes:
         frames: (n, h, w, 3) uint8 RGB.
         waveform: (samples,) float32, mono.
         rate: samples per second.
         fps: video frames per second.
-        landmarks: (n, 3, 2) float64, the points of `landmarks.Face` in frame pixels. They do not move with speech.
+        landmarks: (n, 3, 2) float64, the points of `face.landmarks.Face` in frame pixels; they do not move with speech.
         boxes: (n, 4) float64, (x1, y1, x2, y2) from hair line to chin of the closed mouth.
-        opening: (n,) float32, height between the lips as a fraction of the speaker's greatest.
+        opening: (n,) float32, height between the lips, 1 is the speaker's greatest.
         width: (n,) float32, width of the mouth, 0 pursed to 1 drawn wide.
     """
 
@@ -79,43 +80,30 @@ def make_motion(seed: int, frames: int, fps: float, size: tuple[int, int]) -> Mo
     time = np.arange(frames) / fps
     unit = rng.uniform(0.56, 0.62) * height * np.exp(0.035 * _drift(rng, time))
     angle = np.deg2rad(rng.uniform(-3, 3) + 5 * _drift(rng, time))
-    # Rotation is about the middle of the head; the head keeps away from the borders.
+    # The head turns about its middle and keeps away from the borders.
     centre = np.array([0.5 * width, 0.46 * height]) + height * rng.uniform(-0.03, 0.03, 2) * [1.5, 0.6]
-    way = np.stack([0.05 * _drift(rng, time), 0.025 * _drift(rng, time)], -1) * height
-    matrices = _similarities(unit, angle, centre + way, np.array([0.0, 0.5]))
-    rest = np.full(frames, unit.mean())
-    body = _similarities(rest, 0.15 * angle, centre + BODY_FOLLOWS * way, np.array([0.0, 0.5]))
+    shift = np.stack([0.05 * _drift(rng, time), 0.025 * _drift(rng, time)], -1) * height
+    head = _similarities(unit, angle, centre + shift)
+    body = _similarities(np.full(frames, unit.mean()), 0.15 * angle, centre + BODY_FOLLOWS * shift)
     tint = rng.uniform(0.94, 1.03, 3)
     light = (1 + 0.05 * _drift(rng, time, 0.03, 0.2))[:, None] * tint
-    gaze = _gaze(rng, time)
-    return Motion(matrices, body, _blinks(rng, time), gaze, light)
-
-
-def _similarities(unit: np.ndarray, angle: np.ndarray, target: np.ndarray, pivot: np.ndarray) -> np.ndarray:
-    """Matrices (n, 2, 3) that scale by `unit`, turn by `angle` and take `pivot` to `target` (n, 2)."""
-    cos, sin = unit * np.cos(angle), unit * np.sin(angle)
-    linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
-    return np.concatenate([linear, (target - linear @ pivot)[..., None]], -1)
-
-
-def _blinks(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Eyelids (n,): open, but for blinks of a quarter of a second every few seconds."""
-    lids = np.full(len(time), rng.uniform(0.85, 1.0))
-    at = rng.uniform(0.5, 3.0)
-    while time.size and at < time[-1]:
-        lids *= 1 - np.exp(-(((time - at) / 0.075) ** 4))
-        at += rng.uniform(1.5, 4.5)
-    return lids
-
-
-def _gaze(rng: np.random.Generator, time: np.ndarray) -> np.ndarray:
-    """Gaze (n, 2): it rests, then jumps."""
-    gaze = np.zeros((len(time), 2))
-    at = 0.0
-    while time.size and at <= time[-1]:
+    end = time[-1] if frames else -1.0
+    gaze, at = np.zeros((frames, 2)), 0.0
+    while at <= end:  # the eyes rest, then jump
         gaze[time >= at] = rng.uniform(-0.6, 0.6, 2) * [1.0, 0.5]
         at += rng.uniform(0.6, 2.5)
-    return gaze
+    eyelids, at = np.full(frames, rng.uniform(0.85, 1.0)), rng.uniform(0.5, 3.0)
+    while at < end:  # a blink takes a quarter of a second
+        eyelids *= 1 - np.exp(-(((time - at) / 0.075) ** 4))
+        at += rng.uniform(1.5, 4.5)
+    return Motion(head, body, eyelids, gaze, light)
+
+
+def _similarities(unit: np.ndarray, angle: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Matrices (n, 2, 3) that scale by `unit`, turn by `angle` and take the middle of the head to `target` (n, 2)."""
+    cos, sin = unit * np.cos(angle), unit * np.sin(angle)
+    linear = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], 1)
+    return np.concatenate([linear, (target - linear @ np.array([0.0, 0.5]))[..., None]], -1)
 
 
 @lru_cache(maxsize=8)
@@ -139,26 +127,23 @@ def _from_sheet(matrix: np.ndarray, unit: float, left: float, top: float) -> np.
 
 
 def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, motion_seed: int = 0) -> Clip:
-    """`speaker` saying `speech`, in pictures of `size` (a side, or height and width).
+    """`speaker` saying `speech`, in pictures of `size` (a side, or height and width); the head is 0.6 as high.
 
-    The same speaker, size and `motion_seed` give the same pictures but for the lower face, whatever is said: so
-    the truth for an exchanged voice is known. The head is about 0.6 of the height.
-
-    Raises:
-        ValueError: a side below `LEAST_SIZE`, or a picture narrower than 0.7 of its height.
+    The same speaker, size and `motion_seed` give the same pictures except for the lower face, whatever is said: the
+    ground truth for exchanged audio is known.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < LEAST_SIZE or width < 0.7 * height:
-        raise ValueError(f"size is {height} x {width}: give at least {LEAST_SIZE} pixels, and width >= 0.7 height")
+    if min(height, width) < MIN_SIZE or width < 0.7 * height:
+        raise InputError(f"size is {height} x {width}: give at least {MIN_SIZE} pixels, and width >= 0.7 height")
     motion = make_motion(motion_seed, len(speech), speech.fps, (height, width))
     unit = round(0.6 * height * DETAIL)
     wall, body, back, face = _layers(speaker, (height, width), float(unit))
-    eyes, mouth = Eyes(speaker, unit, LEFT, TOP), Mouth(speaker, unit, LEFT, TOP)
+    mouth = Mouth(speaker, unit)
     frames = np.empty((len(speech), height, width, 3), np.uint8)
     levels = np.arange(256, dtype=np.float64)[:, None]
     for i, shape in enumerate(speech.shapes):
         head = face.copy()
-        eyes.draw(head, motion.eyelids[i], motion.gaze[i])
+        draw_eyes(head, speaker, unit, motion.eyelids[i], motion.gaze[i])
         mouth.draw(head, MouthShape(*shape.tolist()))
         to_frame = _from_sheet(motion.matrices[i], unit, LEFT, TOP)
         frame = _over(wall, back, to_frame)
@@ -166,26 +151,18 @@ def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, 
         frame = _over(frame, head, to_frame)
         table = np.rint(np.clip(levels * motion.light[i], 0, 255)).astype(np.uint8)
         frames[i] = cv2.LUT(frame, table[None])
-    landmarks, boxes = _geometry(speaker, motion.matrices)
-    return Clip(torch.from_numpy(frames), speech.waveform, speech.rate, speech.fps, landmarks, boxes,
-                speech.opening, speech.width)  # fmt: skip
-
-
-def _geometry(speaker: Speaker, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks (n, 3, 2) and boxes (n, 4) of a head that lies where `matrices` say."""
     x, w = 1.03 * speaker.eye_spread, speaker.face_width
     points = np.array([[-x, BROW_Y], [x, BROW_Y], [0, NOSE_BASE_Y - 0.035]])
     rim = np.array([[-w, 0.45], [w, 0.45], [0, HAIR_LINE_Y], [0, CHIN_Y]])
-    landmarks = np.stack([apply(matrix, points) for matrix in matrices])
-    rims = np.stack([apply(matrix, rim) for matrix in matrices])
-    return landmarks, np.concatenate([rims.min(1), rims.max(1)], -1)
+    landmarks = np.stack([apply(matrix, points) for matrix in motion.matrices])
+    rims = np.stack([apply(matrix, rim) for matrix in motion.matrices])
+    boxes = np.concatenate([rims.min(1), rims.max(1)], -1)
+    return Clip(torch.from_numpy(frames), speech.waveform, speech.rate, speech.fps, landmarks, boxes,
+                speech.opening, speech.width)  # fmt: skip
 
 
 def make_clip(
     seed: int, seconds: float = 4.0, size: int | tuple[int, int] = 256, fps: float = FPS, variety: float = 0.0
 ) -> Clip:
-    """A clip in which speaker, speech and motion all follow from `seed`; see `render` for what can be wrong.
-
-    `variety` is that of the voice; see `make_speech`.
-    """
+    """A clip whose speaker, speech and motion all follow from `seed`; `variety` is that of `make_speech`."""
     return render(make_speaker(seed), make_speech(seed, seconds, fps, variety), size, seed)

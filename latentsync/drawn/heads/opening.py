@@ -19,12 +19,9 @@ def measure_opening(crops: torch.Tensor) -> torch.Tensor:
     """Height of the gap between the lips as a fraction of the crop's side: (n,) float32.
 
     `crops` are aligned faces (n, r, r, 3) of one speaker, uint8 or float in [0, 1], drawn by `render` or
-    generated after its pictures. Between the outer edges of the lips, what is much darker than the cheeks
+    generated after its pictures. Between the outer edges of the lips, whatever is much darker than the cheeks
     (cavity, tongue) or less red than the lips (teeth) counts as gap. The thresholds are soft, so that blur and
     parts of pixels cost little.
-
-    Raises:
-        ValueError: another shape.
     """
     if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3:
         raise ValueError(f"crops have shape {tuple(crops.shape)}: give aligned crops (n, r, r, 3)")

@@ -4,19 +4,10 @@ import cv2
 import numpy as np
 
 from .sheet import Sheet, curve, mirrored
-from .speaker import BROW_Y, EYE_Y, NOSE_BASE_Y, Speaker
+from .speaker import BOTTOM, BROW_Y, EYE_Y, LEFT, NOSE_BASE_Y, RIGHT, TOP, Speaker
 
-LEFT, TOP, RIGHT, BOTTOM = -0.78, -0.2, 0.78, 1.65  # of the head sheets, in face coordinates
-BODY = (-1.4, 0.9, 1.4, 2.6)  # the same of the clothes
+BODY = (-1.4, 0.9, 1.4, 2.6)  # left, top, right and bottom of the clothes' sheet, face coordinates
 WHITE = np.ones(3)
-
-
-def outline(speaker: Speaker) -> np.ndarray:
-    """The head without hair, a closed curve."""
-    w = speaker.face_width
-    half = [(0, 0.0), (0.5 * w, 0.034), (0.85 * w, 0.16), (w, 0.38), (0.97 * w, 0.58), (speaker.jaw * w, 0.79),
-            (0.72 * speaker.jaw * w + 0.1 * speaker.chin * w, 0.9), (speaker.chin * w, 0.972), (0, 1.0)]  # fmt: skip
-    return curve(mirrored(half), closed=True)
 
 
 def draw_face(speaker: Speaker, unit: float) -> np.ndarray:
@@ -28,7 +19,9 @@ def draw_face(speaker: Speaker, unit: float) -> np.ndarray:
                                                (0.9 * w, 0.63)]], closed=True)  # fmt: skip
         sheet.lay(0.88 * skin, sheet.mask(ear))
         sheet.lay(0.66 * skin, 0.6 * sheet.stroke(ear[6:40] * [0.97, 1], 0.012, 0.006))
-    head = sheet.mask(outline(speaker))
+    half = [(0, 0.0), (0.5 * w, 0.034), (0.85 * w, 0.16), (w, 0.38), (0.97 * w, 0.58), (speaker.jaw * w, 0.79),
+            (0.72 * speaker.jaw * w + 0.1 * speaker.chin * w, 0.9), (speaker.chin * w, 0.972), (0, 1.0)]  # fmt: skip
+    head = sheet.mask(curve(mirrored(half), closed=True))
     sheet.lay(skin, head)
     _shade_skin(sheet, speaker, head)
     _draw_nose(sheet, speaker)
@@ -110,11 +103,8 @@ def _draw_front_hair(sheet: Sheet, speaker: Speaker, head: np.ndarray) -> None:
     style, w = speaker.hair_style, speaker.face_width
     if style == "bald":
         return
-    if style == "parted":
-        line = np.array(_PARTED)
-    else:
-        right = np.array(_HAIR_LINES[style])
-        line = np.concatenate([right[:0:-1] * [-1, 1], right])
+    right = np.array(_HAIR_LINES.get(style, _PARTED))
+    line = right if style == "parted" else np.concatenate([right[:0:-1] * [-1, 1], right])
     line = curve(line * [w, 1])
     side_y = 0.55 if style in ("bob", "long", "curly") else 0.5
     angle = np.linspace(0, np.pi, 90)
@@ -145,9 +135,8 @@ def draw_back(speaker: Speaker, unit: float) -> np.ndarray:
     n = speaker.neck_width
     neck = curve(mirrored([(0, 0.7), (n, 0.72), (0.98 * n, 1.0), (1.05 * n, 1.14), (1.25 * n, 1.24), (1.5 * n, 1.32),
                            (1.5 * n, 1.6), (0, 1.6)]), closed=True)  # fmt: skip
-    shade = (
-        0.88 - 0.3 * np.exp(-0.5 * ((sheet.y - 0.98) / 0.07) ** 2) - 0.15 * np.clip(np.abs(sheet.x) / n, 0, 1.2) ** 3
-    )
+    shade = 0.88 - 0.3 * np.exp(-0.5 * ((sheet.y - 0.98) / 0.07) ** 2)
+    shade = shade - 0.15 * np.clip(np.abs(sheet.x) / n, 0, 1.2) ** 3
     shade += 0.07 * speaker.light * np.clip(sheet.x / n, -1, 1)
     sheet.lay(np.clip(skin * shade[..., None], 0, 1), sheet.mask(neck))
     return sheet.finish()
@@ -165,10 +154,7 @@ def draw_body(speaker: Speaker, unit: float) -> np.ndarray:
     depth, side = _NECKLINES[speaker.neckline]
     shoulder = rng.uniform(0.72, 0.9)
     edge = [(0, depth), (0.55 * n, depth - 0.03), (1.13 * n, side)]
-    if speaker.neckline in ("deep", "collar"):
-        neckline = [(0, depth), (1.1 * n, side)]
-    else:
-        neckline = curve(edge)
+    neckline = [(0, depth), (1.1 * n, side)] if speaker.neckline in ("deep", "collar") else curve(edge)
     arm = [(1.15 * n, side), (1.8 * n, side + 0.09), (0.8 * shoulder, 1.33), (shoulder, 1.45),
            (shoulder + 0.12, 1.8), (shoulder + 0.15, 2.6)]  # fmt: skip
     body = mirrored([*neckline, *curve(arm), (0, 2.6)])

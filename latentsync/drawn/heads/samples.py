@@ -1,14 +1,14 @@
-"""The sample clips that come along: drawn heads to try lip sync on, and the words that they are to say.
+"""The packaged sample clips: drawn heads to try lip sync on, and new words for them.
 
 `python -m latentsync.drawn.heads.samples FOLDER` draws them again. Their seeds are no training clip's.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
+import av
 import torch
 
 from ...face.landmarks import Detection, Face
@@ -16,10 +16,9 @@ from ...face.track_file import write_track_file
 from ...files import replacing
 from ...models.samples import Sample, sample_files
 from .clip import Clip, render
-from .corpus import detections, write_clip
+from .corpus import detections, pcm, write_clip
 from .speaker import make_speaker
-from .speech import Speech, make_speech, speak
-from .voice import Phone
+from .speech import make_speech, speak
 
 HEAD_SIZE, TILE_SIZE = 320, 256  # pixels: side of a picture with one head, and of each half of one with two
 CRF = 20
@@ -30,8 +29,8 @@ class Drawing:
     """One sample before it is written.
 
     Attributes:
-        source: the clip with the old words; of two heads the left one's numbers.
-        truth: for each head from the left, itself saying its new words: (n, h, w, 3) pictures and their numbers.
+        source: the clip with the old words; of two heads with the left one's landmarks, boxes and mouth.
+        truth: each head from the left, saying its new words.
         faces: what a perfect detector sees.
     """
 
@@ -59,33 +58,23 @@ def _one_head(seed: int, words: int, seconds: float, new_seconds: float) -> Draw
 
 def draw_two_speakers(seconds: float = 3.2) -> Drawing:
     """Two heads side by side, as in a video call, who speak one after the other."""
-    seeds, spans = (900_128, 900_109), ((0.0, seconds / 2), (seconds / 2, seconds))
-    speakers = [make_speaker(seed) for seed in seeds]
-    old = [_within(seed, seed, span, seconds) for seed, span in zip(seeds, spans, strict=True)]
-    new = [_within(seed + 50, seed, span, seconds) for seed, span in zip(seeds, spans, strict=True)]
-    halves = [render(*pair, TILE_SIZE, seed) for *pair, seed in zip(speakers, old, seeds, strict=True)]
-    truth = tuple(render(*pair, TILE_SIZE, seed) for *pair, seed in zip(speakers, new, seeds, strict=True))
-    both = torch.cat([half.frames for half in halves], dim=2)
-    sound = halves[0].waveform + halves[1].waveform
-    return Drawing(replace(halves[0], frames=both, waveform=sound), truth, list(_side_by_side(halves)))
-
-
-def _within(words: int, voice: int, span: tuple[float, float], seconds: float) -> Speech:
-    """Words that are said within `span` seconds of a clip that is silent else."""
-    start, stop = span
-    phones = [Phone(p.name, p.start + start, p.end + start, p.stress) for p in make_speech(words, stop - start).phones]
-    return speak([phone for phone in phones if phone.end <= stop], seconds, voice)
-
-
-def _side_by_side(halves: Sequence[Clip]) -> Iterator[Detection]:
-    for seen in zip(*(detections(half) for half in halves), strict=True):
-        faces = [detection.faces[0] for detection in seen]
-        yield Detection([_moved(face, k * TILE_SIZE) for k, face in enumerate(faces)])
-
-
-def _moved(face: Face, right: int) -> Face:
-    box = tuple(float(v) for v in np.asarray(face.box) + [right, 0, right, 0])
-    return Face(box, face.score, face.points + [right, 0])
+    half = seconds / 2
+    sources, truth = [], []
+    for seed, start in ((900_128, 0.0), (900_109, half)):
+        for words, clips in ((seed, sources), (seed + 50, truth)):
+            # Each is silent while the other one speaks.
+            phones = [replace(p, start=p.start + start, end=p.end + start) for p in make_speech(words, half).phones]
+            phones = [phone for phone in phones if phone.end <= start + half]
+            clips.append(render(make_speaker(seed), speak(phones, seconds, seed), TILE_SIZE, seed))
+    both = torch.cat([clip.frames for clip in sources], dim=2)
+    sound = sources[0].waveform + sources[1].waveform
+    faces = []
+    for left, right in zip(*(detections(clip) for clip in sources), strict=True):
+        face = right.faces[0]
+        x1, y1, x2, y2 = map(float, face.box)
+        moved = Face((x1 + TILE_SIZE, y1, x2 + TILE_SIZE, y2), face.score, face.points + [TILE_SIZE, 0])
+        faces.append(Detection([left.faces[0], moved]))
+    return Drawing(replace(sources[0], frames=both, waveform=sound), tuple(truth), faces)
 
 
 DRAWINGS: dict[str, Callable[[], Drawing]] = {
@@ -96,11 +85,7 @@ DRAWINGS: dict[str, Callable[[], Drawing]] = {
 
 
 def write_samples(folder: Path) -> list[Sample]:
-    """Draw all samples and write them into `folder`, which is made if it is not there.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Draw all samples and write them into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, draw in DRAWINGS.items():
@@ -116,22 +101,15 @@ def write_samples(folder: Path) -> list[Sample]:
 
 def write_flac(path: Path, waveform: torch.Tensor, rate: int) -> None:
     """A mono waveform (samples,) in [-1, 1] as 16-bit FLAC."""
-    import av
-
-    samples = np.rint(waveform.numpy().clip(-1, 1) * 32767).astype(np.int16)
     with replacing(path) as part, av.open(str(part), "w", format="flac") as container:
         stream = container.add_stream("flac", rate=rate, format="s16", layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(pcm(waveform)[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts = rate, 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m latentsync.drawn.heads.samples", description=main.__doc__)
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m latentsync.drawn.heads.samples")
     parser.add_argument("folder", type=Path, help="where to write")
     write_samples(parser.parse_args().folder)
-
-
-if __name__ == "__main__":
-    main()

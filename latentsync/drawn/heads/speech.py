@@ -7,17 +7,18 @@ import numpy as np
 import torch
 
 from ...audio.whisper import SAMPLE_RATE
-from .phones import PLAIN, SOUNDS, WIDE, Language
+from ...errors import InputError
+from .phones import PLAIN, SOUNDS, WIDE
 from .voice import Phone, synthesise
 
 FPS = 25.0
-STEPS_PER_SECOND = 500  # of the mouth's course before it is sampled at the frames
-COARTICULATION = 0.032  # s; standard deviation of the symmetric kernel that blends neighbouring mouths
+STEPS_PER_SECOND = 500  # of the mouth's movement, before it is sampled at the frames
+COARTICULATION = 0.032  # s; standard deviation of the kernel that blends neighbouring mouths
 
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """Sound and mouth on one time base. Frame i covers the time from i / fps to (i + 1) / fps.
+    """Sound and mouth on one clock: frame i covers the time from i / fps to (i + 1) / fps.
 
     Attributes:
         waveform: (samples,) float32, mono.
@@ -52,26 +53,40 @@ def make_speech(seed: int, seconds: float, fps: float = FPS, variety: float = 0.
 
     `variety` (0..1) is how far voices differ beyond pitch and length of the tract, see `voice.draw_voice`; with any,
     the syllables are of the wide language.
-
-    Raises:
-        ValueError: less than one frame of time.
     """
-    phones = _syllables(np.random.default_rng((seed, 1)), seconds, WIDE if variety else PLAIN)
+    rng = np.random.default_rng((seed, 1))
+    language = WIDE if variety else PLAIN
+    phones: list[Phone] = []
+    now, pace = rng.uniform(0.08, 0.25), rng.uniform(0.85, 1.2)
+    until_pause = int(rng.integers(3, 9))  # syllables
+
+    def add(name: str, length: float, stress: float) -> None:
+        nonlocal now
+        phones.append(Phone(name, now, now + length, stress))
+        now += length
+
+    while now < seconds - 0.1:  # a syllable: consonant-vowel(-consonant)
+        stress = rng.uniform(0.45, 1.0)
+        if rng.random() < 0.85:
+            add(str(rng.choice(language.onsets)), pace * rng.uniform(0.07, 0.12), stress)
+        add(str(rng.choice(language.vowels)), pace * rng.uniform(0.11, 0.24) * (0.8 + 0.3 * stress), stress)
+        if rng.random() < 0.3:
+            add(str(rng.choice(language.codas)), pace * rng.uniform(0.07, 0.11), stress)
+        until_pause -= 1
+        if until_pause == 0:
+            add("_", rng.uniform(0.18, 0.5), 0.0)
+            until_pause = int(rng.integers(3, 9))
     return speak(phones, seconds, seed, fps, variety)
 
 
 def speak(phones: Sequence[Phone], seconds: float, seed: int = 0, fps: float = FPS, variety: float = 0.0) -> Speech:
-    """These phones as `Speech`; what they leave free is silence. `seed` chooses the voice, `variety` how odd it is.
-
-    Raises:
-        ValueError: less than one frame of time, or a phone that is not in `SOUNDS`.
-    """
+    """These phones as `Speech`, with silence between them; `seed` chooses the voice, `variety` how odd it is."""
     frames = round(seconds * fps)
     if frames < 1:
-        raise ValueError(f"{seconds} s at {fps} frames/s are no frame: ask for at least {1 / fps:.3f} s")
+        raise InputError(f"{seconds} s at {fps} frames/s is less than one frame: ask for at least {1 / fps:.3f} s")
     unknown = sorted({phone.name for phone in phones} - set(SOUNDS))
     if unknown:
-        raise ValueError(f"unknown phones {unknown}: choose among {' '.join(SOUNDS)}")
+        raise InputError(f"unknown phones {unknown}: choose from {' '.join(SOUNDS)}")
     samples = round(frames / fps * SAMPLE_RATE)
     wave = synthesise(phones, samples, np.random.default_rng((seed, 2)), variety)
     edges = np.rint(np.arange(frames + 1) * SAMPLE_RATE / fps).astype(int).clip(0, samples)
@@ -103,29 +118,3 @@ def mouth_shapes(phones: Sequence[Phone], times: np.ndarray) -> np.ndarray:
     asked = gaussian_filter1d(target * weight[:, None], sigma, axis=0, mode="nearest")
     shapes = asked / gaussian_filter1d(weight, sigma, mode="nearest")[:, None]
     return np.stack([np.interp(times, grid, column) for column in shapes.T], -1).astype(np.float32)
-
-
-def _syllables(rng: np.random.Generator, seconds: float, language: Language) -> list[Phone]:
-    """Consonant-vowel(-consonant) syllables with pauses, filling `seconds`."""
-    phones: list[Phone] = []
-    now = rng.uniform(0.08, 0.25)
-    pace = rng.uniform(0.85, 1.2)
-    left = int(rng.integers(3, 9))  # syllables until the next pause
-
-    def add(name: str, length: float, stress: float) -> None:
-        nonlocal now
-        phones.append(Phone(name, now, now + length, stress))
-        now += length
-
-    while now < seconds - 0.1:
-        stress = rng.uniform(0.45, 1.0)
-        if rng.random() < 0.85:
-            add(str(rng.choice(language.onsets)), pace * rng.uniform(0.07, 0.12), stress)
-        add(str(rng.choice(language.vowels)), pace * rng.uniform(0.11, 0.24) * (0.8 + 0.3 * stress), stress)
-        if rng.random() < 0.3:
-            add(str(rng.choice(language.codas)), pace * rng.uniform(0.07, 0.11), stress)
-        left -= 1
-        if left == 0:
-            add("_", rng.uniform(0.18, 0.5), 0.0)
-            left = int(rng.integers(3, 9))
-    return phones

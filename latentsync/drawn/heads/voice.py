@@ -8,7 +8,7 @@ import numpy as np
 from ...audio.whisper import SAMPLE_RATE
 from .phones import SOUNDS, Sound
 
-EDGE = 0.012  # s; phones fade into each other over twice this time, half of it on either side of their border
+EDGE = 0.012  # s on either side of a border, in which phones fade into each other
 BURST = 0.014  # s; length of the burst that ends a stop
 PEAK = 0.7  # of full scale
 BANDWIDTHS = (70.0, 100.0, 150.0, 220.0, 300.0)  # Hz, of the resonances
@@ -27,7 +27,7 @@ class Phone:
 
 @dataclass(frozen=True)
 class Voice:
-    """Whose voice it is, and in which room.
+    """A speaker's voice, and the noise of the room.
 
     Attributes:
         pitch: mean, in Hz.
@@ -57,8 +57,9 @@ def draw_voice(rng: np.random.Generator, variety: float = 0.0) -> Voice:
     stretch = 1 + variety * others.uniform(-0.12, 0.12)
     tract = rng.uniform(0.9, 1.15) * stretch
     pitch = 115 * tract**3 * rng.uniform(0.85, 1.25)
-    sounds = {name: replace(sound, bands=_scaled(sound, tract)) for name, sound in SOUNDS.items()}
-    plain = Voice(pitch, sounds)
+    # Resonances lie higher in a shorter tract; bands of noise are made in front of it.
+    voiced = {n: replace(s, bands=tuple(tract * f for f in s.bands)) for n, s in SOUNDS.items() if s.kind == "voiced"}
+    plain = Voice(pitch, SOUNDS | voiced)
     if variety == 0:
         return plain
 
@@ -86,11 +87,6 @@ def draw_voice(rng: np.random.Generator, variety: float = 0.0) -> Voice:
     )
 
 
-def _scaled(sound: Sound, tract: float) -> tuple[float, ...]:
-    """Resonances lie higher in a shorter tract; bands of noise are made in front of it."""
-    return tuple(tract * f for f in sound.bands) if sound.kind == "voiced" else sound.bands
-
-
 def glottal_pulses(pitch: np.ndarray, rise: float, fall: float) -> np.ndarray:
     """Derivative of the air flow through the glottis, one period per cycle of `pitch` (Hz at every sample).
 
@@ -115,15 +111,10 @@ def resonate(source: np.ndarray, frequencies: Sequence[float], damping: float = 
     return source
 
 
-def band_noise(noise: np.ndarray, low: float, high: float) -> np.ndarray:
-    """`noise` between two frequencies in Hz."""
-    from scipy.signal import butter, sosfilt
-
-    return sosfilt(butter(4, [low, min(high, 0.48 * SAMPLE_RATE)], "bandpass", fs=SAMPLE_RATE, output="sos"), noise)
-
-
 def synthesise(phones: Sequence[Phone], samples: int, rng: np.random.Generator, variety: float = 0.0) -> np.ndarray:
     """The waveform (samples,) float32 of `phones`, in a voice that `rng` chooses; see `draw_voice` for `variety`."""
+    from scipy.signal import butter, sosfilt
+
     time = np.arange(samples) / SAMPLE_RATE
     voice = draw_voice(rng, variety)
     pulses = glottal_pulses(voice.pitch * _melody(phones, time, rng), voice.rise, voice.fall)
@@ -135,29 +126,22 @@ def synthesise(phones: Sequence[Phone], samples: int, rng: np.random.Generator, 
         if sound.kind == "silence":
             continue
         start = phone.end - BURST if sound.kind == "stop" else phone.start
-        span = slice(
-            *np.clip(np.rint(np.array([start - EDGE, phone.end + EDGE]) * SAMPLE_RATE).astype(int), 0, samples)
-        )
-        if span.stop - span.start < 2:  # beyond the end
+        first, last = np.rint(np.array([start - EDGE, phone.end + EDGE]) * SAMPLE_RATE).astype(int).clip(0, samples)
+        if last - first < 2:  # beyond the end
             continue
-        part = _excite(sound, source[span], noise[span], voice.damping)
+        span = slice(first, last)
+        if sound.kind == "voiced":
+            part = resonate(source[span], sound.bands, voice.damping)
+        else:
+            band = [sound.bands[0], min(sound.bands[1], 0.48 * SAMPLE_RATE)]
+            part = sosfilt(butter(4, band, "bandpass", fs=SAMPLE_RATE, output="sos"), noise[span])
+        # Raised-cosine edges centred on the borders, so that neighbours sum to 1.
+        ramp = np.clip(np.minimum(time[span] - start, phone.end - time[span]) / (2 * EDGE) + 0.5, 0.0, 1.0)
         rms = np.sqrt(np.mean(part**2))
-        wave[span] += part / max(rms, 1e-9) * sound.level * phone.stress * _fade(time[span], start, phone.end)
+        wave[span] += part / max(rms, 1e-9) * sound.level * phone.stress * (0.5 - 0.5 * np.cos(np.pi * ramp))
     wave += voice.room * noise  # a room is never silent
     loudest = max(np.abs(wave).max(), 0.1)  # silence stays silent
     return (PEAK * wave / loudest).astype(np.float32)
-
-
-def _excite(sound: Sound, source: np.ndarray, noise: np.ndarray, damping: float) -> np.ndarray:
-    if sound.kind == "voiced":
-        return resonate(source, sound.bands, damping)
-    return band_noise(noise, *sound.bands)
-
-
-def _fade(time: np.ndarray, start: float, end: float) -> np.ndarray:
-    """1 inside, raised-cosine edges centred on the borders, so that neighbours sum to 1."""
-    ramp = np.clip(np.minimum(time - start, end - time) / (2 * EDGE) + 0.5, 0.0, 1.0)
-    return 0.5 - 0.5 * np.cos(np.pi * ramp)
 
 
 def _melody(phones: Sequence[Phone], time: np.ndarray, rng: np.random.Generator) -> np.ndarray:

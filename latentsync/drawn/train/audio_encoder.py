@@ -1,8 +1,8 @@
-"""Training of a small Whisper-shaped audio encoder for a small model, on synthetic speech, whose mouth is known.
+"""Training of a small Whisper-shaped audio encoder on synthetic speech, whose mouth is known.
 
-Whisper learned its states by writing down what it heard. These are learned by telling the mouth of each video frame
-from the states in the frame's window, in the two ways in which the U-Net can read them: their mean, and attention to
-them followed by a gated layer.
+Whisper learned its states by transcribing. These are learned by telling the mouth of each video frame from the states
+in the frame's window, in the two ways in which the U-Net can read them: their mean, and attention followed by a gated
+layer.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,9 @@ from ...nets.loading import check_state_dict
 from ...train.config import DataConfig, OptimizerConfig, RunConfig
 from ...train.dataset import pass_order
 from ...train.init_weights import seeded, write_weights
-from ...train.task import Samples
-from ..heads import MouthShape, make_speech
+from ...train.task import Samples, Task
+from ..heads.phones import MouthShape
+from ..heads.speech import make_speech
 
 N_MELS = 80
 FRAMES = SEGMENT_SECONDS * VIDEO_FPS  # of one segment
@@ -53,7 +54,7 @@ class AudioEncoderTraining:
     """Training of the audio encoder; no clips are needed.
 
     speeches: how many different synthetic speeches of up to 30 s there are.
-    variety: how far their voices differ, 0 (as in the clips) to 1; see `synthetic.voice.draw_voice`.
+    variety: how far their voices differ, 0 (as in the clips) to 1; see `heads.voice.draw_voice`.
     start: an audio encoder to go on from, of shape `net`; null starts anew.
     loudness, tilt: up to how many powers of ten the level, and the balance of high and low sounds, are changed.
     validation_samples: held-out speeches to judge.
@@ -73,10 +74,9 @@ class AudioEncoderTraining:
     validation_samples: int = 8
 
     def __post_init__(self):
-        if self.speeches < 1 or self.validation_samples < 1:
-            raise InputError(
-                f"speeches is {self.speeches} and validation_samples {self.validation_samples}: give at least 1 of each"
-            )
+        for name in ("speeches", "validation_samples"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
         if not 0 <= self.variety <= 1:
             raise InputError(f"variety is {self.variety}: give 0 (voices as in the clips) to 1")
         if self.loudness < 0 or self.tilt < 0:
@@ -92,28 +92,27 @@ class SpeechSamples:
         inside: (750,) bool, the frames that there is speech for;
         seed: int64 scalar.
 
-    Half of the speeches fill their 30 s. What was made stays in memory, 1 MB each.
+    Half of the speeches fill their 30 s. They stay in memory, 1 MB each. Sample n follows from `config.run.seed` and n.
 
     Args:
-        config: how many speeches, and how much they are changed. Sample n follows from `config.run.seed` and n.
-        changed: whether level, balance and noise are varied.
-        variety: of the voices; None for the config's.
+        augment: whether level, balance and noise are varied.
         first: seed of the first speech.
+        variety: of the voices; None for the config's.
     """
 
     def __init__(
-        self, config: AudioEncoderTraining, changed: bool = True, first: int = 0, variety: float | None = None
+        self, config: AudioEncoderTraining, augment: bool = True, first: int = 0, variety: float | None = None
     ):
-        self.config, self.changed, self.first = config, changed, first
+        self.config, self.augment, self.first = config, augment, first
         self.variety = config.variety if variety is None else variety
-        self._made: dict[int, tuple[Tensor, Tensor]] = {}
+        self._speeches: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.config.run.seed, n))
         epoch, place = divmod(n, self.config.speeches)
         order = pass_order(self.config.run.seed, epoch, self.config.speeches)
-        speech, shapes = self._speech(self.first + int(order[place]))
-        mel = self._changed(speech, rng) if self.changed else speech
+        mel, shapes = self._speech(self.first + int(order[place]))
+        mel = self._augmented(mel, rng) if self.augment else mel
         frames = len(shapes)
         return {
             "mel": F.pad(mel, (0, SEGMENT_COLUMNS - mel.shape[1])),
@@ -123,25 +122,25 @@ class SpeechSamples:
         }
 
     def _speech(self, seed: int) -> tuple[Tensor, Tensor]:
-        if seed not in self._made:
+        if seed not in self._speeches:
             rng = np.random.default_rng((seed, 11))
             seconds = SEGMENT_SECONDS if rng.random() < 0.5 else int(rng.integers(4, SEGMENT_SECONDS))
             speech = make_speech(seed, seconds, VIDEO_FPS, self.variety)
             mel = log_mel(speech.waveform)[:, : seconds * COLUMNS_PER_SECOND]
-            self._made[seed] = mel, torch.from_numpy(speech.shapes)
-        return self._made[seed]
+            self._speeches[seed] = mel, torch.from_numpy(speech.shapes)
+        return self._speeches[seed]
 
-    def _changed(self, mel: Tensor, rng: np.random.Generator) -> Tensor:
+    def _augmented(self, mel: Tensor, rng: np.random.Generator) -> Tensor:
         """`mel` through another microphone in another room: level, balance and noise."""
         pitch = torch.linspace(-1, 1, N_MELS)[:, None]
 
-        def balance(strength: float) -> Tensor:
+        def balance() -> Tensor:
             bend = rng.uniform(-1, 1) * pitch + rng.uniform(-1, 1) * (pitch.square() - 1 / 3)
-            return (MEL_PER_DECADE * strength * bend).float()
+            return (MEL_PER_DECADE * self.config.tilt * bend).float()
 
         level = -MEL_PER_DECADE * self.config.loudness * rng.random()
-        noise = mel.max() - MEL_PER_DECADE * rng.uniform(2.5, 8) + balance(self.config.tilt)
-        mel = mel + balance(self.config.tilt)
+        noise = mel.max() - MEL_PER_DECADE * rng.uniform(2.5, 8) + balance()
+        mel = mel + balance()
         # Powers add up; Whisper's numbers are a quarter of their decimal logarithms.
         scale = np.log(10) / MEL_PER_DECADE
         mel = torch.logaddexp(mel * scale, noise.expand_as(mel) * scale) / scale
@@ -149,18 +148,12 @@ class SpeechSamples:
 
 
 class Listener(nn.Module):
-    """An audio encoder, and what tells the mouth from its states; only the encoder is kept.
-
-    Attributes:
-        encoder: whisper.model.AudioEncoder.
-    """
+    """An audio encoder, and two heads that tell the mouth from its states; only the encoder is kept."""
 
     def __init__(self, shape: AudioEncoderShape):
         super().__init__()
-        try:
-            from whisper.model import AudioEncoder
-        except ImportError as error:
-            raise ImportError("the audio encoder needs the whisper package: pip install openai-whisper") from error
+        from whisper.model import AudioEncoder
+
         width = shape.n_state
         self.encoder = AudioEncoder(N_MELS, SEGMENT_COLUMNS // 2, width, shape.n_head, shape.n_layer)
         parts = Parts(nn, F.scaled_dot_product_attention, n_head=8, groups=1)
@@ -197,8 +190,8 @@ class Listener(nn.Module):
         return torch.stack(found, dim=2)
 
 
-class AudioEncoderTask:
-    """The audio encoder, its speeches and its loss; see `task.Task`."""
+class AudioEncoderTask(Task):
+    """The audio encoder, its speeches and its loss."""
 
     frozen_nets = ()
 
@@ -214,9 +207,6 @@ class AudioEncoderTask:
         self.net.encoder.ln_post.requires_grad_(False)
         self.data = SpeechSamples(config) if data is None else data
 
-    def to(self, device: torch.device) -> None:
-        """There is nothing but the net."""
-
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Squared errors of the mouths that are read in either way."""
         truth = batch["shapes"][batch["inside"]]
@@ -226,10 +216,8 @@ class AudioEncoderTask:
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """The encoder as OpenAI's files have it: `whisper/tiny.pt` and `.safetensors`, with its dimensions."""
         encoder = {name: tensor for name, tensor in state_dict.items() if name.startswith("encoder.")}
-        shape = self.config.net
-        dims = {"n_mels": N_MELS, "n_audio_ctx": SEGMENT_COLUMNS // 2} | {
-            f"n_audio_{name}": getattr(shape, f"n_{name}") for name in ("state", "head", "layer")
-        }
+        dims = {"n_mels": N_MELS, "n_audio_ctx": SEGMENT_COLUMNS // 2}
+        dims |= {name.replace("n_", "n_audio_"): value for name, value in vars(self.config.net).items()}
         about = {"dims": dims, "global_step": step}
         return write_weights(folder / "whisper" / "tiny", encoder, about, "model_state_dict")
 
@@ -250,6 +238,3 @@ class AudioEncoderTask:
                     pair = torch.stack([mouth[:, column], truth[:, column]])
                     figures.setdefault(f"{name}_by_{way}", []).append(float(torch.corrcoef(pair)[0, 1]))
         return {name: sum(values) / len(values) for name, values in figures.items()}
-
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
-        return None

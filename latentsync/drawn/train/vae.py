@@ -25,7 +25,7 @@ from ...train.clips import Clip, Pictures
 from ...train.config import DataConfig, OptimizerConfig, RunConfig
 from ...train.dataset import ClipSamples
 from ...train.init_weights import seeded
-from ...train.task import Samples
+from ...train.task import Samples, Task
 
 READ_AT_ONCE = 64  # frames
 SAMPLES_FOR_SCALE = 16  # whose latents tell by what they have to be scaled
@@ -56,7 +56,7 @@ class VAETraining:
     start: a VAE to go on from, of shape `net`; null starts anew.
     decoder_only: leave the encoder, and so the latents, as in `start` (as sd-vae-ft-mse was made): what was trained on
         these latents stays good.
-    every: only each so many-th frame of a clip is looked at.
+    every: stride in frames; the others are not looked at.
     pictures: parts of different frames of one clip in a sample.
     part: side of a part in pixels.
     edges: what the error of neighbouring pixels' differences counts, which keeps edges sharp.
@@ -80,8 +80,9 @@ class VAETraining:
     kl: float = 1e-4
 
     def __post_init__(self):
-        if self.every < 1 or self.pictures < 1:
-            raise InputError(f"every is {self.every} and pictures {self.pictures}: give numbers from 1 up")
+        for name in ("every", "pictures"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
         if self.decoder_only and self.start is None:
             raise InputError("decoder_only is set and start is null: give the VAE whose decoder is to be trained")
         if self.part % LATENT_SCALE or not LATENT_SCALE <= self.part <= self.data.resolution:
@@ -91,7 +92,7 @@ class VAETraining:
 
 
 class ThinnedPictures:
-    """Every so many-th picture of a clip: (k, 3, resolution, resolution) uint8, a `features.Feature`."""
+    """Every k-th picture of a clip: (n, 3, resolution, resolution) uint8, a `train.cache.Feature`."""
 
     name = "pictures"
 
@@ -131,8 +132,8 @@ class PictureParts(ClipSamples):
         return picture[:, y : y + self.part, x : x + self.part]
 
 
-class VAETask:
-    """The VAE, its pictures and its loss; see `task.Task`."""
+class VAETask(Task):
+    """The VAE, its pictures and its loss."""
 
     frozen_nets = ()
 
@@ -142,44 +143,50 @@ class VAETask:
             self.net = make_vae(config.net, config.data.resolution)
         self.scale: float | None = None
         if config.start is not None:
-            self._start(load_vae(config.start))
+            start = load_vae(config.start)
+            check_state_dict(self.net.state_dict(), start.state_dict(), f"VAE that starts from {config.start}")
+            self.net.load_state_dict(start.state_dict())
+            if config.decoder_only:
+                self.scale = start.config.scaling_factor
+                self.net.encoder.requires_grad_(False)
+                self.net.quant_conv.requires_grad_(False)
         self.data = PictureParts(config) if data is None else data
-
-    def _start(self, vae: nn.Module) -> None:
-        check_state_dict(self.net.state_dict(), vae.state_dict(), f"VAE that starts from {self.config.start}")
-        self.net.load_state_dict(vae.state_dict())
-        if self.config.decoder_only:
-            self.scale = vae.config.scaling_factor
-            for part in (self.net.encoder, self.net.quant_conv):
-                part.requires_grad_(False)
-
-    def to(self, device: torch.device) -> None:
-        """There is nothing but the net."""
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Errors of pixels, of their differences and of coarse colours; divergence of the latents from unit normal."""
         pictures = batch["pixels"].flatten(0, 1)
-        output, mean, log_variance = _through(net, pictures, batch["seed"].tolist())
-        error = output - pictures
+        seeds = batch["seed"].tolist()  # each of as many pictures, whose noise is drawn on the CPU
+        generators = [torch.Generator().manual_seed(s) for s in seeds for _ in range(len(pictures) // len(seeds))]
+        # The net is called as a whole, for it may be wrapped for several GPUs; a hook sees the posterior.
+        moments: list[Tensor] = []
+        quant_conv = getattr(net, "module", net).quant_conv
+        hook = quant_conv.register_forward_hook(lambda _, __, output: moments.append(output))
+        try:
+            output = net(pictures, sample_posterior=True, generator=generators).sample
+        finally:
+            hook.remove()
+        mean, log_variance = moments[0].float().chunk(2, dim=1)
+        log_variance = log_variance.clamp(-30, 20)
+        error = output.float() - pictures
         pixels = error.abs().mean() + 2 * error.square().mean()
         edges = (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()) / 2
         tones = F.avg_pool2d(error, LATENT_SCALE).abs().mean()
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
         loss = pixels + self.config.edges * edges + self.config.tones * tones + self.config.kl * kl
         psnr = 10 * torch.log10(4 / error.square().mean())
-        return {
-            "loss": loss,
-            "pixels": pixels.detach(),
-            "tones": tones.detach(),
-            "kl": kl.detach(),
-            "psnr": psnr.detach(),
-        }
+        figures = {"pixels": pixels, "tones": tones, "kl": kl, "psnr": psnr}
+        return {"loss": loss} | {name: value.detach() for name, value in figures.items()}
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """The folder `vae` as diffusers saves it; its config has the factor that makes the latents' variance one."""
         vae = make_vae(self.config.net, self.config.data.resolution)
         vae.load_state_dict(dict(state_dict))
-        config = dict(vae.config) | {"scaling_factor": self.scale or self._scale(vae), "shift_factor": None}
+        scale = self.scale
+        if scale is None:
+            pictures = torch.cat([self.data[n]["pixels"] for n in range(SAMPLES_FOR_SCALE)])
+            with torch.no_grad():
+                scale = round(1 / float(vae.eval().encode(pictures).latent_dist.mode().std()), 5)
+        config = dict(vae.config) | {"scaling_factor": scale, "shift_factor": None}
         config = {"_class_name": "AutoencoderKL"} | {k: v for k, v in config.items() if not k.startswith("_")}
         files = [folder / "vae" / "diffusion_pytorch_model.safetensors", folder / "vae" / "config.json"]
         files[0].parent.mkdir(parents=True, exist_ok=True)
@@ -190,25 +197,15 @@ class VAETask:
             part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         return files
 
-    @torch.no_grad()
-    def _scale(self, vae: nn.Module) -> float:
-        pictures = torch.cat([self.data[n]["pixels"] for n in range(SAMPLES_FOR_SCALE)])
-        return round(1 / float(vae.eval().encode(pictures).latent_dist.mode().std()), 5)
-
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Nothing: the training figures say it all for a net that sees every clip only a few times."""
         return {}
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
-        return None
-
 
 def make_vae(shape: VAEShape, resolution: int) -> nn.Module:
     """A diffusers AutoencoderKL of this shape, with fresh weights."""
-    try:
-        from diffusers import AutoencoderKL
-    except ImportError as error:
-        raise ImportError("the VAE needs the diffusers package: pip install diffusers") from error
+    from diffusers import AutoencoderKL
+
     blocks = len(shape.block_out_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * blocks,
@@ -219,21 +216,3 @@ def make_vae(shape: VAEShape, resolution: int) -> nn.Module:
         norm_num_groups=shape.groups,
         sample_size=resolution,
     )
-
-
-def _through(net: nn.Module, pictures: Tensor, seeds: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The pictures decoded from a sample of their posterior, and its mean and log variance.
-
-    The net is called as a whole, for it may be wrapped; a hook sees the posterior. Each seed is that of as many
-    pictures, whose noise is drawn on the CPU.
-    """
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds for _ in range(len(pictures) // len(seeds))]
-    found: list[Tensor] = []
-    vae = getattr(net, "module", net)
-    hook = vae.quant_conv.register_forward_hook(lambda _, __, moments: found.append(moments))
-    try:
-        output = net(pictures, sample_posterior=True, generator=generators).sample
-    finally:
-        hook.remove()
-    mean, log_variance = found[0].float().chunk(2, dim=1)
-    return output.float(), mean, log_variance.clamp(-30, 20)
