@@ -1,24 +1,23 @@
-"""How well lips fit their sound and, where the true pictures are known, how good the mouth is: figures and a chart."""
+"""How well lips fit their sound and, where the true pictures are known, how good the mouth is: text and a chart."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..audio.syncnet import VIDEO_FPS
 from ..errors import InputError
 from ..face.masks import keep_mask
 from .charts import GREY, GRID, INK, Canvas, Panel
-from .figures import flicker, psnr, ssim
+from .image_metrics import flicker, psnr, ssim
 from .sync_score import SyncCurve
 
 BAR, BEST, LINE = (158, 182, 214), (46, 134, 110), (214, 69, 65)
 
 
 @dataclass(frozen=True)
-class Likeness:
+class MouthMetrics:
     """The repainted part of crops against the true ones: dB, SSIM of at most 1, and flicker that those do not have in
     8-bit levels (nan for clips under 3 frames)."""
 
@@ -27,20 +26,16 @@ class Likeness:
     flicker: float
 
 
-def likeness(crops: Tensor, reference: Tensor) -> Likeness:
-    """The repainted part of `crops` (n, h, h, 3) in [0, 1] against `reference`, the true crops.
-
-    Raises:
-        ValueError: the two differ in shape.
-    """
+def mouth_metrics(crops: Tensor, reference: Tensor) -> MouthMetrics:
+    """The repainted part of `crops` (n, h, h, 3) in [0, 1] against `reference`, the true crops."""
     if crops.shape != reference.shape:
         raise InputError(
             f"the crops are {_size(crops)} and the reference {_size(reference)}: give the same frames, cropped with "
             "the same track"
         )
     region = keep_mask(crops.shape[1])[0] < 0.5
-    steady = flicker(crops, reference, region)[1] if len(crops) > 2 else math.nan
-    return Likeness(psnr(crops, reference, region), ssim(crops, reference, region), steady)
+    similarity = float(ssim(crops, reference, region, grey=True).mean())
+    return MouthMetrics(psnr(crops, reference, region), similarity, float(flicker(crops, reference, region).mean()))
 
 
 def _size(pictures: Tensor) -> str:
@@ -49,24 +44,22 @@ def _size(pictures: Tensor) -> str:
 
 
 def unsteadiness(crops: Tensor) -> float:
-    """Mean bend of the repainted part over time, in 8-bit levels, of motion and flicker together; see
-    `figures.flicker`. nan for clips under 3 frames."""
-    region = keep_mask(crops.shape[1])[0] < 0.5
-    return flicker(crops, torch.zeros_like(crops), region)[1] if len(crops) > 2 else math.nan
+    """Motion and flicker together of the repainted part, in 8-bit levels; nan for clips under 3 frames."""
+    return float(flicker(crops, region=keep_mask(crops.shape[1])[0] < 0.5).mean())
 
 
-def describe(curve: SyncCurve, judged_by: str, like: Likeness | None = None, unsteady: float = math.nan) -> str:
-    """The figures in lines of text; `judged_by` names the SyncNet."""
+def describe(curve: SyncCurve, measured_by: str, mouth: MouthMetrics | None = None, unsteady: float = math.nan) -> str:
+    """The metrics in lines of text; `measured_by` names the SyncNet."""
     place = f"the mouth is {'late' if curve.offset > 0 else 'early'} by {abs(curve.offset)} frames of 1/25 s"
     lines = [
-        f"judged by {judged_by}",
+        f"judged by {measured_by}",
         f"confidence {curve.confidence:.2f}: mean cosine of lips and sound as they are, 0 to 1",
         f"best offset {curve.offset:+d}: {place}" if curve.offset else "best offset 0: lips and sound are in step",
         f"margin {curve.margin:.2f}: cosine at the best offset less the median of all; near 0 the offset means little",
     ]
-    if like is not None:
-        lines.append(f"mouth against the reference: PSNR {like.psnr:.1f} dB, SSIM {like.ssim:.3f}")
-        lines.append(f"flicker that the reference does not have: {like.flicker:.2f} levels of 255")
+    if mouth is not None:
+        lines.append(f"mouth against the reference: PSNR {mouth.psnr:.1f} dB, SSIM {mouth.ssim:.3f}")
+        lines.append(f"flicker that the reference does not have: {mouth.flicker:.2f} levels of 255")
     elif math.isfinite(unsteady):
         lines.append(f"unsteadiness of the mouth, motion and flicker together: {unsteady:.2f} levels of 255")
     return "\n".join(lines)

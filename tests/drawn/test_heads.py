@@ -20,7 +20,7 @@ from latentsync.drawn.heads import (
 from latentsync.drawn.heads.clip import make_motion
 from latentsync.drawn.heads.mouth import JAW_DROP
 from latentsync.drawn.heads.speaker import CHIN_Y, EYE_Y
-from latentsync.evaluate.figures import correlation
+from latentsync.evaluate.curves import correlation
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
 

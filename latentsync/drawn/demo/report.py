@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...evaluate.figures import best_lag, correlation, psnr, ssim
+from ...evaluate.curves import best_lag, correlation
+from ...evaluate.image_metrics import psnr, ssim
 from ...face.align import AlignedFaces
 from ...face.masks import keep_mask
 from ...face.track import FaceTrack
@@ -81,7 +82,7 @@ def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Repor
         lag=best_lag(measured, scene.truth.opening),
         old_correlation=correlation(measured, scene.source.opening),
         psnr=psnr(crops, truth, region),
-        ssim=ssim(crops, truth, region),
+        ssim=float(ssim(crops, truth, region, grey=True).mean()),
         sync=_sync(scene, crops),
         seconds=0.0,
     )
@@ -93,9 +94,9 @@ def _sync(scene: Scene, crops: torch.Tensor) -> tuple[float, float] | None:
     paths = find_checkpoints(EMBEDDED)
     if paths.syncnet is None or paths.vae is None:
         return None
-    from ...evaluate.sync_score import load_syncnet_v2
+    from ...evaluate.sync_score import load_stable_syncnet
     from ...train.validate import judge_sync
 
-    judge, vae = load_syncnet_v2(EMBEDDED)
+    judge, vae = load_stable_syncnet(EMBEDDED)
     new, old = (judge_sync(judge, vae, crops, clip.waveform)["sync"] for clip in (scene.truth, scene.source))
     return new, old
