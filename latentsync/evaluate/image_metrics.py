@@ -18,7 +18,7 @@ from ..frames import as_float, as_uint8
 from .metrics import FrameMean, MetricValue
 
 MISSING_PACKAGE = "pip install torchmetrics torch-fidelity lpips"  # what the extra `evaluate` has
-SSIM_WINDOW, SSIM_SIGMA = 11, 1.5  # pixels
+SSIM_WINDOW, SSIM_GREY_WINDOW, SSIM_SIGMA = 11, 13, 1.5  # pixels
 SSIM_LUMINANCE, SSIM_CONTRAST = 0.01**2, 0.03**2  # for pictures in [0, 1]
 MS_SSIM_LEAST = 2**4 * SSIM_WINDOW  # pixels: a window at the coarsest of its five scales
 LPIPS_LEAST = 16  # pixels: VGG halves its pictures four times
@@ -57,11 +57,13 @@ class Psnr(FrameMean):
 def ssim(pictures: Tensor, truth: Tensor, region: Tensor | None = None, grey: bool = False) -> Tensor:
     """Structural similarity (Wang et al. 2004) of each frame, at most 1: mean over its pixels and colours, (n,).
 
-    Gaussian window of 11 pixels with a sigma of 1.5; `grey` compares the brightness in place of the colours.
+    Gaussian window of 11 pixels with a sigma of 1.5; `grey` compares the brightness in place of the colours, in a
+    window of 13.
     """
+    window = SSIM_GREY_WINDOW if grey else SSIM_WINDOW
 
     def blurred(x: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(x, (SSIM_WINDOW, SSIM_WINDOW), SSIM_SIGMA)
+        return cv2.GaussianBlur(x, (window, window), SSIM_SIGMA)
 
     found = []
     for pair in zip(as_float(pictures).cpu(), as_float(truth).cpu(), strict=True):

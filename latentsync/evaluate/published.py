@@ -129,13 +129,13 @@ def face_tracks(detections: Iterable[Detection]) -> list[tuple[int, np.ndarray]]
         fresh = [{i: box} for box in left]
         tracks += fresh
         open_tracks += fresh
-    whole = [(min(t), _filled(t)) for t in tracks if len(t) >= LEAST_TRACK]
-    return [(start, b) for start, b in whole if (b[:, 2:] - b[:, :2]).mean(axis=0).max() > LEAST_FACE]
-
-
-def _filled(track: dict[int, Box]) -> np.ndarray:
-    frames = np.arange(min(track), max(track) + 1)
-    return np.stack([np.interp(frames, list(track), side) for side in zip(*track.values(), strict=True)], axis=1)
+    found = []
+    for track in tracks:
+        frames = np.arange(min(track), max(track) + 1)
+        boxes = np.stack([np.interp(frames, list(track), side) for side in zip(*track.values(), strict=True)], axis=1)
+        if len(track) >= LEAST_TRACK and (boxes[:, 2:] - boxes[:, :2]).mean(axis=0).max() > LEAST_FACE:
+            found.append((int(frames[0]), boxes))
+    return found
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..face.track_sheet import write_png
 from ..files import replacing
-from .charts import GREY, GRID, INK, Canvas, Panel
+from .charts import INK, Canvas, Panel
 from .metrics import METRICS, MetricValue
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0"}
@@ -117,12 +117,9 @@ class Report:
     def _cells(self, values: Mapping[str, float]) -> list[str]:
         return [f"{values[name]:.{METRICS[name].decimals}f}" if name in values else "-" for name in self.metrics]
 
-    def as_json(self) -> str:
+    def write_json(self, path: Path) -> None:
         """Everything but the curves; a missing value is null, the PSNR of equal pictures "inf"."""
-        about = {
-            name: {"title": METRICS[name].title, "better": METRICS[name].better, "about": METRICS[name].about}
-            for name in self.metrics
-        }
+        about = {name: {k: getattr(METRICS[name], k) for k in ("title", "better", "about")} for name in self.metrics}
         clips = [
             {
                 "video": str(clip.video),
@@ -144,15 +141,12 @@ class Report:
             "missing": self.missing,
             "notes": self.all_notes,
         }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        with replacing(path) as part:
+            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def _plain(self, values: Mapping[str, float]) -> dict[str, float | str | None]:
         plain = {name: values.get(name) for name in self.metrics}
         return {name: "inf" if value == math.inf else value for name, value in plain.items()}
-
-    def write_json(self, path: Path) -> None:
-        with replacing(path) as part:
-            part.write_text(self.as_json(), encoding="utf-8")
 
 
 def write_chart(clip: ClipReport, path: Path) -> bool:
@@ -169,30 +163,24 @@ def chart(clip: ClipReport) -> np.ndarray:
     curves = {name: value for name, value in clip.values.items() if value.curve is not None}
     canvas = Canvas(WIDTH, HEAD + len(curves) * (PANEL + GAP))
     canvas.text(64, 26, f"{clip.video.name} ({clip.protocol} protocol)", 19)
-    seconds = clip.frames / clip.fps
-    for k, (name, value) in enumerate(curves.items()):
-        top = HEAD + k * (PANEL + GAP) + 10
-        panel = Panel(84, top, WIDTH - 28, top + PANEL, seconds, 1.0)
-        _draw(canvas, panel, name, value, clip.fps)
+    for k, (name, metric) in enumerate(curves.items()):
+        _draw(canvas, HEAD + k * (PANEL + GAP) + 10, clip, name, metric)
     return canvas.finish()
 
 
-def _draw(canvas: Canvas, panel: Panel, name: str, metric: MetricValue, fps: float) -> None:
+def _draw(canvas: Canvas, top: float, clip: ClipReport, name: str, metric: MetricValue) -> None:
     """One curve between its lowest and highest value; gaps where it has none, and its mean dashed."""
-    known = metric.curve[np.isfinite(metric.curve)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    curve, known = metric.curve, np.isfinite(metric.curve)
+    low, high = (float(curve[known].min()), float(curve[known].max())) if known.any() else (0.0, 1.0)
     room = 0.1 * (high - low) or max(abs(high), 1.0) * 0.1
     low, high = low - room, high + room
-    panel.axes(canvas, f"{METRICS[name].title} {metric.value:.{METRICS[name].decimals}f}", (), seconds_shown=True)
-    for share in (0.0, 0.5, 1.0):
-        height = panel.points([0, panel.seconds], [share, share])
-        canvas.line(height, GRID)
-        canvas.text(panel.left - 9, height[0, 1], f"{low + share * (high - low):.4g}", 13, GREY, align=1)
-    scaled = (metric.curve - low) / (high - low)
-    times = (np.arange(len(scaled)) + 0.5) / fps if metric.times is None else metric.times
-    for part in np.split(np.arange(len(scaled)), np.flatnonzero(np.diff(np.isfinite(scaled))) + 1):
-        if len(part) and np.isfinite(scaled[part[0]]):
-            points = panel.points(times[part], scaled[part])
+    panel = Panel(84, top, WIDTH - 28, top + PANEL, clip.frames / clip.fps, high, low)
+    title = f"{METRICS[name].title} {metric.value:.{METRICS[name].decimals}f}"
+    panel.axes(canvas, title, (low, (low + high) / 2, high), seconds_shown=True)
+    times = (np.arange(len(curve)) + 0.5) / clip.fps if metric.times is None else metric.times
+    for part in np.split(np.arange(len(curve)), np.flatnonzero(np.diff(known)) + 1):
+        if len(part) and known[part[0]]:
+            points = panel.points(times[part], curve[part])
             canvas.line(points if len(points) > 1 else points.repeat(2, axis=0), LINE, 2.0)
     if low <= metric.value <= high:
-        canvas.line(panel.points([0, panel.seconds], [(metric.value - low) / (high - low)] * 2), INK, 1.2, dash=6)
+        canvas.line(panel.points([0, panel.seconds], [metric.value] * 2), INK, 1.2, dash=6)

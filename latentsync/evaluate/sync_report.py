@@ -1,7 +1,6 @@
 """How well lips fit their sound and, where the true pictures are known, how good the mouth is: text and a chart."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -16,31 +15,22 @@ from .sync_score import SyncCurve
 BAR, BEST, LINE = (158, 182, 214), (46, 134, 110), (214, 69, 65)
 
 
-@dataclass(frozen=True)
-class MouthMetrics:
-    """The repainted part of crops against the true ones: dB, SSIM of at most 1, and flicker that those do not have in
-    8-bit levels (nan for clips under 3 frames)."""
+def mouth_metrics(crops: Tensor, reference: Tensor) -> dict[str, float]:
+    """The repainted part of `crops` (n, h, h, 3) in [0, 1] against `reference`, the true crops.
 
-    psnr: float
-    ssim: float
-    flicker: float
-
-
-def mouth_metrics(crops: Tensor, reference: Tensor) -> MouthMetrics:
-    """The repainted part of `crops` (n, h, h, 3) in [0, 1] against `reference`, the true crops."""
+    "psnr" in dB, "ssim" of at most 1, and "flicker" in 8-bit levels, nan for clips under 3 frames.
+    """
     if crops.shape != reference.shape:
+        sizes = ["{} frames of {} x {}".format(*(clip.shape[k] for k in (0, 2, 1))) for clip in (crops, reference)]
         raise InputError(
-            f"the crops are {_size(crops)} and the reference {_size(reference)}: give the same frames, cropped with "
-            "the same track"
+            f"the crops are {sizes[0]} and the reference {sizes[1]}: give the same frames, cropped with the same track"
         )
     region = keep_mask(crops.shape[1])[0] < 0.5
-    similarity = float(ssim(crops, reference, region, grey=True).mean())
-    return MouthMetrics(psnr(crops, reference, region), similarity, float(flicker(crops, reference, region).mean()))
-
-
-def _size(pictures: Tensor) -> str:
-    count, height, width = pictures.shape[:3]
-    return f"{count} frames of {width} x {height}"
+    return {
+        "psnr": psnr(crops, reference, region),
+        "ssim": float(ssim(crops, reference, region, grey=True).mean()),
+        "flicker": float(flicker(crops, reference, region).mean()),
+    }
 
 
 def unsteadiness(crops: Tensor) -> float:
@@ -48,7 +38,9 @@ def unsteadiness(crops: Tensor) -> float:
     return float(flicker(crops, region=keep_mask(crops.shape[1])[0] < 0.5).mean())
 
 
-def describe(curve: SyncCurve, measured_by: str, mouth: MouthMetrics | None = None, unsteady: float = math.nan) -> str:
+def describe(
+    curve: SyncCurve, measured_by: str, mouth: dict[str, float] | None = None, unsteady: float = math.nan
+) -> str:
     """The metrics in lines of text; `measured_by` names the SyncNet."""
     place = f"the mouth is {'late' if curve.offset > 0 else 'early'} by {abs(curve.offset)} frames of 1/25 s"
     lines = [
@@ -58,8 +50,8 @@ def describe(curve: SyncCurve, measured_by: str, mouth: MouthMetrics | None = No
         f"margin {curve.margin:.2f}: cosine at the best offset less the median of all; near 0 the offset means little",
     ]
     if mouth is not None:
-        lines.append(f"mouth against the reference: PSNR {mouth.psnr:.1f} dB, SSIM {mouth.ssim:.3f}")
-        lines.append(f"flicker that the reference does not have: {mouth.flicker:.2f} levels of 255")
+        lines.append(f"mouth against the reference: PSNR {mouth['psnr']:.1f} dB, SSIM {mouth['ssim']:.3f}")
+        lines.append(f"flicker that the reference does not have: {mouth['flicker']:.2f} levels of 255")
     elif math.isfinite(unsteady):
         lines.append(f"unsteadiness of the mouth, motion and flicker together: {unsteady:.2f} levels of 255")
     return "\n".join(lines)
@@ -69,9 +61,9 @@ def chart(curve: SyncCurve, title: str) -> np.ndarray:
     """Cosines by offset, the best one in colour, and over time: (480, 1280, 3) uint8."""
     canvas = Canvas(1280, 480)
     canvas.text(64, 30, title, 19)
-    _bars(canvas, curve, Panel(64, 96, 560, 410, 1.0, 1.0))
+    _bars(canvas, curve, Panel(64, 96, 560, 410, 1.0))
     seconds = float(curve.middles[-1] + curve.frames / 2 / VIDEO_FPS)
-    right = Panel(660, 96, 1244, 410, seconds, 1.0)
+    right = Panel(660, 96, 1244, 410, seconds)
     right.axes(canvas, "cosine over time, lips and sound as they are", (0, 0.25, 0.5, 0.75, 1), seconds_shown=True)
     canvas.line(right.points([0, seconds], [curve.confidence] * 2), GREY, 1.4, dash=6)
     canvas.line(right.points(curve.middles, curve.over_time), LINE, 2.4)

@@ -232,18 +232,16 @@ def sync_cosines(
         `syncnet.frames` pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A
         clip of fewer pictures has no windows.
     """
-    starts = list(range(0, len(pictures) - syncnet.frames + 1, STRIDE))
     shifts = np.arange(-FARTHEST, FARTHEST + 1)
-    cosines = np.full((len(starts), len(shifts)), np.nan, np.float32)
-    if starts:
-        places = range(len(pictures) - syncnet.frames + 1)
-        seen, heard = see(syncnet, vae, pictures, starts), hear(syncnet, wave, len(pictures), places)
-        every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
-        for row, start in enumerate(starts):
-            for column, shift in enumerate(shifts):
-                if start - shift in places:
-                    cosines[row, column] = every[row, start - shift]
-    return shifts, cosines
+    places = range(len(pictures) - syncnet.frames + 1)
+    starts = places[::STRIDE]
+    if not starts:
+        return shifts, np.empty((0, len(shifts)), np.float32)
+    seen, heard = see(syncnet, vae, pictures, starts), hear(syncnet, wave, len(pictures), places)
+    every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
+    place = np.array(starts)[:, None] - shifts
+    at_shifts = np.take_along_axis(every, place.clip(0, len(places) - 1), axis=1)
+    return shifts, np.where((place >= 0) & (place < len(places)), at_shifts, np.nan)
 
 
 def mean_of_windows(cosines: np.ndarray) -> np.ndarray:

@@ -125,8 +125,9 @@ class Tools:
         folder = self.settings.checkpoints
         try:
             return load_detector("insightface", checkpoints=folder, device=self.device, embeddings=True).described
-        except FileNotFoundError as error:
-            raise FileNotFoundError(_missing(folder, "insightface")) from error
+        except FileNotFoundError:
+            weight_file(folder, "insightface")  # says which licence the file has, too
+            raise
 
     @cached_property
     def _detector(self) -> Detector:
@@ -148,13 +149,9 @@ def weight_file(folder: Path, name: str) -> Path:
     """The file that is called `name` in `layout.Checkpoints`; where it is not there, the error says how to get it."""
     path = getattr(find_checkpoints(folder), name)
     if path is None:
-        raise FileNotFoundError(_missing(folder, name))
+        row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
+        raise FileNotFoundError(
+            f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
+            f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
+        )
     return path
-
-
-def _missing(folder: Path, name: str) -> str:
-    row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
-    return (
-        f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
-        f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
-    )

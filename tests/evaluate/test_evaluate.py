@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
 from latentsync.commands.main import main
+from latentsync.evaluate.clip import Mouth
 from latentsync.evaluate.metrics import METRICS, MetricValue, chosen_metrics
 from latentsync.evaluate.report import ClipReport, Report, chart
 from latentsync.evaluate.run import Pair, evaluate, find_pairs
@@ -67,6 +68,12 @@ def test_regions_see_what_lies_in_them(clip):
     assert mouth["mouth"] < mouth["face"] < mouth["frame"]
     wall = {region: figures(clip, "wall.mp4", ["psnr"], region=region)["psnr"] for region in ("frame", "mouth")}
     assert wall["frame"] < mouth["frame"] - 3 and wall["mouth"] == pytest.approx(mouth["mouth"], abs=0.5)
+
+
+def test_the_mouth_is_a_square_of_9_sixteenths():
+    crops = torch.rand(1, 256, 256, 3)
+    crops.resolution = 256
+    assert torch.equal(Mouth(crops)[[0]], crops[:, 96:240, 56:200])
 
 
 def test_frames_without_the_face_do_not_count(tmp_path):
