@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -29,7 +30,8 @@ from latentsync.audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio, r
 from latentsync.models.load import LipSyncModel, find_checkpoints, load_model, load_unet, load_vae
 from latentsync.drawn.demo.scene import Scene, make_scene
 from latentsync.models.embedded import EMBEDDED
-from latentsync.evaluate.figures import best_lag, correlation, flicker, largest_change, loudness, psnr, window_borders
+from latentsync.evaluate.curves import best_lag, correlation
+from latentsync.evaluate.image_metrics import flicker, psnr
 from latentsync.face.masks import keep_mask
 from latentsync.media import read_audio
 from latentsync.nets.unet import UNet, UNetConfig
@@ -45,6 +47,7 @@ from latentsync.drawn.heads.voice import Phone
 FIRST_SEED = 900_000  # of clips that nothing was trained on
 STRIDE = 2  # frames between the SyncNet's windows
 APART = 8  # frames; less is half the same window
+LOUDNESS_SMOOTHING = 0.032  # s, as the mouths of drawn heads are smoothed
 TABLES = ("lips", "steadiness", "deep_cache", "syncnet", "speech")
 
 
@@ -136,7 +139,7 @@ def lips(model: LipSyncModel, cases: Sequence[Case], guidances: Sequence[float],
 def steadiness(
     nets: dict[str, LipSyncModel], cases: Sequence[Case], overlaps: Sequence[int], steps: int, guidance: float
 ) -> None:
-    """`figures.flicker` for each net and overlap, with the new audio: means over the clips, in 8-bit levels."""
+    """Flicker for each net and overlap, with the new audio: means over the clips, in 8-bit levels."""
     rows = []
     for name, model in nets.items():
         region = keep_mask(model.resolution)[0] < 0.5
@@ -147,7 +150,7 @@ def steadiness(
                 result = synced(model, case.crops, case.new, settings)
                 borders = window_borders(windows(0, len(result), settings.window, overlap))
                 moved = correlation(measure_opening(result).numpy(), case.scene.truth.opening)
-                figures.append((*flicker(result, case.truth, region, borders), moved))
+                figures.append((*flicker_at(borders, result, case.truth, region), moved))
             rows.append((name, overlap, *np.array(figures).mean(0).tolist()))
             say(f"{name}, overlap {overlap}")
     table(("net", "overlap", "flicker at window edges", "inside windows", "correlation with the new audio"), rows)
@@ -176,7 +179,7 @@ def deep_cache(model: LipSyncModel, cases: Sequence[Case], intervals: Sequence[i
                     correlation(measure_opening(result).numpy(), case.scene.truth.opening),
                     psnr(result, case.truth, region),
                     psnr(result, whole[k], region) if interval else np.nan,
-                    flicker(result, case.truth, region, borders)[1],
+                    flicker_at(borders, result, case.truth, region)[1],
                     seconds,
                 )
             )
@@ -259,6 +262,35 @@ def real_speech(
     rows.append(("(true mouths of 20 drawn clips)", f"{seconds:.1f} s", "", "", float(np.mean(true)), ""))
     head = ("speech", "length", "opening with loudness", "best lag", "mouths due with loudness", "opening with those")
     table(head, rows)
+
+
+def largest_change(pictures: torch.Tensor, before: torch.Tensor, region: torch.Tensor) -> int:
+    """Greatest difference between two clips inside the region (h, w) bool, in 8-bit levels."""
+    return round(float((pictures - before)[:, region].abs().max()) * 255)
+
+
+def window_borders(spans: Sequence[tuple[int, int]]) -> set[int]:
+    """Frames b that come from another window, or another mix of two, than b - 1; windows are (first, end)."""
+    return {
+        b for (_, end), (first, _) in zip(spans[:-1], spans[1:], strict=True) for b in range(first, max(first, end) + 1)
+    }
+
+
+def flicker_at(
+    borders: set[int], pictures: torch.Tensor, truth: torch.Tensor, region: torch.Tensor
+) -> tuple[float, float]:
+    """Mean flicker of the frames whose neighbours lie on both sides of a border, and of all others; nan if none."""
+    excess = flicker(pictures, truth, region)
+    at_border = torch.tensor([bool({i, i + 1} & borders) for i in range(1, len(pictures) - 1)])
+    return float(excess[at_border].mean()), float(excess[~at_border].mean())
+
+
+def loudness(waveform: torch.Tensor, rate: int, fps: float, frames: int) -> np.ndarray:
+    """Root mean square of a mono waveform (samples,) within each video frame, smoothed as mouths are: (frames,)."""
+    edges = np.rint(np.arange(frames + 1) * rate / fps).astype(int).clip(0, len(waveform))
+    energy = np.concatenate([[0.0], np.cumsum(waveform.numpy().astype(np.float64) ** 2)])
+    level = np.sqrt(np.diff(energy[edges]) / np.maximum(np.diff(edges), 1))
+    return gaussian_filter1d(level, LOUDNESS_SMOOTHING * fps, mode="nearest")
 
 
 def voices_of(paths: Sequence[Path]) -> list[tuple[str, torch.Tensor, Sequence[Phone]]]:

@@ -63,16 +63,16 @@ class Quality(io.ComfyNode):
         from ..latentsync.evaluate import sync_report, sync_score
 
         crops, wave = inputs.pictures(crops), inputs.heard(audio)
-        like = None if reference is None else sync_report.likeness(crops, inputs.pictures(reference))
+        mouth = None if reference is None else sync_report.mouth_metrics(crops, inputs.pictures(reference))
         folder = _judges_folder(model)
         watched = _Watched(crops, runtime.progress(cls), fps)
-        judge, vae = sync_score.load_syncnet_v2(folder)
+        syncnet, vae = sync_score.load_stable_syncnet(folder)
         with ExitStack() as lent:
-            for net in filter(None, (judge.net, vae)):
+            for net in filter(None, (syncnet.net, vae)):
                 lent.enter_context(device.on_device(net, BYTES_AT_ONCE))
-            curve = sync_score.sync_curve(judge, vae, watched, wave, fps)
+            curve = sync_score.sync_curve(syncnet, vae, watched, wave, fps)
         name = "the embedded SyncNet" if folder == EMBEDDED else str(find_checkpoints(folder).syncnet)
-        report = sync_report.describe(curve, name, like, sync_report.unsteadiness(crops))
+        report = sync_report.describe(curve, name, mouth, sync_report.unsteadiness(crops))
         if folder == EMBEDDED and not (model is not None and _is_embedded(model)):
             report += f"\n{DRAWN_ONLY}"
         title = f"Sync: confidence {curve.confidence:.2f}, offset {curve.offset:+d}, margin {curve.margin:.2f}"

@@ -81,19 +81,21 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """A rectangle of a canvas and the ranges of time (from 0) and values (from 0 upwards) that it shows."""
+    """A rectangle of a canvas and the ranges of time (from 0) and values that it shows."""
 
     left: float
     top: float
     right: float
     bottom: float
     seconds: float
-    highest: float
+    highest: float = 1.0
+    lowest: float = 0.0
 
     def points(self, times: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Canvas coordinates (n, 2)."""
         x = self.left + np.asarray(times) / self.seconds * (self.right - self.left)
-        y = self.bottom - np.clip(values, 0, self.highest) / self.highest * (self.bottom - self.top)
+        share = (np.clip(values, self.lowest, self.highest) - self.lowest) / (self.highest - self.lowest)
+        y = self.bottom - share * (self.bottom - self.top)
         return np.stack(np.broadcast_arrays(x, y), -1)
 
     def axes(self, canvas: Canvas, title: str, ticks: Sequence[float], seconds_shown: bool) -> None:
@@ -104,12 +106,14 @@ class Panel:
         times = np.arange(0, self.seconds + 1e-6, step)
         for value in ticks:
             canvas.line(self.points([0, self.seconds], [value, value]), GRID)
-            canvas.text(self.left - 9, self.points([0], [value])[0, 1], f"{value:g}", 13, GREY, align=1)
+            canvas.text(self.left - 9, self.points([0], [value])[0, 1], f"{value:.4g}", 13, GREY, align=1)
         for time in times:
-            canvas.line(self.points([time, time], [0, self.highest]), GRID)
+            canvas.line(self.points([time, time], [self.lowest, self.highest]), GRID)
             if seconds_shown:
-                canvas.text(self.points([time], [0])[0, 0], self.bottom + 15, f"{time:g}", 13, GREY, align=0.5)
-        canvas.line(self.points([0, self.seconds], [0, 0]), GREY, 1.2)
+                canvas.text(
+                    self.points([time], [self.lowest])[0, 0], self.bottom + 15, f"{time:g}", 13, GREY, align=0.5
+                )
+        canvas.line(self.points([0, self.seconds], [self.lowest, self.lowest]), GREY, 1.2)
         canvas.text(self.left, self.top - 15, title, 14, INK)
         if seconds_shown:
             canvas.text(self.right, self.bottom + 35, "seconds", 13, GREY, align=1)
@@ -124,8 +128,8 @@ def curve_chart(curves: Sequence[Curve], loudness: Curve, fps: float, title: str
     count = len(loudness.values)
     seconds, times = count / fps, (np.arange(count) + 0.5) / fps
     canvas.text(64, 28, title, 19)
-    upper = Panel(64, 100, 1252, 350, seconds, 1.0)
-    lower = Panel(64, 394, 1252, 470, seconds, 1.0)
+    upper = Panel(64, 100, 1252, 350, seconds)
+    lower = Panel(64, 394, 1252, 470, seconds)
     upper.axes(canvas, "mouth opening", (0, 0.25, 0.5, 0.75, 1), seconds_shown=False)
     lower.axes(canvas, loudness.label, (), seconds_shown=True)
     x = upper.right

@@ -1,6 +1,7 @@
-"""One video beside its reference: what the metrics look at, and their figures."""
+"""One video beside its reference: what metrics see of the two, and the pass over their windows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,8 @@ from ..media import VideoReader
 from ..pipelines.lip_sync import load_mono_16k, watch
 from ..progress import Progress
 from .frechet import Frechet, FrechetOfClips
-from .metrics import METRICS, Meter, View, windows
-from .pictures import Flicker, Identity, Lpips, MsSsim, Psnr, Seam, Ssim
+from .image_metrics import SSIM_WINDOW, Flicker, Identity, Psnr, lpips_metric, ms_ssim_metric, seam, ssim
+from .metrics import METRICS, FrameMean, Metric, View, windows
 from .published import sync_of_video
 from .report import ClipReport
 from .sync_score import stable_syncnet, syncnet_v2
@@ -25,8 +26,7 @@ from .tools import Tools
 
 CACHE = 20  # pictures: a window of StableSyncNet, and the next one begins 4 later
 MOUTH_256 = (slice(96, 240), slice(56, 200))  # rows and columns about mouth and chin, of an aligned crop of 256
-CANNOT = (FileNotFoundError, ImportError, ValueError)  # why one metric has no figure while the others go on
-Views = tuple[Frames, Frames | None, list[tuple[int, int]]]  # pictures, the true ones, runs (start, stop)
+CANNOT = (FileNotFoundError, ImportError, ValueError)  # why one metric has no value while the others go on
 
 
 @dataclass(frozen=True)
@@ -42,52 +42,36 @@ class Clip:
 
     The face is looked for in the video, and the reference is cropped in the same places. Where one of the two is
     longer, its end is not compared.
-
-    Raises:
-        FileNotFoundError, OSError: a video that is missing or may not be read.
-        ValueError: not a video, or pictures of another size in the reference.
     """
 
     def __init__(self, pair: Pair, tools: Tools, progress: Progress):
         self.pair, self.tools, self.progress = pair, tools, progress
-        self.video, self.reference = VideoReader(pair.video, cache=CACHE), None
-        try:
+        with ExitStack() as stack:
+            self.video, self.reference = stack.enter_context(VideoReader(pair.video, cache=CACHE)), None
             if pair.reference is not None:
                 # At the video's own rate, so that frames are paired by time.
-                self.reference = VideoReader(pair.reference, fps=self.video.fps, cache=CACHE)
-                self._check_size(self.video, self.reference)
-        except BaseException:
-            self.close()
-            raise
+                self.reference = stack.enter_context(VideoReader(pair.reference, fps=self.video.fps, cache=CACHE))
+                made, true = self.video, self.reference
+                if (made.height, made.width) != (true.height, true.width):
+                    raise InputError(
+                        f"{pair.video} has pictures of {made.width} x {made.height} and {pair.reference} of "
+                        f"{true.width} x {true.height}: give videos of one size"
+                    )
+            self._open = stack.pop_all()
         self.fps = float(self.video.fps)
         self.count = len(self.video) if self.reference is None else min(len(self.video), len(self.reference))
-
-    def _check_size(self, made: VideoReader, true: VideoReader) -> None:
-        if (made.height, made.width) != (true.height, true.width):
-            raise InputError(
-                f"{self.pair.video} has pictures of {made.width} x {made.height} and {self.pair.reference} of "
-                f"{true.width} x {true.height}: give videos of one size"
-            )
-
-    def close(self) -> None:
-        self.video.close()
-        if self.reference is not None:
-            self.reference.close()
+        self._track_settings = TrackSettings(which=tools.settings.face)
 
     def __enter__(self) -> "Clip":
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
+        self._open.close()
 
     @cached_property
     def _chosen(self) -> Chosen:
         detector, settings = self.tools.detector(self.pair.video), self._track_settings
         return choose_faces(watch(self.video, self.fps, detector, settings, 1, self.progress), self.fps, settings)
-
-    @cached_property
-    def _track_settings(self) -> TrackSettings:
-        return TrackSettings(which=self.tools.settings.face)
 
     def track(self, resolution: int | None = None) -> FaceTrack:
         """Of the whole video, for crops of this side; None: the one of the settings."""
@@ -112,8 +96,8 @@ class Clip:
         track = self.track(resolution).take(range(len(frames)))
         return AlignedFaces(frames, track.matrices, track.found, track.resolution)
 
-    def views(self, view: View) -> Views:
-        """What metrics of this view are given."""
+    def views(self, view: View) -> tuple[Frames, Frames | None, list[tuple[int, int]]]:
+        """What metrics of this view see: pictures, the true ones, and runs (start, stop) of frames that count."""
         made, true = (None if v is None else FrameView(v, range(self.count)) for v in (self.video, self.reference))
         region = self.tools.settings.region
         if view == "frames" or (view == "region" and region == "frame"):
@@ -140,93 +124,99 @@ class Mouth:
         return self.crops[indices][:, rows, columns].contiguous()
 
 
-def evaluate_clip(clip: Clip, metrics: Sequence[str], pooled: dict[str, Frechet]) -> ClipReport:
-    """The figures of one clip; `pooled` holds the meters that go on from clip to clip."""
-    report = ClipReport(metrics, clip.pair.video, clip.pair.reference, clip.count, clip.fps)
+def evaluate_clip(clip: Clip, names: Sequence[str], pooled: dict[str, Frechet]) -> ClipReport:
+    """The metrics of one clip; `pooled` holds those that go on from clip to clip."""
+    report = ClipReport(names, clip.pair.video, clip.pair.reference, clip.count, clip.fps)
     report.protocol = clip.tools.settings.protocol
     if clip.reference is not None and len(clip.video) != len(clip.reference):
         had = f"{len(clip.video)} frames, its reference {len(clip.reference)}"
         report.notes.append(f"{clip.pair.video.name} has {had}: the first {clip.count} are compared")
-    wanted: dict[View, dict[str, None]] = {}  # meters by what they look at, in order and once each
-    for name in metrics:
-        metric = METRICS[name]
-        if metric.reference and clip.reference is None:
+    wanted: dict[View, dict[str, None]] = {}  # measurements by what they see, in order and once each
+    for name in names:
+        if METRICS[name].reference and clip.reference is None:
             report.missing[name] = "needs the true pictures: give --reference, the source video"
         else:
-            wanted.setdefault(metric.view, {})[metric.meter] = None
-    for view, meters in wanted.items():
+            wanted.setdefault(METRICS[name].view, {})[METRICS[name].measured_by] = None
+    for view, measurements in wanted.items():
         if view == "sound":
-            _listen(clip, meters, report)
+            _evaluate_sync(clip, list(measurements), report)
         else:
-            _look(clip, view, meters, report, pooled)
+            _evaluate_pictures(clip, view, list(measurements), report, pooled)
     return report
 
 
-def _listen(clip: Clip, meters: Iterable[str], report: ClipReport) -> None:
-    for name in meters:
+def _evaluate_sync(clip: Clip, measurements: Sequence[str], report: ClipReport) -> None:
+    tools = clip.tools
+    for name in measurements:
         clip.progress(f"judging lips and sound of {clip.pair.video.name}", 0, len(clip.video))
         try:
-            if name == "syncnet_v2" and clip.tools.settings.protocol == "published":
-                detector = clip.tools.detector(clip.pair.video)
-                found = sync_of_video(clip.tools.syncnet_v2, clip.video, clip.fps, detector, clip.wave, clip.progress)
-            elif name == "syncnet_v2":
-                found = syncnet_v2(clip.tools.syncnet_v2, clip.video, clip.boxes, clip.wave, clip.fps)
+            if name == "stable_syncnet":
+                syncnet, vae = tools.stable_syncnet
+                found = stable_syncnet(syncnet, vae, clip.crops(clip.video, syncnet.side), clip.wave, clip.fps)
+            elif tools.settings.protocol == "published":
+                detector = tools.detector(clip.pair.video)
+                found = sync_of_video(tools.syncnet_v2, clip.video, clip.fps, detector, clip.wave, clip.progress)
             else:
-                judge, vae = clip.tools.judge
-                found = stable_syncnet(judge, vae, clip.crops(clip.video, judge.side), clip.wave, clip.fps)
+                found = syncnet_v2(tools.syncnet_v2, clip.video, clip.boxes, clip.wave, clip.fps)
             report.add(found)
         except CANNOT as error:
-            report.refuse(name, error)
+            report.fail(name, error)
 
 
-def _look(clip: Clip, view: View, names: Iterable[str], report: ClipReport, pooled: dict[str, Frechet]) -> None:
-    """One pass over both videos, side by side, for all meters of a view."""
-    meters: dict[str, Meter] = {}
-    for name in names:
+def _evaluate_pictures(
+    clip: Clip, view: View, measurements: Sequence[str], report: ClipReport, pooled: dict[str, Frechet]
+) -> None:
+    """One pass over both videos, side by side, for all metrics of a view."""
+    metrics: dict[str, Metric] = {}
+    for name in measurements:
         try:
-            meters[name] = _meter(name, clip, pooled)
-            views = clip.views(view)
+            metric = create_metric(name, clip, pooled)
+            made, true, runs = clip.views(view)
+            metrics[name] = metric
         except CANNOT as error:
-            report.refuse(name, error)
-            meters.pop(name, None)
-    if meters:
-        _feed(clip, meters, views, report)
-    for name, meter in meters.items():
-        if name not in pooled:
-            try:
-                report.add(meter.figures())
-            except ValueError as error:
-                report.refuse(name, error)
-
-
-def _feed(clip: Clip, meters: dict[str, Meter], views: Views, report: ClipReport) -> None:
-    """Give the windows of both videos to all meters; one that refuses them is taken out."""
-    made, true, runs = views
+            report.fail(name, error)
+    if not metrics:
+        return
     phase, done, total = f"measuring {clip.pair.video.name}", 0, sum(stop - start for start, stop in runs)
     for numbers in windows(made, runs):
         clip.progress(phase, done, total)
         pictures, truth = made[numbers], None if true is None else true[numbers]
-        for name in list(meters):
+        for name in list(metrics):
             try:
-                meters[name].add(numbers, pictures, truth)
+                metrics[name].update(numbers, pictures, truth)
             except ValueError as error:
-                report.refuse(name, error)
-                del meters[name]
+                report.fail(name, error)
+                del metrics[name]
         done += len(numbers)
     clip.progress(phase, done, total)
+    for name in [name for name in metrics if name not in pooled]:
+        try:
+            report.add(metrics[name].compute())
+        except ValueError as error:
+            report.fail(name, error)
 
 
-def _meter(name: str, clip: Clip, pooled: dict[str, Frechet]) -> Meter:
-    """What measures the metrics of this name in a clip."""
-    simple = {"psnr": Psnr, "ssim": Ssim, "ms_ssim": MsSsim, "flicker": Flicker, "seam": Seam}
-    if name in simple:
-        return simple[name]()
-    if name == "lpips":
-        return Lpips(clip.tools.lpips)
-    if name == "likeness":
-        return Identity(clip.tools.look, clip.boxes)
-    if name not in pooled:
-        tools = clip.tools
-        pooled[name] = Frechet(name, tools.inception) if name == "fid" else FrechetOfClips(name, tools.i3d)
-    pooled[name].begin()
+def create_metric(name: str, clip: Clip, pooled: dict[str, Frechet]) -> Metric:
+    """What measures the metrics whose `measured_by` is `name`."""
+    tools = clip.tools
+    match name:
+        case "psnr":
+            return Psnr()
+        case "ssim":
+            return FrameMean("ssim", ssim, SSIM_WINDOW)
+        case "ms_ssim":
+            return ms_ssim_metric()
+        case "lpips":
+            return lpips_metric(tools.lpips)
+        case "flicker":
+            return Flicker()
+        case "seam":
+            return FrameMean("seam", seam)
+        case "identity":
+            return Identity(tools.describe_faces, clip.boxes)
+        case "fid" if name not in pooled:
+            pooled[name] = Frechet(name, tools.inception)
+        case "fvd" if name not in pooled:
+            pooled[name] = FrechetOfClips(name, tools.i3d)
+    pooled[name].begin_clip()
     return pooled[name]

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..files import file_sha256
-from ..frames import Frames, as_float, as_uint8
+from ..frames import as_float, as_uint8
 from ..models.registry import I3D_SHA256
 from ..models.state_dict import load_state_dict
 from ..nets.loading import check_state_dict
-from .metrics import Figure, measured
-from .pictures import MISSING_PACKAGE
+from .image_metrics import MISSING_PACKAGE
+from .metrics import MetricValue
 
 FID_FEATURES, FVD_FEATURES = 2048, 400
 CLIP_FRAMES = 16  # that I3D sees at once; clips do not overlap
@@ -49,20 +49,21 @@ class Gaussian:
         return (self._products - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
 
 
-def frechet_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     """|mean_a - mean_b|^2 + tr(cov_a + cov_b - 2 (cov_a cov_b)^(1/2)), never below 0.
 
     The trace of the root is the sum of the roots of the eigenvalues of cov_a^(1/2) cov_b cov_a^(1/2), which is
     symmetric, so that it exists for singular covariances too.
     """
+    cov_a, cov_b = a.covariance, b.covariance
     values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
     common = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
-    return max(0.0, float(np.square(mean_a - mean_b).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * common))
+    return max(0.0, float(np.square(a.mean - b.mean).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * common))
 
 
 class Frechet:
-    """FID: a `Meter` that goes on over many clips, for it judges all of their frames together.
+    """FID: a `Metric` of all frames of all clips together.
 
     Args:
         name: of the metric, "fid" or "fvd".
@@ -75,10 +76,10 @@ class Frechet:
         self.name, self.features = name, features
         self.made, self.true = Gaussian(), Gaussian()
 
-    def begin(self) -> None:
+    def begin_clip(self) -> None:
         """Another video begins."""
 
-    def add(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
+    def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         self.made.add(self.features(as_uint8(pictures)))
         self.true.add(self.features(as_uint8(truth)))
 
@@ -86,11 +87,10 @@ class Frechet:
     def count(self) -> int:
         return self.made.count
 
-    def figures(self) -> dict[str, Figure]:
+    def compute(self) -> dict[str, MetricValue]:
         if self.count < 2:
             raise InputError(f"{self.name.upper()} needs {self.least} and got {self.count}: give longer or more videos")
-        a, b = self.made, self.true
-        return {self.name: Figure(frechet_distance(a.mean, a.covariance, b.mean, b.covariance))}
+        return {self.name: MetricValue(frechet_distance(self.made, self.true))}
 
 
 class FrechetOfClips(Frechet):
@@ -106,10 +106,10 @@ class FrechetOfClips(Frechet):
         self._next: int | None = None
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
-    def begin(self) -> None:
+    def begin_clip(self) -> None:
         self._waiting.clear()
 
-    def add(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
+    def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         if numbers[0] != self._next:
             self._waiting.clear()
         self._next = numbers[-1] + 1
@@ -121,26 +121,8 @@ class FrechetOfClips(Frechet):
                 self._waiting.clear()
 
 
-def fid(features: Features, pictures: Frames, truth: Frames) -> float:
-    """FID of two clips, 0 for equal ones; `features` from `load_inception`.
-
-    Raises:
-        ValueError: fewer than 2 frames.
-    """
-    return measured(Frechet("fid", features), pictures, truth)["fid"].value
-
-
-def fvd(features: Features, pictures: Frames, truth: Frames) -> float:
-    """FVD of two clips, 0 for equal ones; `features` from `load_i3d`.
-
-    Raises:
-        ValueError: fewer than 2 stretches of 16 frames.
-    """
-    return measured(FrechetOfClips("fvd", features), pictures, truth)["fvd"].value
-
-
 def load_inception(path: str | Path | None, device: str | torch.device = "cpu") -> Features:
-    """What FID sees, vectors of 2048, by `inception_net`, with its arguments and errors."""
+    """What FID sees, vectors of 2048, by `inception_net`."""
     net = inception_net(path).to(device)
 
     @torch.inference_mode()
@@ -151,13 +133,7 @@ def load_inception(path: str | Path | None, device: str | torch.device = "cpu") 
 
 
 def inception_net(path: str | Path | None) -> nn.Module:
-    """torch-fidelity's Inception v3 of FID, on the CPU; None: of random weights, to try it out.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file.
-        ImportError: torch-fidelity is not installed.
-    """
+    """torch-fidelity's Inception v3 of FID, on the CPU; None: of random weights, to try it out."""
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
@@ -187,10 +163,6 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
     It takes clips (n, 16, h, w, 3): uint8 ones of any size, or float ones of 224 pixels, which it sees as they are.
 
     `i3d_torchscript.pt` is a TorchScript program, not only weights: only the published one is run.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another file.
     """
     if path is None:
         return _random_clip_features(device)

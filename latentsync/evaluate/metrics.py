@@ -14,63 +14,62 @@ View = Literal["region", "crops", "frames", "sound", "samples"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class MetricInfo:
     """One column of the report.
 
     Attributes:
         title: what the table calls it.
         better: "higher", "lower" or "zero".
         about: what it is, in a few words, with its unit.
-        meter: what measures it, together with the other metrics of the same name.
-        view: what it looks at: the region that is asked for, aligned crops, whole frames, the clip with its sound, or
-            samples of other clips, which judge a net and not the videos.
+        measured_by: the measurement that yields it, perhaps with others; see `clip.create_metric`.
+        view: what it sees: the chosen region, aligned crops, whole frames, the clip with its sound, or samples of other
+            clips, which tell something about a net and nothing about the videos.
         reference: whether it needs the true pictures.
-        pooled: whether it judges all videos together.
         decimals: shown in the table.
     """
 
     title: str
     better: Literal["higher", "lower", "zero"]
     about: str
-    meter: str
+    measured_by: str
     view: View = "region"
     reference: bool = True
-    pooled: bool = False
     decimals: int = 3
 
 
 LATE = "frames of 1/25 s that the mouth is late, by "
-METRICS: dict[str, Metric] = {
-    "psnr": Metric("PSNR", "higher", "peak signal-to-noise ratio, dB", "psnr", decimals=2),
-    "ssim": Metric("SSIM", "higher", "structural similarity, at most 1", "ssim"),
-    "ms_ssim": Metric("MS-SSIM", "higher", "the same at five scales, at most 1", "ms_ssim"),
-    "lpips": Metric("LPIPS", "lower", "perceptual distance by VGG 16", "lpips"),
-    "fid": Metric("FID", "lower", "Frechet distance of frames, by Inception v3", "fid", pooled=True, decimals=2),
-    "fvd": Metric("FVD", "lower", "Frechet distance of 16-frame clips, by I3D", "fvd", pooled=True, decimals=1),
-    "flicker": Metric("flicker", "lower", "unsteadiness that the reference lacks, levels of 255", "flicker"),
-    "seam": Metric(
+METRICS: dict[str, MetricInfo] = {
+    "psnr": MetricInfo("PSNR", "higher", "peak signal-to-noise ratio, dB", "psnr", decimals=2),
+    "ssim": MetricInfo("SSIM", "higher", "structural similarity, at most 1", "ssim"),
+    "ms_ssim": MetricInfo("MS-SSIM", "higher", "the same at five scales, at most 1", "ms_ssim"),
+    "lpips": MetricInfo("LPIPS", "lower", "perceptual distance by VGG 16", "lpips"),
+    "fid": MetricInfo("FID", "lower", "Frechet distance of frames, by Inception v3", "fid", decimals=2),
+    "fvd": MetricInfo("FVD", "lower", "Frechet distance of 16-frame clips, by I3D", "fvd", decimals=1),
+    "flicker": MetricInfo("flicker", "lower", "unsteadiness that the reference lacks, levels of 255", "flicker"),
+    "seam": MetricInfo(
         "seam", "lower", "step across the edge of the mouth, levels of 255", "seam", view="crops", reference=False
     ),
-    "lmd": Metric("LMD", "lower", "distance of the lips' landmarks, frame pixels", "likeness", view="frames"),
-    "identity": Metric("identity", "higher", "cosine of the faces' embeddings", "likeness", view="frames"),
-    "sync_c": Metric("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", "sound", False, decimals=2),
-    "sync_d": Metric("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", "sound", False, decimals=2),
-    "sync_offset": Metric("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", "sound", False, decimals=0),
-    "stable_sync": Metric("StableSyncNet", "higher", "mean cosine of lips and sound", "stable_syncnet", "sound", False),
-    "stable_offset": Metric(
+    "lmd": MetricInfo("LMD", "lower", "distance of the lips' landmarks, frame pixels", "identity", view="frames"),
+    "identity": MetricInfo("identity", "higher", "cosine of the faces' embeddings", "identity", view="frames"),
+    "sync_c": MetricInfo("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", "sound", False, decimals=2),
+    "sync_d": MetricInfo("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", "sound", False, decimals=2),
+    "sync_offset": MetricInfo("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", "sound", False, decimals=0),
+    "stable_sync": MetricInfo(
+        "StableSyncNet", "higher", "mean cosine of lips and sound", "stable_syncnet", "sound", False
+    ),
+    "stable_offset": MetricInfo(
         "stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", "sound", False, decimals=0
     ),
-    "syncnet_accuracy": Metric(
+    "syncnet_accuracy": MetricInfo(
         "SyncNet accuracy",
         "higher",
         "share of samples that a StableSyncNet puts on the right side of cosine 0.5",
         "syncnet_accuracy",
         "samples",
         reference=False,
-        pooled=True,
     ),
 }
-TOGETHER = {
+GROUPS = {
     "all": tuple(name for name, metric in METRICS.items() if metric.view != "samples"),
     "sync": ("sync_c", "sync_d", "sync_offset"),
     "stable": ("stable_sync", "stable_offset"),
@@ -78,18 +77,14 @@ TOGETHER = {
 
 
 def chosen_metrics(names: Iterable[str]) -> list[str]:
-    """The metrics called `names`, in the table's order; "all", "sync" and "stable" stand for several, - for _.
-
-    Raises:
-        ValueError: none, or an unknown one.
-    """
+    """The metrics called `names`, in the table's order; "all", "sync" and "stable" stand for several, - for _."""
     wanted: set[str] = set()
     for name in (name.replace("-", "_").lower() for name in names):
-        if name not in METRICS and name not in TOGETHER:
-            raise InputError(f"no metric is called {name!r}: choose from {', '.join([*METRICS, *TOGETHER])}")
-        wanted.update(TOGETHER.get(name, (name,)))
+        if name not in METRICS and name not in GROUPS:
+            raise InputError(f"no metric is called {name!r}: choose from {', '.join([*METRICS, *GROUPS])}")
+        wanted.update(GROUPS.get(name, (name,)))
     if not wanted:
-        raise InputError(f"no metric is asked for: choose from {', '.join([*METRICS, *TOGETHER])}")
+        raise InputError(f"no metric is asked for: choose from {', '.join([*METRICS, *GROUPS])}")
     return [name for name in METRICS if name in wanted]
 
 
@@ -97,12 +92,12 @@ MOST_FRAMES, MOST_PIXELS = 16, 2**20  # of a window; SSIM holds about 300 bytes 
 
 
 @dataclass(frozen=True, eq=False)
-class Figure:
+class MetricValue:
     """One metric of one clip.
 
     Attributes:
         value: the number that is reported; inf for the PSNR of equal pictures.
-        curve: (n,) float64 over the clip, nan where it could not be judged; None for a metric that has no such thing.
+        curve: (n,) float64 over the clip, nan where it could not be measured; None for a metric that has no such thing.
         times: (n,) seconds of the curve's numbers; None: there is one for each video frame.
     """
 
@@ -111,73 +106,60 @@ class Figure:
     times: np.ndarray | None = None
 
 
-class Meter(Protocol):
-    """Gathers metrics of one clip.
+class Metric(Protocol):
+    """Gathers one or more metrics of a clip, window by window, and computes them at its end."""
 
-    `add` is given windows of consecutive frames in order: their numbers, the pictures (n, h, w, 3), uint8 or float in
-    [0, 1], and the true ones of the same frames, or None. A window whose first number does not follow the one before it
-    comes after frames that could not be judged, or after a cut.
-    """
+    def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor | None) -> None:
+        """A window of consecutive frames: their numbers, pictures (n, h, w, 3), uint8 or float in [0, 1], and the true
+        ones. Where the first number does not follow the window before, the face was lost or a shot has ended."""
 
-    def add(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor | None) -> None: ...
-
-    def figures(self) -> dict[str, Figure]:
-        """The metrics by name.
-
-        Raises:
-            ValueError: there was too little to measure.
-        """
-        ...
+    def compute(self) -> dict[str, MetricValue]:
+        """The metrics by name; an InputError where there was too little to measure."""
 
 
 class FrameMean:
-    """A metric with one number for each frame, whose mean is reported.
+    """A metric with one number per frame, whose mean is reported.
 
     Args:
-        name: of the metric.
-        measure: pictures and true ones to a tensor (n,).
+        measure: pictures and true ones to a tensor (n,); None: the numbers are added by hand.
+        least: smallest side of the pictures, in pixels.
     """
 
-    def __init__(self, name: str, measure: Callable[[Tensor, Tensor | None], Tensor]):
-        self.name, self.measure = name, measure
+    too_little = "got no frame that shows the face: give a clip that does"
+
+    def __init__(self, name: str, measure: Callable[[Tensor, Tensor | None], Tensor] | None = None, least: int = 1):
+        self.name, self.measure, self.least = name, measure, least
         self.numbers: list[int] = []
         self.values: list[float] = []
 
-    def add(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor | None) -> None:
-        self.numbers += numbers
-        self.values += self.measure(pictures, truth).tolist()
+    def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor | None) -> None:
+        height, width = pictures.shape[1:3]
+        if min(height, width) < self.least:
+            raise InputError(
+                f"{METRICS[self.name].title} needs pictures of at least {self.least} x {self.least} and got "
+                f"{width} x {height}: choose a larger region, or a larger resolution of the crops"
+            )
+        self.add(numbers, self.measure(pictures, truth).tolist())
 
-    def figures(self) -> dict[str, Figure]:
+    def add(self, numbers: Sequence[int], values: Sequence[float]) -> None:
+        self.numbers += numbers
+        self.values += values
+
+    def compute(self) -> dict[str, MetricValue]:
         known = [value for value in self.values if not np.isnan(value)]
         if not known:
-            raise InputError(f"{self.name} got no frame that shows the face: give a clip that does")
-        return {self.name: Figure(self.mean(known), placed(self.numbers, self.values))}
-
-    def mean(self, values: list[float]) -> float:
-        return float(np.mean(values))
-
-
-def placed(numbers: Sequence[int], values: Sequence[float]) -> np.ndarray:
-    """`values` at the frames `numbers` of a curve, with nan in between."""
-    curve = np.full(max(numbers) + 1, np.nan)
-    curve[list(numbers)] = values
-    return curve
+            raise InputError(f"{self.name} {self.too_little}")
+        curve = np.full(max(self.numbers) + 1, np.nan)
+        curve[self.numbers] = self.values
+        return {self.name: MetricValue(float(np.mean(known)), curve)}
 
 
-def measured(meter: Meter, pictures: Frames, truth: Frames | None = None) -> dict[str, Figure]:
-    """The metrics of a whole clip; where one of the two is longer, its end is not looked at.
-
-    Raises:
-        ValueError: a clip without frames, or what the meter refuses.
-    """
-    feed(meter, pictures, truth, [(0, len(pictures) if truth is None else min(len(pictures), len(truth)))])
-    return meter.figures()
-
-
-def feed(meter: Meter, pictures: Frames, truth: Frames | None, runs: Sequence[tuple[int, int]]) -> None:
-    """Give a meter the frames of `runs` (start, stop)."""
-    for numbers in windows(pictures, runs):
-        meter.add(numbers, pictures[numbers], None if truth is None else truth[numbers])
+def measure(metric: Metric, pictures: Frames, truth: Frames | None = None) -> dict[str, MetricValue]:
+    """The metrics of a whole clip; where one of the two is longer, its end is not looked at."""
+    count = len(pictures) if truth is None else min(len(pictures), len(truth))
+    for numbers in windows(pictures, [(0, count)]):
+        metric.update(numbers, pictures[numbers], None if truth is None else truth[numbers])
+    return metric.compute()
 
 
 def windows(pictures: Frames, runs: Sequence[tuple[int, int]]) -> list[list[int]]:

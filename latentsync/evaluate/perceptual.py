@@ -16,11 +16,6 @@ def load_lpips(path: str | Path | None = None, *, random_weights: bool = False) 
     Args:
         path: torchvision's VGG 16, `vgg16-397923af.pth`; its classifier is not used. Nothing is ever downloaded.
         random_weights: leave VGG at random weights instead, to try a training program out without the file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, or neither a file nor random weights, or both.
-        ImportError: the lpips package is missing.
     """
     if (path is None) != random_weights:
         raise InputError(

@@ -23,7 +23,7 @@ from ..nets.syncnet_v2 import SyncNetV2
 from ..pipelines.lip_sync import watch
 from ..progress import Progress
 from .frechet import Features, Gaussian, frechet_distance
-from .metrics import Figure
+from .metrics import MetricValue
 from .sync_score import MouthViews, at_25, sync_score
 
 FVD_FRAMES, FVD_SIDE = range(20, 36), 224
@@ -45,10 +45,6 @@ def fvd_of_sets(
     Args:
         features: float clips (1, 16, 224, 224, 3) in [0, 1] to vectors (1, d); `frechet.load_i3d`.
         faces: the detector for a video's path.
-
-    Raises:
-        FileNotFoundError, OSError: a video that is missing or may not be read.
-        ValueError: fewer than 2 videos in a set, a video under 36 frames, or one of frames 20 to 35 without a face.
     """
     if min(len(made), len(true)) < 2:
         raise InputError(
@@ -61,8 +57,7 @@ def fvd_of_sets(
         for k, video in enumerate(videos):
             progress("FVD as published", k + len(made) * (videos is true), len(made) + len(true))
             found[-1].add(features(face_clip(video, faces(video))[None]))
-    a, b = found
-    return frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+    return frechet_distance(*found)
 
 
 def face_clip(path: Path, detector: Detector) -> Tensor:
@@ -74,32 +69,28 @@ def face_clip(path: Path, detector: Detector) -> Tensor:
                 f"give videos of {FVD_FRAMES.stop} or more"
             )
         detector = detector.at(float(video.fps)) if isinstance(detector, FaceFile) else detector
-        crops = [_face(video[[i]][0].numpy(), detector, i, path) for i in FVD_FRAMES]
+        crops = []
+        for i in FVD_FRAMES:
+            frame = video[[i]][0].numpy()
+            face, crop = max(detector(frame, i), key=lambda face: face.score, default=None), frame[:0]
+            if face is not None:
+                # A box that begins outside keeps its size, as there.
+                left, top = (max(0, int(corner)) for corner in face.box[:2])
+                crop = frame[top : top + int(face.height), left : left + int(face.width)]
+            if not crop.size:
+                raise InputError(f"{path} shows no face in frame {i}: the published FVD needs one in each of 20 to 35")
+            crops.append(cv2.resize(crop, (FVD_SIDE, FVD_SIDE), interpolation=cv2.INTER_AREA))
     return torch.from_numpy(np.stack(crops)).float() / 255
-
-
-def _face(frame: np.ndarray, detector: Detector, index: int, path: Path) -> np.ndarray:
-    face, crop = max(detector(frame, index), key=lambda face: face.score, default=None), frame[:0]
-    if face is not None:
-        # A box that begins outside keeps its size, as there.
-        left, top = (max(0, int(corner)) for corner in face.box[:2])
-        crop = frame[top : top + int(face.height), left : left + int(face.width)]
-    if not crop.size:
-        raise InputError(f"{path} shows no face in frame {index}: the published FVD needs one in each of 20 to 35")
-    return cv2.resize(crop, (FVD_SIDE, FVD_SIDE), interpolation=cv2.INTER_AREA)
 
 
 def sync_of_video(
     net: SyncNetV2, frames: Frames, fps: float, detector: Detector, wave: Tensor, progress: Progress
-) -> dict[str, Figure]:
+) -> dict[str, MetricValue]:
     """Sync-C, Sync-D and offset, each the mean over the video's face tracks; the offset is cut to a whole number.
 
     Args:
         frames: whole pictures.
         wave: (samples,) float32 at 16 kHz.
-
-    Raises:
-        ValueError: no face is followed for long enough, or one without sound.
     """
     frames = at_25(frames, fps)
     tracks = face_tracks(watch(frames, VIDEO_FPS, detector, TrackSettings(), 1, progress))
@@ -115,7 +106,8 @@ def sync_of_video(
         views = MouthViews(FrameView(frames, range(start, stop)), boxes)
         scores.append(sync_score(net, views, wave[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]))
     offset, confidence, distance = np.mean(scores, axis=0)
-    return {"sync_c": Figure(confidence), "sync_d": Figure(distance), "sync_offset": Figure(float(int(offset)))}
+    values = {"sync_c": confidence, "sync_d": distance, "sync_offset": float(int(offset))}
+    return {name: MetricValue(value) for name, value in values.items()}
 
 
 def face_tracks(detections: Iterable[Detection]) -> list[tuple[int, np.ndarray]]:
@@ -137,13 +129,13 @@ def face_tracks(detections: Iterable[Detection]) -> list[tuple[int, np.ndarray]]
         fresh = [{i: box} for box in left]
         tracks += fresh
         open_tracks += fresh
-    whole = [(min(t), _filled(t)) for t in tracks if len(t) >= LEAST_TRACK]
-    return [(start, b) for start, b in whole if (b[:, 2:] - b[:, :2]).mean(axis=0).max() > LEAST_FACE]
-
-
-def _filled(track: dict[int, Box]) -> np.ndarray:
-    frames = np.arange(min(track), max(track) + 1)
-    return np.stack([np.interp(frames, list(track), side) for side in zip(*track.values(), strict=True)], axis=1)
+    found = []
+    for track in tracks:
+        frames = np.arange(min(track), max(track) + 1)
+        boxes = np.stack([np.interp(frames, list(track), side) for side in zip(*track.values(), strict=True)], axis=1)
+        if len(track) >= LEAST_TRACK and (boxes[:, 2:] - boxes[:, :2]).mean(axis=0).max() > LEAST_FACE:
+            found.append((int(frames[0]), boxes))
+    return found
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -1,4 +1,4 @@
-"""The figures of all videos: a table in Markdown, JSON, and a chart of each video."""
+"""The metrics of all videos: a table in Markdown, JSON, and a chart of each video."""
 
 import json
 import math
@@ -10,8 +10,8 @@ import numpy as np
 
 from ..face.track_sheet import write_png
 from ..files import replacing
-from .charts import GREY, GRID, INK, Canvas, Panel
-from .metrics import METRICS, Figure
+from .charts import INK, Canvas, Panel
+from .metrics import METRICS, MetricValue
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0"}
 WIDTH, PANEL, HEAD, GAP = 1280, 130, 60, 60  # of a chart and its parts, in pixels
@@ -20,13 +20,13 @@ LINE = (46, 110, 180)
 
 @dataclass
 class ClipReport:
-    """The figures of one video.
+    """The metrics of one video.
 
     Attributes:
         metrics: that were asked for.
         frames: that were compared, or of the video where it has no reference.
         fps: frames per second of the video.
-        missing: why a metric has no figure.
+        missing: why a metric has no value.
         protocol: by which it was measured, for the chart.
     """
 
@@ -35,23 +35,25 @@ class ClipReport:
     reference: Path | None
     frames: int
     fps: float
-    figures: dict[str, Figure] = field(default_factory=dict)
+    values: dict[str, MetricValue] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     protocol: str = "own"
 
-    def add(self, figures: Mapping[str, Figure]) -> None:
-        self.figures |= {name: figure for name, figure in figures.items() if name in self.metrics}
+    def add(self, values: Mapping[str, MetricValue]) -> None:
+        self.values |= {name: value for name, value in values.items() if name in self.metrics}
 
-    def refuse(self, meter: str, error: Exception) -> None:
-        """What a meter measures has no figure."""
-        reason = str(error)
-        self.missing |= {name: reason for name in self.metrics if METRICS[name].meter == meter}
+    def fail(self, measured_by: str, error: Exception) -> None:
+        """The metrics of this measurement have no value."""
+        self.missing |= {name: str(error) for name in self.metrics if METRICS[name].measured_by == measured_by}
+
+    def plain_values(self) -> dict[str, float]:
+        return {name: value.value for name, value in self.values.items()}
 
 
 @dataclass
 class Report:
-    """The figures of all videos; `pooled` are those of the metrics that judge them together.
+    """The metrics of all videos; `pooled` are those that take all videos together.
 
     `protocol` is "own" or "published", and `about_protocol` says in a sentence or two what that means.
     """
@@ -67,17 +69,17 @@ class Report:
 
     @property
     def overall(self) -> dict[str, float]:
-        """Means over the videos, and what judges them together."""
+        """Means over the videos, and the pooled metrics."""
         found = {}
         for name in self.metrics:
-            values = [clip.figures[name].value for clip in self.clips if name in clip.figures]
+            values = [clip.values[name].value for clip in self.clips if name in clip.values]
             if name in self.pooled or values:
                 found[name] = self.pooled[name] if name in self.pooled else float(np.mean(values))
         return found
 
     @property
     def missing(self) -> list[str]:
-        """A sentence for each reason why there are no figures: of what, and of which videos where some have them."""
+        """A sentence for each reason why values are missing: of which metrics, and of which videos if not of all."""
         found: dict[tuple[str, str], list[str]] = {}
         for clip in self.clips:
             for reason in dict.fromkeys(clip.missing.values()):
@@ -98,12 +100,11 @@ class Report:
         return not self.missing
 
     def markdown(self) -> str:
-        """The table, with a line for each thing to know and for each figure that is missing."""
+        """The table, with a line for each note and for each missing metric."""
         titles = [f"{METRICS[name].title} {ARROWS[METRICS[name].better]}" for name in self.metrics]
         rows = [["video", "frames", *titles], ["---", *["---:"] * (len(titles) + 1)]]
         for clip in self.clips:
-            values = {name: figure.value for name, figure in clip.figures.items()}
-            rows.append([clip.video.name, str(clip.frames), *self._cells(values)])
+            rows.append([clip.video.name, str(clip.frames), *self._cells(clip.plain_values())])
         total = str(sum(clip.frames for clip in self.clips) or "-")
         rows.append(["**all**", total, *self._cells(self.overall)])
         table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
@@ -116,19 +117,16 @@ class Report:
     def _cells(self, values: Mapping[str, float]) -> list[str]:
         return [f"{values[name]:.{METRICS[name].decimals}f}" if name in values else "-" for name in self.metrics]
 
-    def as_json(self) -> str:
-        """Everything but the curves; a figure that is missing is null, the PSNR of equal pictures "inf"."""
-        about = {
-            name: {"title": METRICS[name].title, "better": METRICS[name].better, "about": METRICS[name].about}
-            for name in self.metrics
-        }
+    def write_json(self, path: Path) -> None:
+        """Everything but the curves; a missing value is null, the PSNR of equal pictures "inf"."""
+        about = {name: {k: getattr(METRICS[name], k) for k in ("title", "better", "about")} for name in self.metrics}
         clips = [
             {
                 "video": str(clip.video),
                 "reference": None if clip.reference is None else str(clip.reference),
                 "frames": clip.frames,
                 "fps": clip.fps,
-                "figures": self._plain({name: figure.value for name, figure in clip.figures.items()}),
+                "figures": self._plain(clip.plain_values()),
                 "missing": clip.missing,
             }
             for clip in self.clips
@@ -143,21 +141,17 @@ class Report:
             "missing": self.missing,
             "notes": self.all_notes,
         }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        with replacing(path) as part:
+            part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def _plain(self, values: Mapping[str, float]) -> dict[str, float | str | None]:
         plain = {name: values.get(name) for name in self.metrics}
         return {name: "inf" if value == math.inf else value for name, value in plain.items()}
 
-    def write_json(self, path: Path) -> None:
-        """Raises OSError where it cannot be written."""
-        with replacing(path) as part:
-            part.write_text(self.as_json(), encoding="utf-8")
-
 
 def write_chart(clip: ClipReport, path: Path) -> bool:
     """The curves of a video over time as a PNG file; False, and no file, where no metric has one."""
-    if not any(figure.curve is not None for figure in clip.figures.values()):
+    if all(value.curve is None for value in clip.values.values()):
         return False
     with replacing(path) as part:
         write_png(part, chart(clip))
@@ -166,33 +160,27 @@ def write_chart(clip: ClipReport, path: Path) -> bool:
 
 def chart(clip: ClipReport) -> np.ndarray:
     """A panel for each metric with a curve, one below the other: (h, 1280, 3) uint8."""
-    curves = {name: figure for name, figure in clip.figures.items() if figure.curve is not None}
+    curves = {name: value for name, value in clip.values.items() if value.curve is not None}
     canvas = Canvas(WIDTH, HEAD + len(curves) * (PANEL + GAP))
     canvas.text(64, 26, f"{clip.video.name} ({clip.protocol} protocol)", 19)
-    seconds = clip.frames / clip.fps
-    for k, (name, figure) in enumerate(curves.items()):
-        top = HEAD + k * (PANEL + GAP) + 10
-        panel = Panel(84, top, WIDTH - 28, top + PANEL, seconds, 1.0)
-        _draw(canvas, panel, name, figure, clip.fps)
+    for k, (name, metric) in enumerate(curves.items()):
+        _draw(canvas, HEAD + k * (PANEL + GAP) + 10, clip, name, metric)
     return canvas.finish()
 
 
-def _draw(canvas: Canvas, panel: Panel, name: str, figure: Figure, fps: float) -> None:
+def _draw(canvas: Canvas, top: float, clip: ClipReport, name: str, metric: MetricValue) -> None:
     """One curve between its lowest and highest value; gaps where it has none, and its mean dashed."""
-    known = figure.curve[np.isfinite(figure.curve)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    curve, known = metric.curve, np.isfinite(metric.curve)
+    low, high = (float(curve[known].min()), float(curve[known].max())) if known.any() else (0.0, 1.0)
     room = 0.1 * (high - low) or max(abs(high), 1.0) * 0.1
     low, high = low - room, high + room
-    panel.axes(canvas, f"{METRICS[name].title} {figure.value:.{METRICS[name].decimals}f}", (), seconds_shown=True)
-    for share in (0.0, 0.5, 1.0):
-        height = panel.points([0, panel.seconds], [share, share])
-        canvas.line(height, GRID)
-        canvas.text(panel.left - 9, height[0, 1], f"{low + share * (high - low):.4g}", 13, GREY, align=1)
-    scaled = (figure.curve - low) / (high - low)
-    times = (np.arange(len(scaled)) + 0.5) / fps if figure.times is None else figure.times
-    for part in np.split(np.arange(len(scaled)), np.flatnonzero(np.diff(np.isfinite(scaled))) + 1):
-        if len(part) and np.isfinite(scaled[part[0]]):
-            points = panel.points(times[part], scaled[part])
+    panel = Panel(84, top, WIDTH - 28, top + PANEL, clip.frames / clip.fps, high, low)
+    title = f"{METRICS[name].title} {metric.value:.{METRICS[name].decimals}f}"
+    panel.axes(canvas, title, (low, (low + high) / 2, high), seconds_shown=True)
+    times = (np.arange(len(curve)) + 0.5) / clip.fps if metric.times is None else metric.times
+    for part in np.split(np.arange(len(curve)), np.flatnonzero(np.diff(known)) + 1):
+        if len(part) and known[part[0]]:
+            points = panel.points(times[part], curve[part])
             canvas.line(points if len(points) > 1 else points.repeat(2, axis=0), LINE, 2.0)
-    if low <= figure.value <= high:
-        canvas.line(panel.points([0, panel.seconds], [(figure.value - low) / (high - low)] * 2), INK, 1.2, dash=6)
+    if low <= metric.value <= high:
+        canvas.line(panel.points([0, panel.seconds], [metric.value] * 2), INK, 1.2, dash=6)

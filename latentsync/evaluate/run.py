@@ -8,7 +8,7 @@ from ..errors import InputError
 from ..media.source import SUFFIXES
 from ..progress import Progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
-from .frechet import FID_FEATURES, Frechet
+from .frechet import FID_FEATURES
 from .metrics import METRICS
 from .published import fvd_of_sets
 from .report import Report
@@ -16,12 +16,7 @@ from .tools import RANDOM, EvaluateSettings, Tools
 
 
 def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = None) -> list[Pair]:
-    """One video and its reference, or all videos of a folder and those of another that are called the same.
-
-    Raises:
-        FileNotFoundError: no such file or folder.
-        ValueError: a folder and a file, a folder without videos, or a video without a reference of its name.
-    """
+    """One video and its reference, or all videos of a folder and those of the same names in another."""
     video, reference = Path(video), None if reference is None else Path(reference)
     for path in (video, reference):
         if path is not None and not path.exists():
@@ -60,19 +55,13 @@ def evaluate(
     true_set: Sequence[Path] | None = None,
     accuracy: Callable[..., float] | None = None,
 ) -> Report:
-    """All figures of all videos.
-
-    A metric that cannot be had, for want of a weight file, a package, a face or a reference, is left out and says so.
+    """All metrics of all videos; one that lacks a weight file, a package, a face or a reference says so.
 
     Args:
         pairs: from `find_pairs`.
         metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
         true_set: the true videos of the published FVD; None: the references.
         accuracy: `train.syncnet.syncnet_accuracy`, for the metric of that name.
-
-    Raises:
-        FileNotFoundError, OSError: a video that is missing or may not be read.
-        ValueError: not a video, or a reference of another picture size.
     """
     settings = settings or EvaluateSettings()
     tools, pooled, clips = Tools(settings), {}, []
@@ -81,8 +70,10 @@ def evaluate(
             pass  # what is wrong with one of the files is said before any work
     report = Report(list(metrics), settings.region, clips, protocol=settings.protocol)
     if "syncnet_accuracy" in metrics:
-        found = accuracy(*tools.judge, settings.clips, settings.samples, progress)
+        found = accuracy(*tools.stable_syncnet, settings.clips, settings.samples, progress)
         report.pooled["syncnet_accuracy"] = found
+        of = f"{settings.syncnet or settings.checkpoints}, over {settings.samples} samples of {settings.clips}"
+        report.notes.append(f"SyncNet accuracy is of {of}")
     by_sets = {"syncnet_accuracy"} | ({"fvd"} if settings.protocol == "published" else set())
     for pair in pairs:
         with Clip(pair, tools, progress) as clip:
@@ -94,12 +85,18 @@ def evaluate(
             report.pooled["fvd"] = fvd_of_sets(tools.i3d, made, true, tools.detector, progress)
         except CANNOT as error:
             report.pooled_missing["fvd"] = str(error)
-    for name, meter in pooled.items():
+    for name, metric in pooled.items():
         try:
-            report.pooled |= {key: figure.value for key, figure in meter.figures().items()}
+            report.pooled[name] = metric.compute()[name].value
         except ValueError as error:
             report.pooled_missing[name] = str(error)
-    _note(report, settings, pooled)
+    fid = pooled.get("fid")
+    if fid is not None and 2 <= fid.count < FID_FEATURES:
+        report.notes.append(
+            f"FID is of {fid.count} frames, fewer than the {FID_FEATURES} features: compare it only with one of as many"
+        )
+    if settings.random_weights and (random := [METRICS[name].title for name in RANDOM if name in metrics]):
+        report.notes.append(f"random weights: the figures of {', '.join(random)} mean nothing")
     report.about_protocol = _about(settings.protocol, tools.found_by)
     return report
 
@@ -114,17 +111,3 @@ def _about(protocol: str, found_by: str | None) -> str:
         f"50 frames and more{faces}. Not comparable with figures of the own protocol; other metrics are the same in "
         "both."
     )
-
-
-def _note(report: Report, settings: EvaluateSettings, pooled: dict[str, Frechet]) -> None:
-    """What a reader must know of the figures."""
-    if "syncnet_accuracy" in report.metrics:
-        of = f"{settings.syncnet or settings.checkpoints}, over {settings.samples} samples of {settings.clips}"
-        report.notes.append(f"SyncNet accuracy is of {of}")
-    fid = pooled.get("fid")
-    if fid is not None and 2 <= fid.count < FID_FEATURES:
-        report.notes.append(
-            f"FID is of {fid.count} frames, fewer than the {FID_FEATURES} features: compare it only with one of as many"
-        )
-    if settings.random_weights and (random := [METRICS[name].title for name in RANDOM if name in report.metrics]):
-        report.notes.append(f"random weights: the figures of {', '.join(random)} mean nothing")

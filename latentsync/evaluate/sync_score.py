@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,22 +30,14 @@ from ..models.state_dict import read_checkpoint, recognise
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from ..nets.syncnet_v2 import SyncNetV2, SyncScore, offset_and_confidence, sync_distances
 from ..sampling.latents import encode_clips
-from .metrics import Figure
+from .metrics import MetricValue
 
-SIDE = 224  # of what SyncNet v2 sees
+SIDE = 224  # pixels: of what SyncNet v2 sees
 LIP_FRAMES = 5  # that it sees at once
 PADDING = 0.4  # of half a face box's longer side, added to it; below it twice, for the box is placed lower
 MEDIAN = 13  # frames over which place and size of the box are smoothed
 OUTSIDE = 110  # grey beyond the picture
 BATCH = 16
-
-
-def mouth_views(frames: Frames, boxes: np.ndarray) -> torch.Tensor:
-    """All of `MouthViews` at once: (n, 3, 224, 224) uint8, BGR."""
-    made, views = MouthViews(frames, boxes), torch.empty((len(boxes), 3, SIDE, SIDE), dtype=torch.uint8)
-    for indices in batches(len(boxes), BATCH):
-        views[indices] = made[indices[0] : indices[-1] + 1]
-    return views
 
 
 class MouthViews:
@@ -66,20 +58,17 @@ class MouthViews:
     def __len__(self) -> int:
         return len(self.half)
 
-    def __getitem__(self, part: slice) -> torch.Tensor:
+    def __getitem__(self, part: slice) -> Tensor:
         indices = list(range(*part.indices(len(self))))
         views = torch.empty((len(indices), 3, SIDE, SIDE), dtype=torch.uint8)
         for k, (i, frame) in enumerate(zip(indices, as_uint8(self.frames[indices]).cpu().numpy(), strict=True)):
-            views[k] = self._view(frame, i)
+            scale = SIDE / (2 * self.half[i] * (1 + PADDING))
+            # The middle of the view lies lower than that of the box, so that the chin is in it.
+            middle = self.centres[i] + [0, PADDING * self.half[i]]
+            matrix = np.column_stack([np.eye(2) * scale, (SIDE - 1) / 2 - scale * middle])
+            view = cv2.warpAffine(frame, matrix, (SIDE, SIDE), borderValue=(OUTSIDE,) * 3)
+            views[k] = torch.from_numpy(view[..., ::-1].copy()).permute(2, 0, 1)
         return views
-
-    def _view(self, frame: np.ndarray, i: int) -> torch.Tensor:
-        scale = SIDE / (2 * self.half[i] * (1 + PADDING))
-        # The middle of the view lies lower than that of the box, so that the chin is in it.
-        middle = self.centres[i] + [0, PADDING * self.half[i]]
-        matrix = np.column_stack([np.eye(2) * scale, (SIDE - 1) / 2 - scale * middle])
-        view = cv2.warpAffine(frame, matrix, (SIDE, SIDE), borderValue=(OUTSIDE,) * 3)
-        return torch.from_numpy(view[..., ::-1].copy()).permute(2, 0, 1)
 
 
 def running_median(values: np.ndarray) -> np.ndarray:
@@ -88,35 +77,56 @@ def running_median(values: np.ndarray) -> np.ndarray:
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, MEDIAN), axis=1)
 
 
-def sync_score(net: SyncNetV2, views: torch.Tensor | MouthViews, samples: np.ndarray | torch.Tensor) -> SyncScore:
-    """The score of a clip at 25 frames/s; positions as in the published measure.
+def sync_score(net: SyncNetV2, views: Tensor | MouthViews, samples: np.ndarray | Tensor) -> SyncScore:
+    """The score of a clip at 25 frames/s, by SyncNet v2, as the published program measures it.
 
     Args:
-        views: (n, 3, 224, 224) uint8 of `mouth_views`, or `MouthViews`, of which the frames of a batch are held.
+        views: (n, 3, 224, 224) uint8, or `MouthViews`, of which the frames of a batch are held.
         samples: (m,) at 16 kHz, int16 or float in [-1, 1]; the first one is heard with the first view.
-
-    Raises:
-        ValueError: fewer than 6 frames of pictures and sound.
     """
     count = min(len(views), len(samples) // SAMPLES_PER_FRAME) - LIP_FRAMES
     if count < 1:
         raise InputError(f"the clip has {count + LIP_FRAMES} frames with sound: SyncNet v2 needs {LIP_FRAMES + 1}")
     weight = next(net.parameters())
-    heard = mfcc_windows(mfcc(samples))[:count]
+    lips = []
     with torch.inference_mode():
-        lips = [net.lips(window.to(weight)).cpu() for window in _lip_windows(views, count)]
-        audio = [net.audio(part.to(weight)).cpu() for part in heard.split(BATCH)]
+        for indices in batches(count, BATCH):
+            part = views[indices[0] : indices[-1] + LIP_FRAMES]
+            windows = torch.stack([part[k : k + LIP_FRAMES].transpose(0, 1) for k in range(len(indices))])
+            lips.append(net.lips(windows.to(weight)).cpu())
+        sound = mfcc_windows(mfcc(samples))[:count]
+        audio = [net.audio(part.to(weight)).cpu() for part in sound.split(BATCH)]
     return offset_and_confidence(sync_distances(torch.cat(lips), torch.cat(audio)))
 
 
-def _lip_windows(views: torch.Tensor | MouthViews, count: int) -> Iterator[torch.Tensor]:
-    """(b, 3, 5, 224, 224): the five frames from each of the first `count` on, `BATCH` at a time."""
-    for indices in batches(count, BATCH):
-        part = views[indices[0] : indices[-1] + LIP_FRAMES]
-        yield torch.stack([part[k : k + LIP_FRAMES].transpose(0, 1) for k in range(len(indices))])
+def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, MetricValue]:
+    """Sync-C (LSE-C), Sync-D (LSE-D) and offset of a clip; see `nets.syncnet_v2.SyncScore`.
+
+    Args:
+        frames: whole pictures; read 16 at a time.
+        boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
+        wave: (samples,) float32 at 16 kHz; the first one is heard with the first frame.
+        fps: of the frames; SyncNet sees 25, so that others are dropped or repeated.
+
+    Returns:
+        "sync_c", "sync_d" and "sync_offset": frames of 1/25 s by which the mouth is late.
+    """
+    frames = at_25(frames, fps)
+    if isinstance(frames, FrameView):
+        boxes = boxes[frames.index_map]
+    score = sync_score(net, MouthViews(frames, boxes), wave)
+    values = {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_offset": float(score.offset)}
+    return {name: MetricValue(value) for name, value in values.items()}
 
 
-COLOURS = 3
+def at_25(pictures: Frames, fps: float) -> Frames:
+    """Pictures at `fps` as SyncNet sees them, at 25 per second: as they are, or as a `FrameView`."""
+    if not 0 < fps < math.inf:
+        raise InputError(f"fps is {fps}: give the frames per second of the crops")
+    if fps == VIDEO_FPS:
+        return pictures
+    count = round(len(pictures) * VIDEO_FPS / fps)
+    return FrameView(pictures, [min(int((i + 0.5) * fps / VIDEO_FPS), len(pictures) - 1) for i in range(count)])
 
 
 @dataclass(frozen=True)
@@ -139,7 +149,7 @@ class SyncJudge:
 
     @property
     def sees_pixels(self) -> bool:
-        return self.net.config.visual.in_channels == self.frames * COLOURS
+        return self.net.config.visual.in_channels == self.frames * 3
 
     def vision(self, clips: Tensor) -> Tensor:
         """Embeddings (b, d) of clips of `frames`: pixels or latents, as `sees_pixels` says; gradients flow back."""
@@ -153,7 +163,7 @@ class SyncJudge:
         return self.net.visual_encoder(frames.to(self._dtype))
 
     def hearing(self, mel: Tensor) -> Tensor:
-        """Embeddings (b, d) of `speech.mel_window` of `frames`: (b, 1, 80, 52) for 16 of them."""
+        """Embeddings (b, d) of `mel_window` of `frames`: (b, 1, 80, 52) for 16 of them."""
         return self.net.audio_encoder(mel.to(self._dtype))
 
     @property
@@ -169,10 +179,6 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
 
     The shape of the net, its number of frames and the side are those that `SyncNetTask.save` put beside the weights;
     for files without them, such as the published ones, shape and frames are read off the weights and the side is 256.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says what it looks like and what does not fit.
     """
     state, about = read_checkpoint(path)
     try:
@@ -186,33 +192,56 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
 
 
+def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> tuple[SyncJudge, nn.Module | None]:
+    """The SyncNet in a checkpoints folder and, if it sees latents, the VAE that makes them. On the CPU, float32.
+
+    Args:
+        file: the SyncNet in place of the folder's; a VAE beside it is taken before the folder's.
+    """
+    paths = find_checkpoints(folder)
+    beside = paths if file is None else find_checkpoints(Path(file).parent)
+    path, vae = file or paths.syncnet, beside.vae or paths.vae
+    if path is None:
+        raise FileNotFoundError(
+            f"{folder} lacks stable_syncnet: fetch it with `python -m latentsync download --checkpoints {folder} "
+            "--only syncnet`, in ComfyUI with Download LatentSync Models and syncnet on"
+        )
+    syncnet = SyncJudge(*load_syncnet(path))
+    if syncnet.sees_pixels:
+        return syncnet, None
+    if vae is None:
+        raise FileNotFoundError(
+            f"{path} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
+            f"--checkpoints {folder} --only vae`"
+        )
+    return syncnet, load_vae(vae)
+
+
 STRIDE = 4  # frames between the windows that are judged
 FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
 
 
 @torch.no_grad()
 def sync_cosines(
-    judge: SyncJudge, vae: nn.Module | None, pictures: Frames, wave: Tensor
+    syncnet: SyncJudge, vae: nn.Module | None, pictures: Frames, wave: Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How well pictures and sound fit when shifted against each other; arguments as for `judge_sync`.
+    """How well pictures and sound fit when shifted against each other; arguments as for `sync_curve`.
 
     Returns:
         The shifts (21,), -10..10: by how many frames the sound comes later; and the cosines (windows, 21) of
-        `judge.frames` pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A clip
-        of fewer pictures has no windows.
+        `syncnet.frames` pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A
+        clip of fewer pictures has no windows.
     """
-    starts = list(range(0, len(pictures) - judge.frames + 1, STRIDE))
     shifts = np.arange(-FARTHEST, FARTHEST + 1)
-    cosines = np.full((len(starts), len(shifts)), np.nan, np.float32)
-    if starts:
-        places = range(len(pictures) - judge.frames + 1)
-        seen, heard = see(judge, vae, pictures, starts), hear(judge, wave, len(pictures), places)
-        every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
-        for row, start in enumerate(starts):
-            for column, shift in enumerate(shifts):
-                if start - shift in places:
-                    cosines[row, column] = every[row, start - shift]
-    return shifts, cosines
+    places = range(len(pictures) - syncnet.frames + 1)
+    starts = places[::STRIDE]
+    if not starts:
+        return shifts, np.empty((0, len(shifts)), np.float32)
+    seen, heard = see(syncnet, vae, pictures, starts), hear(syncnet, wave, len(pictures), places)
+    every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
+    place = np.array(starts)[:, None] - shifts
+    at_shifts = np.take_along_axis(every, place.clip(0, len(places) - 1), axis=1)
+    return shifts, np.where((place >= 0) & (place < len(places)), at_shifts, np.nan)
 
 
 def mean_of_windows(cosines: np.ndarray) -> np.ndarray:
@@ -223,22 +252,22 @@ def mean_of_windows(cosines: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def see(judge: SyncJudge, vae: nn.Module, pictures: Frames, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the `judge.frames` crops from each of `starts` on."""
-    device, found = next(judge.net.parameters()).device, []
+def see(syncnet: SyncJudge, vae: nn.Module | None, pictures: Frames, starts: Sequence[int]) -> Tensor:
+    """Embeddings (len(starts), d) of the `syncnet.frames` crops from each of `starts` on."""
+    device, found = next(syncnet.net.parameters()).device, []
     for start in starts:
-        clip = rearrange(for_net(pictures[list(range(start, start + judge.frames))]), "f c h w -> 1 c f h w")
-        found.append(judge.vision(clip.to(device) if judge.sees_pixels else encode_clips(vae, clip.to(device))))
+        clip = rearrange(for_net(pictures[list(range(start, start + syncnet.frames))]), "f c h w -> 1 c f h w")
+        found.append(syncnet.vision(clip.to(device) if syncnet.sees_pixels else encode_clips(vae, clip.to(device))))
     return torch.cat(found)
 
 
 @torch.no_grad()
-def hear(judge: SyncJudge, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
+def hear(syncnet: SyncJudge, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
     """Embeddings (len(starts), d) of the 16 kHz sound from each of `starts` on, of a clip of `frames`."""
-    device = next(judge.net.parameters()).device
+    device = next(syncnet.net.parameters()).device
     mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(frames / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
-    windows = torch.stack([mel_window(mel, start, frames=judge.frames) for start in starts])
-    return torch.cat([judge.hearing(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
+    windows = torch.stack([mel_window(mel, start, frames=syncnet.frames) for start in starts])
+    return torch.cat([syncnet.hearing(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,104 +307,36 @@ class SyncCurve:
         return float(np.nanmax(self.cosines) - np.nanmedian(self.cosines))
 
 
-def load_syncnet_v2(folder: str | Path, file: str | Path | None = None) -> tuple[SyncJudge, nn.Module | None]:
-    """The SyncNet in a checkpoints folder and, if it sees latents, the VAE that makes them. On the CPU, float32.
+def sync_curve(
+    syncnet: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float = VIDEO_FPS
+) -> SyncCurve:
+    """How well crops and their sound fit at every offset, by StableSyncNet.
 
     Args:
-        file: the SyncNet in place of the folder's; a VAE beside it is taken before the folder's.
-
-    Raises:
-        FileNotFoundError: one of them is missing.
-        ValueError: a file of another kind.
-    """
-    paths = find_checkpoints(folder)
-    beside = paths if file is None else find_checkpoints(Path(file).parent)
-    syncnet, vae = file or paths.syncnet, beside.vae or paths.vae
-    if syncnet is None:
-        raise FileNotFoundError(
-            f"{folder} lacks stable_syncnet: fetch it with `python -m latentsync download --checkpoints {folder} "
-            "--only syncnet`, in ComfyUI with Download LatentSync Models and syncnet on"
-        )
-    judge = SyncJudge(*load_syncnet(syncnet))
-    if judge.sees_pixels:
-        return judge, None
-    if vae is None:
-        raise FileNotFoundError(
-            f"{syncnet} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
-            f"--checkpoints {folder} --only vae`"
-        )
-    return judge, load_vae(vae)
-
-
-def sync_curve(judge: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float = 25.0) -> SyncCurve:
-    """What SyncNet says of crops and their sound at every offset.
-
-    Args:
-        judge, vae: from `load_judge`, on one device.
-        crops: aligned crops, [indices] -> (n, resolution, resolution, 3); read 16 (`judge.frames`) at a time.
+        syncnet, vae: from `load_stable_syncnet`, on one device.
+        crops: aligned crops (n, resolution, resolution, 3); read 16 (`syncnet.frames`) at a time.
         wave: (samples,) float32 at 16 kHz. Sound that ends before the pictures goes on in silence.
         fps: of the crops; SyncNet hears and sees 25, so that others are dropped or repeated.
-
-    Raises:
-        ValueError: a clip too short to be judged, or a frame rate that is none.
     """
     crops = at_25(crops, fps)
-    if len(crops) < judge.frames:
+    if len(crops) < syncnet.frames:
         raise InputError(
-            f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {judge.frames} at "
+            f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {syncnet.frames} at "
             "once, give a longer one"
         )
-    offsets, cosines = sync_cosines(judge, vae, crops, wave)
-    return SyncCurve(offsets, mean_of_windows(cosines), cosines[:, offsets == 0][:, 0], judge.frames)
-
-
-def at_25(crops: Frames, fps: float) -> Frames:
-    """Pictures at `fps` as SyncNet sees them, at 25 per second: as they are, or as `Extended`.
-
-    Raises:
-        ValueError: a frame rate that is none.
-    """
-    if not 0 < fps < math.inf:
-        raise InputError(f"fps is {fps}: give the frames per second of the crops")
-    if fps == VIDEO_FPS:
-        return crops
-    count = round(len(crops) * VIDEO_FPS / fps)
-    return FrameView(crops, [min(int((i + 0.5) * fps / VIDEO_FPS), len(crops) - 1) for i in range(count)])
-
-
-def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, Figure]:
-    """Sync-C (LSE-C), Sync-D (LSE-D) and offset of a clip; see `nets.syncnet_v2.SyncScore`.
-
-    Args:
-        net: SyncNet v2.
-        frames: whole pictures; read 16 at a time.
-        boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
-        wave: (samples,) float32 at 16 kHz; the first one is heard with the first frame.
-        fps: of the frames; SyncNet sees 25, so that others are dropped or repeated.
-
-    Returns:
-        "sync_c", "sync_d" and "sync_offset": frames of 1/25 s by which the mouth is late.
-
-    Raises:
-        ValueError: fewer than 6 frames of pictures and sound.
-    """
-    frames = at_25(frames, fps)
-    if isinstance(frames, FrameView):
-        boxes = boxes[frames.index_map]
-    score = sync_score(net, MouthViews(frames, boxes), wave)
-    values = {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_offset": float(score.offset)}
-    return {name: Figure(value) for name, value in values.items()}
+    offsets, cosines = sync_cosines(syncnet, vae, crops, wave)
+    return SyncCurve(offsets, mean_of_windows(cosines), cosines[:, offsets == 0][:, 0], syncnet.frames)
 
 
 def stable_syncnet(
-    judge: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float
-) -> dict[str, Figure]:
-    """Mean cosine and offset by StableSyncNet; arguments and errors of `quality.sync_curve`.
+    syncnet: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float
+) -> dict[str, MetricValue]:
+    """Mean cosine and offset by StableSyncNet; arguments of `sync_curve`.
 
     Returns:
-        "stable_sync", 0..1, whose curve has the windows of 16 frames (or what SyncNet judges), and "stable_offset":
-        frames of 1/25 s by which the mouth is late.
+        "stable_sync", 0..1, whose curve has a value for each window, and "stable_offset": frames of 1/25 s by which
+        the mouth is late.
     """
-    curve = sync_curve(judge, vae, crops, wave, fps)
-    confidence = Figure(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
-    return {"stable_sync": confidence, "stable_offset": Figure(float(curve.offset))}
+    curve = sync_curve(syncnet, vae, crops, wave, fps)
+    confidence = MetricValue(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
+    return {"stable_sync": confidence, "stable_offset": MetricValue(float(curve.offset))}

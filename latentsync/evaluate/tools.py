@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -16,9 +16,10 @@ from ..models.load import default_device, find_checkpoints
 from ..models.registry import WEIGHTS
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
-from .frechet import load_i3d, load_inception
+from .frechet import Features, load_i3d, load_inception
+from .image_metrics import DescribeFaces
 from .perceptual import load_lpips
-from .sync_score import load_syncnet_v2
+from .sync_score import SyncJudge, load_stable_syncnet
 
 Region = Literal["frame", "face", "mouth"]
 Protocol = Literal["own", "published"]
@@ -40,9 +41,9 @@ class EvaluateSettings:
     Attributes:
         region: what pictures are compared: whole frames, aligned faces, or the square about mouth and chin in those.
         resolution: side of the aligned crops in pixels.
-        detector, detector_model: what finds the face, as `detect.load_detector` takes it; for "file" the model may be a
-            folder with NAME.json for each NAME.mp4.
-        face: which face, as `faces.TrackSettings` takes it.
+        detector, detector_model: what finds the face, as `load_detector` takes it; for "file" the model may be a folder
+            with NAME.json for each NAME.mp4.
+        face: which face, as `TrackSettings` takes it.
         checkpoints: folder of the weights.
         syncnet: StableSyncNet's file, or a folder with it; its VAE lies there or in `checkpoints`. None: `checkpoints`.
         device: of the nets; None: the best there is.
@@ -78,13 +79,8 @@ class EvaluateSettings:
 
 
 class Tools:
-    """What the settings ask for; each is loaded once, and what is missing raises the same error each time.
-
-    Raises, of all attributes and methods:
-        FileNotFoundError: a weight file that is not there; says how to get it.
-        ImportError: a package that is not installed.
-        ValueError: a file of another kind.
-    """
+    """What the settings ask for, loaded once. A missing weight file raises a FileNotFoundError that says how to get it,
+    a missing package an ImportError, a file of another kind an InputError."""
 
     def __init__(self, settings: EvaluateSettings):
         self.settings = settings
@@ -101,11 +97,11 @@ class Tools:
         return load_lpips(path, random_weights=path is None).to(self.device)
 
     @cached_property
-    def inception(self) -> Any:
+    def inception(self) -> Features:
         return load_inception(self._file("inception"), self.device)
 
     @cached_property
-    def i3d(self) -> Any:
+    def i3d(self) -> Features:
         return load_i3d(self._file("i3d"), self.device)
 
     @cached_property
@@ -114,21 +110,24 @@ class Tools:
         return SyncNetV2.from_state_dict(state, dtype=torch.float32, device=self.device)
 
     @cached_property
-    def judge(self) -> tuple[Any, torch.nn.Module | None]:
+    def stable_syncnet(self) -> tuple[SyncJudge, torch.nn.Module | None]:
         """StableSyncNet and the VAE that it may need."""
         folder, file = self.settings.checkpoints, self.settings.syncnet
-        judge, vae = load_syncnet_v2(file) if file is not None and file.is_dir() else load_syncnet_v2(folder, file)
-        judge.net.to(self.device)
-        return judge, vae if vae is None else vae.to(self.device)
+        if file is not None and file.is_dir():
+            folder, file = file, None
+        syncnet, vae = load_stable_syncnet(folder, file)
+        syncnet.net.to(self.device)
+        return syncnet, vae if vae is None else vae.to(self.device)
 
     @cached_property
-    def look(self) -> Any:
-        """InsightFace's faces with embeddings and landmarks; see `likeness.Look`."""
+    def describe_faces(self) -> DescribeFaces:
+        """InsightFace's faces with embeddings and landmarks."""
         folder = self.settings.checkpoints
         try:
             return load_detector("insightface", checkpoints=folder, device=self.device, embeddings=True).described
-        except FileNotFoundError as error:
-            raise FileNotFoundError(_missing(folder, "insightface")) from error
+        except FileNotFoundError:
+            weight_file(folder, "insightface")  # says which licence the file has, too
+            raise
 
     @cached_property
     def _detector(self) -> Detector:
@@ -147,20 +146,12 @@ class Tools:
 
 
 def weight_file(folder: Path, name: str) -> Path:
-    """The file that is called `name` in `layout.Checkpoints`.
-
-    Raises:
-        FileNotFoundError: it is not there; names the command that fetches it.
-    """
+    """The file that is called `name` in `layout.Checkpoints`; where it is not there, the error says how to get it."""
     path = getattr(find_checkpoints(folder), name)
     if path is None:
-        raise FileNotFoundError(_missing(folder, name))
+        row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
+        raise FileNotFoundError(
+            f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
+            f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
+        )
     return path
-
-
-def _missing(folder: Path, name: str) -> str:
-    row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
-    return (
-        f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
-        f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
-    )

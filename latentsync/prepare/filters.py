@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..audio.syncnet import SAMPLES_PER_FRAME
-from ..evaluate.sync_score import mouth_views, sync_score
+from ..evaluate.sync_score import MouthViews, sync_score
 from ..frames import as_float
 from ..media import VideoReader
 from ..models.load import default_device
@@ -38,7 +38,7 @@ class Sync:
         count = self.stop - self.start
         samples = read_sound(self.sound, self.start * SAMPLES_PER_FRAME, count * SAMPLES_PER_FRAME)
         with Segment(self.source, self.start, self.stop) as frames:
-            score = sync_score(net, mouth_views(frames, np.load(self.boxes, allow_pickle=False)), samples)
+            score = sync_score(net, MouthViews(frames, np.load(self.boxes, allow_pickle=False)), samples)
         return Outcome(
             {
                 "offset": score.offset,

@@ -13,7 +13,7 @@ from latentsync.drawn.heads.phones import PLAIN, SOUNDS
 from latentsync.drawn.heads.speaker import CHIN_Y, EYE_Y, make_speaker
 from latentsync.drawn.heads.speech import make_speech, speak
 from latentsync.drawn.heads.voice import Phone
-from latentsync.evaluate.figures import correlation
+from latentsync.evaluate.curves import correlation
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
 

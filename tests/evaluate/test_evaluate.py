@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
 from latentsync.commands.main import main
-from latentsync.evaluate.metrics import METRICS, Figure, chosen_metrics
+from latentsync.evaluate.clip import Mouth
+from latentsync.evaluate.metrics import METRICS, MetricValue, chosen_metrics
 from latentsync.evaluate.report import ClipReport, Report, chart
 from latentsync.evaluate.run import Pair, evaluate, find_pairs
 from latentsync.evaluate.tools import TARGETS, EvaluateSettings, weight_file
@@ -51,7 +52,7 @@ def settings(clip, **changes):
 def figures(clip, video, metrics, **changes):
     report = evaluate([Pair(clip.video.with_name(video), clip.video)], metrics, settings(clip, **changes))
     assert report.is_complete
-    return {name: figure.value for name, figure in report.clips[0].figures.items()} | report.pooled
+    return {name: figure.value for name, figure in report.clips[0].values.items()} | report.pooled
 
 
 def test_a_video_against_itself_is_perfect_in_every_region(clip):
@@ -69,17 +70,23 @@ def test_regions_see_what_lies_in_them(clip):
     assert wall["frame"] < mouth["frame"] - 3 and wall["mouth"] == pytest.approx(mouth["mouth"], abs=0.5)
 
 
+def test_the_mouth_is_a_square_of_9_sixteenths():
+    crops = torch.rand(1, 256, 256, 3)
+    crops.resolution = 256
+    assert torch.equal(Mouth(crops)[[0]], crops[:, 96:240, 56:200])
+
+
 def test_frames_without_the_face_do_not_count(tmp_path):
     made = make_clip(tmp_path, frames=30, seconds=1.2, without_face=range(4, 26))
     report = evaluate([Pair(made.video, made.video)], ["seam", "psnr"], settings(made, region="face"))
-    seam = report.clips[0].figures["seam"]
+    seam = report.clips[0].values["seam"]
     assert np.isfinite(seam.curve).sum() == 8 and np.isnan(seam.curve[4:26]).all() and abs(seam.value) < 20
-    assert len(report.clips[0].figures["psnr"].curve) == 30
+    assert len(report.clips[0].values["psnr"].curve) == 30
 
 
 def test_a_longer_video_is_compared_as_far_as_its_reference_goes(clip):
     report = evaluate([Pair(clip.video.with_name("wall.mp4"), clip.video)], ["psnr"], settings(clip))
-    assert report.clips[0].frames == FRAMES == len(report.clips[0].figures["psnr"].curve)
+    assert report.clips[0].frames == FRAMES == len(report.clips[0].values["psnr"].curve)
     assert report.all_notes == [f"wall.mp4 has 11 frames, its reference {FRAMES}: the first {FRAMES} are compared"]
 
 
@@ -89,7 +96,7 @@ def test_random_weights_run_and_say_that_they_mean_nothing(clip):
     report = evaluate(
         [Pair(clip.video, clip.video)], ["lpips", "fid", "fvd"], settings(clip, region="face", random_weights=True)
     )
-    assert report.clips[0].figures["lpips"].value == 0 and report.pooled["fid"] == pytest.approx(0, abs=1e-6)
+    assert report.clips[0].values["lpips"].value == 0 and report.pooled["fid"] == pytest.approx(0, abs=1e-6)
     assert report.notes[1:] == ["random weights: the figures of LPIPS, FID, FVD mean nothing"]
     assert report.missing == ["FVD: FVD needs 2 stretches of 16 frames and got 0: give longer or more videos"]
     assert "mean nothing" in report.markdown()
@@ -108,7 +115,7 @@ def test_fid_and_fvd_judge_all_videos_together(tmp_path, monkeypatch):
     report = evaluate(pairs, ["fid", "fvd"], EvaluateSettings(random_weights=True, device="cpu"))
     assert report.is_complete and report.pooled["fid"] > 0 and report.pooled["fvd"] > 0
     assert report.notes[0].startswith("FID is of 34 frames, fewer than the 2048 features")
-    assert not report.clips[0].figures and "| a.mp4 | 17 | - | - |" in report.markdown()
+    assert not report.clips[0].values and "| a.mp4 | 17 | - | - |" in report.markdown()
 
 
 def test_windows_of_both_videos_are_read_and_never_all_of_them(tmp_path, monkeypatch):
@@ -123,7 +130,7 @@ def test_windows_of_both_videos_are_read_and_never_all_of_them(tmp_path, monkeyp
 def test_what_is_missing_says_which_file_and_how_to_get_it(clip):
     wanted = ["psnr", "lpips", "fid", "fvd", "lmd", "identity", "sync_c", "sync_offset", "stable_sync"]
     report = evaluate([Pair(clip.video, clip.video)], wanted, settings(clip))
-    assert set(report.clips[0].figures) == {"psnr"} and not report.is_complete
+    assert set(report.clips[0].values) == {"psnr"} and not report.is_complete
     none = clip.video.parent / "none"
     for title, file, group in (
         ("LPIPS", "auxiliary/vgg16-397923af.pth", "auxiliary"),
@@ -149,13 +156,13 @@ def test_a_weight_file_is_found_where_the_download_puts_it(tmp_path):
 def test_without_a_reference_each_metric_says_that_it_needs_one(clip):
     report = evaluate([Pair(clip.video)], ["psnr", "seam"], settings(clip))
     assert report.missing == ["PSNR: needs the true pictures: give --reference, the source video"]
-    assert set(report.clips[0].figures) == {"seam"}
+    assert set(report.clips[0].values) == {"seam"}
 
 
 def test_a_clip_without_a_face_loses_only_what_needs_one(tmp_path):
     made = make_clip(tmp_path, frames=6, seconds=0.24, without_face=range(6))
     report = evaluate([Pair(made.video, made.video)], ["psnr", "seam"], settings(made))
-    assert report.clips[0].figures["psnr"].value == math.inf
+    assert report.clips[0].values["psnr"].value == math.inf
     assert "no frame of the clip's 6 shows the face" in report.missing[0]
 
 
@@ -166,7 +173,7 @@ def test_stable_syncnet_judges_crops_of_its_own_size(tmp_path):
     net = narrow_syncnet(3, [[1, 2], 2, 2, 2, 2, 2, 2, 2])
     save_file(net.state_dict(), tmp_path / "stable_syncnet.safetensors")
     report = evaluate([Pair(spoken)], chosen_metrics(["stable"]), settings(made, syncnet=tmp_path))
-    assert report.is_complete and abs(report.clips[0].figures["stable_offset"].value) <= 10
+    assert report.is_complete and abs(report.clips[0].values["stable_offset"].value) <= 10
     silent = evaluate([Pair(made.video)], ["stable_sync"], settings(made, syncnet=tmp_path))
     assert "no audio" in silent.missing[0]
 
@@ -201,15 +208,20 @@ def test_metrics_by_name():
 
 def test_the_chart_has_a_panel_for_each_curve_and_gaps():
     report = ClipReport(["psnr", "seam"], Path("a.mp4"), None, 4, 25.0)
-    report.add({"psnr": Figure(math.inf, np.array([math.inf] * 4)), "seam": Figure(0.0, np.array([0, np.nan, 0, 0.0]))})
-    one = ClipReport(["psnr"], Path("a.mp4"), None, 4, 25.0, {"psnr": report.figures["psnr"]})
+    report.add(
+        {
+            "psnr": MetricValue(math.inf, np.array([math.inf] * 4)),
+            "seam": MetricValue(0.0, np.array([0, np.nan, 0, 0.0])),
+        }
+    )
+    one = ClipReport(["psnr"], Path("a.mp4"), None, 4, 25.0, {"psnr": report.values["psnr"]})
     assert chart(report).shape[0] > chart(one).shape[0] > 100
 
 
 def test_means_are_over_the_videos():
     clips = [ClipReport(["psnr"], Path(name), None, 3, 25.0) for name in ("a", "b", "c")]
     for made, value in zip(clips[:2], (20.0, 30.0), strict=True):
-        made.add({"psnr": Figure(value)})
+        made.add({"psnr": MetricValue(value)})
     assert Report(["psnr"], "frame", clips).overall == {"psnr": 25.0}
 
 

@@ -1,5 +1,7 @@
 """The distance of known Gaussians, and of clips whose features are known."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,15 +9,15 @@ from scipy.linalg import sqrtm
 
 from latentsync.evaluate import frechet
 from latentsync.evaluate.frechet import (
+    Frechet,
     FrechetOfClips,
     Gaussian,
-    fid,
     frechet_distance,
-    fvd,
     inception_net,
     load_i3d,
     load_inception,
 )
+from latentsync.evaluate.metrics import measure
 from latentsync.files import file_sha256
 
 
@@ -24,10 +26,14 @@ def clip(frames: int, seed: int, side: int = 16) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
 
 
+def normal(mean, covariance) -> SimpleNamespace:
+    return SimpleNamespace(mean=np.asarray(mean, float), covariance=covariance)
+
+
 def test_the_distance_of_known_gaussians():
-    a, b = np.diag([1.0, 4.0, 0.0]), np.diag([9.0, 4.0, 0.25])
-    assert frechet_distance(np.zeros(3), a, np.array([3.0, 0, 4.0]), b) == pytest.approx(25 + 4 + 0 + 0.25)
-    assert frechet_distance(np.ones(3), a, np.ones(3), a) == pytest.approx(0, abs=1e-12)
+    a, b = normal([0, 0, 0], np.diag([1.0, 4.0, 0.0])), normal([3, 0, 4], np.diag([9.0, 4.0, 0.25]))
+    assert frechet_distance(a, b) == pytest.approx(25 + 4 + 0 + 0.25)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_distance_is_that_of_the_definition_and_symmetric():
@@ -35,8 +41,8 @@ def test_the_distance_is_that_of_the_definition_and_symmetric():
     a, b = (m @ m.T for m in random.standard_normal((2, 6, 6)))
     mean_a, mean_b = random.standard_normal((2, 6))
     expected = np.square(mean_a - mean_b).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert frechet_distance(mean_a, a, mean_b, b) == pytest.approx(expected)
-    assert frechet_distance(mean_b, b, mean_a, a) == pytest.approx(expected)
+    assert frechet_distance(normal(mean_a, a), normal(mean_b, b)) == pytest.approx(expected)
+    assert frechet_distance(normal(mean_b, b), normal(mean_a, a)) == pytest.approx(expected)
 
 
 def test_a_gaussian_gathered_in_batches_is_that_of_all():
@@ -46,6 +52,14 @@ def test_a_gaussian_gathered_in_batches_is_that_of_all():
         gathered.add(part)
     assert gathered.count == 11 and np.allclose(gathered.mean, vectors.mean(0))
     assert np.allclose(gathered.covariance, np.cov(vectors.numpy(), rowvar=False))
+
+
+def fid(made: torch.Tensor, true: torch.Tensor) -> float:
+    return measure(Frechet("fid", lambda x: x[:, 0, 0].double()), made, true)["fid"].value
+
+
+def fvd(features, made: torch.Tensor, true: torch.Tensor) -> float:
+    return measure(FrechetOfClips("fvd", features), made, true)["fvd"].value
 
 
 class Corners(torch.nn.Module):
@@ -63,10 +77,10 @@ def test_fid_is_that_of_torchmetrics():
     other = image.FrechetInceptionDistance(feature=Corners())
     other.update(true.permute(0, 3, 1, 2), real=True)
     other.update(made.permute(0, 3, 1, 2), real=False)
-    assert fid(lambda x: x[:, 0, 0].double(), made, true) == pytest.approx(float(other.compute()), rel=1e-4)
-    assert fid(lambda x: x[:, 0, 0].double(), made, made) == pytest.approx(0, abs=1e-6)
+    assert fid(made, true) == pytest.approx(float(other.compute()), rel=1e-4)
+    assert fid(made, made) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="FID needs 2 frames and got 1"):
-        fid(lambda x: x[:, 0, 0].double(), made[:1], true[:1])
+        fid(made[:1], true[:1])
 
 
 def test_inception_reads_its_file_as_weights_only(tmp_path):
@@ -117,12 +131,12 @@ def test_stretches_lie_within_a_shot_and_within_a_video():
         return torch.zeros(1, 2)
 
     frames = torch.arange(60, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3)
-    meter = FrechetOfClips("fvd", features)
+    metric = FrechetOfClips("fvd", features)
     for numbers in (range(10), range(10, 20), range(22, 42)):
-        meter.add(numbers, frames[list(numbers)], frames[list(numbers)])
-    meter.begin()
-    meter.add(range(42, 56), frames[42:56], frames[42:56])
-    assert seen[::2] == [list(range(16)), list(range(22, 38))] and meter.count == 2
+        metric.update(numbers, frames[list(numbers)], frames[list(numbers)])
+    metric.begin_clip()
+    metric.update(range(42, 56), frames[42:56], frames[42:56])
+    assert seen[::2] == [list(range(16)), list(range(22, 38))] and metric.count == 2
 
 
 def test_a_clip_too_short_for_fvd_is_refused():

@@ -15,7 +15,7 @@ from scipy.linalg import sqrtm
 from latentsync.commands.main import main
 from latentsync.drawn.heads.corpus import CorpusSettings, write_corpus
 from latentsync.evaluate import published
-from latentsync.evaluate.metrics import Figure
+from latentsync.evaluate.metrics import MetricValue
 from latentsync.evaluate.report import ClipReport, chart
 from latentsync.evaluate.sync_score import SyncJudge, syncnet_v2
 from latentsync.face.landmarks import Detection, Face, points_from_box
@@ -168,7 +168,7 @@ def test_sync_is_the_mean_over_the_tracks(late):
 
 
 def test_the_chart_names_the_protocol():
-    own = ClipReport(["seam"], Path("a.mp4"), None, 4, 25.0, {"seam": Figure(0.0, np.zeros(4))})
+    own = ClipReport(["seam"], Path("a.mp4"), None, 4, 25.0, {"seam": MetricValue(0.0, np.zeros(4))})
     assert (chart(own) != chart(replace(own, protocol="published")))[:40].any()
 
 

@@ -8,7 +8,7 @@ from embedded_weights import packaged
 from flicker_net import FRAMES, Flicker, pictures, sound
 
 from latentsync.audio.syncnet import syncnet_mel
-from latentsync.evaluate.sync_score import MouthViews, load_syncnet_v2, mouth_views, stable_syncnet, syncnet_v2
+from latentsync.evaluate.sync_score import MouthViews, load_stable_syncnet, stable_syncnet, syncnet_v2
 from latentsync.face.align import AlignedFaces
 from latentsync.face.detect import load_detector
 from latentsync.media import VideoReader
@@ -51,7 +51,7 @@ def test_stable_syncnet_finds_the_shift(late):
 @packaged
 def test_the_embedded_syncnet_follows_sound_that_is_moved():
     sample = find_sample("talking head")
-    judge, vae = load_syncnet_v2(EMBEDDED)
+    judge, vae = load_stable_syncnet(EMBEDDED)
     wave, offsets = sound_of(sample.video), {}
     with VideoReader(sample.video, cache=20) as frames:
         detector = load_detector("file", model=sample.track)
@@ -67,6 +67,7 @@ def test_views_made_one_by_one_are_those_of_the_whole_clip():
     random = np.random.default_rng(0)
     frames = torch.from_numpy(random.integers(0, 256, (18, 60, 80, 3), dtype=np.uint8))
     boxes = np.array([[20.0, 15, 50, 50]]) + random.uniform(-3, 3, (18, 4))
-    views, whole = MouthViews(frames, boxes), mouth_views(frames, boxes)
+    views = MouthViews(frames, boxes)
+    whole = views[:]
     assert len(views) == 18 and torch.equal(torch.cat([views[i : i + 1] for i in range(18)]), whole)
     assert torch.equal(views[14:30], whole[14:])

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
 from latentsync.audio.syncnet import syncnet_mel
-from latentsync.evaluate.sync_report import BEST, chart, describe, likeness, unsteadiness
-from latentsync.evaluate.sync_score import SyncCurve, load_syncnet_v2, sync_curve
+from latentsync.evaluate.sync_report import BEST, chart, describe, mouth_metrics, unsteadiness
+from latentsync.evaluate.sync_score import SyncCurve, load_stable_syncnet, sync_curve
 from latentsync.face.masks import keep_mask
 
 FRAMES = 60
@@ -66,18 +66,18 @@ def test_the_report_says_what_was_found():
     assert "early by 7" in describe(judged(-7), "a clock")
 
 
-def test_likeness_looks_at_the_mouth_only():
+def test_the_reference_is_compared_at_the_mouth_only():
     truth = torch.rand(5, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 0.5
     other = truth.clone()
     other[:, keep_mask(64)[0] >= 0.5] = 1.0
-    same = likeness(other, truth)
-    assert same.psnr == math.inf and same.flicker == 0
-    worse = likeness(truth + 0.1, truth)
-    assert worse.psnr == pytest.approx(20, abs=1e-3) and worse.ssim < 1
+    same = mouth_metrics(other, truth)
+    assert same["psnr"] == math.inf and same["flicker"] == 0
+    worse = mouth_metrics(truth + 0.1, truth)
+    assert worse["psnr"] == pytest.approx(20, abs=1e-3) and worse["ssim"] < 1
     text = describe(judged(), "a clock", worse)
     assert "PSNR 20.0 dB, SSIM" in text and "unsteadiness" not in text
     with pytest.raises(ValueError, match="crops are 4 frames of 64 x 64 and the reference 5 frames of 64 x 64"):
-        likeness(truth[:4], truth)
+        mouth_metrics(truth[:4], truth)
 
 
 def test_unsteadiness_of_a_still_and_of_a_flickering_clip():
@@ -100,14 +100,14 @@ def test_the_chart_marks_the_best_offset():
 
 def test_a_folder_without_its_judge_says_how_to_get_it(tmp_path):
     with pytest.raises(FileNotFoundError, match="lacks stable_syncnet: .* --only syncnet"):
-        load_syncnet_v2(tmp_path)
+        load_stable_syncnet(tmp_path)
     save_file(narrow_syncnet(4, [2, 2, 2, 1, 2, 2]).state_dict(), tmp_path / "stable_syncnet.safetensors")
     with pytest.raises(FileNotFoundError, match="judges latents and .* lacks the VAE"):
-        load_syncnet_v2(tmp_path)
+        load_stable_syncnet(tmp_path)
 
 
 def test_a_judge_of_pixels_needs_no_vae(tmp_path):
     net = narrow_syncnet(3, [[1, 2], 2, 2, 2, 2, 2, 2, 2])
     save_file(net.state_dict(), tmp_path / "stable_syncnet.safetensors")
-    judge, vae = load_syncnet_v2(tmp_path)
+    judge, vae = load_stable_syncnet(tmp_path)
     assert judge.sees_pixels and judge.side == 256 and vae is None

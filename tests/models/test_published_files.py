@@ -25,7 +25,7 @@ from latentsync.commands.main import main
 from latentsync.drawn.heads.clip import make_clip as make_head
 from latentsync.evaluate import frechet
 from latentsync.evaluate.perceptual import load_lpips
-from latentsync.evaluate.sync_score import load_syncnet_v2
+from latentsync.evaluate.sync_score import load_stable_syncnet
 from latentsync.evaluate.tools import EvaluateSettings, Tools
 from latentsync.face.detect import load_detector
 from latentsync.media import VideoWriter
@@ -162,7 +162,7 @@ layout("whisper/small.pt")(partial(check_whisper, name="small", width=768, heads
 def check_stable_syncnet(folder: Path) -> None:
     state = zeros(published("stable_syncnet_16_pixel_attn"))
     save(folder / "stable_syncnet.pt", {"global_step": 1, "state_dict": state})
-    judge, vae = load_syncnet_v2(folder)
+    judge, vae = load_stable_syncnet(folder)
     assert judge.net.config == PIXEL_ATTN and judge.sees_pixels and vae is None
 
 
@@ -343,7 +343,7 @@ def test_the_other_published_syncnets_are_read_off_their_weights(tmp_path, name,
         state = zeros(shapes_of(StableSyncNet(config)))
     beside = {"global_step": 2, "train_step_list": [1, 2], "train_loss_list": [0.69, 0.68], "val_loss_list": []}
     save(tmp_path / name, beside | {"state_dict": state})
-    judge, _ = load_syncnet_v2(tmp_path)
+    judge, _ = load_stable_syncnet(tmp_path)
     assert judge.net.config == config and judge.sees_pixels and judge.frames == config.frames
 
 

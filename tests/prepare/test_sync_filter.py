@@ -10,7 +10,7 @@ from raw_videos import write_track_of
 
 from latentsync.audio.syncnet import SAMPLES_PER_FRAME
 from latentsync.drawn.heads.corpus import write_wav
-from latentsync.evaluate.sync_score import mouth_views, running_median, sync_score
+from latentsync.evaluate.sync_score import MouthViews, running_median, sync_score
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.nets.syncnet_v2 import SyncNetV2
 from latentsync.prepare import filters as quality
@@ -96,7 +96,7 @@ def test_views_are_the_padded_box_with_the_chin():
     rows, columns = np.mgrid[:300, :400]
     picture = np.stack([columns % 256, rows % 256, np.full_like(rows, 7)], -1).astype(np.uint8)
     boxes = np.array([[140.5, 60.5, 240.5, 220.5]] * 3)  # its half side of 80 makes a view of 224 pixels, unscaled
-    view = mouth_views(torch.from_numpy(picture)[None].expand(3, -1, -1, -1), boxes)
+    view = MouthViews(torch.from_numpy(picture)[None].expand(3, -1, -1, -1), boxes)[:]
     expected = np.full((224, 224, 3), 110, np.uint8)
     left, top = 190 + 1 - 112, 140 + 1 - 80
     expected[: 300 - top] = picture[top : top + 224, left : left + 224][: 300 - top]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ...evaluate.figures import best_lag, correlation, psnr, ssim
+from ...evaluate.curves import best_lag, correlation
+from ...evaluate.image_metrics import psnr, ssim
 from ...face.align import AlignedFaces
 from ...face.masks import keep_mask
 from ...face.track import FaceTrack
@@ -75,10 +76,10 @@ def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Repor
     region = keep_mask(track.resolution)[0] < 0.5
     paths, sync = find_checkpoints(EMBEDDED), None
     if paths.syncnet is not None and paths.vae is not None:
-        from ...evaluate.sync_score import load_syncnet_v2
+        from ...evaluate.sync_score import load_stable_syncnet
         from ...train.validate import judge_sync
 
-        judge, vae = load_syncnet_v2(EMBEDDED)
+        judge, vae = load_stable_syncnet(EMBEDDED)
         new, old = (judge_sync(judge, vae, crops, clip.waveform)["sync"] for clip in (scene.truth, scene.source))
         sync = new, old
     report = Report(
@@ -87,7 +88,7 @@ def measure(scene: Scene, result: torch.Tensor, track: FaceTrack) -> tuple[Repor
         lag=best_lag(measured, scene.truth.opening),
         old_correlation=correlation(measured, scene.source.opening),
         psnr=psnr(crops, truth, region),
-        ssim=ssim(crops, truth, region),
+        ssim=float(ssim(crops, truth, region, grey=True).mean()),
         sync=sync,
         seconds=0.0,
     )
