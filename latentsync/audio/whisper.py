@@ -54,11 +54,7 @@ class AudioFeatures:
 
 
 def to_mono(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """(channels, samples) or (samples,), integers or floats, as float32 (samples,) in about [-1, 1].
-
-    Raises:
-        ValueError: no samples, more than two dimensions, or values that are not finite.
-    """
+    """(channels, samples) or (samples,), integers or floats, as float32 (samples,) in about [-1, 1]."""
     wave = torch.as_tensor(waveform)
     if wave.ndim not in (1, 2) or wave.numel() == 0:
         raise InputError(f"audio has shape {tuple(wave.shape)}: give (channels, samples) with at least one sample")
@@ -169,9 +165,6 @@ def encode_audio(
         rate: samples per second.
         fps: video frames per second.
         hard_cut: cut every 30 s as the published program does; see `encode_mel`.
-
-    Raises:
-        ValueError: empty, too short, not finite, or a rate or fps that is not positive.
     """
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give a positive number")

@@ -19,11 +19,6 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
     Every tensor keeps its name and bits; with `half` floating-point tensors become float16. What surrounded them
     (global_step, Whisper's dims) goes into the metadata as JSON, with version and resolution where `latentsync.json`
     beside a U-Net states them. Tensors that share memory are written out once each.
-
-    Raises:
-        FileNotFoundError: no `src`.
-        FileExistsError: `dst` is there and `force` is not set.
-        ValueError: `src` is not a weight file, `dst` is not a .safetensors name, or a value is too large for float16.
     """
     src, dst = Path(src), Path(dst)
     if dst.suffix != ".safetensors":

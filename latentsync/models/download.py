@@ -44,11 +44,7 @@ class Expected:
 
 
 def hub_states(url: str) -> Expected:
-    """Size and SHA-256 of a file of the hub by its headers; a small file, which git keeps, has no SHA-256 there.
-
-    Raises:
-        ConnectionError: the hub cannot be reached or refuses.
-    """
+    """Size and SHA-256 of a file of the hub by its headers; a small file, which git keeps, has no SHA-256 there."""
     try:
         metadata = get_hf_file_metadata(url)
     except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:  # before 1.0 they are OSErrors
@@ -61,10 +57,6 @@ def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, pro
 
     A connection that breaks is taken up again as long as each attempt brings something. What has arrived stays in
     `part` when it fails, unless it is wrong. `hub`: with the user's token, which a redirect elsewhere does not get.
-
-    Raises:
-        ConnectionError: the address cannot be reached, refuses, or the connection keeps breaking.
-        ValueError: wrong size or checksum; `part` is removed.
     """
     while True:
         before = bytes_in(part)
@@ -145,12 +137,6 @@ def download(
     `.part` and goes on from there next time. The environment variables of the hub hold (HF_ENDPOINT for a mirror,
     HF_TOKEN, HF_HUB_OFFLINE), and those of proxies. `force` replaces files of another size or another version. A second
     download into the same folder waits for the first.
-
-    Raises:
-        ValueError: unknown version or group; the folder has the other version of the U-Net; a file that is there is
-            not the published one; what was fetched has the wrong size or checksum (it is removed).
-        ConnectionError: the address cannot be reached, refuses, or the connection was cut.
-        OSError: the disk is too small, or the folder cannot be written to.
     """
     folder, rows = Path(folder), select(version, only)
     if not _wanted(folder, version, rows, force):

@@ -80,9 +80,6 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
 
     Only names are looked at, nothing is opened. Where a file is there as .pt and as .safetensors, the latter is
     taken: it loads faster and can hold no code. A folder that does not exist has no files.
-
-    Raises:
-        NotADirectoryError: it is a file.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -119,22 +116,14 @@ def _weights_in(folder: Path) -> Path | None:
 
 
 def vae_weights(folder: Path) -> Path:
-    """The weights file in a VAE folder as diffusers saves it.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """The weights file in a VAE folder as diffusers saves it."""
     if (path := _weights_in(folder)) is None:
         raise FileNotFoundError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
     return path
 
 
 def read_sidecar(folder: str | Path) -> dict:
-    """What `latentsync.json` in `folder` says, as a dict with keys out of version, resolution, files; {} without it.
-
-    Raises:
-        ValueError: the file is there and is not a JSON object.
-    """
+    """What `latentsync.json` in `folder` says, as a dict with keys out of version, resolution, files; {} without it."""
     path = Path(folder) / SIDECAR
     if not path.is_file():
         return {}

@@ -43,9 +43,6 @@ class LipSyncModel:
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
     `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from.
-
-    Raises:
-        ValueError: a resolution out of range, or an audio encoder of another width than the U-Net's cross-attention.
     """
 
     unet: nn.Module
@@ -110,11 +107,7 @@ def _missing(paths: Checkpoints) -> list[str]:
 
 
 def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Checkpoints:
-    """The files in a checkpoints folder, when those that a model is made of are all there; `unet` is another U-Net.
-
-    Raises:
-        FileNotFoundError: lists the missing ones and the command that fetches them.
-    """
+    """The files in a checkpoints folder, when those that a model is made of are all there; `unet` is another U-Net."""
     paths = find_checkpoints(folder)
     if unet is not None:
         if not Path(unet).is_file():
@@ -144,10 +137,6 @@ def load_model(
     what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the
     path tell (1.5 or 256, 1.6 or 512), else 512.
     `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU.
-
-    Raises:
-        FileNotFoundError: lists the missing files and the command that fetches them.
-        ValueError: a file of another kind, a damaged one, or a resolution that is not a multiple of 64 in 64..1024.
     """
     paths = needed_checkpoints(folder, unet)
     resolution = choose_resolution(paths, resolution)
@@ -174,10 +163,6 @@ def load_unet(
     """The lip-sync U-Net in a file, in evaluation mode; its hyper-parameters are read off the tensor shapes.
 
     `unet_kwargs` go to `nets.unet.UNet.from_state_dict` (operations, attention).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a lip-sync U-Net; the sentence says what the file looks like and which tensors do not fit.
     """
     from ..nets.unet import UNet
 
@@ -197,10 +182,6 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
 
     The file is OpenAI's {"dims", "model_state_dict"} or its .safetensors conversion with `dims` in the metadata.
     Without dims the sizes come from the tensor shapes, with attention heads of width 64 as in all published models.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says which.
     """
     try:
         from whisper.model import AudioEncoder
@@ -229,10 +210,6 @@ def load_vae(path: str | Path) -> nn.Module:
 
     One file may have diffusers' names, its old attention names, or those of the original latent-diffusion code.
     The settings are those of `config.json` beside the weights, else of sd-vae-ft-mse, which come with this package.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says which and what does not fit.
     """
     try:
         from diffusers import AutoencoderKL
@@ -274,10 +251,6 @@ def published_resolution(config: str | Path) -> int:
     """The crop side that a U-Net configuration of the published program (configs/unet/stage2_512.yaml) is made for.
 
     Where there is no such file its name tells: 512 or 256 in it, or one of the published names without a number.
-
-    Raises:
-        FileNotFoundError: no file, and a name that tells nothing.
-        ValueError: not YAML, or no whole number at data.resolution.
     """
     import yaml
 

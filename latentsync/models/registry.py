@@ -266,11 +266,7 @@ GROUPS: tuple[str, ...] = tuple(dict.fromkeys(weight.group for weight in WEIGHTS
 
 
 def select(version: str = "1.6", only: list[str] | tuple[str, ...] | None = None) -> list[Weight]:
-    """The rows of `version` in the groups `only`, or in those that `run` needs.
-
-    Raises:
-        ValueError: an unknown version or group; the sentence lists the known ones.
-    """
+    """The rows of `version` in the groups `only`, or in those that `run` needs."""
     if version not in RESOLUTIONS:
         raise InputError(f"version is {version!r}: choose one of {', '.join(RESOLUTIONS)}")
     wanted = RUN_GROUPS if only is None else tuple(only)

@@ -30,12 +30,7 @@ def sample_names() -> tuple[str, ...]:
 
 
 def find_sample(name: str, folder: Path = SAMPLES) -> Sample:
-    """The files of the sample called `name`, one of `sample_names()`.
-
-    Raises:
-        ValueError: there is no sample of that name.
-        FileNotFoundError: this copy of the package came without it.
-    """
+    """The files of the sample called `name`, one of `sample_names()`."""
     if name not in VOICES:
         raise InputError(f"sample clip is {name!r}: choose one of {', '.join(VOICES)}")
     sample = sample_files(name, folder, VOICES[name])

@@ -42,10 +42,6 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     ({"global_step", "state_dict"}, {"dims", "model_state_dict"}) is taken off; its other entries come back as the
     second result, in JSON, as safetensors metadata would hold them. So is the "module." that parallel training puts
     before every name. Tensors stay mapped to the file until used.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a weight file, a damaged one, or one that wants to run code.
     """
     path = Path(path)
     if not path.is_file():

@@ -70,10 +70,6 @@ class UNetConfig:
         Args:
             about: what the file says beside the weights. `n_head` and `groups` are looked for here, and keep their
                 defaults where it does not tell.
-
-        Raises:
-            ValueError: a tensor that tells one is missing or has too few axes, or `about` has something else than
-                whole numbers.
         """
         names = state_dict.keys()
         blocks = range(_count(names, r"down_blocks\.(\d+)\."))

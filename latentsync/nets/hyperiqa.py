@@ -103,9 +103,6 @@ class HyperIQA(FixedNet):
 
         Returns:
             (n,) scores; the published weights give 0 (bad) to 100 (excellent).
-
-        Raises:
-            ValueError: integers, another shape, or pictures smaller than 224.
         """
         features, x = self.res(_centre(pictures))
         code = self.conv1(features)

@@ -11,12 +11,7 @@ SHOWN_KEYS = 5
 
 
 def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], net: str) -> None:
-    """Compare names and shapes with those of `expected` (a state dict; its tensors may be on the meta device).
-
-    Raises:
-        ValueError: names are missing or unexpected, or shapes differ. The message counts each kind and shows the
-            first five with their shapes. `net` is what the message calls the network.
-    """
+    """Compare names and shapes with those of `expected` (a state dict; its tensors may be on the meta device)."""
     missing = [f"{name} {_shape(tensor)}" for name, tensor in expected.items() if name not in state_dict]
     unexpected = [f"{name} {_shape(tensor)}" for name, tensor in state_dict.items() if name not in expected]
     misshapen = [
@@ -67,9 +62,6 @@ class FixedNet(nn.Module):
 
         Args:
             dtype, device: of the weights; None leaves them as they are, without a copy.
-
-        Raises:
-            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
         """
         with torch.device("meta"):
             net = cls()

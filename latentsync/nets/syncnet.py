@@ -61,11 +61,7 @@ class EncoderConfig:
         attn_blocks: Sequence[int],
         dropout: float = 0.0,
     ) -> "EncoderConfig":
-        """From parallel lists, as the published configurations have them; a factor is one number or (rows, columns).
-
-        Raises:
-            ValueError: the lists differ in length.
-        """
+        """From parallel lists, as the published configurations have them; a factor is one number or (rows, columns)."""
         lengths = len(block_out_channels), len(downsample_factors), len(attn_blocks)
         if len(set(lengths)) > 1:
             raise ValueError(
@@ -92,9 +88,6 @@ class SyncNetConfig:
         By what a stage divides is not in the weights, only whether it does: the factors are those of the shipped table
         for as many frames whose stages divide in the same places. Dropout is not in the weights either: 0, as in every
         shipped table.
-
-        Raises:
-            ValueError: not the weights of a StableSyncNet, or no shipped table divides in these places.
         """
         channels = _size(state_dict, "visual_encoder.conv_in.weight", 1)
         # 48 and 64 are 16 frames of RGB and of latents, 75 is 25 frames of RGB.
@@ -228,9 +221,6 @@ class StableSyncNet(MadeOfRecomputed):
         Returns:
             The embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries. Their
             scalar product lies in [0, 1]; above 0.5 they belong together.
-
-        Raises:
-            ValueError: the channels do not fit, or the pictures are of a size that makes the embeddings differ in d.
         """
         vision, audio = self.visual_encoder(frames), self.audio_encoder(mel)
         if vision.shape != audio.shape:
@@ -257,9 +247,6 @@ class StableSyncNet(MadeOfRecomputed):
             config: for nets whose factors are not those of a shipped table, and for dropout. None: see
                 `SyncNetConfig.from_state_dict`.
             dtype, device: of the weights; None leaves them as they are, without a copy.
-
-        Raises:
-            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
         """
         with torch.device("meta"):
             net = cls(config or SyncNetConfig.from_state_dict(state_dict))

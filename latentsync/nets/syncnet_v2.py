@@ -49,20 +49,12 @@ class SyncNetV2(FixedNet):
         )
 
     def lips(self, frames: torch.Tensor) -> torch.Tensor:
-        """Features of five consecutive frames each: (b, 3, 5, 224, 224), BGR, 0..255, to (b, 1024).
-
-        Raises:
-            ValueError: another shape.
-        """
+        """Features of five consecutive frames each: (b, 3, 5, 224, 224), BGR, 0..255, to (b, 1024)."""
         _check(frames, (3, 5, 224, 224), "frames")
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def audio(self, mfcc: torch.Tensor) -> torch.Tensor:
-        """Features of 20 columns of MFCC each (`audio.syncnet.mfcc_windows`): (b, 1, 13, 20) to (b, 1024).
-
-        Raises:
-            ValueError: another shape.
-        """
+        """Features of 20 columns of MFCC each (`audio.syncnet.mfcc_windows`): (b, 1, 13, 20) to (b, 1024)."""
         _check(mfcc, (1, 13, 20), "mfcc")
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
@@ -90,9 +82,6 @@ def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) 
 
     Returns:
         (n, 2 * shift + 1); column k is the sound of frame i - shift + k.
-
-    Raises:
-        ValueError: the shapes are not two equal (n, d), n is 0, or shift is negative.
     """
     if lips.ndim != 2 or lips.shape != audio.shape or len(lips) == 0:
         raise ValueError(
@@ -107,11 +96,7 @@ def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) 
 
 
 def offset_and_confidence(distances: torch.Tensor) -> SyncScore:
-    """The score of a clip from its `sync_distances`, (n, 2 * shift + 1).
-
-    Raises:
-        ValueError: another number of axes, no rows, an even number of columns, or distances that are not finite.
-    """
+    """The score of a clip from its `sync_distances`, (n, 2 * shift + 1)."""
     if distances.ndim != 2 or len(distances) == 0 or distances.shape[1] % 2 == 0:
         raise ValueError(f"distances have shape {tuple(distances.shape)}: give (n, 2 * shift + 1) with n from 1 up")
     mean = distances.mean(dim=0)

@@ -173,9 +173,6 @@ class UNet(MadeOfRecomputed):
 
         Returns:
             epsilon, (b, out_channels, f, h, w), in the dtype of `sample`.
-
-        Raises:
-            ValueError: more frames than the position tables have, or shapes that do not fit.
         """
         self._check(sample, audio)
         batch, frames = len(sample), sample.shape[2]
@@ -222,10 +219,6 @@ class UNet(MadeOfRecomputed):
                 that are wholly absent are made, and change nothing until trained. None: as in the checkpoint.
             operations, attention: see `UNet`.
             dtype, device: of the weights; None leaves them as they are.
-
-        Raises:
-            ValueError: the weights are not those of a U-Net of this kind; says which keys are missing, unexpected or
-                of the wrong shape.
         """
         config = UNetConfig.from_state_dict(state_dict, about)
         if motion is not None:
