@@ -23,6 +23,7 @@ from .folders import find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
 
 logger = logging.getLogger(__name__)
+in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
 
 CHUNK = 1 << 18  # bytes between two reports of progress, which is where a download can be cancelled
 TIMEOUT = 30.0  # seconds without a byte
@@ -44,7 +45,7 @@ class Expected:
 
 
 def hub_states(url: str) -> Expected:
-    """Size and SHA-256 of a file of the hub by its headers; a small file, which git keeps, has no SHA-256 there."""
+    """Size and SHA-256 that the hub's headers give for a file; small ones, which git keeps, have no SHA-256 there."""
     try:
         metadata = get_hf_file_metadata(url)
     except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:  # before 1.0 they are OSErrors
@@ -118,10 +119,6 @@ def bytes_in(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-logger = logging.getLogger(__name__)
-in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
-
-
 def download(
     folder: str | Path,
     version: str = "1.6",
@@ -167,7 +164,8 @@ def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
 
 def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list[Weight]:
     """The rows that are to be fetched."""
-    other = read_sidecar(folder).get("version", version)
+    sidecar = read_sidecar(folder)
+    other = sidecar.get("version", version)
     present = any(row.locate(folder) for row in WEIGHTS if row.group == "unet")
     changing = other != version and present and any(row.version for row in rows)
     if changing and not force:
@@ -175,37 +173,42 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
             f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
             f"(--checkpoints), or replace the {other} files with force (--force)"
         )
-    return [row for row in rows if not _settled(folder, row, force, changing)]
+    wanted = []
+    for row in rows:
+        found = row.locate(folder)
+        if found is None:
+            wanted.append(row)
+            continue
+        converted = found.name != Path(row.target).name
+        if changing and row.version:
+            if converted:
+                raise InputError(f"{found} was converted from another version: move it away first")
+            wanted.append(row)
+            continue
+        actual = bytes_in(found)
+        if row.members or converted or actual in (row.size, sidecar.get("files", {}).get(row.target)):
+            continue
+        published = _published_size(row, found)
+        if published in (None, actual):
+            continue
+        if not force:
+            raise InputError(
+                f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace "
+                "it with force (--force)"
+            )
+        wanted.append(row)
+    return wanted
 
 
-def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
-    """Whether there is nothing to fetch for this row."""
-    found = row.locate(folder)
-    if found is None:
-        return False
-    converted = found.name != Path(row.target).name
-    if changing and row.version:
-        if converted:
-            raise InputError(f"{found} was converted from another version: move it away first")
-        return False
-    actual = bytes_in(found)
-    if row.members or converted or actual in (row.size, read_sidecar(folder).get("files", {}).get(row.target)):
-        return True
-    published = row.size
-    if row.repo:
-        try:
-            published = hub_states(_address(row)).size
-        except ConnectionError as error:
-            logger.warning("%s is kept, its size was not checked: %s", found, error)
-            return True
-    if published in (None, actual):
-        return True
-    if not force:
-        raise InputError(
-            f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace it "
-            "with force (--force)"
-        )
-    return False
+def _published_size(row: Weight, found: Path) -> int | None:
+    """Bytes of the published file; None where nobody says."""
+    if row.repo is None:
+        return row.size
+    try:
+        return hub_states(_address(row)).size
+    except ConnectionError as error:
+        logger.warning("%s is kept, its size was not checked: %s", found, error)
+        return None
 
 
 def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:

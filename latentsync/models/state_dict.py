@@ -15,8 +15,7 @@ from ..errors import InputError
 
 # The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, VideoMAE, face restorers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
-# What DistributedDataParallel puts before every name.
-_PARALLEL = "module."
+_PARALLEL = "module."  # what DistributedDataParallel puts before every name
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
 _KINDS = (
@@ -47,7 +46,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     if not path.is_file():
         raise FileNotFoundError(f"there is no weight file {path}: check the path or fetch it with the download command")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        with _opened(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     content = _unpickle(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is another kind of file")
@@ -139,39 +139,28 @@ def _opened(path: Path):
         raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with _opened(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
-
-
 def _unpickle(path: Path) -> object:
     zipped = zipfile.is_zipfile(path)
-    if not zipped:
-        _check_head(path)
+    if not zipped:  # the first bytes may tell what it is instead
+        with path.open("rb") as file:
+            head = file.read(64)
+        if head.startswith(b"PK"):
+            raise InputError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
+        if head.startswith(b"version https://git-lfs"):
+            raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
+        if head.lstrip().startswith((b"<", b"{")):
+            raise InputError(f"{path} is a text file, not weights: fetch it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
+        reason = "it is not a PyTorch weight file: fetch it again"
         if "weights_only" in str(error) or "Unsupported" in str(error):
             reason = (
                 "it holds Python objects, which can run code when read, so it is refused: convert it where it was made"
             )
-        else:
-            reason = "it is not a PyTorch weight file: fetch it again"
         raise InputError(f"{path} was not read: {reason}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error
-
-
-def _check_head(path: Path) -> None:
-    """Says what a file is that is no PyTorch archive, where its first bytes tell."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"PK"):
-        raise InputError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
-    if head.lstrip().startswith((b"<", b"{")):
-        raise InputError(f"{path} is a text file, not weights: fetch it again")
 
 
 def _is_plain(value: object) -> bool:

@@ -6,6 +6,7 @@ sec. 3.3. Names of modules are those of the published checkpoints.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,12 @@ from einops import rearrange
 from torch import nn
 
 from .layers import Attention, FeedForward, MadeOfRecomputed, Parts, Recomputed
-from .loading import assign, check_state_dict
+from .loading import assign, axis_size, check_state_dict
 
 GROUPS = 32  # of every group norm; not visible in the weights
 N_HEAD = 8  # of every attention; not visible in the weights
 EPS = 1e-6  # of every group norm
+_size = partial(axis_size, net="StableSyncNet", file="stable_syncnet.pt")
 PARTS = Parts(nn, F.scaled_dot_product_attention, N_HEAD, GROUPS)
 
 
@@ -239,14 +241,10 @@ class StableSyncNet(MadeOfRecomputed):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "StableSyncNet":
-        """Build the net that a state dict describes (of stable_syncnet.pt: its entry `state_dict`); load it strictly.
+        """The net with these weights (of stable_syncnet.pt: its entry `state_dict`), strictly loaded, in eval mode.
 
-        It is in eval mode.
-
-        Args:
-            config: for nets whose factors are not those of a shipped table, and for dropout. None: see
-                `SyncNetConfig.from_state_dict`.
-            dtype, device: of the weights; None leaves them as they are, without a copy.
+        `config` is for nets whose factors are not those of a shipped table, and for dropout. `dtype` and `device` None
+        leave the weights as they are, without a copy.
         """
         with torch.device("meta"):
             net = cls(config or SyncNetConfig.from_state_dict(state_dict))
@@ -275,15 +273,4 @@ def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str, frames: int
     raise ValueError(
         f"the {kind} encoder for {frames} frames has {len(channels)} stages and divides in {places}, unlike every "
         f"shipped table ({', '.join(SHIPPED)}): give its config"
-    )
-
-
-def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
-    tensor = state_dict.get(name)
-    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis:
-        return tensor.shape[axis]
-    first = ", ".join(list(state_dict)[:5]) or "none"
-    raise ValueError(
-        f"not the weights of a StableSyncNet: no usable {name} among {len(state_dict)} keys ({first}): give the inner "
-        "state dict of stable_syncnet.pt"
     )

@@ -155,7 +155,7 @@ def test_loading_names_what_does_not_fit(small):
 
 @pytest.mark.parametrize("foreign", [{}, {"state_dict": {}}, {"visual_encoder.down_blocks.0.conv1.weight": 3}])
 def test_foreign_weights_are_refused(foreign):
-    with pytest.raises(ValueError, match="not the weights of a StableSyncNet"):
+    with pytest.raises(ValueError, match="not the complete weights of a StableSyncNet"):
         StableSyncNet.from_state_dict(foreign)
 
 
