@@ -27,17 +27,11 @@ WINDOW_STATES = STATES_BEFORE + 1 + STATES_AFTER  # 10
 
 @dataclass(frozen=True)
 class AudioFeatures:
-    """Whisper states of a whole clip, indexed by video frame.
+    """Whisper states of a whole clip, indexed by video frame."""
 
-    Attributes:
-        states: (t50, layers + 1, width) float32 on the CPU, 50 per second.
-        fps: video frames per second.
-        frames: number of video frames that the clip covers, round(duration * fps).
-    """
-
-    states: torch.Tensor
-    fps: float
-    frames: int
+    states: torch.Tensor  # (t50, layers + 1, width) float32 on the CPU, 50 per second
+    fps: float  # of the video
+    frames: int  # of the video that the clip covers: round(duration * fps)
 
     def __len__(self) -> int:
         return self.frames
@@ -159,12 +153,8 @@ def encode_audio(
 ) -> AudioFeatures:
     """Audio features of a clip, one window for each of its round(duration * fps) video frames.
 
-    Args:
-        encoder: openai-whisper's `AudioEncoder`.
-        waveform: (channels, samples) or (samples,), any integer or float type.
-        rate: samples per second.
-        fps: video frames per second.
-        hard_cut: cut every 30 s as the published program does; see `encode_mel`.
+    `encoder` is openai-whisper's `AudioEncoder`, `waveform` (channels, samples) or (samples,) of any type at `rate` Hz;
+    `hard_cut` cuts every 30 s as the published program does, see `encode_mel`.
     """
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give a positive number")

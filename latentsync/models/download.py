@@ -129,11 +129,10 @@ def download(
 ) -> list[Path]:
     """Fetches files into a checkpoints folder and returns the paths of those that were fetched.
 
-    By default those that `run` needs: U-Net, Whisper tiny, VAE and the YuNet detector. `only` names other groups
-    (see `registry.GROUPS`). A file that is there with the right size is left alone. An interrupted transfer leaves a
-    `.part` and goes on from there next time. The environment variables of the hub hold (HF_ENDPOINT for a mirror,
-    HF_TOKEN, HF_HUB_OFFLINE), and those of proxies. `force` replaces files of another size or another version. A second
-    download into the same folder waits for the first.
+    By default those that `run` needs; `only` names other groups (`registry.GROUPS`). A file that is there with the
+    right size is left alone; `force` replaces files of another size or another version. An interrupted transfer leaves
+    a `.part` and goes on from there next time. A second download into the same folder waits for the first. The hub's
+    environment variables hold (HF_ENDPOINT for a mirror, HF_TOKEN, HF_HUB_OFFLINE), and those of proxies.
     """
     folder, rows = Path(folder), select(version, only)
     if not _wanted(folder, version, rows, force):

@@ -201,7 +201,7 @@ def load_vae(path: str | Path) -> nn.Module:
     config = beside if beside.is_file() else Path(__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(json.loads(config.read_text(encoding="utf-8")))
-    return _filled(vae, current_vae_names(state), file, "VAE")
+    return _filled(vae, current_vae_names(state, vae.config), file, "VAE")
 
 
 def _filled(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> nn.Module:

@@ -90,46 +90,19 @@ def recognise(state: Mapping[str, Tensor]) -> str:
     return f"an unknown model ({len(state)} tensors such as {', '.join(list(state)[:3]) or 'none'})"
 
 
-# Places in the names of latent-diffusion VAEs and what diffusers calls them.
-_LDM_NAMES = (
-    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
-    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
-    (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
-    (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
-    (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
-    (r"\.down\.(\d+)\.block\.", r".down_blocks.\1.resnets."),
-    (r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0."),
-    (r"\.up\.(\d+)\.block\.", r".up_blocks.\1.resnets."),
-    (r"\.up\.(\d+)\.upsample\.", r".up_blocks.\1.upsamplers.0."),
-    (r"\.nin_shortcut\.", ".conv_shortcut."),
-    (r"coder\.norm_out\.", "coder.conv_norm_out."),
-)
 # Names of the attention layers in VAEs saved by diffusers before 0.14, such as the published sd-vae-ft-mse.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def current_vae_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A VAE's tensors under the names that diffusers uses now."""
+def current_vae_names(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
+    """The tensors of the VAE with diffusers' settings `config`, under the names that diffusers uses now."""
     state = {key.removeprefix("first_stage_model."): value for key, value in state.items()}
-    if any(".mid.block_1." in key for key in state):
-        return _from_ldm(state)
+    if any(".mid.block_1." in key for key in state):  # of the original latent-diffusion code
+        from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+        return convert_ldm_vae_checkpoint(state, config)
     old = re.compile(rf"(\.attentions\.\d+)\.({'|'.join(_OLD_ATTENTION)})\.")
     return {old.sub(lambda m: f"{m[1]}.{_OLD_ATTENTION[m[2]]}.", key): value for key, value in state.items()}
-
-
-def _from_ldm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """latent-diffusion counts decoder blocks from the output and has 1x1 convolutions where diffusers has linear
-    layers; its training files also hold a loss network and averaged copies, which are left out."""
-    last = max(int(match[1]) for key in state if (match := re.match(r"decoder\.up\.(\d+)\.", key)))
-    result = {}
-    for key, value in state.items():
-        if not key.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")):
-            continue
-        key = re.sub(r"\.up\.(\d+)\.", lambda m: f".up.{last - int(m[1])}.", key)
-        for pattern, name in _LDM_NAMES:
-            key = re.sub(pattern, name, key)
-        result[key] = value.flatten(1) if ".attentions." in key and value.ndim == 4 else value
-    return result
 
 
 def _opened(path: Path):

@@ -96,13 +96,9 @@ class HyperIQA(FixedNet):
         self.fc5b_fc = nn.Linear(CODE, 1)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Judge the central 224 x 224 pixels of each picture, each by itself.
+        """Scores (n,) of the central 224 x 224 pixels of (n, 3, h, w) RGB floats in [0, 1], each picture by itself.
 
-        Args:
-            pictures: (n, 3, h, w) RGB floats in [0, 1], h and w from 224 up.
-
-        Returns:
-            (n,) scores; the published weights give 0 (bad) to 100 (excellent).
+        The published weights give 0 (bad) to 100 (excellent).
         """
         features, x = self.res(_centre(pictures))
         code = self.conv1(features)

@@ -213,16 +213,11 @@ class StableSyncNet(MadeOfRecomputed):
         self.visual_encoder = Encoder(config.visual)
 
     def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed frames and sound.
+        """Embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries.
 
-        Args:
-            frames: (b, config.frames * channels, h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256,
-                the lower half. The latent net: scaled latents, 32 x 32.
-            mel: (b, 1, 80, 52), or 80 columns with 25 frames, as `latentsync.audio.syncnet.mel_window` makes it.
-
-        Returns:
-            The embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries. Their
-            scalar product lies in [0, 1]; above 0.5 they belong together.
+        Their scalar product lies in [0, 1]; above 0.5 they belong together. `frames` is (b, config.frames * channels,
+        h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256, the lower half. The latent net: scaled
+        latents, 32 x 32. `mel` is (b, 1, 80, 52), or 80 columns with 25 frames; see `audio.syncnet.mel_window`.
         """
         vision, audio = self.visual_encoder(frames), self.audio_encoder(mel)
         if vision.shape != audio.shape:

@@ -73,15 +73,10 @@ class SyncScore(NamedTuple):
 
 
 def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) -> torch.Tensor:
-    """Euclidean distances between the lips of each frame and the sound of its neighbours.
+    """Euclidean distances between the lips of each frame and the sound of its neighbours: (n, 2 * shift + 1).
 
-    Args:
-        lips, audio: (n, d) features of the same frames; the published measure takes the first
-            min(frames, samples // 640) - 5. Sound before the first and after the last one is zeros.
-        shift: neighbours either way.
-
-    Returns:
-        (n, 2 * shift + 1); column k is the sound of frame i - shift + k.
+    `lips` and `audio` are (n, d) features of the same frames; the published measure takes the first
+    min(frames, samples // 640) - 5. Column k is the sound of frame i - shift + k; beyond the clip it is zeros.
     """
     if lips.ndim != 2 or lips.shape != audio.shape or len(lips) == 0:
         raise ValueError(
