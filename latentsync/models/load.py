@@ -151,7 +151,7 @@ def load_unet(
         raise InputError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
         unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)
 

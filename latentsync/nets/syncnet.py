@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from ..errors import InputError
 from .layers import Attention, FeedForward, MadeOfRecomputed, Parts, Recomputed
 from .loading import assign, axis_size, check_state_dict
 
@@ -33,9 +34,9 @@ class Stage:
 
     def __post_init__(self):
         if self.channels < 1 or self.channels % GROUPS:
-            raise ValueError(f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS}")
+            raise InputError(f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS}")
         if len(self.factor) != 2 or min(self.factor) < 1:
-            raise ValueError(f"a stage of SyncNet has the factor {self.factor}: give two whole numbers from 1 up")
+            raise InputError(f"a stage of SyncNet has the factor {self.factor}: give two whole numbers from 1 up")
 
     @property
     def downsamples(self) -> bool:
@@ -52,7 +53,7 @@ class EncoderConfig:
 
     def __post_init__(self):
         if not self.stages:
-            raise ValueError("an encoder of SyncNet has no stages: give at least one")
+            raise InputError("an encoder of SyncNet has no stages: give at least one")
 
     @classmethod
     def from_table(
@@ -66,7 +67,7 @@ class EncoderConfig:
         """From parallel lists, as the published configurations have them; a factor is one number or (rows, columns)."""
         lengths = len(block_out_channels), len(downsample_factors), len(attn_blocks)
         if len(set(lengths)) > 1:
-            raise ValueError(
+            raise InputError(
                 f"block_out_channels, downsample_factors and attn_blocks have {lengths} entries: give one of each for "
                 "every stage"
             )
@@ -265,7 +266,7 @@ def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str, frames: int
         if shipped.frames == frames and [stage.downsamples for stage in stages] == downsampled:
             return EncoderConfig.from_table(in_channels, channels, [stage.factor for stage in stages], attention)
     places = [i for i, divides in enumerate(downsampled) if divides]
-    raise ValueError(
+    raise InputError(
         f"the {kind} encoder for {frames} frames has {len(channels)} stages and divides in {places}, unlike every "
         f"shipped table ({', '.join(SHIPPED)}): give its config"
     )
