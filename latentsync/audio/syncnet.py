@@ -31,16 +31,10 @@ MFCC_COLUMNS_PER_FRAME = SAMPLE_RATE // HOP_LENGTH // VIDEO_FPS  # 4
 
 
 def syncnet_mel(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """StableSyncNet's mel spectrogram of a whole clip.
+    """StableSyncNet's mel spectrogram of a clip at 16 kHz: (80, 1 + samples // 200) float32 in [-4, 4].
 
-    Args:
-        waveform: (samples,) or (channels, samples) at 16 kHz, any integer or float type; see `audio.to_mono`.
-
-    Returns:
-        (80, 1 + samples // 200) float32 in [-4, 4]; column k is centred on sample 200 k, and 80 make a second.
-
-    Raises:
-        ValueError: no samples, or samples that are not finite.
+    `waveform` is (samples,) or (channels, samples), see `to_mono`. Column k is centred on sample 200 k, and there
+    are 80 a second.
     """
     wave = torch.from_numpy(_pre_emphasised(to_mono(waveform)))
     window = torch.hann_window(MEL_FFT, dtype=torch.float64)
@@ -60,9 +54,6 @@ def mel_window(mel: torch.Tensor, frame: int, fps: float = VIDEO_FPS, frames: in
     """The columns of `syncnet_mel` that belong to the `frames` from `frame` on: (1, 80, 52) for 16 of them.
 
     A clip of n frames at 25 fps, with all of its sound, has a window for every frame up to n - frames.
-
-    Raises:
-        ValueError: the window is not wholly inside the clip.
     """
     start, columns = int(MEL_COLUMNS_PER_SECOND * frame / fps), mel_columns(frames)
     if frame < 0 or start + columns > mel.shape[-1]:
@@ -74,18 +65,11 @@ def mel_window(mel: torch.Tensor, frame: int, fps: float = VIDEO_FPS, frames: in
 
 
 def mfcc(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """Mel-frequency cepstral coefficients of a whole clip; the first is the logarithm of the energy.
+    """Mel-frequency cepstral coefficients of a clip at 16 kHz, (13, n) float32; the first is the log of the energy.
 
-    Samples become 16-bit integers first, cut off and not rounded, as those are whose level the net was trained on.
-
-    Args:
-        waveform: (samples,) or (channels, samples) at 16 kHz, any integer or float type; see `audio.to_mono`.
-
-    Returns:
-        (13, n) float32; column k is of the 25 ms from sample 160 k on, and 100 make a second.
-
-    Raises:
-        ValueError: no samples, or samples that are not finite.
+    `waveform` is (samples,) or (channels, samples), see `to_mono`. Column k is of the 25 ms from sample 160 k on, and
+    there are 100 a second. Samples become 16-bit integers first, cut off and not rounded, as the net was trained on
+    those.
     """
     from scipy.fft import dct
 
@@ -105,9 +89,6 @@ def mfcc_windows(cepstra: torch.Tensor) -> torch.Tensor:
     """What SyncNet v2 hears with each video frame (25 fps): `mfcc` (13, columns) to (n, 1, 13, 20), 4 columns apart.
 
     The sound of k frames has 4 k - 1 columns, and so k - 5 windows; window i belongs to frames i to i + 4.
-
-    Raises:
-        ValueError: fewer than 20 columns.
     """
     if cepstra.ndim != 2 or cepstra.shape[1] < MFCC_WINDOW:
         raise InputError(

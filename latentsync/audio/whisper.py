@@ -27,17 +27,11 @@ WINDOW_STATES = STATES_BEFORE + 1 + STATES_AFTER  # 10
 
 @dataclass(frozen=True)
 class AudioFeatures:
-    """Whisper states of a whole clip, indexed by video frame.
+    """Whisper states of a whole clip, indexed by video frame."""
 
-    Attributes:
-        states: (t50, layers + 1, width) float32 on the CPU, 50 per second.
-        fps: video frames per second.
-        frames: number of video frames that the clip covers, round(duration * fps).
-    """
-
-    states: torch.Tensor
-    fps: float
-    frames: int
+    states: torch.Tensor  # (t50, layers + 1, width) float32 on the CPU, 50 per second
+    fps: float  # of the video
+    frames: int  # of the video that the clip covers: round(duration * fps)
 
     def __len__(self) -> int:
         return self.frames
@@ -54,11 +48,7 @@ class AudioFeatures:
 
 
 def to_mono(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """(channels, samples) or (samples,), integers or floats, as float32 (samples,) in about [-1, 1].
-
-    Raises:
-        ValueError: no samples, more than two dimensions, or values that are not finite.
-    """
+    """(channels, samples) or (samples,), integers or floats, as float32 (samples,) in about [-1, 1]."""
     wave = torch.as_tensor(waveform)
     if wave.ndim not in (1, 2) or wave.numel() == 0:
         raise InputError(f"audio has shape {tuple(wave.shape)}: give (channels, samples) with at least one sample")
@@ -163,15 +153,8 @@ def encode_audio(
 ) -> AudioFeatures:
     """Audio features of a clip, one window for each of its round(duration * fps) video frames.
 
-    Args:
-        encoder: openai-whisper's `AudioEncoder`.
-        waveform: (channels, samples) or (samples,), any integer or float type.
-        rate: samples per second.
-        fps: video frames per second.
-        hard_cut: cut every 30 s as the published program does; see `encode_mel`.
-
-    Raises:
-        ValueError: empty, too short, not finite, or a rate or fps that is not positive.
+    `encoder` is openai-whisper's `AudioEncoder`, `waveform` (channels, samples) or (samples,) of any type at `rate` Hz;
+    `hard_cut` cuts every 30 s as the published program does, see `encode_mel`.
     """
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give a positive number")

@@ -19,11 +19,6 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
     Every tensor keeps its name and bits; with `half` floating-point tensors become float16. What surrounded them
     (global_step, Whisper's dims) goes into the metadata as JSON, with version and resolution where `latentsync.json`
     beside a U-Net states them. Tensors that share memory are written out once each.
-
-    Raises:
-        FileNotFoundError: no `src`.
-        FileExistsError: `dst` is there and `force` is not set.
-        ValueError: `src` is not a weight file, `dst` is not a .safetensors name, or a value is too large for float16.
     """
     src, dst = Path(src), Path(dst)
     if dst.suffix != ".safetensors":
@@ -31,23 +26,18 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
     if dst.exists() and (not force or dst.samefile(src)):
         raise FileExistsError(f"{dst} is there already: choose another name, or overwrite it with force (--force)")
     state, metadata = read_checkpoint(src)
-    metadata = {"format": "pt"} | _about(src, state) | metadata
-    tensors = _separate({key: _halved(key, value) if half else value for key, value in state.items()})
+    if "conv_in.weight" in state:
+        sidecar = read_sidecar(src.parent)
+        metadata = {key: str(sidecar[key]) for key in ("version", "resolution") if key in sidecar} | metadata
+    if half:
+        state = {key: _halved(key, value) for key, value in state.items()}
     dst.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(dst) as part:
-            save_file(tensors, part, metadata)
+            save_file(_separate(state), part, {"format": "pt"} | metadata)
     except SafetensorError as error:
         raise OSError(f"cannot write {dst} ({error}): free some space or choose another drive") from error
     return dst
-
-
-def _about(src: Path, state: dict[str, Tensor]) -> dict[str, str]:
-    """Version and resolution of a U-Net, where the file beside it states them."""
-    if "conv_in.weight" not in state:
-        return {}
-    sidecar = read_sidecar(src.parent)
-    return {key: str(sidecar[key]) for key in ("version", "resolution") if key in sidecar}
 
 
 def _halved(key: str, tensor: Tensor) -> Tensor:

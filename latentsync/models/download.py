@@ -23,6 +23,7 @@ from .folders import find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
 
 logger = logging.getLogger(__name__)
+in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
 
 CHUNK = 1 << 18  # bytes between two reports of progress, which is where a download can be cancelled
 TIMEOUT = 30.0  # seconds without a byte
@@ -44,11 +45,7 @@ class Expected:
 
 
 def hub_states(url: str) -> Expected:
-    """Size and SHA-256 of a file of the hub by its headers; a small file, which git keeps, has no SHA-256 there.
-
-    Raises:
-        ConnectionError: the hub cannot be reached or refuses.
-    """
+    """Size and SHA-256 that the hub's headers give for a file; small ones, which git keeps, have no SHA-256 there."""
     try:
         metadata = get_hf_file_metadata(url)
     except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:  # before 1.0 they are OSErrors
@@ -61,10 +58,6 @@ def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, pro
 
     A connection that breaks is taken up again as long as each attempt brings something. What has arrived stays in
     `part` when it fails, unless it is wrong. `hub`: with the user's token, which a redirect elsewhere does not get.
-
-    Raises:
-        ConnectionError: the address cannot be reached, refuses, or the connection keeps breaking.
-        ValueError: wrong size or checksum; `part` is removed.
     """
     while True:
         before = bytes_in(part)
@@ -126,10 +119,6 @@ def bytes_in(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-logger = logging.getLogger(__name__)
-in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
-
-
 def download(
     folder: str | Path,
     version: str = "1.6",
@@ -140,17 +129,10 @@ def download(
 ) -> list[Path]:
     """Fetches files into a checkpoints folder and returns the paths of those that were fetched.
 
-    By default those that `run` needs: U-Net, Whisper tiny, VAE and the YuNet detector. `only` names other groups
-    (see `registry.GROUPS`). A file that is there with the right size is left alone. An interrupted transfer leaves a
-    `.part` and goes on from there next time. The environment variables of the hub hold (HF_ENDPOINT for a mirror,
-    HF_TOKEN, HF_HUB_OFFLINE), and those of proxies. `force` replaces files of another size or another version. A second
-    download into the same folder waits for the first.
-
-    Raises:
-        ValueError: unknown version or group; the folder has the other version of the U-Net; a file that is there is
-            not the published one; what was fetched has the wrong size or checksum (it is removed).
-        ConnectionError: the address cannot be reached, refuses, or the connection was cut.
-        OSError: the disk is too small, or the folder cannot be written to.
+    By default those that `run` needs; `only` names other groups (`registry.GROUPS`). A file that is there with the
+    right size is left alone; `force` replaces files of another size or another version. An interrupted transfer leaves
+    a `.part` and goes on from there next time. A second download into the same folder waits for the first. The hub's
+    environment variables hold (HF_ENDPOINT for a mirror, HF_TOKEN, HF_HUB_OFFLINE), and those of proxies.
     """
     folder, rows = Path(folder), select(version, only)
     if not _wanted(folder, version, rows, force):
@@ -181,7 +163,8 @@ def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
 
 def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list[Weight]:
     """The rows that are to be fetched."""
-    other = read_sidecar(folder).get("version", version)
+    sidecar = read_sidecar(folder)
+    other = sidecar.get("version", version)
     present = any(row.locate(folder) for row in WEIGHTS if row.group == "unet")
     changing = other != version and present and any(row.version for row in rows)
     if changing and not force:
@@ -189,37 +172,42 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
             f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
             f"(--checkpoints), or replace the {other} files with force (--force)"
         )
-    return [row for row in rows if not _settled(folder, row, force, changing)]
+    wanted = []
+    for row in rows:
+        found = row.locate(folder)
+        if found is None:
+            wanted.append(row)
+            continue
+        converted = found.name != Path(row.target).name
+        if changing and row.version:
+            if converted:
+                raise InputError(f"{found} was converted from another version: move it away first")
+            wanted.append(row)
+            continue
+        actual = bytes_in(found)
+        if row.members or converted or actual in (row.size, sidecar.get("files", {}).get(row.target)):
+            continue
+        published = _published_size(row, found)
+        if published in (None, actual):
+            continue
+        if not force:
+            raise InputError(
+                f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace "
+                "it with force (--force)"
+            )
+        wanted.append(row)
+    return wanted
 
 
-def _settled(folder: Path, row: Weight, force: bool, changing: bool) -> bool:
-    """Whether there is nothing to fetch for this row."""
-    found = row.locate(folder)
-    if found is None:
-        return False
-    converted = found.name != Path(row.target).name
-    if changing and row.version:
-        if converted:
-            raise InputError(f"{found} was converted from another version: move it away first")
-        return False
-    actual = bytes_in(found)
-    if row.members or converted or actual in (row.size, read_sidecar(folder).get("files", {}).get(row.target)):
-        return True
-    published = row.size
-    if row.repo:
-        try:
-            published = hub_states(_address(row)).size
-        except ConnectionError as error:
-            logger.warning("%s is kept, its size was not checked: %s", found, error)
-            return True
-    if published in (None, actual):
-        return True
-    if not force:
-        raise InputError(
-            f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace it "
-            "with force (--force)"
-        )
-    return False
+def _published_size(row: Weight, found: Path) -> int | None:
+    """Bytes of the published file; None where nobody says."""
+    if row.repo is None:
+        return row.size
+    try:
+        return hub_states(_address(row)).size
+    except ConnectionError as error:
+        logger.warning("%s is kept, its size was not checked: %s", found, error)
+        return None
 
 
 def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:

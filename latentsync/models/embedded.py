@@ -14,11 +14,7 @@ EMBEDDED = Path(__file__).parents[1] / "assets" / "embedded"
 
 
 def embedded_folder() -> Path:
-    """`EMBEDDED`, if its files are there.
-
-    Raises:
-        FileNotFoundError: this copy of the package came without them.
-    """
+    """`EMBEDDED`, if its files are there."""
     if missing := missing_checkpoints(EMBEDDED):
         raise FileNotFoundError(
             f"{EMBEDDED} lacks {', '.join(missing)}: the embedded model belongs to the package, install that again"
@@ -27,23 +23,15 @@ def embedded_folder() -> Path:
 
 
 def load_embedded(device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> LipSyncModel:
-    """The embedded model; see `checkpoint.load_model` for device and dtype.
-
-    Raises:
-        FileNotFoundError: this copy of the package came without its weights.
-    """
+    """The embedded model; see `load_model` for device and dtype."""
     return load_model(embedded_folder(), device=device, dtype=dtype)
 
 
 def choose_folder(given: str | Path | None, default: str | Path) -> Path:
-    """The checkpoints folder of a run: the one given, else `default`, else the embedded model's, which is said.
+    """The checkpoints folder of a run: `given` ("embedded" is the embedded model's), else `default`, else the embedded
+    model's, which the log then says.
 
-    Args:
-        given: a folder, taken as it is; "embedded" asks for the embedded model; None for what there is.
-        default: taken unless it has no file of a model at all. An incomplete one is taken too, to be complained about.
-
-    Raises:
-        FileNotFoundError: the embedded model is asked for and this copy of the package came without it.
+    `default` is taken if it has any file of a model: one that is incomplete shall be complained about.
     """
     if given is not None:
         return embedded_folder() if str(given) == EMBEDDED.name else Path(given)

@@ -5,6 +5,7 @@ Known layouts: the published program's (`latentsync_unet.pt`, `whisper/tiny.pt`,
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,13 +17,13 @@ SIDECAR = "latentsync.json"
 
 _TENSORS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _CONVERTIBLE = (".pth", ".model", ".pkl")  # tensors under other names, which `convert` makes .safetensors of too
-_VAE_FOLDERS = ("vae", "vae/sd-vae-ft-mse", "sd-vae-ft-mse")
+_AUXILIARY = ("auxiliary/", "")
 _RESTORERS = ("GFPGAN", "CodeFormer", "RestoreFormer", "gfpgan", "codeformer", "restoreformer", "facerestore_models")
 _FACEXLIB = ("auxiliary", "facexlib", "facedetection")
 
-# File name patterns without suffix, the first match wins. A pattern may hold several files (latentsync_unet_1.5,
+# File name patterns without suffix, the first match wins. A pattern may match several files (latentsync_unet_1.5,
 # latentsync_unet_1.6): then the last in alphabetical order, the newest, is taken.
-_PLACES: dict[str, tuple[str, ...]] = {
+_STEMS: dict[str, tuple[str, ...]] = {
     "unet": ("latentsync_unet", "*/latentsync_unet", "*latentsync*unet*", "diffusion_models/latentsync*"),
     "syncnet": ("stable_syncnet", "latentsync_syncnet", "*/stable_syncnet", "*/latentsync_syncnet"),
     "whisper": tuple(
@@ -32,22 +33,30 @@ _PLACES: dict[str, tuple[str, ...]] = {
     ),
     "vae": ("vae/*ft-mse*", "vae/*ft_mse*"),
 }
-_EXACT: dict[str, tuple[str, ...]] = {
+# File name patterns with suffix.
+_NAMES: dict[str, tuple[str, ...]] = {
     "yunet": tuple(f"{place}face_detection_yunet*.onnx" for place in ("auxiliary/", "yunet/", "")),
-    "syncnet_v2": ("auxiliary/syncnet_v2.model", "syncnet_v2.model"),
-    "hyperiqa": ("auxiliary/koniq_pretrained.pkl", "koniq_pretrained.pkl"),
-    "i3d": ("auxiliary/i3d_torchscript.pt", "i3d_torchscript.pt"),
-    "inception": tuple(f"{place}weights-inception-2015-12-05-6726825d.pth" for place in ("auxiliary/", "")),
-    "videomae": ("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", "vit_g_hybrid_pt_1200e_ssv2_ft.pth"),
-    "vgg16": ("auxiliary/vgg16-397923af.pth", "vgg16-397923af.pth"),
+    "syncnet_v2": tuple(f"{place}syncnet_v2.model" for place in _AUXILIARY),
+    "hyperiqa": tuple(f"{place}koniq_pretrained.pkl" for place in _AUXILIARY),
+    "i3d": tuple(f"{place}i3d_torchscript.pt" for place in _AUXILIARY),
+    "inception": tuple(f"{place}weights-inception-2015-12-05-6726825d.pth" for place in _AUXILIARY),
+    "videomae": tuple(f"{place}vit_g_hybrid_pt_1200e_ssv2_ft.pth" for place in _AUXILIARY),
+    "vgg16": tuple(f"{place}vgg16-397923af.pth" for place in _AUXILIARY),
     "gfpgan": tuple(f"{place}/GFPGANv1.{minor}.pth" for minor in (4, 3) for place in _RESTORERS),
     "codeformer": tuple(f"{place}/codeformer*.pth" for place in _RESTORERS),
     "restoreformer": tuple(f"{place}/RestoreFormer.pth" for place in _RESTORERS),
     "parsenet": tuple(f"{place}/parsing_parsenet.pth" for place in _FACEXLIB),
     "retinaface": tuple(f"{place}/detection_Resnet50_Final.pth" for place in _FACEXLIB),
 }
-# Its file det_10g.onnx marks InsightFace's folder, which is what the insightface package wants to know.
-_INSIGHTFACE = tuple(f"{place}buffalo_l" for place in ("insightface/models/", "insightface/", "auxiliary/models/"))
+# Folders, each known by a file in it.
+_FOLDERS: dict[str, tuple[str, ...]] = {
+    "vae": ("vae", "vae/sd-vae-ft-mse", "sd-vae-ft-mse"),
+    "insightface": ("insightface/models/buffalo_l", "insightface/buffalo_l", "auxiliary/models/buffalo_l"),
+}
+_DIFFUSERS = tuple(
+    f"diffusion_pytorch_model{end}" for end in (".safetensors", ".bin", ".fp16.safetensors", ".fp16.bin")
+)
+_MARKS = {"vae": _DIFFUSERS, "insightface": ("det_10g.onnx",)}
 
 
 @dataclass(frozen=True)
@@ -80,61 +89,43 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
 
     Only names are looked at, nothing is opened. Where a file is there as .pt and as .safetensors, the latter is
     taken: it loads faster and can hold no code. A folder that does not exist has no files.
-
-    Raises:
-        NotADirectoryError: it is a file.
     """
     folder = Path(folder)
     if folder.is_file():
         raise NotADirectoryError(f"{folder} is a file: give the folder that the weights are in (--checkpoints)")
     roots = [folder / "latentsync", folder] if (folder / "latentsync").is_dir() else [folder]
-    found: dict[str, Path | None] = {}
-    for field in fields(Checkpoints)[1:]:
-        matches = (path for root in roots for path in _matches(root, field.name))
-        found[field.name] = next(matches, None)
-    return Checkpoints(folder, **found)
+    names = [field.name for field in fields(Checkpoints)[1:]]
+    return Checkpoints(
+        folder, **{name: next((p for root in roots for p in _matches(root, name)), None) for name in names}
+    )
 
 
-def _matches(root: Path, name: str):
+def _matches(root: Path, name: str) -> Iterator[Path]:
     """Paths under `root` that can be the file called `name`, best first."""
-    if name == "vae":
-        yield from (root / place for place in _VAE_FOLDERS if _weights_in(root / place))
-    if name == "insightface":
-        yield from (root / place for place in _INSIGHTFACE if (root / place / "det_10g.onnx").is_file())
-    for pattern in _PLACES.get(name, ()):
+    for place in _FOLDERS.get(name, ()):
+        if any((root / place / mark).is_file() for mark in _MARKS[name]):
+            yield root / place
+    for pattern in _STEMS.get(name, ()):
         # Exactly that stem where the pattern gives one: tiny.en.pt is not tiny.pt.
         stem = None if "*" in Path(pattern).name else Path(pattern).name
         hits = [p for p in root.glob(pattern + ".*") if p.suffix in _TENSORS and stem in (None, p.stem) and p.is_file()]
         yield from sorted(hits, key=lambda p: (p.stem, -_TENSORS.index(p.suffix)), reverse=True)
-    for pattern in _EXACT.get(name, ()):
+    for pattern in _NAMES.get(name, ()):
         if Path(pattern).suffix in _CONVERTIBLE:
             yield from (p for p in root.glob(str(Path(pattern).with_suffix(".safetensors"))) if p.is_file())
         yield from sorted((p for p in root.glob(pattern) if p.is_file()), reverse=True)
 
 
-def _weights_in(folder: Path) -> Path | None:
-    """The VAE's weights in a folder as diffusers saves it."""
-    names = [f"diffusion_pytorch_model{kind}{suffix}" for kind in ("", ".fp16") for suffix in (".safetensors", ".bin")]
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
 def vae_weights(folder: Path) -> Path:
-    """The weights file in a VAE folder as diffusers saves it.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    if (path := _weights_in(folder)) is None:
+    """The weights file in a folder as diffusers saves it; FileNotFoundError where there is none."""
+    path = next((folder / name for name in _DIFFUSERS if (folder / name).is_file()), None)
+    if path is None:
         raise FileNotFoundError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
     return path
 
 
 def read_sidecar(folder: str | Path) -> dict:
-    """What `latentsync.json` in `folder` says, as a dict with keys out of version, resolution, files; {} without it.
-
-    Raises:
-        ValueError: the file is there and is not a JSON object.
-    """
+    """What `latentsync.json` in `folder` says, as a dict with keys out of version, resolution, files; {} without it."""
     path = Path(folder) / SIDECAR
     if not path.is_file():
         return {}

@@ -16,21 +16,9 @@ from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
 from .state_dict import current_vae_names, load_state_dict, read_checkpoint, read_metadata, recognise
 
-__all__ = [
-    "Checkpoints",
-    "LipSyncModel",
-    "default_device",
-    "find_checkpoints",
-    "load_audio_encoder",
-    "load_model",
-    "load_state_dict",
-    "load_unet",
-    "load_vae",
-]
-
 logger = logging.getLogger(__name__)
 
-#: The files of `layout.Checkpoints` that a model is made of.
+#: The files of `folders.Checkpoints` that a model is made of.
 NEEDED = ("unet", "whisper", "vae")
 #: Published U-Net configurations (configs/unet/*.yaml) whose name does not say their resolution.
 PUBLISHED_AT_256 = ("stage1", "stage2", "stage2_efficient", "first_stage", "second_stage")
@@ -43,9 +31,6 @@ class LipSyncModel:
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
     `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from.
-
-    Raises:
-        ValueError: a resolution out of range, or an audio encoder of another width than the U-Net's cross-attention.
     """
 
     unet: nn.Module
@@ -102,25 +87,18 @@ def default_device() -> torch.device:
 
 def missing_checkpoints(folder: str | Path) -> list[str]:
     """Which of the files that a model is made of, out of `NEEDED`, a checkpoints folder does not have."""
-    return _missing(find_checkpoints(folder))
-
-
-def _missing(paths: Checkpoints) -> list[str]:
+    paths = find_checkpoints(folder)
     return [name for name in NEEDED if getattr(paths, name) is None]
 
 
 def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Checkpoints:
-    """The files in a checkpoints folder, when those that a model is made of are all there; `unet` is another U-Net.
-
-    Raises:
-        FileNotFoundError: lists the missing ones and the command that fetches them.
-    """
+    """The files in a checkpoints folder, when those that a model is made of are all there; `unet` is another U-Net."""
     paths = find_checkpoints(folder)
     if unet is not None:
         if not Path(unet).is_file():
             raise FileNotFoundError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
         paths = replace(paths, unet=Path(unet))
-    if missing := _missing(paths):
+    if missing := [name for name in NEEDED if getattr(paths, name) is None]:
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
         other = "" if unet is None else "name the folder that has them with --checkpoints, or "
         raise FileNotFoundError(
@@ -144,10 +122,6 @@ def load_model(
     what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the
     path tell (1.5 or 256, 1.6 or 512), else 512.
     `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU.
-
-    Raises:
-        FileNotFoundError: lists the missing files and the command that fetches them.
-        ValueError: a file of another kind, a damaged one, or a resolution that is not a multiple of 64 in 64..1024.
     """
     paths = needed_checkpoints(folder, unet)
     resolution = choose_resolution(paths, resolution)
@@ -155,14 +129,8 @@ def load_model(
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
     net = load_unet(paths.unet, device, dtype)
-    model = LipSyncModel(
-        unet=net,
-        vae=load_vae(paths.vae),
-        audio_encoder=load_audio_encoder(fitting_whisper(paths.whisper, net)),
-        resolution=resolution,
-        source=str(paths.unet),
-    )
-    return model.to(device, dtype)
+    whisper = load_audio_encoder(fitting_whisper(paths.whisper, net))
+    return LipSyncModel(net, load_vae(paths.vae), whisper, resolution, str(paths.unet)).to(device, dtype)
 
 
 def load_unet(
@@ -174,10 +142,6 @@ def load_unet(
     """The lip-sync U-Net in a file, in evaluation mode; its hyper-parameters are read off the tensor shapes.
 
     `unet_kwargs` go to `nets.unet.UNet.from_state_dict` (operations, attention).
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a lip-sync U-Net; the sentence says what the file looks like and which tensors do not fit.
     """
     from ..nets.unet import UNet
 
@@ -187,7 +151,7 @@ def load_unet(
         raise InputError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
         unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)
 
@@ -197,10 +161,6 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
 
     The file is OpenAI's {"dims", "model_state_dict"} or its .safetensors conversion with `dims` in the metadata.
     Without dims the sizes come from the tensor shapes, with attention heads of width 64 as in all published models.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says which.
     """
     try:
         from whisper.model import AudioEncoder
@@ -229,10 +189,6 @@ def load_vae(path: str | Path) -> nn.Module:
 
     One file may have diffusers' names, its old attention names, or those of the original latent-diffusion code.
     The settings are those of `config.json` beside the weights, else of sd-vae-ft-mse, which come with this package.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says which and what does not fit.
     """
     try:
         from diffusers import AutoencoderKL
@@ -245,27 +201,31 @@ def load_vae(path: str | Path) -> nn.Module:
     config = beside if beside.is_file() else Path(__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(json.loads(config.read_text(encoding="utf-8")))
-    return _filled(vae, current_vae_names(state), file, "VAE")
+    return _filled(vae, current_vae_names(state, vae.config), file, "VAE")
 
 
 def _filled(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> nn.Module:
     """`module`, made on the meta device, with the tensors of `state` in float32: all of them and nothing else."""
     try:
         check_state_dict(module.state_dict(), state, name)
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"{path} looks like {recognise(state)}: {error}") from error
     assign(module, state, torch.float32)
     return module.eval().requires_grad_(False)
 
 
 def fitting_whisper(path: Path, unet: nn.Module) -> Path:
-    """`path`, or the other size of Whisper beside it if that is the one the U-Net was trained with."""
-    name = _WHISPER_SIZES.get(unet.config.cross_attention_dim, path.stem)
-    return next((p for p in (path.with_stem(name), path.with_name(f"{name}.pt")) if p.is_file()), path)
+    """`path`, or the other size of Whisper beside it if that is the one the U-Net was trained with; the log says so."""
+    width = unet.config.cross_attention_dim
+    name = _WHISPER_SIZES.get(width, path.stem)
+    found = next((p for p in (path.with_stem(name), path.with_name(f"{name}.pt")) if p.is_file()), path)
+    if found != path:
+        logger.info("taking %s instead of %s: this U-Net was trained with audio of width %d", found, path.name, width)
+    return found
 
 
 def check_resolution(resolution: int) -> None:
-    """Refuse a crop side that is not a multiple of 64 in 64..1024 with a ValueError."""
+    """Refuses a crop side that is not a multiple of 64 in 64..1024."""
     if resolution % 64 or not 64 <= resolution <= 1024:
         raise InputError(f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024 (1.5: 256, 1.6: 512)")
 
@@ -274,10 +234,6 @@ def published_resolution(config: str | Path) -> int:
     """The crop side that a U-Net configuration of the published program (configs/unet/stage2_512.yaml) is made for.
 
     Where there is no such file its name tells: 512 or 256 in it, or one of the published names without a number.
-
-    Raises:
-        FileNotFoundError: no file, and a name that tells nothing.
-        ValueError: not YAML, or no whole number at data.resolution.
     """
     import yaml
 
@@ -302,13 +258,11 @@ def published_resolution(config: str | Path) -> int:
 
 def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     """The crop side in pixels, by the order in `load_model`; warns where it is not what the version was trained for."""
-    assert paths.unet is not None
-    stated = {"sidecar": read_sidecar(paths.unet.parent), "metadata": read_metadata(paths.unet)}
-    named = _version_in_names(paths.unet, paths.folder)
-    version = next((entry["version"] for entry in stated.values() if "version" in entry), named)
+    stated = read_metadata(paths.unet) | read_sidecar(paths.unet.parent)
+    version = stated.get("version") or _version_in_names(paths.unet, paths.folder)
     resolution = explicit
-    for entry in stated.values():
-        resolution = int(entry["resolution"]) if resolution is None and "resolution" in entry else resolution
+    if resolution is None and "resolution" in stated:
+        resolution = int(stated["resolution"])
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)
         logger.info("%s does not say its resolution: taking %d", paths.unet, resolution)
@@ -325,11 +279,8 @@ def _version_in_names(path: Path, folder: Path) -> str | None:
     """The version that the file's name, or else the nearest folder's up to the checkpoints folder, tells."""
     path, folder = path.resolve(), folder.resolve()
     for name in (path.name, *(p.name for p in path.parents if p == folder or folder in p.parents)):
-        hits = [
-            version
-            for version, side in RESOLUTIONS.items()
-            if re.search(rf"(?<!\d)(?:{version.replace('.', '[._]')}|{side})(?!\d)", name)
-        ]
+        patterns = {v: rf"(?<!\d)(?:{v.replace('.', '[._]')}|{side})(?!\d)" for v, side in RESOLUTIONS.items()}
+        hits = [version for version, pattern in patterns.items() if re.search(pattern, name)]
         if len(hits) == 1:
             return hits[0]
     return None

@@ -66,211 +66,155 @@ class Weight:
         return next((path for path in twins if path.is_file()), None)
 
 
-def _latentsync(version: str, unet: dict | None = None, syncnet: dict | None = None) -> list[Weight]:
-    """`unet` and `syncnet`: exact size and checksum, where they are known."""
-    repo, side = f"ByteDance/LatentSync-{version}", RESOLUTIONS[version]
-    licence = "openrail++ (code: Apache-2.0)"
-    return [
-        Weight(
-            "unet",
-            "latentsync_unet.pt",
-            f"lip-sync U-Net {version} for {side} x {side} crops",
-            licence,
-            repo=repo,
-            filename="latentsync_unet.pt",
-            about=5_100_000_000,
-            version=version,
-            **unet or {},
-        ),
-        Weight(
-            "syncnet",
-            "stable_syncnet.pt",
-            "StableSyncNet: U-Net training, sync evaluation",
-            licence,
-            repo=repo,
-            filename="stable_syncnet.pt",
-            about=1_600_000_000,
-            version=version,
-            **syncnet or {},
-        ),
-    ]
+# Exact bytes and SHA-256 of files, as far as they are known.
+_KNOWN: dict[str, tuple[int | None, str]] = {
+    "latentsync_unet.pt 1.5": (5_072_348_184, "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51"),
+    "stable_syncnet.pt 1.5": (1_605_324_224, "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483"),
+    "tiny.pt": (None, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
+    "small.pt": (None, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794"),
+    "face_detection_yunet_2023mar.onnx": (
+        232_589, "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"),
+    "syncnet_v2.model": (54_573_114, "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"),
+    "koniq_pretrained.pkl": (109_768_650, "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81"),
+    "i3d_torchscript.pt": (51_235_320, I3D_SHA256),
+    "vit_g_hybrid_pt_1200e_ssv2_ft.pth": (
+        2_023_804_201, "5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70"),
+    "vgg16-397923af.pth": (None, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
+    "GFPGANv1.4.pth": (348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
+    "GFPGANv1.3.pth": (348_632_874, "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
+    "codeformer.pth": (376_637_898, "1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7"),
+    "RestoreFormer.pth": (290_785_322, "07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0"),
+    "parsing_parsenet.pth": (85_331_193, "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2"),
+    "detection_Resnet50_Final.pth": (109_497_761, "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d"),
+}  # fmt: skip
 
 
-def _whisper(group: str, name: str, sha256: str, **source) -> Weight:
-    width = {"tiny": 384, "small": 768}[name]
+def _file(group: str, target: str, purpose: str, licence: str, source: str, **facts) -> Weight:
+    """A row. `source` is a folder to which the name of `target` is added: in the hub "owner/name:" or
+    "owner/name:folder/", elsewhere a URL that ends in "/"; or the whole URL of an archive."""
+    name = Path(target).name
+    version = facts.get("version")
+    size, sha256 = _KNOWN.get(f"{name} {version}" if version else name, (None, None))
+    if source.startswith("https:"):
+        where = {"url": source + name if source.endswith("/") else source}
+    else:
+        repo, _, folder = source.partition(":")
+        where = {"repo": repo, "filename": folder + name}
+    return Weight(group, target, purpose, licence, size=size, sha256=sha256, **where, **facts)
+
+
+def _latentsync(version: str) -> tuple[Weight, Weight]:
+    licence, source, side = "openrail++ (code: Apache-2.0)", f"ByteDance/LatentSync-{version}:", RESOLUTIONS[version]
+    unet = f"lip-sync U-Net {version} for {side} x {side} crops"
+    syncnet = "StableSyncNet: U-Net training, sync evaluation"
+    return (
+        _file("unet", "latentsync_unet.pt", unet, licence, source, about=5_100_000_000, version=version),
+        _file("syncnet", "stable_syncnet.pt", syncnet, licence, source, about=1_600_000_000, version=version),
+    )
+
+
+def _whisper(group: str, name: str, width: int, source: str, about: int) -> Weight:
     purpose = f"Whisper {name}, audio encoder for cross-attention width {width}"
-    return Weight(group, f"whisper/{name}.pt", purpose, "MIT", sha256=sha256, **source)
+    return _file(group, f"whisper/{name}.pt", purpose, "MIT", source, about=about)
 
 
-def _vae(filename: str, **facts) -> Weight:
-    repo = "stabilityai/sd-vae-ft-mse"
-    return Weight("vae", f"vae/{filename}", "VAE sd-vae-ft-mse", "MIT", repo=repo, filename=filename, **facts)
+def _auxiliary(name: str, purpose: str, program: bool = False) -> Weight:
+    facts = {"commercial": False, "program": program}
+    return _file("auxiliary", f"auxiliary/{name}", purpose, "research", "ByteDance/LatentSync-1.5:auxiliary/", **facts)
 
 
-def _auxiliary(filename: str, purpose: str, sha256: str, size: int | None = None, program: bool = False) -> Weight:
-    return Weight(
-        "auxiliary",
-        f"auxiliary/{filename}",
-        purpose,
-        "research",
-        repo="ByteDance/LatentSync-1.5",
-        filename=f"auxiliary/{filename}",
-        size=size,
-        sha256=sha256,
-        commercial=False,
-        program=program,
-    )
+def _restorer(target: str, name: str, licence: str, release: str, commercial: bool = True) -> Weight:
+    group, source = Path(target).parent.name.lower(), f"{GITHUB}/{release}/"
+    return _file(group, target, f"{name} face restoration", licence, source, commercial=commercial)
 
 
-def _gfpgan(version: str, sha256: str) -> Weight:
-    return Weight(
-        "gfpgan",
-        f"GFPGAN/GFPGANv{version}.pth",
-        f"GFPGAN {version} face restoration",
-        "Apache-2.0",
-        url=f"{GITHUB}/TencentARC/GFPGAN/releases/download/v1.3.0/GFPGANv{version}.pth",
-        size=348_632_874,
-        sha256=sha256,
-    )
-
-
-def _facexlib(release: str, filename: str, purpose: str, size: int, sha256: str) -> Weight:
-    url = f"{GITHUB}/xinntao/facexlib/releases/download/{release}/{filename}"
-    return Weight("facexlib", f"auxiliary/{filename}", purpose, "MIT", url=url, size=size, sha256=sha256)
+def _facexlib(release: str, name: str, purpose: str) -> Weight:
+    source = f"{GITHUB}/xinntao/facexlib/releases/download/{release}/"
+    return _file("facexlib", f"auxiliary/{name}", f"face {purpose} for restoration", "MIT", source)
 
 
 WEIGHTS: tuple[Weight, ...] = (
     *_latentsync("1.6"),
-    *_latentsync(
-        "1.5",
-        unet={"size": 5_072_348_184, "sha256": "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51"},
-        syncnet={"size": 1_605_324_224, "sha256": "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483"},
-    ),
-    Weight(
+    *_latentsync("1.5"),
+    _file(
         "sd15",
         "stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors",
         "U-Net of Stable Diffusion 1.5: where stage 1 of the U-Net's training starts",
         "CreativeML OpenRAIL-M",
-        repo="stable-diffusion-v1-5/stable-diffusion-v1-5",
-        filename="unet/diffusion_pytorch_model.safetensors",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5:unet/",
         about=3_440_000_000,
     ),
-    _whisper(
-        "whisper",
-        "tiny",
-        "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9",
-        repo="ByteDance/LatentSync-1.6",
-        filename="whisper/tiny.pt",
-        about=75_000_000,
-    ),
+    _whisper("whisper", "tiny", 384, "ByteDance/LatentSync-1.6:whisper/", 75_000_000),
     _whisper(
         "whisper-small",
         "small",
-        "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794",
-        url="https://openaipublic.azureedge.net/main/whisper/models/"
-        "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794/small.pt",
-        about=484_000_000,
+        768,
+        f"https://openaipublic.azureedge.net/main/whisper/models/{_KNOWN['small.pt'][1]}/",
+        484_000_000,
     ),
-    _vae("config.json"),
-    _vae("diffusion_pytorch_model.safetensors", about=335_000_000),
-    Weight(
+    _file("vae", "vae/config.json", "VAE sd-vae-ft-mse", "MIT", "stabilityai/sd-vae-ft-mse:"),
+    _file(
+        "vae",
+        "vae/diffusion_pytorch_model.safetensors",
+        "VAE sd-vae-ft-mse",
+        "MIT",
+        "stabilityai/sd-vae-ft-mse:",
+        about=335_000_000,
+    ),
+    _file(
         "yunet",
         "auxiliary/face_detection_yunet_2023mar.onnx",
         "YuNet face detection",
         "MIT",
-        repo="opencv/face_detection_yunet",
-        filename="face_detection_yunet_2023mar.onnx",
-        size=232_589,
-        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        "opencv/face_detection_yunet:",
     ),
-    Weight(
+    _file(
         "insightface",
         "insightface/models/buffalo_l",
         "InsightFace detection, 106 landmarks, embeddings (the insightface package also fetches it by itself)",
         "InsightFace, non-commercial",
-        url=f"{GITHUB}/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
+        f"{GITHUB}/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
         about=289_000_000,
         commercial=False,
         members=("det_10g.onnx", "2d106det.onnx", "w600k_r50.onnx"),
     ),
-    _auxiliary(
-        "syncnet_v2.model",
-        "SyncNet v2: Sync-C, Sync-D and audio offset",
-        "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
-        54_573_114,
-    ),
-    _auxiliary(
-        "koniq_pretrained.pkl",
-        "hyperIQA: picture quality of training clips",
-        "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81",
-        109_768_650,
-    ),
-    _auxiliary("i3d_torchscript.pt", "I3D: FVD", I3D_SHA256, 51_235_320, program=True),
-    _auxiliary(
-        "vit_g_hybrid_pt_1200e_ssv2_ft.pth",
-        "VideoMAE v2: TREPA loss",
-        "5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70",
-        2_023_804_201,
-    ),
-    _auxiliary(
-        "vgg16-397923af.pth",
-        "VGG16: LPIPS loss",
-        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    ),
-    Weight(
+    _auxiliary("syncnet_v2.model", "SyncNet v2: Sync-C, Sync-D and audio offset"),
+    _auxiliary("koniq_pretrained.pkl", "hyperIQA: picture quality of training clips"),
+    _auxiliary("i3d_torchscript.pt", "I3D: FVD", program=True),
+    _auxiliary("vit_g_hybrid_pt_1200e_ssv2_ft.pth", "VideoMAE v2: TREPA loss"),
+    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss"),
+    _file(
         "inception",
         "auxiliary/weights-inception-2015-12-05-6726825d.pth",
         "Inception v3: FID",
         "Apache-2.0",
-        url=f"{GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+        f"{GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/",
         about=96_000_000,
     ),
-    _gfpgan("1.4", "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
-    _gfpgan("1.3", "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
-    Weight(
-        "codeformer",
+    _restorer("GFPGAN/GFPGANv1.4.pth", "GFPGAN 1.4", "Apache-2.0", "TencentARC/GFPGAN/releases/download/v1.3.0"),
+    _restorer("GFPGAN/GFPGANv1.3.pth", "GFPGAN 1.3", "Apache-2.0", "TencentARC/GFPGAN/releases/download/v1.3.0"),
+    _restorer(
         "CodeFormer/codeformer.pth",
-        "CodeFormer face restoration",
+        "CodeFormer",
         "S-Lab, non-commercial",
-        url=f"{GITHUB}/sczhou/CodeFormer/releases/download/v0.1.0/codeformer.pth",
-        size=376_637_898,
-        sha256="1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+        "sczhou/CodeFormer/releases/download/v0.1.0",
         commercial=False,
     ),
-    Weight(
-        "restoreformer",
+    _restorer(
         "RestoreFormer/RestoreFormer.pth",
-        "RestoreFormer face restoration",
+        "RestoreFormer",
         "Apache-2.0",
-        url=f"{GITHUB}/TencentARC/GFPGAN/releases/download/v1.3.4/RestoreFormer.pth",
-        size=290_785_322,
-        sha256="07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
+        "TencentARC/GFPGAN/releases/download/v1.3.4",
     ),
-    _facexlib(
-        "v0.2.2",
-        "parsing_parsenet.pth",
-        "face parsing for restoration",
-        85_331_193,
-        "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",
-    ),
-    _facexlib(
-        "v0.1.0",
-        "detection_Resnet50_Final.pth",
-        "face detection for restoration",
-        109_497_761,
-        "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
-    ),
+    _facexlib("v0.2.2", "parsing_parsenet.pth", "parsing"),
+    _facexlib("v0.1.0", "detection_Resnet50_Final.pth", "detection"),
 )
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(weight.group for weight in WEIGHTS))
 
 
 def select(version: str = "1.6", only: list[str] | tuple[str, ...] | None = None) -> list[Weight]:
-    """The rows of `version` in the groups `only`, or in those that `run` needs.
-
-    Raises:
-        ValueError: an unknown version or group; the sentence lists the known ones.
-    """
+    """The rows of `version` in the groups `only`, or in those that `run` needs."""
     if version not in RESOLUTIONS:
         raise InputError(f"version is {version!r}: choose one of {', '.join(RESOLUTIONS)}")
     wanted = RUN_GROUPS if only is None else tuple(only)

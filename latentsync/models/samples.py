@@ -1,4 +1,4 @@
-"""The sample clips that come along: drawn heads to try lip sync on, and the words that they are to say."""
+"""The sample clips that come along: drawn heads to try lip sync on, and new words for them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +12,15 @@ VOICES = {"talking head": 1, "two speakers": 2, "short clip": 1}  # of each samp
 
 @dataclass(frozen=True)
 class Sample:
-    """The files of one sample.
+    """The files of one sample."""
 
-    Attributes:
-        video: the clip, with the sound of its old words.
-        voices: the new words, one file for each head from the left.
-        track: where the heads are.
-    """
-
-    video: Path
-    voices: tuple[Path, ...]
-    track: Path
-
-
-def sample_names() -> tuple[str, ...]:
-    return tuple(VOICES)
+    video: Path  # with the sound of its old words
+    voices: tuple[Path, ...]  # the new words, one file for each head from the left
+    track: Path  # where the heads are
 
 
 def find_sample(name: str, folder: Path = SAMPLES) -> Sample:
-    """The files of the sample called `name`, one of `sample_names()`.
-
-    Raises:
-        ValueError: there is no sample of that name.
-        FileNotFoundError: this copy of the package came without it.
-    """
+    """The files of the sample called `name`, a key of `VOICES`."""
     if name not in VOICES:
         raise InputError(f"sample clip is {name!r}: choose one of {', '.join(VOICES)}")
     sample = sample_files(name, folder, VOICES[name])

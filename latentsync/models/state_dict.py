@@ -15,8 +15,7 @@ from ..errors import InputError
 
 # The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, VideoMAE, face restorers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
-# What DistributedDataParallel puts before every name.
-_PARALLEL = "module."
+_PARALLEL = "module."  # what DistributedDataParallel puts before every name
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
 _KINDS = (
@@ -42,16 +41,13 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     ({"global_step", "state_dict"}, {"dims", "model_state_dict"}) is taken off; its other entries come back as the
     second result, in JSON, as safetensors metadata would hold them. So is the "module." that parallel training puts
     before every name. Tensors stay mapped to the file until used.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a weight file, a damaged one, or one that wants to run code.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no weight file {path}: check the path or fetch it with the download command")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        with _opened(path) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
     content = _unpickle(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is another kind of file")
@@ -94,46 +90,19 @@ def recognise(state: Mapping[str, Tensor]) -> str:
     return f"an unknown model ({len(state)} tensors such as {', '.join(list(state)[:3]) or 'none'})"
 
 
-# Places in the names of latent-diffusion VAEs and what diffusers calls them.
-_LDM_NAMES = (
-    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
-    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
-    (r"\.mid\.attn_1\.norm\.", ".mid_block.attentions.0.group_norm."),
-    (r"\.mid\.attn_1\.proj_out\.", ".mid_block.attentions.0.to_out.0."),
-    (r"\.mid\.attn_1\.([qkv])\.", r".mid_block.attentions.0.to_\1."),
-    (r"\.down\.(\d+)\.block\.", r".down_blocks.\1.resnets."),
-    (r"\.down\.(\d+)\.downsample\.", r".down_blocks.\1.downsamplers.0."),
-    (r"\.up\.(\d+)\.block\.", r".up_blocks.\1.resnets."),
-    (r"\.up\.(\d+)\.upsample\.", r".up_blocks.\1.upsamplers.0."),
-    (r"\.nin_shortcut\.", ".conv_shortcut."),
-    (r"coder\.norm_out\.", "coder.conv_norm_out."),
-)
 # Names of the attention layers in VAEs saved by diffusers before 0.14, such as the published sd-vae-ft-mse.
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
-def current_vae_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A VAE's tensors under the names that diffusers uses now."""
+def current_vae_names(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
+    """The tensors of the VAE with diffusers' settings `config`, under the names that diffusers uses now."""
     state = {key.removeprefix("first_stage_model."): value for key, value in state.items()}
-    if any(".mid.block_1." in key for key in state):
-        return _from_ldm(state)
+    if any(".mid.block_1." in key for key in state):  # of the original latent-diffusion code
+        from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
+
+        return convert_ldm_vae_checkpoint(state, config)
     old = re.compile(rf"(\.attentions\.\d+)\.({'|'.join(_OLD_ATTENTION)})\.")
     return {old.sub(lambda m: f"{m[1]}.{_OLD_ATTENTION[m[2]]}.", key): value for key, value in state.items()}
-
-
-def _from_ldm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """latent-diffusion counts decoder blocks from the output and has 1x1 convolutions where diffusers has linear
-    layers; its training files also hold a loss network and averaged copies, which are left out."""
-    last = max(int(match[1]) for key in state if (match := re.match(r"decoder\.up\.(\d+)\.", key)))
-    result = {}
-    for key, value in state.items():
-        if not key.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")):
-            continue
-        key = re.sub(r"\.up\.(\d+)\.", lambda m: f".up.{last - int(m[1])}.", key)
-        for pattern, name in _LDM_NAMES:
-            key = re.sub(pattern, name, key)
-        result[key] = value.flatten(1) if ".attentions." in key and value.ndim == 4 else value
-    return result
 
 
 def _opened(path: Path):
@@ -143,39 +112,28 @@ def _opened(path: Path):
         raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with _opened(path) as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
-
-
 def _unpickle(path: Path) -> object:
     zipped = zipfile.is_zipfile(path)
-    if not zipped:
-        _check_head(path)
+    if not zipped:  # the first bytes may tell what it is instead
+        with path.open("rb") as file:
+            head = file.read(64)
+        if head.startswith(b"PK"):
+            raise InputError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
+        if head.startswith(b"version https://git-lfs"):
+            raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
+        if head.lstrip().startswith((b"<", b"{")):
+            raise InputError(f"{path} is a text file, not weights: fetch it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
+        reason = "it is not a PyTorch weight file: fetch it again"
         if "weights_only" in str(error) or "Unsupported" in str(error):
             reason = (
                 "it holds Python objects, which can run code when read, so it is refused: convert it where it was made"
             )
-        else:
-            reason = "it is not a PyTorch weight file: fetch it again"
         raise InputError(f"{path} was not read: {reason}") from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error
-
-
-def _check_head(path: Path) -> None:
-    """Says what a file is that is no PyTorch archive, where its first bytes tell."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"PK"):
-        raise InputError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
-    if head.lstrip().startswith((b"<", b"{")):
-        raise InputError(f"{path} is a text file, not weights: fetch it again")
 
 
 def _is_plain(value: object) -> bool:

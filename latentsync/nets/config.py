@@ -3,13 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 
 from ..errors import InputError
+from .loading import axis_size
 
 Motion = Literal["none", "up", "all"]
+_size = partial(axis_size, net="LatentSync U-Net", file="latentsync_unet.pt")
 UNSEEN = ("n_head", "groups")  # hyper-parameters that no name or shape tells
 
 
@@ -17,27 +20,18 @@ UNSEEN = ("n_head", "groups")  # hyper-parameters that no name or shape tells
 class UNetConfig:
     """Shape of the U-Net; the defaults are those of the published LatentSync 1.5 and 1.6 weights.
 
-    block_out_channels: width of each down block; the up blocks have them in reverse order.
-    layers_per_block: layers of a down block; an up block has one more.
-    cross_attention_dim: width of the audio rows (384 with Whisper tiny, 768 with Whisper small).
-    in_channels: noisy latent 4, mask 1, masked-crop latent 4, reference latent 4.
-    out_channels: epsilon.
-    block_attention: which down blocks have spatial transformers; the up blocks have them in reverse order.
-    motion: where motion modules stand: nowhere (stage 1), in the up blocks, or in every down and up block.
-    max_frames: length of the position tables, and so of the longest window of a net with motion modules.
-    n_head: heads of every attention. Not visible in the weights: 8 in all published configurations.
-    groups: groups of every group norm. Not visible in the weights: 32 in all published configurations. Files of nets
-        with other numbers say so in their metadata (`UNSEEN`).
+    `n_head` and `groups` (`UNSEEN`) cannot be read off the weights; files of nets with other numbers than 8 and 32 say
+    so in their metadata.
     """
 
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    layers_per_block: int = 2
-    cross_attention_dim: int = 384
-    in_channels: int = 13
-    out_channels: int = 4
-    block_attention: tuple[bool, ...] = (True, True, True, False)
-    motion: Motion = "all"
-    max_frames: int = 24
+    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # of the down blocks; the up blocks reverse them
+    layers_per_block: int = 2  # of a down block; an up block has one more
+    cross_attention_dim: int = 384  # width of the audio rows: 384 with Whisper tiny, 768 with Whisper small
+    in_channels: int = 13  # noisy latent 4, mask 1, masked-crop latent 4, reference latent 4
+    out_channels: int = 4  # epsilon
+    block_attention: tuple[bool, ...] = (True, True, True, False)  # which down blocks have spatial transformers
+    motion: Motion = "all"  # modules in no block (stage 1), in the up blocks, or in every down and up block
+    max_frames: int = 24  # length of the position tables, and so of the longest window with motion modules
     n_head: int = 8
     groups: int = 32
 
@@ -65,23 +59,19 @@ class UNetConfig:
     def from_state_dict(
         cls, state_dict: Mapping[str, torch.Tensor], about: Mapping[str, str] | None = None
     ) -> "UNetConfig":
-        """Read every hyper-parameter that names and shapes tell.
-
-        Args:
-            about: what the file says beside the weights. `n_head` and `groups` are looked for here, and keep their
-                defaults where it does not tell.
-
-        Raises:
-            ValueError: a tensor that tells one is missing or has too few axes, or `about` has something else than
-                whole numbers.
-        """
+        """Reads off what names and shapes tell, and `n_head` and `groups` off `about`, the file's metadata."""
         names = state_dict.keys()
         blocks = range(_count(names, r"down_blocks\.(\d+)\."))
-        motion: Motion = "none"
-        if any(name.startswith("up_blocks.") and ".motion_modules." in name for name in names):
-            motion = "up"
-        if any(name.startswith("down_blocks.") and ".motion_modules." in name for name in names):
-            motion = "all"
+        modules = {name.partition(".")[0] for name in names if ".motion_modules." in name}
+        motion: Motion = "all" if "down_blocks" in modules else "up" if "up_blocks" in modules else "none"
+        unseen = {}
+        for name in UNSEEN:
+            if about and name in about:
+                if not str(about[name]).isdecimal():
+                    raise InputError(
+                        f"the file's metadata has {name} = {about[name]!r}: a whole number is needed there"
+                    )
+                unseen[name] = int(about[name])
         table = next((name for name in names if name.endswith(".pos_encoder.pe")), None)
         audio = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
         return cls(
@@ -93,28 +83,10 @@ class UNetConfig:
             block_attention=tuple(_count(names, rf"down_blocks\.{i}\.attentions\.(\d+)\.") > 0 for i in blocks),
             motion=motion,
             max_frames=cls.max_frames if table is None else _size(state_dict, table, 1),
-            **{name: _whole(name, about[name]) for name in UNSEEN if about and name in about},
+            **unseen,
         )
 
 
 def _count(names, pattern: str) -> int:
     """Number of different list indices that `pattern` captures; a hole among them is left to the check of all names."""
     return len({found[1] for name in names if (found := re.match(pattern, name))})
-
-
-def _whole(name: str, value: str) -> int:
-    if not str(value).isdecimal():
-        raise InputError(f"the file's metadata has {name} = {value!r}: a whole number is needed there")
-    return int(value)
-
-
-def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
-    tensor = state_dict.get(name)
-    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis:
-        return tensor.shape[axis]
-    found = "is missing" if tensor is None else f"has shape {tuple(getattr(tensor, 'shape', ()))}"
-    first = ", ".join(list(state_dict)[:5]) or "none"
-    raise InputError(
-        f"not the complete weights of a LatentSync U-Net: {name} {found} among {len(state_dict)} keys ({first}): "
-        "give the inner state dict of latentsync_unet.pt"
-    )

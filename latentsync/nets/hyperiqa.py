@@ -14,63 +14,33 @@ from .loading import FixedNet
 SIZE = 224  # height and width of what is judged
 SIDE = SIZE // 32  # of the backbone's last map
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
-STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))  # ResNet-50: inner width and blocks of each
-EXPANSION = 4
 PARTS = ((16, 16), (32, 16), (64, 16), (None, 176))  # of the judged vector, by stage: channels before pooling, entries
 TARGET = (224, 112, 56, 28, 14)  # widths of the judging net, which ends in one more layer, to 1
 CODE = 112  # channels of the map that its weights are made from
-
-
-class Bottleneck(nn.Module):
-    """Residual block of ResNet-50, with the stride in its 3 x 3 convolution."""
-
-    def __init__(self, in_channels: int, width: int, stride: int):
-        super().__init__()
-        channels = EXPANSION * width
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(channels)
-        self.downsample = None
-        if stride != 1 or in_channels != channels:
-            shortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(channels))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = self.bn1(self.conv1(x)).relu()
-        hidden = self.bn2(self.conv2(hidden)).relu()
-        hidden = self.bn3(self.conv3(hidden))
-        return (hidden + (x if self.downsample is None else self.downsample(x))).relu()
 
 
 class Backbone(nn.Module):
     """ResNet-50 that gives its last map (n, 2048, 7, 7) and the vector to judge, (n, 224), gathered from all stages."""
 
     def __init__(self):
+        from torchvision.models import resnet50
+
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        in_channels, side = 64, SIZE // 4
-        for i, ((width, blocks), (squeezed, entries)) in enumerate(zip(STAGES, PARTS, strict=True), start=1):
-            channels, stride = EXPANSION * width, 1 if i == 1 else 2
-            first = Bottleneck(in_channels, width, stride)
-            rest = [Bottleneck(channels, width, 1) for _ in range(blocks - 1)]
-            setattr(self, f"layer{i}", nn.Sequential(first, *rest))
-            side //= stride
+        resnet = resnet50()
+        self.conv1, self.bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool
+        for i, (squeezed, entries) in enumerate(PARTS, start=1):
+            channels, side = 128 * 2**i, SIZE // 2 ** (i + 1)
             pool = [nn.AvgPool2d(SIDE, stride=SIDE)]
             if squeezed is not None:
                 pool.insert(0, nn.Conv2d(channels, squeezed, 1, bias=False))
+            setattr(self, f"layer{i}", getattr(resnet, f"layer{i}"))
             setattr(self, f"lda{i}_pool", nn.Sequential(*pool))
             setattr(self, f"lda{i}_fc", nn.Linear((squeezed or channels) * (side // SIDE) ** 2, entries))
-            in_channels = channels
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.maxpool(self.bn1(self.conv1(x)).relu())
         parts = []
-        for i in range(1, len(STAGES) + 1):
+        for i in range(1, len(PARTS) + 1):
             x = getattr(self, f"layer{i}")(x)
             pooled = getattr(self, f"lda{i}_pool")(x)
             parts.append(getattr(self, f"lda{i}_fc")(pooled.flatten(1)))
@@ -96,16 +66,9 @@ class HyperIQA(FixedNet):
         self.fc5b_fc = nn.Linear(CODE, 1)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Judge the central 224 x 224 pixels of each picture, each by itself.
+        """Scores (n,) of the central 224 x 224 pixels of (n, 3, h, w) RGB floats in [0, 1], each picture by itself.
 
-        Args:
-            pictures: (n, 3, h, w) RGB floats in [0, 1], h and w from 224 up.
-
-        Returns:
-            (n,) scores; the published weights give 0 (bad) to 100 (excellent).
-
-        Raises:
-            ValueError: integers, another shape, or pictures smaller than 224.
+        The published weights give 0 (bad) to 100 (excellent).
         """
         features, x = self.res(_centre(pictures))
         code = self.conv1(features)

@@ -11,24 +11,25 @@ SHOWN_KEYS = 5
 
 
 def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], net: str) -> None:
-    """Compare names and shapes with those of `expected` (a state dict; its tensors may be on the meta device).
+    """Refuse names and shapes other than those of `expected`, whose tensors may be on the meta device.
 
-    Raises:
-        ValueError: names are missing or unexpected, or shapes differ. The message counts each kind and shows the
-            first five with their shapes. `net` is what the message calls the network.
+    The message calls the network `net`, counts each kind of fault and shows the first five with their shapes.
     """
-    missing = [f"{name} {_shape(tensor)}" for name, tensor in expected.items() if name not in state_dict]
-    unexpected = [f"{name} {_shape(tensor)}" for name, tensor in state_dict.items() if name not in expected]
-    misshapen = [
-        f"{name} {_shape(state_dict[name])}, expected {_shape(tensor)}"
-        for name, tensor in expected.items()
-        if name in state_dict and _shape(state_dict[name]) != _shape(tensor)
+    faults = {"missing": [], "unexpected": [], "of the wrong shape": []}
+    for name, tensor in expected.items():
+        if name not in state_dict:
+            faults["missing"].append(f"{name} {_shape(tensor)}")
+        elif _shape(state_dict[name]) != _shape(tensor):
+            faults["of the wrong shape"].append(f"{name} {_shape(state_dict[name])}, expected {_shape(tensor)}")
+    faults["unexpected"] = [f"{name} {_shape(tensor)}" for name, tensor in state_dict.items() if name not in expected]
+    sentences = [
+        f"{len(found)} {kind} ({'; '.join(found[:SHOWN_KEYS] + ['...'] * (len(found) > SHOWN_KEYS))})"
+        for kind, found in faults.items()
+        if found
     ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
-    faults = [f"{len(found)} {kind} ({_first(found)})" for kind, found in kinds if found]
-    if faults:
+    if sentences:
         raise InputError(
-            f"the weights do not fit the {net}: {'; '.join(faults)}: give a complete, unmodified checkpoint of it"
+            f"the weights do not fit the {net}: {'; '.join(sentences)}: give a complete, unmodified checkpoint of it"
         )
 
 
@@ -47,6 +48,18 @@ def assign(
     )
 
 
+def axis_size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int, net: str, file: str) -> int:
+    """Length of an axis of the tensor that a hyper-parameter of `net` is read off."""
+    tensor = state_dict.get(name)
+    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis:
+        return tensor.shape[axis]
+    first = ", ".join(list(state_dict)[:SHOWN_KEYS]) or "none"
+    raise InputError(
+        f"not the complete weights of a {net}: no usable {name} among {len(state_dict)} keys ({first}): give the inner "
+        f"state dict of {file}"
+    )
+
+
 class FixedNet(nn.Module):
     """A net of one published shape, called `title` in messages."""
 
@@ -60,16 +73,10 @@ class FixedNet(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ):
-        """The net with these weights, strictly loaded, ready to judge (in eval mode).
+        """The net with these weights, strictly loaded, in eval mode; see `assign` for dtype and device.
 
-        Only the batch counters of batch norms may be missing, as in files from before PyTorch 0.4.1: judging has no
+        Only the batch counters of batch norms may be missing, as in files from before PyTorch 0.4.1: evaluation has no
         use for them.
-
-        Args:
-            dtype, device: of the weights; None leaves them as they are, without a copy.
-
-        Raises:
-            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
         """
         with torch.device("meta"):
             net = cls()
@@ -83,7 +90,3 @@ class FixedNet(nn.Module):
 
 def _shape(value: object) -> tuple[int, ...] | str:
     return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-
-
-def _first(found: list[str]) -> str:
-    return "; ".join(found[:SHOWN_KEYS]) + ("; ..." if len(found) > SHOWN_KEYS else "")

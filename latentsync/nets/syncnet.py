@@ -6,18 +6,21 @@ sec. 3.3. Names of modules are those of the published checkpoints.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from ..errors import InputError
 from .layers import Attention, FeedForward, MadeOfRecomputed, Parts, Recomputed
-from .loading import assign, check_state_dict
+from .loading import assign, axis_size, check_state_dict
 
 GROUPS = 32  # of every group norm; not visible in the weights
 N_HEAD = 8  # of every attention; not visible in the weights
 EPS = 1e-6  # of every group norm
+_size = partial(axis_size, net="StableSyncNet", file="stable_syncnet.pt")
 PARTS = Parts(nn, F.scaled_dot_product_attention, N_HEAD, GROUPS)
 
 
@@ -31,9 +34,9 @@ class Stage:
 
     def __post_init__(self):
         if self.channels < 1 or self.channels % GROUPS:
-            raise ValueError(f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS}")
+            raise InputError(f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS}")
         if len(self.factor) != 2 or min(self.factor) < 1:
-            raise ValueError(f"a stage of SyncNet has the factor {self.factor}: give two whole numbers from 1 up")
+            raise InputError(f"a stage of SyncNet has the factor {self.factor}: give two whole numbers from 1 up")
 
     @property
     def downsamples(self) -> bool:
@@ -50,7 +53,7 @@ class EncoderConfig:
 
     def __post_init__(self):
         if not self.stages:
-            raise ValueError("an encoder of SyncNet has no stages: give at least one")
+            raise InputError("an encoder of SyncNet has no stages: give at least one")
 
     @classmethod
     def from_table(
@@ -61,14 +64,10 @@ class EncoderConfig:
         attn_blocks: Sequence[int],
         dropout: float = 0.0,
     ) -> "EncoderConfig":
-        """From parallel lists, as the published configurations have them; a factor is one number or (rows, columns).
-
-        Raises:
-            ValueError: the lists differ in length.
-        """
+        """From parallel lists, as the published configurations have them; a factor is one number or (rows, columns)."""
         lengths = len(block_out_channels), len(downsample_factors), len(attn_blocks)
         if len(set(lengths)) > 1:
-            raise ValueError(
+            raise InputError(
                 f"block_out_channels, downsample_factors and attn_blocks have {lengths} entries: give one of each for "
                 "every stage"
             )
@@ -92,9 +91,6 @@ class SyncNetConfig:
         By what a stage divides is not in the weights, only whether it does: the factors are those of the shipped table
         for as many frames whose stages divide in the same places. Dropout is not in the weights either: 0, as in every
         shipped table.
-
-        Raises:
-            ValueError: not the weights of a StableSyncNet, or no shipped table divides in these places.
         """
         channels = _size(state_dict, "visual_encoder.conv_in.weight", 1)
         # 48 and 64 are 16 frames of RGB and of latents, 75 is 25 frames of RGB.
@@ -218,19 +214,11 @@ class StableSyncNet(MadeOfRecomputed):
         self.visual_encoder = Encoder(config.visual)
 
     def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embed frames and sound.
+        """Embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries.
 
-        Args:
-            frames: (b, config.frames * channels, h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256,
-                the lower half. The latent net: scaled latents, 32 x 32.
-            mel: (b, 1, 80, 52), or 80 columns with 25 frames, as `latentsync.audio.syncnet.mel_window` makes it.
-
-        Returns:
-            The embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries. Their
-            scalar product lies in [0, 1]; above 0.5 they belong together.
-
-        Raises:
-            ValueError: the channels do not fit, or the pictures are of a size that makes the embeddings differ in d.
+        Their scalar product lies in [0, 1]; above 0.5 they belong together. `frames` is (b, config.frames * channels,
+        h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256, the lower half. The latent net: scaled
+        latents, 32 x 32. `mel` is (b, 1, 80, 52), or 80 columns with 25 frames; see `audio.syncnet.mel_window`.
         """
         vision, audio = self.visual_encoder(frames), self.audio_encoder(mel)
         if vision.shape != audio.shape:
@@ -249,17 +237,10 @@ class StableSyncNet(MadeOfRecomputed):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "StableSyncNet":
-        """Build the net that a state dict describes (of stable_syncnet.pt: its entry `state_dict`); load it strictly.
+        """The net with these weights (of stable_syncnet.pt: its entry `state_dict`), strictly loaded, in eval mode.
 
-        It is in eval mode.
-
-        Args:
-            config: for nets whose factors are not those of a shipped table, and for dropout. None: see
-                `SyncNetConfig.from_state_dict`.
-            dtype, device: of the weights; None leaves them as they are, without a copy.
-
-        Raises:
-            ValueError: the weights do not fit; says which keys are missing, unexpected or of the wrong shape.
+        `config` is for nets whose factors are not those of a shipped table, and for dropout. `dtype` and `device` None
+        leave the weights as they are, without a copy.
         """
         with torch.device("meta"):
             net = cls(config or SyncNetConfig.from_state_dict(state_dict))
@@ -285,18 +266,7 @@ def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str, frames: int
         if shipped.frames == frames and [stage.downsamples for stage in stages] == downsampled:
             return EncoderConfig.from_table(in_channels, channels, [stage.factor for stage in stages], attention)
     places = [i for i, divides in enumerate(downsampled) if divides]
-    raise ValueError(
+    raise InputError(
         f"the {kind} encoder for {frames} frames has {len(channels)} stages and divides in {places}, unlike every "
         f"shipped table ({', '.join(SHIPPED)}): give its config"
-    )
-
-
-def _size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
-    tensor = state_dict.get(name)
-    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis:
-        return tensor.shape[axis]
-    first = ", ".join(list(state_dict)[:5]) or "none"
-    raise ValueError(
-        f"not the weights of a StableSyncNet: no usable {name} among {len(state_dict)} keys ({first}): give the inner "
-        "state dict of stable_syncnet.pt"
     )

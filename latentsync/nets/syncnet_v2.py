@@ -49,20 +49,12 @@ class SyncNetV2(FixedNet):
         )
 
     def lips(self, frames: torch.Tensor) -> torch.Tensor:
-        """Features of five consecutive frames each: (b, 3, 5, 224, 224), BGR, 0..255, to (b, 1024).
-
-        Raises:
-            ValueError: another shape.
-        """
+        """Features of five consecutive frames each: (b, 3, 5, 224, 224), BGR, 0..255, to (b, 1024)."""
         _check(frames, (3, 5, 224, 224), "frames")
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def audio(self, mfcc: torch.Tensor) -> torch.Tensor:
-        """Features of 20 columns of MFCC each (`audio.syncnet.mfcc_windows`): (b, 1, 13, 20) to (b, 1024).
-
-        Raises:
-            ValueError: another shape.
-        """
+        """Features of 20 columns of MFCC each (`audio.syncnet.mfcc_windows`): (b, 1, 13, 20) to (b, 1024)."""
         _check(mfcc, (1, 13, 20), "mfcc")
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
@@ -81,18 +73,10 @@ class SyncScore(NamedTuple):
 
 
 def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) -> torch.Tensor:
-    """Euclidean distances between the lips of each frame and the sound of its neighbours.
+    """Euclidean distances between the lips of each frame and the sound of its neighbours: (n, 2 * shift + 1).
 
-    Args:
-        lips, audio: (n, d) features of the same frames; the published measure takes the first
-            min(frames, samples // 640) - 5. Sound before the first and after the last one is zeros.
-        shift: neighbours either way.
-
-    Returns:
-        (n, 2 * shift + 1); column k is the sound of frame i - shift + k.
-
-    Raises:
-        ValueError: the shapes are not two equal (n, d), n is 0, or shift is negative.
+    `lips` and `audio` are (n, d) features of the same frames; the published measure takes the first
+    min(frames, samples // 640) - 5. Column k is the sound of frame i - shift + k; beyond the clip it is zeros.
     """
     if lips.ndim != 2 or lips.shape != audio.shape or len(lips) == 0:
         raise ValueError(
@@ -107,11 +91,7 @@ def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) 
 
 
 def offset_and_confidence(distances: torch.Tensor) -> SyncScore:
-    """The score of a clip from its `sync_distances`, (n, 2 * shift + 1).
-
-    Raises:
-        ValueError: another number of axes, no rows, an even number of columns, or distances that are not finite.
-    """
+    """The score of a clip from its `sync_distances`, (n, 2 * shift + 1)."""
     if distances.ndim != 2 or len(distances) == 0 or distances.shape[1] % 2 == 0:
         raise ValueError(f"distances have shape {tuple(distances.shape)}: give (n, 2 * shift + 1) with n from 1 up")
     mean = distances.mean(dim=0)

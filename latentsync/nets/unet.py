@@ -122,11 +122,9 @@ class UpBlock(Stage):
 class UNet(MadeOfRecomputed):
     """The noise predictor.
 
-    Args:
-        config: the shape of the net.
-        operations: where Conv2d, Linear, GroupNorm and LayerNorm come from, with torch.nn's signatures. Layers that
-            cast their weights to the dtype of their input fit in: the net computes in the dtype of `sample`.
-        attention: maps q, k and v of (batch, n_head, n, d) to the shape of q, as PyTorch's own does.
+    `operations` has Conv2d, Linear, GroupNorm and LayerNorm with torch.nn's signatures. Layers that cast their weights
+    to the dtype of their input fit in: the net computes in the dtype of `sample`. `attention` maps q, k and v of
+    (batch, n_head, n, d) to the shape of q, as PyTorch's own does.
     """
 
     def __init__(
@@ -160,7 +158,7 @@ class UNet(MadeOfRecomputed):
         audio: torch.Tensor,
         cache: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Predict the noise.
+        """Predict the noise: epsilon, (b, out_channels, f, h, w), in the dtype of `sample`.
 
         Args:
             sample: (b, in_channels, f, h, w): noisy latent 4, mask 1 (1 = keep), masked-crop latent 4, reference
@@ -170,12 +168,6 @@ class UNet(MadeOfRecomputed):
             cache: DeepCache (arXiv 2312.00858), branch 0. An empty list gets what the last up layer takes from below,
                 (f, c, h, w) for each clip of the batch. A list that has it spares all but the outermost layers: only
                 conv_in, the last up layer and conv_out run.
-
-        Returns:
-            epsilon, (b, out_channels, f, h, w), in the dtype of `sample`.
-
-        Raises:
-            ValueError: more frames than the position tables have, or shapes that do not fit.
         """
         self._check(sample, audio)
         batch, frames = len(sample), sample.shape[2]
@@ -212,20 +204,12 @@ class UNet(MadeOfRecomputed):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "UNet":
-        """Build the net that a state dict describes and load it strictly.
+        """The net that a state dict describes, strictly loaded.
 
-        No weight is copied that has the wanted dtype and device already: the net shares memory with `state_dict`.
-
-        Args:
-            about: what the file says beside the weights, for what they do not tell; see `UNetConfig.from_state_dict`.
-            motion: where motion modules shall stand, to start stage 2 of training from a checkpoint without them: those
-                that are wholly absent are made, and change nothing until trained. None: as in the checkpoint.
-            operations, attention: see `UNet`.
-            dtype, device: of the weights; None leaves them as they are.
-
-        Raises:
-            ValueError: the weights are not those of a U-Net of this kind; says which keys are missing, unexpected or
-                of the wrong shape.
+        It shares memory with `state_dict` wherever dtype and device fit already (None: as they are). `about` is the
+        file's metadata; see `UNetConfig.from_state_dict`. `motion` says where motion modules shall stand, to start
+        stage 2 of training from a checkpoint without them: those that are wholly absent are made, and change nothing
+        until trained.
         """
         config = UNetConfig.from_state_dict(state_dict, about)
         if motion is not None:

@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import golden_data
 import pytest
@@ -25,7 +26,7 @@ from latentsync.models.load import (
     load_unet,
     load_vae,
 )
-from latentsync.models.state_dict import current_vae_names, recognise
+from latentsync.models.state_dict import recognise
 
 
 @pytest.fixture(scope="module")
@@ -53,57 +54,64 @@ def touch(root, *names: str) -> None:
 # Finding
 
 
-def test_published_layout(tmp_path):
-    touch(tmp_path, "latentsync_unet.pt", "stable_syncnet.pt", "whisper/tiny.pt", "whisper/small.pt", "vae/config.json")
-    touch(tmp_path, "vae/diffusion_pytorch_model.safetensors", "auxiliary/face_detection_yunet_2023mar.onnx")
-    touch(tmp_path, "auxiliary/syncnet_v2.model", "auxiliary/models/buffalo_l/det_10g.onnx")
-    touch(tmp_path, "CodeFormer/codeformer.pth", "GFPGAN/GFPGANv1.3.pth", "GFPGAN/GFPGANv1.4.pth")
-    found = find_checkpoints(tmp_path)
-    assert found.unet == tmp_path / "latentsync_unet.pt"
-    assert found.syncnet == tmp_path / "stable_syncnet.pt"
-    assert found.whisper == tmp_path / "whisper" / "tiny.pt"
-    assert found.vae == tmp_path / "vae"
-    assert found.yunet.name == "face_detection_yunet_2023mar.onnx"
-    assert found.insightface == tmp_path / "auxiliary/models/buffalo_l"
-    assert found.syncnet_v2.name == "syncnet_v2.model"
-    assert (found.codeformer.name, found.gfpgan.name) == ("codeformer.pth", "GFPGANv1.4.pth")
-    assert found.hyperiqa is None
-
-
-def test_other_names_and_safetensors_first(tmp_path):
-    touch(
-        tmp_path,
-        "latentsync_unet.pt",
-        "latentsync_unet.safetensors",
-        "latentsync_syncnet.pt",
-        "latentsync_unet.pt.part",
-    )
-    found = find_checkpoints(tmp_path)
-    assert found.unet.suffix == ".safetensors"
-    assert found.syncnet.name == "latentsync_syncnet.pt"
-    assert find_checkpoints(tmp_path / "absent").unet is None
-
-
-def test_files_with_longer_names_are_not_taken(tmp_path):
-    touch(tmp_path, "whisper/tiny.en.pt", "latentsync_unet.pt", "latentsync_unet.zold.pt")
-    found = find_checkpoints(tmp_path)
-    assert found.whisper is None
-    assert found.unet.name == "latentsync_unet.pt"
-
-
-def test_comfyui_models_folder(tmp_path):
-    touch(tmp_path, "latentsync/latentsync_unet_1.5.safetensors", "latentsync/latentsync_unet_1.6.safetensors")
-    touch(
-        tmp_path, "audio_encoders/whisper_tiny.safetensors", "vae/flux_ae.safetensors", "vae/sd-vae-ft-mse.safetensors"
-    )
-    touch(tmp_path, "facerestore_models/codeformer-v0.1.0.pth", "diffusion_models/latentsync_old.safetensors")
-    found = find_checkpoints(tmp_path)
-    assert found.unet.name == "latentsync_unet_1.6.safetensors"
-    assert found.whisper == tmp_path / "audio_encoders" / "whisper_tiny.safetensors"
-    assert found.vae == tmp_path / "vae" / "sd-vae-ft-mse.safetensors"
-    assert found.codeformer.name == "codeformer-v0.1.0.pth"
-    touch(tmp_path, "latentsync/whisper/tiny.pt")
-    assert find_checkpoints(tmp_path).whisper == tmp_path / "latentsync" / "whisper" / "tiny.pt"
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (  # the published program's
+            [
+                *("latentsync_unet.pt", "stable_syncnet.pt", "whisper/tiny.pt", "whisper/small.pt", "vae/config.json"),
+                *("vae/diffusion_pytorch_model.safetensors", "auxiliary/face_detection_yunet_2023mar.onnx"),
+                *("auxiliary/syncnet_v2.model", "auxiliary/models/buffalo_l/det_10g.onnx", "CodeFormer/codeformer.pth"),
+                *("GFPGAN/GFPGANv1.3.pth", "GFPGAN/GFPGANv1.4.pth"),
+            ],
+            {
+                "unet": "latentsync_unet.pt",
+                "syncnet": "stable_syncnet.pt",
+                "whisper": "whisper/tiny.pt",
+                "vae": "vae",
+                "yunet": "auxiliary/face_detection_yunet_2023mar.onnx",
+                "insightface": "auxiliary/models/buffalo_l",
+                "syncnet_v2": "auxiliary/syncnet_v2.model",
+                "codeformer": "CodeFormer/codeformer.pth",
+                "gfpgan": "GFPGAN/GFPGANv1.4.pth",
+            },
+        ),
+        (  # safetensors first
+            ["latentsync_unet.pt", "latentsync_unet.safetensors", "latentsync_syncnet.pt", "latentsync_unet.pt.part"],
+            {"unet": "latentsync_unet.safetensors", "syncnet": "latentsync_syncnet.pt"},
+        ),
+        (  # longer names are other files
+            ["whisper/tiny.en.pt", "latentsync_unet.pt", "latentsync_unet.zold.pt"],
+            {"unet": "latentsync_unet.pt"},
+        ),
+        (  # ComfyUI's models folder; the newest U-Net
+            [
+                *("latentsync/latentsync_unet_1.5.safetensors", "latentsync/latentsync_unet_1.6.safetensors"),
+                *(
+                    "audio_encoders/whisper_tiny.safetensors",
+                    "vae/flux_ae.safetensors",
+                    "vae/sd-vae-ft-mse.safetensors",
+                ),
+                *("facerestore_models/codeformer-v0.1.0.pth", "diffusion_models/latentsync_old.safetensors"),
+            ],
+            {
+                "unet": "latentsync/latentsync_unet_1.6.safetensors",
+                "whisper": "audio_encoders/whisper_tiny.safetensors",
+                "vae": "vae/sd-vae-ft-mse.safetensors",
+                "codeformer": "facerestore_models/codeformer-v0.1.0.pth",
+            },
+        ),
+        (  # what lies in its own sub-folder first
+            ["latentsync/whisper/tiny.pt", "audio_encoders/whisper_tiny.safetensors"],
+            {"whisper": "latentsync/whisper/tiny.pt"},
+        ),
+        ([], {}),
+    ],
+)
+def test_files_are_found_in_every_layout(tmp_path, there, expected):
+    touch(tmp_path / "weights", *there)
+    found = vars(find_checkpoints(tmp_path / "weights")).items()
+    assert {k: str(p.relative_to(tmp_path / "weights")) for k, p in found if p and k != "folder"} == expected
 
 
 # The whole model
@@ -138,13 +146,11 @@ def test_default_device_and_dtype(made, monkeypatch):
     assert default_device() == torch.device("cuda")
 
 
-def test_missing_files_are_listed_with_the_command(folder):
-    (folder / "whisper" / "tiny.pt").unlink()
-    shutil.rmtree(folder / "vae")
-    with pytest.raises(FileNotFoundError) as missing:
-        load_model(folder, device="cpu")
-    assert "lacks whisper, vae" in str(missing.value)
-    assert f"python -m latentsync download --checkpoints {folder} --only whisper,vae" in str(missing.value)
+def test_missing_files_are_listed_with_the_command(made, tmp_path):
+    shutil.copy(made / "latentsync_unet.pt", tmp_path)
+    command = f"python -m latentsync download --checkpoints {tmp_path} --only whisper,vae"
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path} lacks whisper, vae: fetch with `{command}`"):
+        load_model(tmp_path, device="cpu")
 
 
 def test_resolution_argument_sidecar_metadata_name(folder, caplog):
@@ -182,11 +188,8 @@ def test_resolution_argument_sidecar_metadata_name(folder, caplog):
 )
 def test_the_version_that_a_name_tells(tmp_path, name, version):
     assert checkpoint._version_in_names(tmp_path / "c" / name, tmp_path / "c") == version
-
-
-def test_folders_above_the_checkpoints_tell_no_version(tmp_path):
-    assert checkpoint._version_in_names(tmp_path / "1.5" / "c" / "unet.pt", tmp_path / "1.5" / "c") is None
-    assert checkpoint._version_in_names(tmp_path / "1.5" / "unet.pt", tmp_path / "1.5") == "1.5"
+    # Folders above that of the checkpoints tell nothing.
+    assert checkpoint._version_in_names(tmp_path / "1.5" / "c" / "u.pt", tmp_path / "1.5" / "c") is None
 
 
 @pytest.mark.parametrize("version, wrong, right", [("1.6", 256, 512), ("1.5", 512, 256)])
@@ -211,26 +214,22 @@ def test_whisper_of_another_width(made):
         LipSyncModel(model.unet, model.vae, AudioEncoder(80, 1500, 16, 2, 1), 128)
 
 
+def test_whisper_of_the_right_width_beside_it_is_taken_and_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    touch(tmp_path, "tiny.pt", "small.safetensors")
+    unet = SimpleNamespace(config=SimpleNamespace(cross_attention_dim=768))
+    assert checkpoint.fitting_whisper(tmp_path / "tiny.pt", unet) == tmp_path / "tiny.pt"
+    assert not caplog.messages
+    touch(tmp_path, "small.pt")
+    assert checkpoint.fitting_whisper(tmp_path / "tiny.pt", unet) == tmp_path / "small.pt"
+    assert caplog.messages == [
+        f"taking {tmp_path / 'small.pt'} instead of tiny.pt: this U-Net was trained with audio of width 768"
+    ]
+    unet.config.cross_attention_dim = 32
+    assert checkpoint.fitting_whisper(tmp_path / "tiny.pt", unet) == tmp_path / "tiny.pt"
+
+
 # Reading files
-
-
-def test_wrappers_are_taken_off(tmp_path):
-    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1], dtype=torch.int64)}
-    for name, content in {
-        "flat": tensors,
-        "trained": {"global_step": 3, "state_dict": tensors},
-        "bare": {"state_dict": tensors},
-    }.items():
-        torch.save(content, tmp_path / f"{name}.pt")
-        state = load_state_dict(tmp_path / f"{name}.pt")
-        assert state.keys() == tensors.keys() and all(torch.equal(state[key], tensors[key]) for key in tensors)
-
-
-def test_file_of_an_old_pytorch(tmp_path):
-    tensors = {"netcnnaud.0.weight": torch.randn(3, 3)}
-    torch.save(tensors, tmp_path / "syncnet_v2.model", _use_new_zipfile_serialization=False)
-    state = load_state_dict(tmp_path / "syncnet_v2.model")
-    assert torch.equal(state["netcnnaud.0.weight"], tensors["netcnnaud.0.weight"])
 
 
 class Attack:
@@ -400,17 +399,6 @@ def vae_with_shortcuts() -> tuple[dict, dict[str, torch.Tensor]]:
     return dict(model.config), tiny.weights(model)
 
 
-def test_names_of_latent_diffusion_as_diffusers_reads_them():
-    from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
-
-    config, state = vae_with_shortcuts()
-    ldm = ldm_names(state)
-    theirs = convert_ldm_vae_checkpoint(ldm, config)
-    ours = current_vae_names(ldm)
-    assert ours.keys() == theirs.keys() == state.keys()
-    assert all(torch.equal(ours[key], theirs[key]) and torch.equal(ours[key], state[key]) for key in state)
-
-
 @pytest.mark.parametrize("prefix", ["", "first_stage_model."])
 def test_vae_in_one_file(tmp_path, prefix):
     config, state = vae_with_shortcuts()
@@ -424,16 +412,19 @@ def test_vae_in_one_file(tmp_path, prefix):
     assert_same(load_vae(tmp_path / "new.safetensors"), state)
 
 
-def test_vae_with_the_old_attention_names(folder):
+def test_vae_with_the_old_attention_names_in_half_precision(folder):
     path = folder / "vae" / "diffusion_pytorch_model.safetensors"
     state, renamed = load_file(path), {}
     for key, value in state.items():
         for new, old in {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}.items():
             key = key.replace(f".{new}.", f".{old}.")
-        renamed[key] = value
+        renamed[key] = value.half()
     assert "encoder.mid_block.attentions.0.proj_attn.weight" in renamed
     save_file(renamed, path)
-    assert_same(load_vae(folder / "vae"), state)
+    assert_same(load_vae(folder / "vae"), {key: value.half().float() for key, value in state.items()})
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="diffusion_pytorch_model.safetensors"):
+        load_vae(folder / "vae")
 
 
 def test_settings_that_come_along_are_those_of_the_published_vae(made, tmp_path):
@@ -449,18 +440,6 @@ def test_settings_that_come_along_are_those_of_the_published_vae(made, tmp_path)
     assert vae.config.scaling_factor == 0.18215
     shutil.copy(made / "vae" / "diffusion_pytorch_model.safetensors", tmp_path)
     with pytest.raises(ValueError, match="of the wrong shape.*expected"):
-        load_vae(tmp_path)
-
-
-def test_vae_is_half_precision_on_disk(folder):
-    path = folder / "vae" / "diffusion_pytorch_model.safetensors"
-    state = load_file(path)
-    save_file({key: value.half() for key, value in state.items()}, path)
-    assert_same(load_vae(folder / "vae"), {key: value.half().float() for key, value in state.items()})
-
-
-def test_vae_folder_without_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match="diffusion_pytorch_model.safetensors"):
         load_vae(tmp_path)
 
 

@@ -31,7 +31,7 @@ from latentsync.face.detect import load_detector
 from latentsync.media import VideoWriter
 from latentsync.models import registry
 from latentsync.models.load import find_checkpoints, load_audio_encoder, load_model, load_unet, load_vae
-from latentsync.models.state_dict import load_state_dict, recognise
+from latentsync.models.state_dict import load_state_dict
 from latentsync.nets.hyperiqa import HyperIQA
 from latentsync.nets.syncnet import PIXEL, PIXEL_25, PIXEL_ATTN, StableSyncNet
 from latentsync.nets.syncnet_v2 import SyncNetV2
@@ -347,14 +347,15 @@ def test_the_other_published_syncnets_are_read_off_their_weights(tmp_path, name,
     assert judge.net.config == config and judge.sees_pixels and judge.frames == config.frames
 
 
-@pytest.mark.parametrize("net", [SyncNetV2, HyperIQA])
-def test_only_counters_may_be_missing(net):
+@pytest.mark.parametrize(("net", "name"), [(SyncNetV2, "syncnet_v2"), (HyperIQA, "hyperiqa")])
+def test_published_names_and_shapes_of_which_only_counters_may_be_missing(net, name):
     with torch.device("meta"):
         state = net().state_dict()
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == published(name)
     counters = [name for name in state if name.endswith(COUNTER)]
     assert counters and net.from_state_dict({name: state[name] for name in state if name not in counters})
     mean = next(name for name in state if name.endswith("running_mean"))
-    with pytest.raises(ValueError, match=rf"1 missing \({mean} .*1 unexpected \(extra"):
+    with pytest.raises(ValueError, match=rf"{net.title}: 1 missing \({mean} .*1 unexpected \(extra"):
         net.from_state_dict({name: state[name] for name in state if name != mean} | {"extra": torch.zeros(1)})
 
 
@@ -368,10 +369,6 @@ def test_a_unet_that_lacks_one_tensor_names_it(tmp_path, lost):
     save(tmp_path / "unet.pt", zeros(shapes))
     with pytest.raises(ValueError, match=f"unet.pt looks like a lip-sync U-Net but does not load: .*{lost}"):
         load_unet(tmp_path / "unet.pt")
-
-
-def test_a_vae_is_not_taken_for_a_unet():
-    assert recognise(tiny.weights(tiny.vae())) == "a VAE"
 
 
 def save_syncnet_v2(folder: Path, legacy: bool) -> None:

@@ -41,12 +41,6 @@ def test_scores_are_the_published_ones(golden):
     assert score.min_distance == pytest.approx(float(golden["min_dist"]), rel=1e-5)
 
 
-def test_published_names_and_shapes():
-    with torch.device("meta"):
-        shapes = {name: list(tensor.shape) for name, tensor in SyncNetV2().state_dict().items()}
-    assert shapes == golden_data.json_of("state_dict_keys/syncnet_v2")
-
-
 @pytest.mark.parametrize("offset", [-15, -4, 0, 1, 15])
 def test_late_lips_have_a_positive_offset(offset):
     features = torch.randn(80, 64, generator=torch.Generator().manual_seed(1))
@@ -66,13 +60,6 @@ def test_perfect_sync_is_at_no_distance_and_strangers_are_not_trusted():
 def test_sound_beyond_the_clip_is_zeros():
     lips = torch.tensor([[3.0, 4.0]])
     assert torch.allclose(sync_distances(lips, lips, shift=2), torch.tensor([[5.0, 5, 0, 5, 5]]), atol=1e-5)
-
-
-def test_loading_names_what_does_not_fit(net):
-    weights = dict(net.state_dict(), extra=torch.zeros(1))
-    del weights["netfclip.3.bias"]
-    with pytest.raises(ValueError, match=r"SyncNet v2: 1 missing \(netfclip.3.bias .*1 unexpected \(extra "):
-        SyncNetV2.from_state_dict(weights)
 
 
 def test_bad_inputs_are_refused(net):

@@ -9,7 +9,7 @@ from latentsync.media import VideoReader, read_audio
 from latentsync.models import samples
 
 
-@pytest.mark.parametrize("name", samples.sample_names())
+@pytest.mark.parametrize("name", samples.VOICES)
 def test_a_sample_is_complete(pack, comfy_folders, name):
     out = pack.run("LatentSyncSampleClip", clip=name, copy_to_input=False).args
     video, audio, audio_2, detector, images, fps = out
@@ -24,7 +24,7 @@ def test_a_sample_is_complete(pack, comfy_folders, name):
 
 
 def test_nodes_and_library_know_the_same_samples(pack):
-    assert pack.nodes.sample_clip.CLIPS == samples.sample_names()
+    assert pack.nodes.sample_clip.CLIPS == tuple(samples.VOICES)
 
 
 def test_a_copy_can_be_loaded_by_other_nodes(pack, comfy_folders):
