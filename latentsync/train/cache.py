@@ -41,12 +41,7 @@ class Feature(Protocol):
     identity: str
 
     def make(self, clip: Clip) -> torch.Tensor:
-        """The feature of a whole clip, on the CPU; its first axis is time.
-
-        Raises:
-            BrokenClip: the clip cannot be read.
-            RuntimeError: the net that makes it is not there.
-        """
+        """The feature of a whole clip, on the CPU; its first axis is time."""
         ...
 
 
@@ -163,12 +158,7 @@ class FeatureCache:
         self._memory: OrderedDict[tuple[str, Path], torch.Tensor] = OrderedDict()
 
     def read(self, feature: Feature, clip: Clip, start: int, stop: int) -> torch.Tensor:
-        """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there.
-
-        Raises:
-            BrokenClip, RuntimeError: see `Feature.make`.
-            OSError: the folder cannot be written.
-        """
+        """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there."""
         if self.folder is None:
             return self._remembered(feature, clip)[start:stop]
         path = self.path(feature, clip)

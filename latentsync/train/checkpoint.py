@@ -87,11 +87,7 @@ class Ema:
         return self.average | {"updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take on what `state_dict` gave.
-
-        Raises:
-            ValueError: it belongs to other parameters.
-        """
+        """Take on what `state_dict` gave."""
         if {*state} != {*self.average, "updates"}:
             raise InputError("the saved average of the weights is of other parameters than those trained now")
         self.updates = int(state["updates"])
@@ -132,11 +128,7 @@ class Training:
 
 
 def write_state(training: Training, position: Position) -> Path:
-    """Save a state in the run's output folder, and delete all but the last `run.keep`; every process calls this.
-
-    Raises:
-        OSError: it cannot be written. Nothing half is left behind.
-    """
+    """Save a state in the run's output folder, and delete all but the last `run.keep`; every process calls this."""
     accelerator, run = training.accelerator, training.config.run
     folder = Path(run.output) / f"step-{position.step:08d}"
     part = folder.with_name(folder.name + ".part")
@@ -165,11 +157,7 @@ def write_state(training: Training, position: Position) -> Path:
 
 
 def read_state(training: Training, folder: Path) -> Position:
-    """Go back to a saved state: weights, optimizer, loss scale, random states. Every process calls this.
-
-    Raises:
-        ValueError: it is of another net.
-    """
+    """Go back to a saved state: weights, optimizer, loss scale, random states. Every process calls this."""
     if not training.sharded:
         net = training.accelerator.unwrap_model(training.net)
         weights = load_file(folder / "state" / "model.safetensors")
@@ -201,11 +189,6 @@ def find_state(config: Any, resume: str | Path | None) -> Path | None:
         config: of the run that is to go on.
         resume: a saved state, a run's output folder (its last state is taken), "auto" (the last state of the
             configured output folder, or a new run if there is none), or None for a new run.
-
-    Raises:
-        FileExistsError: a new run in a folder that has states of another.
-        FileNotFoundError: no complete state there.
-        ValueError: the state is of a net that differs from the configured one.
     """
     states = complete_states(Path(config.run.output))
     if resume is None and states:

@@ -63,11 +63,6 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
     A list is a text file with one path per line, or JSON lines as the manifest of `prepare` has them: the path is
     `clip`, or else `output`, and lines that say why they were `dropped`, or that this is their `fate`, are passed over.
     Paths are relative to the list's folder.
-
-    Raises:
-        FileNotFoundError: no such folder or list.
-        OSError: it may not be read.
-        ValueError: no clip in it, or a list that is not one.
     """
     source = Path(source)
     if source.is_dir():
@@ -121,9 +116,6 @@ def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Pro
         least: frames that a clip must have.
         resolution: pixels that its side must have at least.
         progress: called as ("clips", done, all).
-
-    Raises:
-        ValueError: no clip is fit.
     """
     found: list[Clip | LeftOut] = []
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
@@ -184,11 +176,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class Pictures:
-    """The pictures of a clip as `Frames` of resolution x resolution, uint8; larger ones are reduced by area.
-
-    Raises:
-        BrokenClip: the file cannot be read, or is no longer the one that was scanned.
-    """
+    """The pictures of a clip as `Frames` of resolution x resolution, uint8; larger ones are reduced by area."""
 
     def __init__(self, clip: Clip, resolution: int, cache: int):
         self.clip, self.resolution = clip, resolution
@@ -234,11 +222,7 @@ class OpenClips:
         weakref.finalize(self, _close_all, self._open, self._process)
 
     def __call__(self, clip: Clip) -> Pictures:
-        """The pictures of `clip`.
-
-        Raises:
-            BrokenClip: see `Pictures`.
-        """
+        """The pictures of `clip`."""
         if self._process != os.getpid():
             self._start()
         pictures = self._open.pop(clip.path, None) or Pictures(clip, self.resolution, self.cache)
@@ -276,11 +260,7 @@ def _close_all(readers: OrderedDict[Path, Pictures], process: int) -> None:
 
 
 def read_sound(clip: Clip) -> torch.Tensor:
-    """The sound of a clip: (samples,) float32 at 16 kHz, with silence after it up to the end of the pictures.
-
-    Raises:
-        BrokenClip: it cannot be read.
-    """
+    """The sound of a clip: (samples,) float32 at 16 kHz, with silence after it up to the end of the pictures."""
     with reading(clip.path):
         waveform, rate = read_audio(clip.path)
         wave = resample(to_mono(waveform), rate)

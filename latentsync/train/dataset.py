@@ -46,9 +46,6 @@ class ClipSamples(Dataset):
 
     Attributes:
         clips: the fit ones.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `list_clips` and `scan_clips`.
     """
 
     features: tuple[Feature, ...]
@@ -66,14 +63,7 @@ class ClipSamples(Dataset):
         raise NotImplementedError
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
-        """Sample `n`, any number from 0 up.
-
-        Raises:
-            IndexError: a negative number.
-            ValueError: no clip can be read any more.
-            RuntimeError: a feature has to be made and this is a worker process, see `fill`.
-            OSError: the cache cannot be written.
-        """
+        """Sample `n`, any number from 0 up."""
         if n < 0:
             raise IndexError(f"sample {n}: samples are numbered from 0 up")
         count = len(self.clips)
@@ -96,10 +86,6 @@ class ClipSamples(Dataset):
 
         To be called in the process that has the nets, after they were moved to their device; without a cache folder
         it does nothing. `progress` is called as ("features", done, all).
-
-        Raises:
-            ValueError: no clip can be read any more.
-            OSError: the cache cannot be written.
         """
         if self.cache.folder is None:
             return
@@ -151,10 +137,6 @@ class UNetClips(ClipSamples):
         vae: needed for `data.cache_latents`. Give it the dtype that it will have, as that is part of the cache's key.
         seed: of everything random, from 0 up.
         progress: called as ("clips", done, all) while the clips are scanned.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `ClipSamples`; or `data.cache_latents` without a VAE, or workers
-            without a cache.
     """
 
     def __init__(
@@ -222,9 +204,6 @@ class SyncNetClips(ClipSamples):
         vae: for a SyncNet that sees latents. Give it the dtype that it will have, as that is part of the cache's key.
         seed: of everything random, from 0 up.
         progress: called as ("clips", done, all) while the clips are scanned.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `ClipSamples`.
     """
 
     def __init__(self, data: DataConfig, vae: nn.Module | None = None, seed: int = 0, progress: Progress | None = None):

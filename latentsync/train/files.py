@@ -13,9 +13,6 @@ def find_file(name: str | Path, resolution: int) -> Path:
 
     Args:
         resolution: of the crops, which tells the version of LatentSync.
-
-    Raises:
-        FileNotFoundError: neither is there; a published file comes with the command that downloads it.
     """
     path = Path(name)
     if path.is_file() or _is_vae(path):

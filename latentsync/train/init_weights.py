@@ -47,9 +47,6 @@ def write_weights(
     Args:
         stem: the files without their endings; the folder is made.
         about: what stands beside the weights: entries of the dict, and metadata in JSON.
-
-    Raises:
-        OSError: they cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain, safe = (stem.with_name(stem.name + suffix) for suffix in (".pt", ".safetensors"))
@@ -74,10 +71,6 @@ def start_unet(config: UNetTraining) -> UNet:
     layout, or a folder that holds one of them; without it the net is fresh. Motion modules that a lip-sync checkpoint
     lacks and `config.motion` wants are made, and change nothing until they are trained; those that it does not want
     are left out. What is made follows from `config.run.seed`.
-
-    Raises:
-        FileNotFoundError: no such file; says how to get a published one.
-        ValueError: another kind of file, or one of whose tensors fewer than half fit.
     """
     with seeded(config.run.seed):
         if config.start is None:
@@ -107,9 +100,6 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
 
     Returns:
         (trained, all): numbers of parameters.
-
-    Raises:
-        ValueError: a part that is in no name; lists what could be meant.
     """
     parameters = dict(net.named_parameters())
     for part in parts:

@@ -30,9 +30,6 @@ def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | Non
 
     Returns:
         float32 on the CPU.
-
-    Raises:
-        ValueError: a shape without five axes, or a negative `a`.
     """
     if len(shape) != 5 or (a is not None and a < 0):
         raise ValueError(f"noise has shape {tuple(shape)} and a = {a}: give (b, c, f, h, w) and a >= 0")
@@ -105,9 +102,6 @@ def sync_loss(vision: Tensor, audio: Tensor, target: Tensor | float) -> Tensor:
 
     Returns:
         The mean over the batch: ln 2 for a net that always says 0.5.
-
-    Raises:
-        ValueError: the embeddings differ in shape.
     """
     if vision.ndim != 2 or vision.shape != audio.shape:
         raise ValueError(f"embeddings are {tuple(vision.shape)} and {tuple(audio.shape)}: give two of the same (b, d)")

@@ -43,10 +43,6 @@ class SyncNetTask:
         config: what to train and with what.
         data: the samples; None makes them of `config.data`.
         held_out: samples to validate on; None makes them of `config.validation_clips`.
-
-    Raises:
-        ValueError: the tables do not fit each other, the start weights or the size of the crops.
-        FileNotFoundError, ImportError: a file or package is missing.
     """
 
     def __init__(self, config: SyncNetTraining, data: Samples | None = None, held_out: Samples | None = None):
@@ -60,7 +56,7 @@ class SyncNetTask:
         self.held_out = held_out
         if held_out is None and config.validation_clips is not None:
             self.held_out = self._clips(config.validation_clips)
-        self.recent: list[tuple[int, float]] = []  # (step, loss) since the first line of the log or the last remark
+        self.recent: list[tuple[int, float]] = []  # (step, loss) since the first line of the log or the last warning
 
     def _clips(self, clips: str) -> Samples:
         from .dataset import SyncNetClips
@@ -81,17 +77,17 @@ class SyncNetTask:
         vision, audio, *told = net(batch["frames"], batch["mel"])
         right = ((vision * audio).sum(dim=1) > 0.5) == (batch["target"] > 0.5)
         sync = sync_loss(vision, audio, batch["target"])
-        figures = {"loss": sync, "accuracy": right.float().mean()}
+        metrics = {"loss": sync, "accuracy": right.float().mean()}
         helping = {}
         if told:
             helping["guide"] = guide_loss(*told, batch["mel"], batch["target"])
         if self.config.contrast:
             helping["contrast"] = contrast_loss(vision, audio, batch["target"])
         for name, loss in helping.items():
-            figures["loss"] = figures["loss"] + getattr(self.config, name) * loss
+            metrics["loss"] = metrics["loss"] + getattr(self.config, name) * loss
         if helping:
-            figures |= {"sync": sync.detach()} | {name: loss.detach() for name, loss in helping.items()}
-        return figures
+            metrics |= {"sync": sync.detach()} | {name: loss.detach() for name, loss in helping.items()}
+        return metrics
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """`stable_syncnet.pt` and `.safetensors`, with what `load_syncnet` needs to know beside the weights."""
@@ -112,17 +108,17 @@ class SyncNetTask:
         for first in range(0, count, size):
             samples = [self.held_out[n] for n in range(first, min(first + size, count))]
             batch = {name: tensor.to(device) for name, tensor in default_collate(samples).items()}
-            figures = self.loss(net, batch)
-            figures["loss"] = figures.get("sync", figures["loss"])
+            metrics = self.loss(net, batch)
+            metrics["loss"] = metrics.get("sync", metrics["loss"])
             for name in sums:
-                sums[name] += float(figures[name]) * len(samples)
+                sums[name] += float(metrics[name]) * len(samples)
         return {name: total / count for name, total in sums.items()}
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
         """Says so when the loss has been at ln 2, that of a net that always says 0.5, for some hundred steps."""
         if step <= self.config.optimizer.warmup_steps:
             return None
-        self.recent.append((step, figures.get("sync", figures["loss"])))
+        self.recent.append((step, metrics.get("sync", metrics["loss"])))
         if step - self.recent[0][0] < WATCHED:
             return None
         inside = [loss for at, loss in self.recent if at > step - WATCHED]
@@ -238,9 +234,6 @@ def syncnet_accuracy(judge: SyncJudge, vae: nn.Module | None, clips: Path, sampl
     Args:
         judge, vae: from `quality.load_judge`, on one device.
         clips: folder or list of aligned clips, as `prepare` makes them.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: no clips, or none that is fit.
     """
     from .dataset import SyncNetClips, pass_order
 

@@ -54,11 +54,7 @@ class VideoMAEConfig:
     def from_state_dict(
         cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, n_frames: int = 16
     ) -> "VideoMAEConfig":
-        """Read the shape off a state dict with the published names.
-
-        Raises:
-            ValueError: not a VideoMAE, or a number of heads that does not divide its width.
-        """
+        """Read the shape off a state dict with the published names."""
         patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
         if patches is None or fc1 is None or patches.ndim != 5:
             raise ValueError(
@@ -109,9 +105,6 @@ class VideoMAE(nn.Module):
 
         Returns:
             (b, width), float32; gradients flow to `clips`.
-
-        Raises:
-            ValueError: another shape or number of frames.
         """
         if clips.ndim != 5 or clips.shape[1:3] != (3, self.config.n_frames):
             raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {self.config.n_frames}, h, w)")
@@ -139,10 +132,6 @@ class VideoMAE(nn.Module):
             n_head: attention heads, which the weights do not tell; None: those of VideoMAE v2's net of this width.
             n_frames: of a clip; a multiple of the tubelet (2).
             dtype, device: of the weights; None leaves them as they are.
-
-        Raises:
-            ValueError: the weights are not those of a VideoMAE v2; says which keys are missing, unexpected or of the
-                wrong shape. The classifier, `head`, is not used.
         """
         config = VideoMAEConfig.from_state_dict(state_dict, n_head, n_frames)
         with torch.device("meta"):
@@ -179,13 +168,7 @@ def load_trepa(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> VideoMAE:
-    """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says what does not fit.
-        ImportError: the transformers package is missing.
-    """
+    """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen."""
     state = load_state_dict(path)
     try:
         return VideoMAE.from_state_dict(state, n_head=n_head, dtype=dtype, device=device)

@@ -58,11 +58,7 @@ class FrozenNets:
 
 
 def load_frozen(config: UNetTraining) -> FrozenNets:
-    """The nets in `config.files` that training needs; SyncNet also where only validation uses it.
-
-    Raises:
-        FileNotFoundError, ValueError, ImportError: a file or package is missing, or is of another kind.
-    """
+    """The nets in `config.files` that training needs; SyncNet also where only validation uses it."""
     from ..evaluate.sync_score import load_syncnet
 
     files, weights, dtype = config.files, config.losses, frozen_dtype(config)
@@ -121,9 +117,6 @@ class UNetTask:
         config: what to train and with what.
         frozen: loaded already; None loads them from `config.files`.
         data: the samples; None makes them of `config.data`.
-
-    Raises:
-        FileNotFoundError, ValueError, ImportError: see `start_unet`, `choose_trained`, `load_frozen` and the dataset.
     """
 
     def __init__(self, config: UNetTraining, frozen: FrozenNets | None = None, data: Samples | None = None):
@@ -271,5 +264,5 @@ class UNetTask:
         clip = Path(wanted.video), Path(wanted.audio)
         return validate(model, *clip, self._validation_settings(), out, judge, self.mask_image)
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
         return None

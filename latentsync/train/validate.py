@@ -53,10 +53,6 @@ def validate(
         "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
         the sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for
         it.
-
-    Raises:
-        FileNotFoundError, OSError: a file that is missing or may not be read.
-        ValueError: see `check_crops`.
     """
     waveform, rate = read_audio(audio)
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
@@ -87,9 +83,6 @@ class WholeClip:
         sync: how the mouth is sampled.
         mask_image: what the net repaints, see `masks`.
         judge: SyncNet v2 of `load_syncnet_v2`, or None.
-
-    Raises:
-        ValueError, OSError: as `run.lip_sync`.
     """
 
     def __init__(
@@ -191,12 +184,7 @@ def face_box(matrix: np.ndarray, resolution: int) -> Box:
 
 
 def check_crops(video: Path, side: int) -> Clip:
-    """The clip in a file whose pictures can be validated with.
-
-    Raises:
-        FileNotFoundError, OSError: it is missing or may not be read.
-        ValueError: not a video, another frame rate than 25, or pictures that are not square or under `side` pixels.
-    """
+    """The clip in a file whose pictures can be validated with."""
     with VideoReader(video, cache=1) as reader:
         frames, height, width, fps = len(reader), reader.height, reader.width, reader.fps
     if height != width or height < side or fps != VIDEO_FPS:

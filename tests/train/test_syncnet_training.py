@@ -127,7 +127,7 @@ def test_tables_that_do_not_meet_are_refused_before_any_clip_is_read(tmp_path):
         SyncNetTask(replace(config, data=DataConfig(resolution=128)))
 
 
-def test_figures_count_what_is_on_the_right_side(tmp_path):
+def test_metrics_count_what_is_on_the_right_side(tmp_path):
     task = SyncNetTask(configured(tmp_path), Drawn(), held_out=Drawn())
 
     def judge(frames, mel):
@@ -135,9 +135,9 @@ def test_figures_count_what_is_on_the_right_side(tmp_path):
         return fits, torch.tensor([[1.0, 0.0]] * 3)  # cosines 1, 0.6 and 0.8
 
     batch = {"frames": None, "mel": None, "target": torch.tensor([1.0, 0.0, 1.0])}
-    figures = task.loss(judge, batch)
-    assert figures["accuracy"].item() == pytest.approx(2 / 3)
-    assert figures["loss"].item() == pytest.approx(-(math.log(0.4) + math.log(0.8)) / 3, abs=1e-3)
+    metrics = task.loss(judge, batch)
+    assert metrics["accuracy"].item() == pytest.approx(2 / 3)
+    assert metrics["loss"].item() == pytest.approx(-(math.log(0.4) + math.log(0.8)) / 3, abs=1e-3)
     task.net.eval()
     with torch.no_grad():
         whole = task.validate(task.net, tmp_path, 1)
@@ -145,16 +145,16 @@ def test_figures_count_what_is_on_the_right_side(tmp_path):
         assert task.validate(task.net, tmp_path, 1) == pytest.approx(whole, rel=1e-5)  # 4 + 2 samples weigh as 6
 
 
-def test_a_loss_that_sits_at_ln_2_is_remarked_upon_and_others_are_not(tmp_path):
+def test_a_loss_that_sits_at_ln_2_is_warned_of_and_others_are_not(tmp_path):
     config = replace(configured(tmp_path), optimizer=OptimizerConfig(warmup_steps=100))
     task = SyncNetTask(config, Drawn())
     steps = range(10, 1000, 10)
     wobbling = {step: math.log(2) + (0.02 if step % 20 else -0.02) for step in steps}
-    remarks = {step: task.remark({"loss": wobbling[step]}, step) for step in steps}
-    said = [step for step, remark in remarks.items() if remark]
-    assert said[0] == 110 + WATCHED and 1 < len(said) < 4 and "learned nothing yet" in remarks[said[0]]
+    warnings = {step: task.warning({"loss": wobbling[step]}, step) for step in steps}
+    said = [step for step, warning in warnings.items() if warning]
+    assert said[0] == 110 + WATCHED and 1 < len(said) < 4 and "learned nothing yet" in warnings[said[0]]
     falling = SyncNetTask(config, Drawn())
-    assert not any(falling.remark({"loss": math.log(2) - step / 10000}, step) for step in steps)
+    assert not any(falling.warning({"loss": math.log(2) - step / 10000}, step) for step in steps)
 
 
 def test_it_trains_on_drawn_clips(tmp_path):
@@ -181,12 +181,12 @@ def test_a_guide_is_trained_with_the_net_and_left_behind(tmp_path):
     samples = [Drawn()[n] for n in range(8)]
     batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
     task.net.eval()
-    figures = task.loss(task.net, batch)
-    assert float(figures["loss"]) == pytest.approx(float(figures["sync"] + 0.5 * figures["guide"]))
+    metrics = task.loss(task.net, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(metrics["sync"] + 0.5 * metrics["guide"]))
     plain = SyncNetTask(configured(tmp_path), Drawn())
     plain.net.load_state_dict(task.net.syncnet.state_dict())
     plain.net.eval()
-    assert float(plain.loss(plain.net, batch)["loss"]) == pytest.approx(float(figures["sync"]))
+    assert float(plain.loss(plain.net, batch)["loss"]) == pytest.approx(float(metrics["sync"]))
     assert task.validate(task.net, tmp_path, 1).keys() == {"loss", "accuracy"}
     _, safe = task.save(task.net.state_dict(), tmp_path, 1)
     net, _ = load_syncnet(safe)
@@ -214,9 +214,9 @@ def test_contrast_asks_only_samples_in_sync_to_find_each_other():
 
 def test_contrast_counts_by_its_weight(tmp_path):
     task = SyncNetTask(replace(configured(tmp_path), contrast=0.5), Drawn(), held_out=Drawn())
-    figures = task.loss(task.net, default_collate([Drawn()[n] for n in range(4)]))
-    assert float(figures["loss"].detach()) == pytest.approx(float(figures["sync"] + 0.5 * figures["contrast"]))
-    assert figures["contrast"] > 0
+    metrics = task.loss(task.net, default_collate([Drawn()[n] for n in range(4)]))
+    assert float(metrics["loss"].detach()) == pytest.approx(float(metrics["sync"] + 0.5 * metrics["contrast"]))
+    assert metrics["contrast"] > 0
 
 
 def test_a_sparse_start_makes_what_does_not_belong_together_less_alike(tmp_path):

@@ -251,5 +251,5 @@ class AudioEncoderTask:
                     figures.setdefault(f"{name}_by_{way}", []).append(float(torch.corrcoef(pair)[0, 1]))
         return {name: sum(values) / len(values) for name, values in figures.items()}
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
         return None

@@ -199,7 +199,7 @@ class VAETask:
         """Nothing: the training figures say it all for a net that sees every clip only a few times."""
         return {}
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
         return None
 
 
