@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy import Numbers, ToyTask, configured
 
 from latentsync.train.checkpoint import Ema, complete_states
@@ -175,6 +176,17 @@ def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_
     assert not list(tmp_path.glob("step-*"))
 
 
+def test_a_run_of_nothing_but_overflows_is_stopped(tmp_path, monkeypatch):
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", True)
+    config = configured(tmp_path, max_steps=102, save_every=100, ema=0.5)
+    with pytest.raises(FloatingPointError, match="not finite in 101 steps up to 101"):
+        train(ToyTask(config), config)
+    state = load_file(tmp_path / "step-00000100" / "state" / "ema.safetensors")
+    assert state["updates"] == 0
+
+
 def test_validation_sees_the_average_and_changes_no_later_step(tmp_path):
     plain = configured(tmp_path / "plain", ema=0.5)
     train(ToyTask(plain), plain)
@@ -204,7 +216,7 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path):
     shutil.copytree(last, tmp_path / "step-00000009.part")
     with (last / "state" / "optimizer.bin").open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(FileNotFoundError, match="step-00000004 is no complete saved state"):
+    with pytest.raises(FileNotFoundError, match="step-00000004 is not a complete checkpoint"):
         train(ToyTask(config), config, resume=last)
     task = ToyTask(config)
     train(task, config, resume="auto")
