@@ -96,14 +96,14 @@ class OptimizerConfig:
 class RunConfig:
     """How long, how much at once, and what is written where.
 
-    output: folder of the log, the saved states and the validation results.
+    output: folder of the log, the checkpoints and the validation results.
     max_steps: steps of the optimizer.
     batch_size: samples per process at once.
     accumulate: batches per step; a step sees batch_size * accumulate * processes samples.
     precision: no is float32; fp16 scales the loss, so that gradients do not underflow.
     device: auto takes the GPUs there are.
     ema: decay of an average of the weights, saved beside them; null keeps none.
-    keep: how many saved states stay.
+    keep: how many checkpoints stay.
     validate_every: 0 is never.
     """
 
@@ -156,10 +156,10 @@ class SyncNetTraining:
     vae: folder or file of the VAE, for latents.
     frozen_half: whether the VAE runs in `run.precision` (published), instead of float32.
     start: weights to go on from; null starts anew.
-    guide: what it counts that a coarse picture of the sound can be told from either embedding; gets small nets with
-        small batches off ln 2. 0 as published.
-    contrast: what it counts that frames find their own sound among all of the batch, and sound its frames: every other
-        sample is one out of sync more. 0 as published.
+    guide: weight of the error with which a coarse mel is predicted from either embedding; gets small nets with small
+        batches off ln 2. 0 as published.
+    contrast: weight of the contrastive loss, with which frames find their own sound in the whole batch, and sound its
+        frames: every other sample is one more out of sync. 0 as published.
     sparse: what is taken off the last biases before training: the embeddings have more zeros, so those that do not
         belong together are less alike. Training alone moves these biases slowly. 0 as published.
     validation_clips: held-out clips, as `data.clips`; null validates nothing.
@@ -217,9 +217,9 @@ class ValidationConfig:
     """One clip that is lip-synced now and then.
 
     video, audio: its files; null validates nothing.
-    whole: false: the video is of aligned crops, as those to train on; true: it is as a camera made it, and goes the
-        whole way of the command run: find the face, align, sync, blend.
-    detector, detector_model: what finds the face of a whole video, as the command run takes them.
+    whole: false: the video is of aligned crops, as those to train on; true: it is as a camera made it, and goes
+        through the whole pipeline of the command run: detect the face, align, sync, blend.
+    detector, detector_model: what detects the face in a whole video, as the command run takes them.
     syncnet_v2: file of SyncNet v2, which judges whole videos (Sync-C, Sync-D); null leaves that out.
     """
 
@@ -252,7 +252,7 @@ class UNetTraining:
     trained_parts: only weights whose name contains one of these are trained; empty trains all.
     frozen_half: whether VAE, SyncNet and VideoMAE run in `run.precision` (published), instead of float32, in which
         Whisper, LPIPS and what comes out of the others always are.
-    trepa_encoder: what sees the movement: VideoMAE v2, or, for small models, the pictures' side of SyncNet.
+    trepa_encoder: what sees the movement: VideoMAE v2, or, for small models, SyncNet's visual encoder.
     mixed_noise: a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance. null: all have the
         same noise (published: use_mixed_noise: false), as when the net is used.
     snr_gamma: of the min-SNR weighting of epsilon's error, see `losses.noise_loss`; null weighs all noise alike.

@@ -21,7 +21,7 @@ from ..nets.loading import check_state_dict
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from ..progress import Progress
 from ..sampling.sample import LATENT_SCALE
-from .config import DataConfig, SyncNetTraining, plain
+from .config import DataConfig, SyncNetTraining, build, plain
 from .dataset import SyncNetClips, pass_order
 from .files import find_file
 from .init_weights import frozen_dtype, seeded, write_weights
@@ -209,7 +209,8 @@ def syncnet_accuracy(judge: SyncJudge, vae: nn.Module | None, clips: Path, sampl
     others of the same clip. There each sample is either by chance, here exactly every other one. `clips` is a folder or
     list of aligned clips, as `prepare` makes them; the nets are on one device.
     """
-    data = SyncNetClips(DataConfig(str(clips), judge.side, judge.frames, workers=0), vae, ACCURACY_SEED, progress)
+    values = {"clips": str(clips), "resolution": judge.side, "frames": judge.frames, "workers": 0}
+    data = SyncNetClips(build(DataConfig, values), vae, ACCURACY_SEED, progress)
     count, device = len(data.clips), next(judge.net.parameters()).device
     # Clip by clip, so that each one's features are made once.
     order = sorted(range(samples), key=lambda n: pass_order(ACCURACY_SEED, n // count, count)[n % count])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import encode_audio, resample, to_mono
 from ..errors import InputError
-from ..evaluate.sync_score import FARTHEST, SyncJudge, mean_of_windows, sync_cosines
+from ..evaluate.sync_score import FARTHEST, MouthViews, SyncJudge, mean_of_windows, sync_cosines, sync_score
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
@@ -25,6 +25,7 @@ from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
+from ..pipelines.lip_sync import LipSyncInput, RunSettings, lip_sync_frames, load_mono_16k, track_or_resume, write
 from ..sampling.sample import TRAINED_WINDOW, Settings, sync
 from .clips import Clip, Pictures
 
@@ -90,8 +91,6 @@ class WholeClip:
         mask_image: np.ndarray | None = None,
         judge: SyncNetV2 | None = None,
     ):
-        from ..pipelines.lip_sync import RunSettings, load_mono_16k, track_or_resume
-
         self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
         self.wave, self._track = load_mono_16k(audio), None
@@ -112,8 +111,6 @@ class WholeClip:
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, write
-
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as reader:
             take = LipSyncInput(reader, VIDEO_FPS, self.wave)
@@ -153,8 +150,6 @@ def load_syncnet_v2(path: str | Path) -> SyncNetV2:
 
 def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
     """The metrics of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
-    from ..evaluate.sync_score import MouthViews, sync_score
-
     boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
     try:
         score = sync_score(net, MouthViews(frames, boxes), wave)

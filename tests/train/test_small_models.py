@@ -42,11 +42,11 @@ def step(task, count: int) -> list[float]:
     losses = []
     batch = default_collate([task.data[n] for n in range(2)])
     for _ in range(count):
-        metrics = task.loss(task.net, batch)
+        figures = task.loss(task.net, batch)
         optimizer.zero_grad()
-        metrics["loss"].backward()
+        figures["loss"].backward()
         optimizer.step()
-        losses.append(float(metrics["loss"]))
+        losses.append(float(figures["loss"]))
     return losses
 
 
@@ -183,9 +183,9 @@ def test_the_audio_encoder_learns(audio_task):
     losses = step(audio_task, 6)
     assert losses[-1] < losses[0]
     audio_task.net.eval()
-    metrics = audio_task.validate(audio_task.net, None, 6)
-    assert set(metrics) == {f"{part}_by_{way}" for part in ("opening", "width") for way in ("mean", "attention")}
-    assert all(-1 <= value <= 1 for value in metrics.values())
+    figures = audio_task.validate(audio_task.net, None, 6)
+    assert set(figures) == {f"{part}_by_{way}" for part in ("opening", "width") for way in ("mean", "attention")}
+    assert all(-1 <= value <= 1 for value in figures.values())
 
 
 def test_an_audio_encoder_goes_on_from_another(audio_task, tmp_path):
