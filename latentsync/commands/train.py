@@ -3,23 +3,52 @@
 import argparse
 import re
 
+from ..errors import InputError
+
+TASKS = ("syncnet", "unet", "vae", "audio_encoder")
+
+
+def task_of(name: str) -> tuple[type, type]:
+    """What can be trained under this name: the dataclass of its configuration, and the task built from one."""
+    if name == "syncnet":
+        from ..train.syncnet import SyncNetTask, SyncNetTraining
+
+        return SyncNetTraining, SyncNetTask
+    if name == "unet":
+        from ..train.unet import UNetTask, UNetTraining
+
+        return UNetTraining, UNetTask
+    if name == "vae":
+        from ..drawn.train.vae import VAETask, VAETraining
+
+        return VAETraining, VAETask
+    if name == "audio_encoder":
+        from ..drawn.train.audio_encoder import AudioEncoderTask, AudioEncoderTraining
+
+        return AudioEncoderTraining, AudioEncoderTask
+    raise InputError(f"{name!r} cannot be trained: choose one of {', '.join(TASKS)}")
+
 
 def add_train(commands) -> argparse.ArgumentParser:
     """Add the command to the subparsers of argparse; imports nothing heavy."""
     parser = commands.add_parser(
         "train",
-        help="train the U-Net, SyncNet and what belongs to them",
+        help="train the U-Net, SyncNet, VAE or audio encoder",
         usage="%(prog)s WHAT --config PRESET_OR_FILE [--resume auto | --dry_run] [key=value ...]",
         epilog="key=value replaces a value of the configuration: run.max_steps=2000 data.clips=my/clips. On several "
         "GPUs: accelerate launch -m latentsync train ...",
     )
     less_memory = "a smaller run.batch_size with more run.accumulate, or run.gradient_checkpointing=true"
     parser.set_defaults(command=train, replacements=[], less_memory=less_memory)
-    parser.add_argument("what", help="syncnet or unet, or another of those that a wrong name lists")
+    parser.add_argument("what", help="one of " + ", ".join(TASKS))
     parser.add_argument("--config", required=True, help="name of a preset, or a YAML file; a wrong name lists presets")
-    parser.add_argument("--resume", help="a saved state, a run's folder, or auto: the last state of run.output, if any")
-    parser.add_argument("--show", action="store_true", help="print the whole configuration and end")
-    parser.add_argument("--dry_run", action="store_true", help="prepare all, read one sample, say what it would do")
+    parser.add_argument(
+        "--resume", help="a checkpoint, a run's folder, or auto: the last checkpoint in run.output, if any"
+    )
+    parser.add_argument("--show", action="store_true", help="print the whole configuration and exit")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="prepare everything, read one sample and say what training would do"
+    )
     _accept_replacements(parser)
     return parser
 
@@ -40,9 +69,9 @@ def _accept_replacements(parser: argparse.ArgumentParser) -> None:
 def train(arguments: argparse.Namespace) -> None:
     """Run the command."""
     from ..train.config import load_config, to_yaml
-    from ..train.task import build_task, config_of
 
-    config = load_config(config_of(arguments.what), arguments.config, arguments.replacements)
+    config_type, task_type = task_of(arguments.what)
+    config = load_config(config_type, arguments.config, arguments.replacements)
     if arguments.show:
         print(to_yaml(config), end="")
         return
@@ -52,8 +81,8 @@ def train(arguments: argparse.Namespace) -> None:
     from ..train.loop import train as run
 
     if arguments.dry_run:
-        print(dry_run(build_task(arguments.what, config), config, arguments.resume))
+        print(dry_run(task_type(config), config, arguments.resume))
         return
     with Bar(unit="step") as bar:
-        saved = run(build_task(arguments.what, config), config, arguments.resume, bar)
+        saved = run(task_type(config), config, arguments.resume, bar)
     print(f"saved in {saved}")

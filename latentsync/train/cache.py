@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from ..audio.syncnet import VIDEO_FPS, syncnet_mel
 from ..audio.whisper import SAMPLE_RATE, encode_audio
-from ..files import replacing
+from ..files import file_sha256, replacing
 from ..frames import batches, for_net
 from ..sampling.latents import encode_clips
 from ..sampling.sample import PIXELS_AT_ONCE
@@ -26,32 +26,24 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # of what the features are: another number makes all of them anew
 KEPT_CLIPS = 16  # whose features stay in memory where there is no folder
-BLOCK = 1 << 20  # bytes hashed at once
 
 
 class Feature(Protocol):
     """One kind of feature.
 
-    Attributes:
-        name: of the kind, the same for all of its settings.
-        identity: everything beside the clip's content that its values depend on.
+    name: of the kind, the same for all of its settings.
+    identity: everything beside the clip's content that its values depend on.
     """
 
     name: str
     identity: str
 
     def make(self, clip: Clip) -> torch.Tensor:
-        """The feature of a whole clip, on the CPU; its first axis is time.
-
-        Raises:
-            BrokenClip: the clip cannot be read.
-            RuntimeError: the net that makes it is not there.
-        """
-        ...
+        """The feature of a whole clip, on the CPU; its first axis is time."""
 
 
 class Mel:
-    """`speech.syncnet_mel`, columns first: (columns, 80) float32."""
+    """`syncnet_mel`, columns first: (columns, 80) float32."""
 
     name, identity = "mel", ""
 
@@ -59,7 +51,7 @@ class Mel:
         return syncnet_mel(read_sound(clip)).T.contiguous()
 
 
-class _MadeByNet:
+class NetFeature:
     """A feature made by a net, which stays in the process that loaded it: worker processes only read."""
 
     name: str
@@ -78,11 +70,11 @@ class _MadeByNet:
         return self._net
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_net": None}
+        return self.__dict__ | {"_net": None, "mask": None}
 
 
-class States(_MadeByNet):
-    """The Whisper states of `audio.encode_audio`: (t50, layers + 1, width) float32."""
+class States(NetFeature):
+    """The Whisper states of `encode_audio`: (t50, layers + 1, width) float32."""
 
     name = "states"
 
@@ -94,8 +86,8 @@ class States(_MadeByNet):
         return encode_audio(net, read_sound(clip), SAMPLE_RATE, VIDEO_FPS).states
 
 
-class Latents(_MadeByNet):
-    """Scaled latents of every frame, as `sync.encode_condition` makes them: (frames, c, h / 8, w / 8) float16.
+class Latents(NetFeature):
+    """Scaled latents of every frame, as the U-Net's condition has them: (frames, c, h / 8, w / 8) float16.
 
     With a `mask` (1, resolution, resolution) they are those of the crop whose repainted region is blank.
     """
@@ -109,20 +101,17 @@ class Latents(_MadeByNet):
             settings += f" mask {hashlib.sha256(_bytes(mask)).hexdigest()}"
         super().__init__(vae, settings)
 
-    def __getstate__(self) -> dict:
-        return super().__getstate__() | {"mask": None}
-
     def make(self, clip: Clip) -> torch.Tensor:
         net, size = self.net, max(1, PIXELS_AT_ONCE // self.resolution**2)
+        rows = []
         with Pictures(clip, self.resolution, cache=size) as pictures:
-            done = [self._encode(net, for_net(pictures[numbers])) for numbers in batches(clip.frames, size)]
-        return torch.cat(done)
-
-    def _encode(self, vae: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
-        if self.mask is not None:
-            pictures = pictures * self.mask
-        film = rearrange(pictures, "f c h w -> 1 c f h w").to(vae.device)
-        return rearrange(encode_clips(vae, film), "1 c f h w -> f c h w").to("cpu", torch.float16)
+            for numbers in batches(clip.frames, size):
+                shown = for_net(pictures[numbers])
+                if self.mask is not None:
+                    shown = shown * self.mask
+                latents = encode_clips(net, rearrange(shown, "f c h w -> 1 c f h w").to(net.device))
+                rows.append(rearrange(latents, "1 c f h w -> f c h w").to("cpu", torch.float16))
+        return torch.cat(rows)
 
 
 def fingerprint(net: nn.Module) -> str:
@@ -136,15 +125,6 @@ def fingerprint(net: nn.Module) -> str:
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def content_hash(path: Path) -> str:
-    """The sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class FeatureCache:
@@ -163,20 +143,20 @@ class FeatureCache:
         self._memory: OrderedDict[tuple[str, Path], torch.Tensor] = OrderedDict()
 
     def read(self, feature: Feature, clip: Clip, start: int, stop: int) -> torch.Tensor:
-        """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there.
-
-        Raises:
-            BrokenClip, RuntimeError: see `Feature.make`.
-            OSError: the folder cannot be written.
-        """
-        if self.folder is None:
-            return self._remembered(feature, clip)[start:stop]
-        path = self.path(feature, clip)
-        rows = _read_rows(path, start, stop)
-        return self._make(feature, clip, path)[start:stop] if rows is None else rows
+        """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there."""
+        if self.folder is not None:
+            path = self.path(feature, clip)
+            rows = _read_rows(path, start, stop)
+            return self._make(feature, clip, path)[start:stop] if rows is None else rows
+        key = (feature.name, clip.path)
+        rows = self._memory.pop(key, None)
+        self._memory[key] = feature.make(clip) if rows is None else rows
+        if len(self._memory) > KEPT_CLIPS:
+            self._memory.popitem(last=False)
+        return self._memory[key][start:stop]
 
     def fill(self, feature: Feature, clip: Clip) -> None:
-        """Make a clip's feature if it is not in the folder; errors as in `read`."""
+        """Make a clip's feature if it is not in the folder."""
         path = self.path(feature, clip)
         if _read_rows(path, 0, 1) is None:
             self._make(feature, clip, path)
@@ -185,7 +165,7 @@ class FeatureCache:
         """The file of a clip's feature."""
         if clip.path not in self._hashes:
             with reading(clip.path):
-                self._hashes[clip.path] = content_hash(clip.path)
+                self._hashes[clip.path] = file_sha256(clip.path)
         key = f"{VERSION} {feature.name} {feature.identity} {self._hashes[clip.path]}"
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.folder / feature.name / name[:2] / f"{name}.safetensors"
@@ -196,14 +176,6 @@ class FeatureCache:
         with replacing(path) as part:
             part.write_bytes(save({feature.name: rows.contiguous()}))
         return rows
-
-    def _remembered(self, feature: Feature, clip: Clip) -> torch.Tensor:
-        key = (feature.name, clip.path)
-        rows = self._memory.pop(key, None)
-        self._memory[key] = feature.make(clip) if rows is None else rows
-        if len(self._memory) > KEPT_CLIPS:
-            self._memory.popitem(last=False)
-        return self._memory[key]
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_memory": OrderedDict()}

@@ -36,13 +36,7 @@ class BrokenClip(Exception):
 
 @dataclass(frozen=True)
 class Clip:
-    """A fit clip: 25 square pictures per second, with sound.
-
-    Attributes:
-        path: the file.
-        frames: how many pictures it has.
-        side: their height and width in pixels.
-    """
+    """A fit clip: 25 square pictures per second, with sound. `side` is their height and width in pixels."""
 
     path: Path
     frames: int
@@ -63,11 +57,6 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
     A list is a text file with one path per line, or JSON lines as the manifest of `prepare` has them: the path is
     `clip`, or else `output`, and lines that say why they were `dropped`, or that this is their `fate`, are passed over.
     Paths are relative to the list's folder.
-
-    Raises:
-        FileNotFoundError: no such folder or list.
-        OSError: it may not be read.
-        ValueError: no clip in it, or a list that is not one.
     """
     source = Path(source)
     if source.is_dir():
@@ -79,37 +68,32 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
         return clips
     if not source.exists():
         raise FileNotFoundError(f"there is no folder or list of clips {source}: check the path")
-    clips = [source.parent / name for name in _listed(source)]
-    if not clips:
-        raise InputError(f"{source} lists no clip that was not dropped: give a list with at least one path")
-    return clips
-
-
-def _listed(source: Path) -> Iterator[str]:
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{source} is no list of clips: give a folder, or a text file with one path per line"
+            f"{source} is not a list of clips: give a folder, or a text file with one path per line"
         ) from error
+    clips = []
     for number, line in enumerate(map(str.strip, lines), 1):
+        name, place = line, f"line {number} of {source}"
         if line.startswith("{"):
-            yield from _manifest_entry(line, f"line {number} of {source}")
-        elif line:
-            yield line
-
-
-def _manifest_entry(line: str, place: str) -> Iterator[str]:
-    try:
-        entry = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{place} is not JSON ({error}): remove the line or make the list again") from error
-    if entry.get("dropped") is not None or entry.get("fate") == "dropped":
-        return
-    name = entry.get("clip") or entry.get("output")
-    if not isinstance(name, str):
-        raise InputError(f'{place} names no clip: give each entry a path as "clip" or "output", or say "dropped"')
-    yield name
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise InputError(f"{place} is not JSON ({error}): remove the line or make the list again") from error
+            if entry.get("dropped") is not None or entry.get("fate") == "dropped":
+                continue
+            name = entry.get("clip") or entry.get("output")
+            if not isinstance(name, str):
+                raise InputError(
+                    f'{place} names no clip: give each entry a path as "clip" or "output", or say "dropped"'
+                )
+        if name:
+            clips.append(source.parent / name)
+    if not clips:
+        raise InputError(f"{source} lists no clip that was not dropped: give a list with at least one path")
+    return clips
 
 
 def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Progress | None = None) -> list[Clip]:
@@ -121,9 +105,6 @@ def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Pro
         least: frames that a clip must have.
         resolution: pixels that its side must have at least.
         progress: called as ("clips", done, all).
-
-    Raises:
-        ValueError: no clip is fit.
     """
     found: list[Clip | LeftOut] = []
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
@@ -134,7 +115,10 @@ def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Pro
     clips = [clip for clip in found if isinstance(clip, Clip)]
     left_out = [clip for clip in found if isinstance(clip, LeftOut)]
     if left_out:
-        report = _summary(left_out, len(paths))
+        first = {clip.kind: clip.detail for clip in reversed(left_out)}
+        kinds = Counter(clip.kind for clip in left_out).most_common()
+        parts = ", ".join(f"{n} {kind} (first: {first[kind]})" for kind, n in kinds)
+        report = f"{len(left_out)} of {len(paths)} clips left out: {parts}"
         if not clips:
             raise InputError(f"no clip is left to train on: {report}: run `python -m latentsync prepare` on them first")
         log.warning(report)
@@ -163,13 +147,6 @@ def examine(path: Path, least: int, resolution: int) -> Clip | LeftOut:
     return Clip(path, frames, height)
 
 
-def _summary(left_out: Sequence[LeftOut], count: int) -> str:
-    first = {clip.kind: clip.detail for clip in reversed(left_out)}
-    kinds = Counter(clip.kind for clip in left_out).most_common()
-    parts = ", ".join(f"{n} {kind} (first: {first[kind]})" for kind, n in kinds)
-    return f"{len(left_out)} of {count} clips left out: {parts}"
-
-
 def _sentence(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
@@ -186,8 +163,7 @@ def reading(path: Path) -> Iterator[None]:
 class Pictures:
     """The pictures of a clip as `Frames` of resolution x resolution, uint8; larger ones are reduced by area.
 
-    Raises:
-        BrokenClip: the file cannot be read, or is no longer the one that was scanned.
+    Here and when pictures are read, `BrokenClip` says that the file is not, or no longer, the one that was scanned.
     """
 
     def __init__(self, clip: Clip, resolution: int, cache: int):
@@ -234,11 +210,6 @@ class OpenClips:
         weakref.finalize(self, _close_all, self._open, self._process)
 
     def __call__(self, clip: Clip) -> Pictures:
-        """The pictures of `clip`.
-
-        Raises:
-            BrokenClip: see `Pictures`.
-        """
         if self._process != os.getpid():
             self._start()
         pictures = self._open.pop(clip.path, None) or Pictures(clip, self.resolution, self.cache)
@@ -276,11 +247,7 @@ def _close_all(readers: OrderedDict[Path, Pictures], process: int) -> None:
 
 
 def read_sound(clip: Clip) -> torch.Tensor:
-    """The sound of a clip: (samples,) float32 at 16 kHz, with silence after it up to the end of the pictures.
-
-    Raises:
-        BrokenClip: it cannot be read.
-    """
+    """The sound of a clip: (samples,) float32 at 16 kHz, with silence after it up to the end of the pictures."""
     with reading(clip.path):
         waveform, rate = read_audio(clip.path)
         wave = resample(to_mono(waveform), rate)

@@ -33,29 +33,21 @@ PERMUTATION = 1  # sets the random numbers of a pass apart from those of a sampl
 
 
 class ClipSamples(Dataset):
-    """What the two datasets share. A subclass gives `sample`.
+    """What the datasets share. A subclass gives `sample`.
 
     It may be pickled and forked: readers and nets stay behind. A clip that can no longer be read is reported once,
     and its samples come from the next clip of the same pass.
 
     Args:
-        data: `clips`, `resolution`, `frames` and `cache` are read here.
         least: frames that a clip must have.
         seed: of everything random, from 0 up.
         progress: called as ("clips", done, all) while the clips are scanned.
-
-    Attributes:
-        clips: the fit ones.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `list_clips` and `scan_clips`.
     """
 
     features: tuple[Feature, ...]
 
     def __init__(self, data: DataConfig, least: int, seed: int, progress: Progress | None):
-        self.seed = seed
-        self.frames = data.frames
+        self.seed, self.frames = seed, data.frames
         self.clips = scan_clips(list_clips(data.clips), least, data.resolution, progress)
         self.pictures = OpenClips(data.resolution, data.frames)
         self.cache = FeatureCache(data.cache)
@@ -66,14 +58,6 @@ class ClipSamples(Dataset):
         raise NotImplementedError
 
     def __getitem__(self, n: int) -> dict[str, Tensor]:
-        """Sample `n`, any number from 0 up.
-
-        Raises:
-            IndexError: a negative number.
-            ValueError: no clip can be read any more.
-            RuntimeError: a feature has to be made and this is a worker process, see `fill`.
-            OSError: the cache cannot be written.
-        """
         if n < 0:
             raise IndexError(f"sample {n}: samples are numbered from 0 up")
         count = len(self.clips)
@@ -89,17 +73,13 @@ class ClipSamples(Dataset):
                 return self.sample(self.clips[number], n, rng) | {"seed": seed}
             except BrokenClip as error:
                 self._leave_out(number, error)
-        raise InputError(f"none of the {count} clips can be read any more: check the drive that they are on")
+        raise InputError(f"none of the {count} clips can be read any more: check the drive they are on")
 
     def fill(self, progress: Progress | None = None) -> None:
         """Make every clip's features that are not in the cache folder yet, so that worker processes only read them.
 
         To be called in the process that has the nets, after they were moved to their device; without a cache folder
         it does nothing. `progress` is called as ("features", done, all).
-
-        Raises:
-            ValueError: no clip can be read any more.
-            OSError: the cache cannot be written.
         """
         if self.cache.folder is None:
             return
@@ -128,8 +108,12 @@ class ClipSamples(Dataset):
         """`count` frames from `first` on: (count, 3, h, w) float32 in [-1, 1]."""
         return for_net(self.pictures(clip)[range(first, first + count)])
 
+    def read_latents(self, feature: Latents, clip: Clip, first: int) -> Tensor:
+        """Those of a sample's frames from `first` on: (f, c, h / 8, w / 8) float32."""
+        return self.cache.read(feature, clip, first, first + self.frames).float()
+
     def read_mel(self, clip: Clip, first: int) -> Tensor:
-        """What `speech.mel_window` gives of a sample's frames from `first` on: (1, 80, 52) for 16 of them."""
+        """What `mel_window` gives of a sample's frames from `first` on: (1, 80, 52) for 16 of them."""
         start = int(MEL_COLUMNS_PER_SECOND * first / VIDEO_FPS)
         rows = self.cache.read(self.mel, clip, start, start + mel_columns(self.frames))
         return mel_window(rows.T, 0, frames=self.frames).contiguous()
@@ -140,21 +124,12 @@ class UNetClips(ClipSamples):
 
     A sample is a dict of
         audio: (f, 50, width) float32, the Whisper windows of the f frames;
-        mel: (1, 80, 52) float32 where f is 16, what StableSyncNet hears with them, see `speech.mel_columns`;
+        mel: (1, 80, 52) float32 where f is 16, what StableSyncNet hears with them, see `mel_columns`;
         pixels, reference_pixels: (3, f, h, w) float32 in [-1, 1]; or, with `data.cache_latents`,
         latents, masked_latents, reference_latents: (c, f, h / 8, w / 8) float32, scaled;
         seed: int64 scalar, for the noise and the time step of this sample.
 
-    Args:
-        data: where the clips are and what is read of them.
-        encoder: Whisper's audio encoder.
-        vae: needed for `data.cache_latents`. Give it the dtype that it will have, as that is part of the cache's key.
-        seed: of everything random, from 0 up.
-        progress: called as ("clips", done, all) while the clips are scanned.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `ClipSamples`; or `data.cache_latents` without a VAE, or workers
-            without a cache.
+    `vae` is needed for `data.cache_latents`. Give it the dtype that it will have, as that is part of the cache's key.
     """
 
     def __init__(
@@ -182,17 +157,17 @@ class UNetClips(ClipSamples):
         first, reference = _two_places(rng, clip.frames - self.frames, self.frames)
         sample = {"audio": self.read_audio(clip, first), "mel": self.read_mel(clip, first)}
         if self.latents is None:
-            sample["pixels"] = self._film(self.read_pictures(clip, first, self.frames))
-            sample["reference_pixels"] = self._film(self.read_pictures(clip, reference, self.frames))
-            return sample
-        places = {
-            "latents": (self.latents, first),
-            "masked_latents": (self.masked_latents, first),
-            "reference_latents": (self.latents, reference),
-        }
-        for name, (feature, start) in places.items():
-            sample[name] = self._film(self.cache.read(feature, clip, start, start + self.frames).float())
-        return sample
+            films = {
+                "pixels": self.read_pictures(clip, first, self.frames),
+                "reference_pixels": self.read_pictures(clip, reference, self.frames),
+            }
+        else:
+            films = {
+                "latents": self.read_latents(self.latents, clip, first),
+                "masked_latents": self.read_latents(self.masked_latents, clip, first),
+                "reference_latents": self.read_latents(self.latents, clip, reference),
+            }
+        return sample | {name: rearrange(film, "f c h w -> c f h w").contiguous() for name, film in films.items()}
 
     def read_audio(self, clip: Clip, first: int) -> Tensor:
         """The Whisper windows of the frames from `first` on: (f, 50, width)."""
@@ -202,10 +177,6 @@ class UNetClips(ClipSamples):
         states = self.cache.read(self.states, clip, STATES_PER_FRAME * skipped, stop)
         return AudioFeatures(states, VIDEO_FPS, clip.frames)[range(first - skipped, first - skipped + self.frames)]
 
-    @staticmethod
-    def _film(frames: Tensor) -> Tensor:
-        return rearrange(frames, "f c h w -> c f h w").contiguous()
-
 
 class SyncNetClips(ClipSamples):
     """Samples for StableSyncNet: f frames and the sound of f frames, which belong together where n is even.
@@ -213,18 +184,11 @@ class SyncNetClips(ClipSamples):
     A sample is a dict of
         frames: (f * 3, h / 2, w) float32 in [-1, 1], the lower halves, frame by frame; or, with a VAE,
             (f * c, h / 8, w / 8) float32, the scaled latents of the whole crops;
-        mel: (1, 80, 52) float32 where f is 16, see `speech.mel_columns`;
+        mel: (1, 80, 52) float32 where f is 16, see `mel_columns`;
         target: float32 scalar, 1 in sync (even n), 0 for frames of another place of the clip (odd n);
         seed: int64 scalar.
 
-    Args:
-        data: where the clips are and what is read of them; frames out of sync are `negative_distance` away or more.
-        vae: for a SyncNet that sees latents. Give it the dtype that it will have, as that is part of the cache's key.
-        seed: of everything random, from 0 up.
-        progress: called as ("clips", done, all) while the clips are scanned.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `ClipSamples`.
+    `vae` is for a SyncNet that sees latents. Give it the dtype that it will have, as that is part of the cache's key.
     """
 
     def __init__(self, data: DataConfig, vae: nn.Module | None = None, seed: int = 0, progress: Progress | None = None):
@@ -244,7 +208,7 @@ class SyncNetClips(ClipSamples):
             pictures = self.read_pictures(clip, seen, self.frames)
             frames = pictures[:, :, pictures.shape[2] // 2 :]
         else:
-            frames = self.cache.read(self.latents, clip, seen, seen + self.frames).float()
+            frames = self.read_latents(self.latents, clip, seen)
         return {
             "frames": rearrange(frames, "f c h w -> (f c) h w").contiguous(),
             "mel": self.read_mel(clip, heard),

@@ -11,11 +11,7 @@ DEFAULT_FOLDER = Path("checkpoints")  # of the download command
 def find_file(name: str | Path, resolution: int) -> Path:
     """`name`, a file or a VAE's folder; or the .safetensors that was converted from it.
 
-    Args:
-        resolution: of the crops, which tells the version of LatentSync.
-
-    Raises:
-        FileNotFoundError: neither is there; a published file comes with the command that downloads it.
+    `resolution` is that of the crops, which tells the version of LatentSync.
     """
     path = Path(name)
     if path.is_file() or _is_vae(path):

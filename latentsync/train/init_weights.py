@@ -23,6 +23,8 @@ from ..nets.unet import UNet
 from .config import UNetTraining
 from .files import find_file
 
+log = logging.getLogger(__name__)
+
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # by `run.precision`
 
 
@@ -44,12 +46,7 @@ def write_weights(
 ) -> list[Path]:
     """Write `stem`.pt, a dict with the tensors as its `entry`, and `stem`.safetensors; returns both files.
 
-    Args:
-        stem: the files without their endings; the folder is made.
-        about: what stands beside the weights: entries of the dict, and metadata in JSON.
-
-    Raises:
-        OSError: they cannot be written.
+    `about` stands beside the weights: as entries of the dict, and as metadata in JSON.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain, safe = (stem.with_name(stem.name + suffix) for suffix in (".pt", ".safetensors"))
@@ -61,10 +58,8 @@ def write_weights(
     return [plain, safe]
 
 
-log = logging.getLogger(__name__)
-
 LIP_SYNC, STABLE_DIFFUSION = "a lip-sync U-Net", "a Stable Diffusion U-Net"
-_SHOWN = 5
+SHOWN = 5
 
 
 def start_unet(config: UNetTraining) -> UNet:
@@ -74,14 +69,13 @@ def start_unet(config: UNetTraining) -> UNet:
     layout, or a folder that holds one of them; without it the net is fresh. Motion modules that a lip-sync checkpoint
     lacks and `config.motion` wants are made, and change nothing until they are trained; those that it does not want
     are left out. What is made follows from `config.run.seed`.
-
-    Raises:
-        FileNotFoundError: no such file; says how to get a published one.
-        ValueError: another kind of file, or one of whose tensors fewer than half fit.
     """
     with seeded(config.run.seed):
         if config.start is None:
-            net = _fresh(config.net)
+            net = UNet(config.net)
+            for module in net.modules():
+                if isinstance(module, MotionModule):
+                    module.zero_init()
             log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
             return net
         path = _weights_file(Path(config.start), config.data.resolution)
@@ -103,30 +97,22 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
     """Make only the parameters trainable whose name has one of `parts` in it; all of them without `parts`.
 
     A part is one or more whole elements of a dotted name: "attn2", "motion_modules", "up_blocks.3"; dots around it, as
-    the published configurations have them, mean nothing more.
-
-    Returns:
-        (trained, all): numbers of parameters.
-
-    Raises:
-        ValueError: a part that is in no name; lists what could be meant.
+    the published configurations have them, mean nothing more. Returns how many numbers are trained, and how many
+    there are.
     """
-    parameters = dict(net.named_parameters())
+    parameters, trained = dict(net.named_parameters()), set()
     for part in parts:
-        if not any(_has_part(name, part) for name in parameters):
-            raise InputError(f"trained_parts has {part!r}, which is in no parameter's name: {_meant(part, parameters)}")
+        found = {name for name in parameters if f".{part.strip('.')}." in f".{name}."}
+        if not found:
+            elements = dict.fromkeys(e for name in parameters for e in name.split(".") if not e.isdigit())
+            close = difflib.get_close_matches(part, elements, n=SHOWN)
+            advice = f"did you mean {' or '.join(close)}?" if close else f"choose from {', '.join(elements)}"
+            raise InputError(f"trained_parts has {part!r}, which is in no parameter's name: {advice}")
+        trained |= found
     for name, parameter in parameters.items():
-        parameter.requires_grad_(not parts or any(_has_part(name, part) for part in parts))
-    trained = sum(p.numel() for p in parameters.values() if p.requires_grad)
-    return trained, sum(p.numel() for p in parameters.values())
-
-
-def _fresh(shape: UNetConfig) -> UNet:
-    net = UNet(shape)
-    for module in net.modules():
-        if isinstance(module, MotionModule):
-            module.zero_init()
-    return net
+        parameter.requires_grad_(not parts or name in trained)
+    count = sum(p.numel() for p in parameters.values() if p.requires_grad)
+    return count, sum(p.numel() for p in parameters.values())
 
 
 def _weights_file(path: Path, resolution: int) -> Path:
@@ -145,8 +131,12 @@ def _weights_file(path: Path, resolution: int) -> Path:
 
 
 def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: Path, motion: Motion) -> UNet:
+    def wanted(name: str) -> bool:
+        """False for motion modules in blocks where the net has none; the published program leaves them out too."""
+        return "motion_modules." not in name or motion == "all" or (motion == "up" and name.startswith("up_blocks."))
+
     # Copies: training would write into the mapped file's pages otherwise.
-    copies = {n: t.to(torch.float32, copy=True) for n, t in state.items() if _is_wanted(n, motion)}
+    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items() if wanted(name)}
     try:
         net = UNet.from_state_dict(copies, about=about, motion=motion)
     except ValueError as error:
@@ -155,11 +145,6 @@ def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: 
     taken = "the U-Net starts from %s: %d tensors taken, %d fresh, %d left out (motion modules)"
     log.info(taken, path, len(copies), fresh, left_out)
     return net
-
-
-def _is_wanted(name: str, motion: Motion) -> bool:
-    """False for motion modules in blocks where the net has none; the published program leaves them out too."""
-    return "motion_modules." not in name or motion == "all" or (motion == "up" and name.startswith("up_blocks."))
 
 
 def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetConfig) -> UNet:
@@ -175,7 +160,7 @@ def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetC
     expected = net.state_dict()
     fitting = {name: t for name, t in state.items() if name in expected and t.shape == expected[name].shape}
     if 2 * len(fitting) < len(state):
-        others = [f"{name} {tuple(t.shape)}" for name, t in state.items() if name not in fitting][:_SHOWN]
+        others = [f"{name} {tuple(t.shape)}" for name, t in state.items() if name not in fitting][:SHOWN]
         raise InputError(
             f"only {len(fitting)} of the {len(state)} tensors in {path} fit the net (not: "
             f"{', '.join(others)}, ...): give the U-Net of Stable Diffusion 1.5"
@@ -184,15 +169,3 @@ def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetC
     net.zero_init()
     log.info("the U-Net starts from %s: %d tensors taken, %d fresh", path, len(fitting), len(expected) - len(fitting))
     return net
-
-
-def _has_part(name: str, part: str) -> bool:
-    return f".{part.strip('.')}." in f".{name}."
-
-
-def _meant(part: str, names: Mapping[str, object]) -> str:
-    elements = dict.fromkeys(e for name in names for e in name.split(".") if not e.isdigit())
-    close = difflib.get_close_matches(part, elements, n=_SHOWN)
-    if close:
-        return f"did you mean {' or '.join(close)}?"
-    return f"choose from {', '.join(elements)}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
@@ -26,6 +26,13 @@ from .task import Task
 
 logger = logging.getLogger(__name__)
 
+MAX_SKIPPED = 100  # steps in a row that float16 may overflow in; the scale has long reached its end by then
+WAY_OUT = (
+    "go on from the last checkpoint (--resume auto) with a lower optimizer.learning_rate, or with run.precision=bf16 "
+    "instead of fp16"
+)
+Progress = Callable[..., None]  # (what is done, steps done, steps in all, note)
+
 
 class Interruption:
     """Whether someone asked the run to stop."""
@@ -36,7 +43,7 @@ class Interruption:
         if self.wanted:
             raise KeyboardInterrupt
         self.wanted = True
-        logger.info("finishing this step, then saving; press Ctrl-C again to stop without")
+        logger.info("finishing this step, then saving; press Ctrl-C again to stop without saving")
 
 
 @contextmanager
@@ -60,41 +67,38 @@ def leave_signals_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-logger = logging.getLogger(__name__)
-
-
 class Log:
-    """Writes figures into `folder`: a line of JSON in `log.jsonl`, and for TensorBoard where it is installed.
+    """Writes metrics into `folder`: a line of JSON in `log.jsonl`, and for TensorBoard where it is installed.
 
     A resumed run goes on in the same files; what an earlier one wrote after `step` is taken out.
-
-    Args:
-        folder: made where it is missing.
-        step: that the run starts after, 0 for a new one.
     """
 
     def __init__(self, folder: Path, step: int):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path = folder, folder / "log.jsonl"
+        self.folder, self.path, self.board = folder, folder / "log.jsonl", None
         kept = [line for line in read_log(self.path) if line["step"] <= step] if step else []
         with replacing(self.path) as part:
             part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        self.board = _open_tensorboard(folder / "tensorboard", step)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            logger.info("nothing is written for TensorBoard, which is not installed: pip install tensorboard")
+        else:
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one line. NaN and infinity, which JSON does not know, become null."""
-        line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if self.board is not None:
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self.board.add_scalar(name, value, step)
 
     def draw(self) -> Path | None:
-        """`loss.png`: every figure over the steps, one picture below the other; None where matplotlib is missing."""
+        """`loss.png`: every metric over the steps, one chart below the other; None where matplotlib is missing."""
         try:
             # Figure without pyplot, which would keep every figure and choose a backend for the whole process.
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
         except ImportError:
             logger.info("no loss.png without matplotlib: pip install matplotlib")
@@ -102,7 +106,6 @@ class Log:
         lines = read_log(self.path)
         names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
         figure = Figure(figsize=(8, 1 + 2 * len(names)), layout="constrained")
-        FigureCanvasAgg(figure)
         for row, name in enumerate(names, start=1):
             axes = figure.add_subplot(len(names), 1, row)
             known = [line for line in lines if line.get(name) is not None]
@@ -115,15 +118,12 @@ class Log:
             figure.savefig(part, format="png", dpi=100)
         return path
 
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
-
     def __enter__(self) -> "Log":
         return self
 
     def __exit__(self, *_) -> None:
-        self.close()
+        if self.board is not None:
+            self.board.close()
 
 
 def read_log(path: Path) -> list[dict]:
@@ -137,49 +137,37 @@ def read_log(path: Path) -> list[dict]:
     return lines
 
 
-def _open_tensorboard(folder: Path, step: int):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.info("nothing is written for TensorBoard, which is not installed: pip install tensorboard")
-        return None
-    return SummaryWriter(str(folder), purge_step=step + 1)
-
-
-logger = logging.getLogger(__name__)
-
-MAX_SKIPPED = 100  # steps in a row that float16 may overflow in; the scale has long reached its end by then
-Progress = Callable[..., None]  # (what is done, steps done, steps in all, note)
-
-
 def train(task: Task, config: Any, resume: str | Path | None = None, progress: Progress | None = None) -> Path:
-    """Train `task.net` for `config.run.max_steps` steps; returns the folder of the last saved state.
+    """Train `task.net` for `config.run.max_steps` steps; returns the folder of the last checkpoint.
 
     Under `accelerate launch` every process calls this, and the net, the gradients or the weights are shared out as it
     was told. Seeds the random generators of the process.
 
     Args:
         config: has `run`, `data` and `optimizer`; see `config.py`.
-        resume: a saved state, a run's folder, or "auto": the last state in `run.output`, or a new run without one.
+        resume: a checkpoint, a run's folder, or "auto": the last checkpoint in `run.output`, or a new run without one.
         progress: called by the main process before the first step and after every one.
 
     Raises:
-        FloatingPointError: the loss or the gradient became NaN or infinite. The saved states are from before.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, with the state saved; says where. A second one does not wait.
-        ValueError, FileExistsError, FileNotFoundError: see `state.find_state`; or what does not fit this machine.
-        ImportError: accelerate is missing.
+        FloatingPointError: the loss or the gradient became NaN or infinite. The checkpoints are from before.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint saved; says where. A second one does not wait.
     """
     run = config.run
     found = find_state(config, resume)
     training = _prepare(task, config)
-    _fill_cache(training, progress)
+    accelerator = training.accelerator
+    # Data that caches features makes them where the nets are, once for all processes, before workers read them.
+    if hasattr(task.data, "fill"):
+        if accelerator.is_main_process:
+            task.data.fill(progress)
+        accelerator.wait_for_everyone()
     position = read_state(training, found) if found else Position()
-    share = run.batch_size * training.accelerator.num_processes * run.accumulate
+    share = run.batch_size * accelerator.num_processes * run.accumulate
     recent: list[dict[str, float]] = []
     saved, stop, began = found, False, time.perf_counter()
     with (
         closing(_batches(training, position.sample)) as batches,
-        _open_log(training, position.step) as log,
+        Log(Path(run.output), position.step) if accelerator.is_main_process else nullcontext() as log,
         interruptible() as interruption,
     ):
         if progress and log:
@@ -187,13 +175,16 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
         while position.step < run.max_steps and not stop:
             position = Position(position.step + 1, position.sample + share)
             step = position.step
-            figures, stop = _train_step(training, batches, step, interruption)
+            metrics, stop = _train_step(training, batches, step, interruption)
             last = stop or step == run.max_steps
-            recent.append(figures)
+            recent.append(metrics)
             if step % run.log_every == 0 or last:
                 pace = {"samples_per_second": share * len(recent) / (time.perf_counter() - began)}
-                _report(log, task, _means(recent) | pace, step)
-                recent = []
+                means, recent = mean_metrics(recent) | pace, []
+                if log:
+                    log.write(step, means)
+                    if warning := task.warning(means, step):
+                        logger.warning("step %d: %s", step, warning)
             if run.validate_every and (step % run.validate_every == 0 or step == run.max_steps):
                 _validate(training, log, step)
             if step % run.save_every == 0 or last:
@@ -203,10 +194,10 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
             if not recent:
                 began = time.perf_counter()  # after validating and saving, which say nothing about the pace
             if progress and log:
-                progress("training", step, run.max_steps, f"loss {figures['loss']:.4f}")
+                progress("training", step, run.max_steps, f"loss {metrics['loss']:.4f}")
     if stop and position.step < run.max_steps:
         raise KeyboardInterrupt(f"stopped after step {position.step}, saved in {saved}: go on with --resume auto")
-    training.accelerator.end_training()
+    accelerator.end_training()
     assert saved is not None
     return saved
 
@@ -215,27 +206,22 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
     """What `train` would do, after preparing all of it and reading one sample; takes no step and writes nothing.
 
     Where there is no GPU, what needs one is prepared without. A step that would fail is reported.
-
-    Raises:
-        what `train` raises before its first step.
     """
-    run, no_gpu = config.run, ""
+    run, no_gpu = config.run, []
     found = find_state(config, resume)
     if run.precision == "fp16" and not _finds_gpu(run):
-        no_gpu = "there is no GPU here, which run.precision=fp16 needs: to train here, set run.precision=no"
+        no_gpu = ["there is no GPU here, which run.precision=fp16 needs: to train here, set run.precision=no"]
         config = replace(config, run=replace(run, precision="no"))
-    training = _prepare(task, config)
-    accelerator = training.accelerator
-    net = accelerator.unwrap_model(training.net, keep_fp32_wrapper=False)
+    accelerator = _prepare(task, config).accelerator
     if hasattr(task.data, "keep_in_memory"):
         task.data.keep_in_memory()
     sample = task.data[0]
     try:
-        memory = estimate_memory(task, sample, replace(config, run=run)) or "unknown, for it depends on the batch"
+        memory = estimate_memory(task, sample, replace(config, run=run)) or "unknown, as it depends on the batch"
     except (ValueError, RuntimeError) as error:
-        memory = f"unknown, for a step fails: {error}"
-    trained = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-    everything = sum(parameter.numel() for parameter in net.parameters())
+        memory = f"unknown, as a step fails: {error}"
+    trained = sum(parameter.numel() for parameter in task.net.parameters() if parameter.requires_grad)
+    everything = sum(parameter.numel() for parameter in task.net.parameters())
     size, processes = run.batch_size, accelerator.num_processes
     return "\n".join(
         [
@@ -246,7 +232,7 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
             f"processes {processes})",
             f"steps: {run.max_steps:,}, precision {run.precision}, on {accelerator.device}, saved in {run.output}",
             f"estimated GPU memory: {memory}",
-            *([no_gpu] if no_gpu else []),
+            *no_gpu,
             "no step was taken and nothing was written",
         ]
     )
@@ -255,8 +241,9 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
 def _train_step(
     training: Training, batches: Iterator[dict[str, Tensor]], step: int, interruption: Interruption
 ) -> tuple[dict[str, float], bool]:
-    """One step of the optimizer: its figures, as means over batches and processes, and whether the run shall stop."""
+    """One step of the optimizer: its metrics, as means over batches and processes, and whether the run shall stop."""
     accelerator, net, optimizer, config = training.accelerator, training.net, training.optimizer, training.config
+    half = config.run.precision == "fp16"
     rate = learning_rate(step - 1, config.optimizer, config.run.max_steps)
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -268,18 +255,24 @@ def _train_step(
                 parts.append(training.task.loss(net, batch))
             accelerator.backward(parts[-1]["loss"])
             if accelerator.sync_gradients:
-                figures, stop = _shared(accelerator, parts, interruption.wanted)
-                _check_loss(figures, step, config.run.precision)
-                norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
-                figures["gradient_norm"] = _check_norm(float(norm), step, config.run.precision)
-                figures["learning_rate"] = rate
+                metrics, stop = _reduce(accelerator, parts, interruption.wanted)
+                check_finite(metrics, step, half)
+                metrics["gradient_norm"] = float(
+                    accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
+                )
+                check_finite(metrics, step, half)
+                metrics["learning_rate"] = rate
             optimizer.step()
             optimizer.zero_grad()
-    skipped = accelerator.optimizer_step_was_skipped
-    training.skipped = _check_skipped(training.skipped + 1 if skipped else 0, step)
-    if training.ema is not None and not skipped:
-        training.ema.update(accelerator.unwrap_model(net))
-    return figures, stop
+    if accelerator.optimizer_step_was_skipped:
+        training.skipped += 1
+        if training.skipped > MAX_SKIPPED:
+            raise FloatingPointError(f"the gradient was not finite in {training.skipped} steps up to {step}: {WAY_OUT}")
+    else:
+        training.skipped = 0
+        if training.ema is not None:
+            training.ema.update(accelerator.unwrap_model(net))
+    return metrics, stop
 
 
 def learning_rate(step: int, optimizer: OptimizerConfig, max_steps: int) -> float:
@@ -303,14 +296,31 @@ def sample_numbers(start: int, batch_size: int, process: int, processes: int) ->
 def _prepare(task: Task, config: Any) -> Training:
     """Net and optimizer on their devices, wrapped for however many processes there are."""
     try:
-        from accelerate.utils import set_seed
+        from accelerate import Accelerator
+        from accelerate.utils import InitProcessGroupKwargs, set_seed
     except ImportError as error:
         raise ImportError("training needs the accelerate package: pip install accelerate") from error
     run, settings = config.run, config.optimizer
-    accelerator = _accelerator(run)
+    if run.precision == "fp16" and not _finds_gpu(run):
+        raise InputError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
+    accelerator = Accelerator(
+        cpu=run.device == "cpu",
+        mixed_precision=run.precision,
+        gradient_accumulation_steps=run.accumulate,
+        # The others wait while one process validates.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
+    )
+    keep_weights_ourselves(accelerator)
     set_seed(run.seed, device_specific=True)
     net = task.net.train()
-    _set_checkpointing(net, run.gradient_checkpointing)
+    if hasattr(net, "gradient_checkpointing"):  # our nets have a property for it, those of diffusers two methods
+        net.gradient_checkpointing = run.gradient_checkpointing
+    elif hasattr(net, "enable_gradient_checkpointing"):
+        net.enable_gradient_checkpointing() if run.gradient_checkpointing else net.disable_gradient_checkpointing()
+    elif run.gradient_checkpointing:
+        raise InputError(
+            f"run.gradient_checkpointing is true, which {type(net).__name__} does not support: set it to false"
+        )
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     if not trained:
         raise InputError("no weight of the net is to be trained: give parts of names that occur in it")
@@ -326,37 +336,8 @@ def _prepare(task: Task, config: Any) -> Training:
     return training
 
 
-def _accelerator(run: RunConfig):
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
-
-    patient = InitProcessGroupKwargs(timeout=timedelta(hours=2))  # the others wait while one process validates
-    if run.precision == "fp16" and not _finds_gpu(run):
-        raise InputError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
-    accelerator = Accelerator(
-        cpu=run.device == "cpu",
-        mixed_precision=run.precision,
-        gradient_accumulation_steps=run.accumulate,
-        kwargs_handlers=[patient],
-    )
-    keep_weights_ourselves(accelerator)
-    return accelerator
-
-
 def _finds_gpu(run: RunConfig) -> bool:
     return run.device != "cpu" and (torch.cuda.is_available() or torch.backends.mps.is_available())
-
-
-def _set_checkpointing(net: nn.Module, enabled: bool) -> None:
-    """Our nets have a property for it, those of diffusers two methods, others nothing."""
-    if hasattr(net, "gradient_checkpointing"):
-        net.gradient_checkpointing = enabled
-    elif hasattr(net, "enable_gradient_checkpointing"):
-        net.enable_gradient_checkpointing() if enabled else net.disable_gradient_checkpointing()
-    elif enabled:
-        raise InputError(
-            f"run.gradient_checkpointing is true, but {type(net).__name__} cannot do without its activations: set false"
-        )
 
 
 def _batches(training: Training, start: int) -> Generator[dict[str, Tensor], None, None]:
@@ -375,16 +356,7 @@ def _batches(training: Training, start: int) -> Generator[dict[str, Tensor], Non
         yield {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
 
 
-def _fill_cache(training: Training, progress: Progress | None) -> None:
-    """Lets data that caches features make them where the nets are, once for all processes, before workers read them."""
-    accelerator, data = training.accelerator, training.task.data
-    if hasattr(data, "fill"):
-        if accelerator.is_main_process:
-            data.fill(progress)
-        accelerator.wait_for_everyone()
-
-
-def _shared(accelerator, parts: list[dict[str, Tensor]], interrupted: bool) -> tuple[dict[str, float], bool]:
+def _reduce(accelerator, parts: list[dict[str, Tensor]], interrupted: bool) -> tuple[dict[str, float], bool]:
     """Means over the batches of a step and over processes, and whether any of these wants to stop."""
     names = list(parts[0])
     values = torch.stack([torch.stack([part[name].detach().float() for name in names]) for part in parts]).mean(dim=0)
@@ -393,48 +365,21 @@ def _shared(accelerator, parts: list[dict[str, Tensor]], interrupted: bool) -> t
     return dict(zip(names, means, strict=True)), wanting > 0
 
 
-def _check_loss(figures: Mapping[str, float], step: int, precision: str) -> None:
-    """Stops at NaN; what overflowed in float16, the scaler leaves out, see `_check_skipped`."""
-    if not all(map(math.isfinite, figures.values())) and precision != "fp16":
-        listed = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        raise FloatingPointError(f"the loss is not finite at step {step} ({listed}): {_WAY_OUT}")
+def check_finite(metrics: Mapping[str, float], step: int, half: bool) -> None:
+    """Stops before NaN reaches the weights; with float16 (`half`) the scaler skips the steps that overflow."""
+    if not half and not all(map(math.isfinite, metrics.values())):
+        listed = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        raise FloatingPointError(f"the loss or its gradient is not finite at step {step} ({listed}): {WAY_OUT}")
 
 
-def _check_norm(norm: float, step: int, precision: str) -> float:
-    """`norm`, if the weights can bear a step along this gradient; float16's scaler leaves out those it cannot."""
-    if not math.isfinite(norm) and precision != "fp16":
-        raise FloatingPointError(f"the gradient is {norm} at step {step}, though the loss is finite: {_WAY_OUT}")
-    return norm
-
-
-def _check_skipped(skipped: int, step: int) -> int:
-    if skipped > MAX_SKIPPED:
-        raise FloatingPointError(f"the gradient was not finite in {skipped} steps up to {step}: {_WAY_OUT}")
-    return skipped
-
-
-_WAY_OUT = (
-    "go on from the last saved state (--resume auto) with a lower optimizer.learning_rate, or with run.precision=bf16 "
-    "instead of fp16"
-)
-
-
-def _means(recent: list[dict[str, float]]) -> dict[str, float]:
-    """Means of every figure over the steps in which it is finite; NaN where it never is."""
-    finite = {name: [figures[name] for figures in recent if math.isfinite(figures[name])] for name in recent[0]}
+def mean_metrics(recent: list[dict[str, float]]) -> dict[str, float]:
+    """Means of every metric over the steps in which it is finite; NaN where it never is."""
+    finite = {name: [metrics[name] for metrics in recent if math.isfinite(metrics[name])] for name in recent[0]}
     return {name: sum(values) / len(values) if values else math.nan for name, values in finite.items()}
 
 
-def _report(log: Log | None, task: Task, figures: dict[str, float], step: int) -> None:
-    if log is None:
-        return
-    log.write(step, figures)
-    if remark := task.remark(figures, step):
-        logger.warning("step %d: %s", step, remark)
-
-
 def _validate(training: Training, log: Log | None, step: int) -> None:
-    """Judges the net, with averaged weights where there are some; the others wait for the main process.
+    """Validates the net, with averaged weights where there are some; the others wait for the main process.
 
     Draws nothing from the generators that training draws from, so that validating changes no later step.
     """
@@ -443,21 +388,15 @@ def _validate(training: Training, log: Log | None, step: int) -> None:
         logger.warning("step %d: not validated: the weights are spread over processes", step)
         return
     if log is not None:
-        folder = Path(training.config.run.output) / "validation" / f"step-{step:08d}"
+        folder = log.folder / "validation" / f"step-{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         averaged = training.ema.in_place(net) if training.ema else nullcontext()
         with averaged, torch.random.fork_rng(), torch.no_grad():
             net.eval()
-            figures = training.task.validate(net, folder, step)
+            metrics = training.task.validate(net, folder, step)
             net.train()
         if not any(folder.iterdir()):
             folder.rmdir()
-        log.write(step, {f"validation_{name}": value for name, value in figures.items()})
-        logger.info("step %d: validation %s", step, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()) or "off")
+        log.write(step, {f"validation_{name}": value for name, value in metrics.items()})
+        logger.info("step %d: validation %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()) or "off")
     accelerator.wait_for_everyone()
-
-
-def _open_log(training: Training, step: int):
-    """The log on the main process, None on the others, to be used in a `with` statement."""
-    main = training.accelerator.is_main_process
-    return Log(Path(training.config.run.output), step) if main else nullcontext()

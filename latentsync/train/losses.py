@@ -16,7 +16,7 @@ from ..sampling.latents import decode_clips
 from .trepa import trepa_loss
 
 # Cosines stay this far from 0 and 1 in the logarithm, which bounds its slope by 1e4: float16 ends at 65504.
-_COSINE_MARGIN = 1e-4
+COSINE_MARGIN = 1e-4
 
 
 def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | None = 1.0) -> Tensor:
@@ -27,12 +27,6 @@ def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | Non
         generator: of the CPU, so that a seed gives the same noise on every device.
         a: the shared part has variance a^2 / (1 + a^2), which is also the correlation between two frames;
             >= 0. None: all of it is shared (arXiv 2308.09716).
-
-    Returns:
-        float32 on the CPU.
-
-    Raises:
-        ValueError: a shape without five axes, or a negative `a`.
     """
     if len(shape) != 5 or (a is not None and a < 0):
         raise ValueError(f"noise has shape {tuple(shape)} and a = {a}: give (b, c, f, h, w) and a >= 0")
@@ -47,13 +41,8 @@ def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | Non
 def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """Latents at their time step: sqrt(abar) * latents + sqrt(1 - abar) * noise (DDPM, arXiv 2006.11239, eq. 4).
 
-    Args:
-        latents, noise: (b, c, f, h, w).
-        timesteps: (b,) integers, one of 0 .. 999 for each clip.
-        alphas_cumprod: abar of every time step, (1000,), on any device.
-
-    Returns:
-        The shape of `latents`, float32 or wider.
+    Latents and noise are (b, c, f, h, w), time steps (b,) in 0 .. 999, and `alphas_cumprod` is abar of every time step,
+    (1000,). Computed in float32.
     """
     signal, spread = _coefficients(latents, timesteps, alphas_cumprod)
     return signal * latents + spread * noise
@@ -77,14 +66,11 @@ def _coefficients(latents: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) ->
 def noise_loss(
     predicted: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor, snr_gamma: float | None = None
 ) -> Tensor:
-    """Mean squared error of a noise prediction, which may count less where there is little noise.
+    """Mean squared error of a noise prediction, with tensors as in `add_noise`.
 
-    Args:
-        predicted, noise: (b, c, f, h, w).
-        timesteps, alphas_cumprod: as in `add_noise`.
-        snr_gamma: a clip counts min(snr, snr_gamma) / snr, with the ratio snr of signal to noise at its time step
-            (min-SNR, arXiv 2303.09556): the less, the more training is about what cannot be seen through the noise.
-            None weighs all alike, as published.
+    With `snr_gamma` a clip counts min(snr, snr_gamma) / snr, with the ratio snr of signal to noise at its time step
+    (min-SNR, arXiv 2303.09556): the less, the more training is about what cannot be seen through the noise. None weighs
+    all alike, as published.
     """
     errors = (predicted - noise).square().flatten(1).mean(dim=1)
     if snr_gamma is not None:
@@ -98,43 +84,32 @@ def sync_loss(vision: Tensor, audio: Tensor, target: Tensor | float) -> Tensor:
     """Binary cross-entropy of the cosine between StableSyncNet's embeddings, taken as a probability of being in sync.
 
     Computed in float32 whatever the dtype of the embeddings; the loss and its gradients are finite for every cosine.
+    Its mean over the batch is ln 2 for a net that always says 0.5.
 
     Args:
         vision, audio: (b, d), of unit length and non-negative, so that the cosine lies in [0, 1].
         target: (b,) or one number: 1 for frames and audio of the same place, 0 for those of different places.
-
-    Returns:
-        The mean over the batch: ln 2 for a net that always says 0.5.
-
-    Raises:
-        ValueError: the embeddings differ in shape.
     """
     if vision.ndim != 2 or vision.shape != audio.shape:
         raise ValueError(f"embeddings are {tuple(vision.shape)} and {tuple(audio.shape)}: give two of the same (b, d)")
     cosine = (vision.float() * audio.float()).sum(dim=1)
     # The bound is added as a constant: clamping alone would cut off the gradient where it is needed most.
-    inner = cosine + (cosine.clamp(_COSINE_MARGIN, 1 - _COSINE_MARGIN) - cosine).detach()
+    inner = cosine + (cosine.clamp(COSINE_MARGIN, 1 - COSINE_MARGIN) - cosine).detach()
     # Not F.binary_cross_entropy, which refuses to run under autocast.
     return -(target * inner.log() + (1 - target) * (1 - inner).log()).mean()
 
 
 def lpips_loss(net: nn.Module, predicted: Tensor, target: Tensor) -> Tensor:
-    """LPIPS distance between the lower halves of frames, where the mouth is: the mean over clips and frames.
+    """LPIPS distance between the lower halves of clips (b, 3, f, h, w) in [-1, 1], where the mouth is: the mean.
 
     Computed in float32 also under autocast, because squared VGG features leave the range of float16.
-
-    Args:
-        net: from `load_lpips`.
-        predicted, target: (b, 3, f, h, w) in [-1, 1]; a half must be at least 16 x 16.
     """
     if predicted.ndim != 5 or predicted.shape != target.shape:
         raise ValueError(f"clips are {tuple(predicted.shape)} and {tuple(target.shape)}: give two of (b, 3, f, h, w)")
+    middle = predicted.shape[3] // 2
+    halves = (rearrange(clips[..., middle:, :].float(), "b c f h w -> (b f) c h w") for clips in (predicted, target))
     with torch.autocast(predicted.device.type, enabled=False):
-        return net(_lower_halves(predicted), _lower_halves(target)).mean()
-
-
-def _lower_halves(clips: Tensor) -> Tensor:
-    return rearrange(clips[..., clips.shape[3] // 2 :, :].float(), "b c f h w -> (b f) c h w")
+        return net(*halves).mean()
 
 
 @dataclass(frozen=True)
@@ -150,13 +125,10 @@ class Truth:
 class Supervision:
     """The losses on the estimate that are wanted, by the frozen nets that they need; None: this one is not computed.
 
-    Attributes:
-        vae: for the nets that see pixels.
-        judge: for `sync`, and for `trepa` where `motion_by_judge`.
-        sync: whether the sound must fit.
-        lpips: from `losses.load_lpips`.
-        trepa: from `trepa.load_trepa`.
-        motion_by_judge: TREPA by SyncNet's embeddings of the frames instead of VideoMAE's, for small models.
+    vae: for the nets that see pixels.
+    judge: for `sync`, and for TREPA where `motion_by_judge`.
+    sync: whether the sound must fit.
+    motion_by_judge: TREPA by SyncNet's embeddings of the frames instead of VideoMAE's, for small models.
     """
 
     vae: nn.Module

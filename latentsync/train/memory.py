@@ -46,12 +46,9 @@ class Memory:
 def estimate_memory(task: Task, sample: Mapping[str, Tensor], config: Any) -> Memory | None:
     """What one step of `task` takes on one GPU; None if the shapes in its loss depend on what is in the batch.
 
-    Without what CUDA, cuDNN and the averages of `run.ema` take, and without the gaps in the allocator's memory.
-
-    Args:
-        task: its nets may be on any device, also on meta. They are left as they are.
-        sample: one sample of the data; only shapes and dtypes count.
-        config: has `run` and `optimizer`; gradient checkpointing is that of the nets.
+    Without what CUDA, cuDNN and the averages of `run.ema` take, and without the gaps in the allocator's memory. The
+    task's nets may be on any device, also on meta, and stay as they are; gradient checkpointing is that of the nets. Of
+    the sample only shapes and dtypes count.
     """
     size, dtype = config.run.batch_size, DTYPES[config.run.precision]
     seeds = torch.zeros(size, dtype=torch.int64)
@@ -89,18 +86,13 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_iter(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage(), given)
+        for storage in [t.untyped_storage() for t in tree_iter(result) if isinstance(t, Tensor)]:
+            if id(storage) not in given and id(storage) not in self._seen:
+                self._seen.add(id(storage))
+                weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
         return result
-
-    def _count(self, storage: torch.UntypedStorage, given: set[int]) -> None:
-        if id(storage) in given or id(storage) in self._seen:
-            return
-        self._seen.add(id(storage))
-        weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
 
     def _gone(self, key: int, size: int) -> None:
         self._seen.discard(key)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,8 @@ from ..nets.loading import check_state_dict
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from ..progress import Progress
 from ..sampling.sample import LATENT_SCALE
-from .config import DataConfig, EncoderTable, SyncNetTables, SyncNetTraining, plain
+from .config import DataConfig, SyncNetTraining, build, plain
+from .dataset import SyncNetClips, pass_order
 from .files import find_file
 from .init_weights import frozen_dtype, seeded, write_weights
 from .losses import sync_loss
@@ -39,14 +39,7 @@ NEAR = 0.005  # the loss is no different from that of a net that always says 0.5
 class SyncNetTask:
     """StableSyncNet, its clips and its loss; see `task.Task`.
 
-    Args:
-        config: what to train and with what.
-        data: the samples; None makes them of `config.data`.
-        held_out: samples to validate on; None makes them of `config.validation_clips`.
-
-    Raises:
-        ValueError: the tables do not fit each other, the start weights or the size of the crops.
-        FileNotFoundError, ImportError: a file or package is missing.
+    Samples that are not given, to train and to validate on, are made of the clips in `config`.
     """
 
     def __init__(self, config: SyncNetTraining, data: Samples | None = None, held_out: Samples | None = None):
@@ -55,17 +48,14 @@ class SyncNetTask:
         if config.space == "latent":
             self.vae = load_vae(find_file(config.vae, config.data.resolution))
             nn.Module.to(self.vae, dtype=frozen_dtype(config))  # diffusers' own `to` logs about casts
-        self.net = _start(config, 3 if self.vae is None else self.vae.config.latent_channels)
-        self.data = self._clips(config.data.clips) if data is None else data
-        self.held_out = held_out
+        self.net = start_syncnet(config, 3 if self.vae is None else self.vae.config.latent_channels)
+        self.data, self.held_out = data, held_out
+        if data is None:
+            self.data = SyncNetClips(config.data, self.vae, config.run.seed)
         if held_out is None and config.validation_clips is not None:
-            self.held_out = self._clips(config.validation_clips)
-        self.recent: list[tuple[int, float]] = []  # (step, loss) since the first line of the log or the last remark
-
-    def _clips(self, clips: str) -> Samples:
-        from .dataset import SyncNetClips
-
-        return SyncNetClips(replace(self.config.data, clips=clips), self.vae, self.config.run.seed)
+            others = replace(config.data, clips=config.validation_clips)
+            self.held_out = SyncNetClips(others, self.vae, config.run.seed)
+        self.recent: list[tuple[int, float]] = []  # (step, loss) since the first line of the log or the last warning
 
     @property
     def frozen_nets(self) -> list[nn.Module]:
@@ -81,23 +71,25 @@ class SyncNetTask:
         vision, audio, *told = net(batch["frames"], batch["mel"])
         right = ((vision * audio).sum(dim=1) > 0.5) == (batch["target"] > 0.5)
         sync = sync_loss(vision, audio, batch["target"])
-        figures = {"loss": sync, "accuracy": right.float().mean()}
+        metrics = {"loss": sync, "accuracy": right.float().mean()}
         helping = {}
         if told:
             helping["guide"] = guide_loss(*told, batch["mel"], batch["target"])
         if self.config.contrast:
             helping["contrast"] = contrast_loss(vision, audio, batch["target"])
         for name, loss in helping.items():
-            figures["loss"] = figures["loss"] + getattr(self.config, name) * loss
+            metrics["loss"] = metrics["loss"] + getattr(self.config, name) * loss
         if helping:
-            figures |= {"sync": sync.detach()} | {name: loss.detach() for name, loss in helping.items()}
-        return figures
+            metrics |= {"sync": sync.detach()} | {name: loss.detach() for name, loss in helping.items()}
+        return metrics
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """`stable_syncnet.pt` and `.safetensors`, with what `load_syncnet` needs to know beside the weights."""
         inner = "syncnet." if self.config.guide else ""
         kept = {name.removeprefix(inner): tensor for name, tensor in state_dict.items() if name.startswith(inner)}
-        tables = _tables(self.config.net, kept["visual_encoder.conv_in.weight"].shape[1])
+        # Of both encoders what `EncoderConfig.from_table` takes.
+        inputs = {"visual": kept["visual_encoder.conv_in.weight"].shape[1], "audio": 1}
+        tables = {kind: {"in_channels": inputs[kind]} | plain(t) for kind, t in asdict(self.config.net).items()}
         data = self.config.data
         about = {"global_step": step, "resolution": data.resolution, "frames": data.frames, "tables": tables}
         return write_weights(folder / "stable_syncnet", kept, about)
@@ -112,17 +104,17 @@ class SyncNetTask:
         for first in range(0, count, size):
             samples = [self.held_out[n] for n in range(first, min(first + size, count))]
             batch = {name: tensor.to(device) for name, tensor in default_collate(samples).items()}
-            figures = self.loss(net, batch)
-            figures["loss"] = figures.get("sync", figures["loss"])
+            metrics = self.loss(net, batch)
+            metrics["loss"] = metrics.get("sync", metrics["loss"])
             for name in sums:
-                sums[name] += float(figures[name]) * len(samples)
+                sums[name] += float(metrics[name]) * len(samples)
         return {name: total / count for name, total in sums.items()}
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
         """Says so when the loss has been at ln 2, that of a net that always says 0.5, for some hundred steps."""
         if step <= self.config.optimizer.warmup_steps:
             return None
-        self.recent.append((step, figures.get("sync", figures["loss"])))
+        self.recent.append((step, metrics.get("sync", metrics["loss"])))
         if step - self.recent[0][0] < WATCHED:
             return None
         inside = [loss for at, loss in self.recent if at > step - WATCHED]
@@ -172,28 +164,36 @@ def guide_loss(seen: Tensor, heard: Tensor, mel: Tensor, target: Tensor) -> Tens
 def contrast_loss(vision: Tensor, audio: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of finding the frames' own sound among those of the batch, and a sound's own frames.
 
-    Only samples in sync are asked for; the others are among what is to be told apart. 0 for a batch without any
-    (InfoNCE, arXiv 1807.03748).
-
-    Args:
-        vision, audio: (b, d), of unit length.
-        target: (b,), 1 for frames and audio of the same place, 0 for those of different places.
+    Only samples in sync (`target` 1) are asked for; the others are among what is to be told apart. 0 for a batch
+    without any (InfoNCE, arXiv 1807.03748). Embeddings are (b, d), of unit length.
     """
     cosines = vision.float() @ audio.float().T / TEMPERATURE
     right = -(cosines.log_softmax(dim=1).diagonal() + cosines.log_softmax(dim=0).diagonal()) / 2
     return (right * target).sum() / target.sum().clamp(min=1)
 
 
-def _start(config: SyncNetTraining, channels: int) -> nn.Module:
-    """The net to train: fresh, the same for the same seed, or with the start weights."""
-    tables, frames = config.net, config.data.frames
-    shape = SyncNetConfig(_encoder(tables.visual, frames * channels), _encoder(tables.audio, 1), frames)
-    length = _embedding_length(shape, config)
+def start_syncnet(config: SyncNetTraining, channels: int) -> nn.Module:
+    """The net to train: fresh, the same for the same seed, or with the start weights.
+
+    Refuses tables that do not fit each other, or crops of this size, before any clip is read.
+    """
+    side, frames = config.data.resolution, config.data.frames
+    visual = EncoderConfig.from_table(frames * channels, **asdict(config.net.visual))
+    shape = SyncNetConfig(visual, EncoderConfig.from_table(1, **asdict(config.net.audio)), frames)
+    size = (side // 2, side) if config.space == "pixel" else (side // LATENT_SCALE, side // LATENT_SCALE)
+    with torch.device("meta"), torch.no_grad():  # costs nothing
+        try:
+            inputs = torch.empty(1, frames * channels, *size), torch.empty(1, 1, N_MELS, mel_columns(frames))
+            length = StableSyncNet(shape)(*inputs)[0].shape[1]
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"net does not fit crops of {side} pixels in {config.space} space, {frames} at once: {error}"
+            ) from error
     with seeded(config.run.seed):
         net = StableSyncNet(shape)
         guided = GuidedSyncNet(net, length) if config.guide else None
     if config.start is not None:
-        state, _ = read_checkpoint(find_file(config.start, config.data.resolution))
+        state, _ = read_checkpoint(find_file(config.start, side))
         check_state_dict(net.state_dict(), state, f"SyncNet that starts from {config.start}")
         net.load_state_dict(state)
     for encoder in (net.visual_encoder, net.audio_encoder):
@@ -201,50 +201,16 @@ def _start(config: SyncNetTraining, channels: int) -> nn.Module:
     return guided or net
 
 
-def _encoder(table: EncoderTable, in_channels: int) -> EncoderConfig:
-    return EncoderConfig.from_table(in_channels, **asdict(table))
-
-
-def _embedding_length(shape: SyncNetConfig, config: SyncNetTraining) -> int:
-    """Length of the embeddings; refuses tables in which they differ, before clips are read.
-
-    Costs nothing on the meta device.
-    """
-    side = config.data.resolution
-    size = (side // 2, side) if config.space == "pixel" else (side // LATENT_SCALE, side // LATENT_SCALE)
-    with torch.device("meta"), torch.no_grad():
-        frames = torch.empty(1, shape.visual.in_channels, *size)
-        try:
-            return StableSyncNet(shape)(frames, torch.empty(1, 1, N_MELS, mel_columns(shape.frames)))[0].shape[1]
-        except (ValueError, RuntimeError) as error:
-            raise InputError(
-                f"net does not fit crops of {side} pixels in {config.space} space, {shape.frames} at once: {error}"
-            ) from error
-
-
-def _tables(net: SyncNetTables, in_channels: int) -> dict[str, dict[str, Any]]:
-    """Of both encoders what `EncoderConfig.from_table` takes, in JSON types."""
-    inputs = {"visual": in_channels, "audio": 1}
-    return {kind: {"in_channels": inputs[kind]} | plain(table) for kind, table in asdict(net).items()}
-
-
 @torch.no_grad()
 def syncnet_accuracy(judge: SyncJudge, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
     """Share of samples that a StableSyncNet judges rightly: in sync where the cosine is over 0.5.
 
     As in the published script (which takes 2048 samples), the sound of 16 frames goes with those frames or with 16
-    others of the same clip. There each sample is either by chance, here exactly every other one.
-
-    Args:
-        judge, vae: from `quality.load_judge`, on one device.
-        clips: folder or list of aligned clips, as `prepare` makes them.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: no clips, or none that is fit.
+    others of the same clip. There each sample is either by chance, here exactly every other one. `clips` is a folder or
+    list of aligned clips, as `prepare` makes them; the nets are on one device.
     """
-    from .dataset import SyncNetClips, pass_order
-
-    data = SyncNetClips(DataConfig(str(clips), judge.side, judge.frames, workers=0), vae, ACCURACY_SEED, progress)
+    values = {"clips": str(clips), "resolution": judge.side, "frames": judge.frames, "workers": 0}
+    data = SyncNetClips(build(DataConfig, values), vae, ACCURACY_SEED, progress)
     count, device = len(data.clips), next(judge.net.parameters()).device
     # Clip by clip, so that each one's features are made once.
     order = sorted(range(samples), key=lambda n: pass_order(ACCURACY_SEED, n // count, count)[n % count])

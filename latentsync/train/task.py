@@ -1,14 +1,11 @@
-"""What the training loop needs to know of a thing that is trained, and the table of such things."""
+"""What the training loop needs to know about a thing that is trained."""
 
-import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-from ..errors import InputError
 
 
 class Samples(Protocol):
@@ -38,7 +35,7 @@ class Task(Protocol):
         """Move frozen nets; `net` is moved by the loop."""
 
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Scalars, each a mean over the batch: "loss" is minimised, the others are its parts and other figures.
+        """Scalars, each a mean over the batch: "loss" is minimised, the others are its parts and other metrics.
 
         The keys are the same at every step. `net` may be wrapped for several GPUs; runs under autocast.
         """
@@ -47,44 +44,10 @@ class Task(Protocol):
         """Write weights of `net` in the published layout, as .pt and as .safetensors; returns the files."""
 
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Figures of `net`, which is unwrapped and in eval mode, on held-out data; {} without any.
+        """Metrics of `net`, which is unwrapped and in eval mode, on held-out data; {} without any.
 
-        `folder` is for pictures and clips; it is there.
+        `folder` is for pictures and clips; it exists.
         """
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
-        """Called with every line of the log: a sentence where someone who watches should know something."""
-
-
-# What can be trained: the dataclass of its configuration, and the task that is built from one. Each is a module of
-# this package, imported when it is used, and a name in it.
-TASKS = {
-    "syncnet": (".config:SyncNetTraining", ".syncnet:SyncNetTask"),
-    "unet": (".config:UNetTraining", ".unet:UNetTask"),
-    "vae": ("..drawn.train.vae:VAETraining", "..drawn.train.vae:VAETask"),
-    "audio_encoder": (
-        "..drawn.train.audio_encoder:AudioEncoderTraining",
-        "..drawn.train.audio_encoder:AudioEncoderTask",
-    ),
-}
-
-
-def config_of(name: str) -> type:
-    """The dataclass that configures the task `name`.
-
-    Raises:
-        ValueError: there is no such task.
-    """
-    if name not in TASKS:
-        raise InputError(f"{name!r} cannot be trained: choose one of {', '.join(TASKS)}")
-    return _named(TASKS[name][0])
-
-
-def build_task(name: str, config: Any) -> Task:
-    """The task `name` for a configuration of its kind."""
-    return _named(TASKS[name][1])(config)
-
-
-def _named(place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module, __package__), attribute)
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
+        """Called with every line of the log: a sentence for the person who watches, if something looks wrong."""

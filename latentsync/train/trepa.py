@@ -17,13 +17,13 @@ from ..models.state_dict import load_state_dict, recognise
 from ..nets.loading import assign, check_state_dict
 
 SIDE = 224  # pixels; the fixed position table belongs to this size
-_NORM_EPS = 1e-6
-_HEADS = {1280: 16, 1408: 16}  # by width: ViT-H and ViT-g, with which LatentSync was trained; the others have
-_HEAD_WIDTH = 64
+NORM_EPS = 1e-6
+HEADS = {1280: 16, 1408: 16}  # by width: ViT-H and ViT-g, with which LatentSync was trained; the others have
+HEAD_WIDTH = 64
 
 # Names in VideoMAE below and what the published checkpoint calls them, applied in this order. transformers keeps the
 # biases of query and value in their linear layers; before version 5 they were parameters beside these.
-_PUBLISHED_NAMES = (
+PUBLISHED_NAMES = (
     (r"^backbone\.embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
     (r"^backbone\.encoder\.layer\.", "blocks."),
     (r"\.layernorm_before\.", ".norm1."),
@@ -35,7 +35,7 @@ _PUBLISHED_NAMES = (
     (r"\.intermediate\.dense\.", ".mlp.fc1."),
     (r"\.output\.dense\.", ".mlp.fc2."),
 )
-_THIRDS = {"query.weight": 0, "key.weight": 1, "value.weight": 2}
+THIRDS = {"query.weight": 0, "key.weight": 1, "value.weight": 2}
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,7 @@ class VideoMAEConfig:
     def from_state_dict(
         cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, n_frames: int = 16
     ) -> "VideoMAEConfig":
-        """Read the shape off a state dict with the published names.
-
-        Raises:
-            ValueError: not a VideoMAE, or a number of heads that does not divide its width.
-        """
+        """Read the shape off a state dict with the published names."""
         patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
         if patches is None or fc1 is None or patches.ndim != 5:
             raise ValueError(
@@ -66,7 +62,7 @@ class VideoMAEConfig:
                 "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
             )
         width, _, tubelet, patch, _ = patches.shape
-        n_head = _HEADS.get(width, max(1, width // _HEAD_WIDTH)) if n_head is None else n_head
+        n_head = HEADS.get(width, max(1, width // HEAD_WIDTH)) if n_head is None else n_head
         if width % n_head:
             raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
         depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
@@ -95,23 +91,16 @@ class VideoMAE(nn.Module):
                 num_attention_heads=config.n_head,
                 intermediate_size=config.mlp_width,
                 hidden_act="gelu",  # the exact one
-                layer_norm_eps=_NORM_EPS,
+                layer_norm_eps=NORM_EPS,
                 use_mean_pooling=True,
             )
         )
-        self.fc_norm = nn.LayerNorm(config.width, eps=_NORM_EPS)
+        self.fc_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Features of unit length.
+        """Features of unit length, (b, width) float32, of clips (b, 3, n_frames, h, w) in [-1, 1] and of any size.
 
-        Args:
-            clips: (b, 3, n_frames, h, w) in [-1, 1], of any size; what is beyond that range is cut off.
-
-        Returns:
-            (b, width), float32; gradients flow to `clips`.
-
-        Raises:
-            ValueError: another shape or number of frames.
+        What is beyond that range is cut off. Gradients flow to `clips`.
         """
         if clips.ndim != 5 or clips.shape[1:3] != (3, self.config.n_frames):
             raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {self.config.n_frames}, h, w)")
@@ -135,26 +124,21 @@ class VideoMAE(nn.Module):
     ) -> "VideoMAE":
         """Build the net that a state dict with the published names describes and load it strictly, frozen.
 
-        Args:
-            n_head: attention heads, which the weights do not tell; None: those of VideoMAE v2's net of this width.
-            n_frames: of a clip; a multiple of the tubelet (2).
-            dtype, device: of the weights; None leaves them as they are.
-
-        Raises:
-            ValueError: the weights are not those of a VideoMAE v2; says which keys are missing, unexpected or of the
-                wrong shape. The classifier, `head`, is not used.
+        The weights do not tell `n_head`; None takes that of VideoMAE v2's net of this width. `n_frames` is a multiple
+        of the tubelet (2). The classifier, `head`, is not used.
         """
         config = VideoMAEConfig.from_state_dict(state_dict, n_head, n_frames)
         with torch.device("meta"):
             net = cls(config)
         published = {name: tensor for name, tensor in state_dict.items() if not name.startswith("head.")}
-        sources = {name: _published(name) for name in net.state_dict()}
-        expected = {}
+        expected, parts = {}, {}
         for name, tensor in net.state_dict().items():
-            shares = 1 if _third(name) is None else 3
-            expected[sources[name]] = tensor.repeat(shares, *[1] * (tensor.ndim - 1))
+            source, third = published_name(name)
+            expected[source] = tensor if third is None else tensor.repeat(3, *[1] * (tensor.ndim - 1))
+            parts[name] = source, third
         check_state_dict(expected, published, "VideoMAE v2")
-        assign(net, {name: _part(name, published[source]) for name, source in sources.items()}, dtype, device)
+        weights = {name: published[s] if k is None else published[s].chunk(3)[k] for name, (s, k) in parts.items()}
+        assign(net, weights, dtype, device)
         return net.eval().requires_grad_(False)
 
     @property
@@ -179,13 +163,7 @@ def load_trepa(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> VideoMAE:
-    """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file; the sentence says what does not fit.
-        ImportError: the transformers package is missing.
-    """
+    """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen."""
     state = load_state_dict(path)
     try:
         return VideoMAE.from_state_dict(state, n_head=n_head, dtype=dtype, device=device)
@@ -203,18 +181,12 @@ def trepa_loss(net: VideoMAE, predicted: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(net(predicted), wanted)
 
 
-def _published(name: str) -> str:
-    """What the published checkpoint calls the tensor `name` of `VideoMAE`, or the tensor that it is a third of."""
-    for pattern, replacement in _PUBLISHED_NAMES:
+def published_name(name: str) -> tuple[str, int | None]:
+    """What the published checkpoint calls the tensor `name` of `VideoMAE`, and which third of that tensor it is.
+
+    None: it is stored by itself.
+    """
+    third = THIRDS.get(".".join(name.split(".")[-2:]))
+    for pattern, replacement in PUBLISHED_NAMES:
         name = re.sub(pattern, replacement, name)
-    return name
-
-
-def _third(name: str) -> int | None:
-    """Which third of the published qkv matrix the tensor `name` is; None: it is stored by itself."""
-    return _THIRDS.get(".".join(name.split(".")[-2:]))
-
-
-def _part(name: str, stored: Tensor) -> Tensor:
-    third = _third(name)
-    return stored if third is None else stored.chunk(3)[third]
+    return name, third

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..evaluate.perceptual import load_lpips
-from ..evaluate.sync_score import SyncJudge
+from ..evaluate.sync_score import SyncJudge, load_syncnet
 from ..face.detect import load_detector
 from ..face.masks import keep_mask, read_mask
 from ..models.load import LipSyncModel, load_audio_encoder, load_vae
@@ -45,8 +45,7 @@ class FrozenNets:
 
     @property
     def all(self) -> list[nn.Module]:
-        judge = None if self.judge is None else self.judge.net
-        nets = (self.vae, self.audio_encoder, judge, self.lpips, self.trepa)
+        nets = (self.vae, self.audio_encoder, self.judge and self.judge.net, self.lpips, self.trepa)
         return [net for net in nets if net is not None]
 
     def cast(self, dtype: torch.dtype) -> "FrozenNets":
@@ -58,13 +57,7 @@ class FrozenNets:
 
 
 def load_frozen(config: UNetTraining) -> FrozenNets:
-    """The nets in `config.files` that training needs; SyncNet also where only validation uses it.
-
-    Raises:
-        FileNotFoundError, ValueError, ImportError: a file or package is missing, or is of another kind.
-    """
-    from ..evaluate.sync_score import load_syncnet
-
+    """The nets in `config.files` that training needs; SyncNet also where only validation uses it."""
     files, weights, dtype = config.files, config.losses, frozen_dtype(config)
 
     def find(name: str) -> Path:
@@ -83,47 +76,32 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is random about the clips of a batch; it follows from their seeds alone.
+    """What is random about the clips of a batch; it follows from their seeds alone."""
 
-    Attributes:
-        noise: (b, c, f, h, w) float32.
-        timesteps: (b,) int64, 0 .. 999.
-        heard: (b,) bool, False for clips whose audio is dropped.
-    """
-
-    noise: Tensor
-    timesteps: Tensor
-    heard: Tensor
+    noise: Tensor  # (b, c, f, h, w) float32
+    timesteps: Tensor  # (b,) int64, 0 .. 999
+    has_audio: Tensor  # (b,) bool, False for clips whose audio is dropped
 
 
 def draw(seeds: Sequence[int], shape: Sequence[int], a: float | None, audio_dropout: float) -> Draws:
     """Draws on the CPU, each clip's with a generator of its own: a batch is no different from its clips one by one.
 
-    Args:
-        seeds: one for each clip.
-        shape: of the latents of one clip, (c, f, h, w).
-        a: of the mixed noise, see `losses.mixed_noise`.
-        audio_dropout: probability that a clip's audio is dropped; it changes nothing of the other draws.
+    `shape` is that of the latents of one clip, (c, f, h, w), and `a` that of `mixed_noise`. Dropping audio changes
+    nothing of the other draws.
     """
-    noise, timesteps, heard = [], [], []
+    noise, timesteps, has_audio = [], [], []
     for seed in seeds:
         generator = torch.Generator().manual_seed(seed)
         timesteps.append(torch.randint(TIMESTEPS, (1,), generator=generator))
-        heard.append(torch.rand(1, generator=generator) >= audio_dropout)
+        has_audio.append(torch.rand(1, generator=generator) >= audio_dropout)
         noise.append(mixed_noise((1, *shape), generator, a))
-    return Draws(torch.cat(noise), torch.cat(timesteps), torch.cat(heard))
+    return Draws(torch.cat(noise), torch.cat(timesteps), torch.cat(has_audio))
 
 
 class UNetTask:
     """The U-Net, its clips and its loss; see `task.Task`.
 
-    Args:
-        config: what to train and with what.
-        frozen: loaded already; None loads them from `config.files`.
-        data: the samples; None makes them of `config.data`.
-
-    Raises:
-        FileNotFoundError, ValueError, ImportError: see `start_unet`, `choose_trained`, `load_frozen` and the dataset.
+    Frozen nets and samples that are not given are those of `config`.
     """
 
     def __init__(self, config: UNetTraining, frozen: FrozenNets | None = None, data: Samples | None = None):
@@ -136,12 +114,21 @@ class UNetTask:
             net.eval().requires_grad_(False)
         self._check_fit()
         self.mask_image = None if config.data.mask is None else read_mask(config.data.mask)
+        self.mask = keep_mask(config.data.resolution, self.mask_image)
+        wanted = config.validation
+        self.validation_settings = Settings(steps=wanted.steps, guidance=wanted.guidance, seed=config.run.seed)
         self.whole_clip = self._prepare_validation()
         if data is None:
             data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
         self.data = data
-        self.supervision = self._supervision()
-        self.mask = keep_mask(config.data.resolution, self.mask_image)
+        self.supervision = Supervision(
+            vae=self.frozen.vae,
+            judge=self.frozen.judge if config.uses_syncnet else None,
+            sync=bool(config.losses.sync),
+            lpips=self.frozen.lpips if config.losses.lpips else None,
+            trepa=self.frozen.trepa if config.uses_videomae else None,
+            motion_by_judge=bool(config.losses.trepa) and not config.uses_videomae,
+        )
         self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
 
     def _prepare_validation(self) -> WholeClip | None:
@@ -149,55 +136,38 @@ class UNetTask:
         wanted, side = self.config.validation, self.config.data.resolution
         if wanted.video is None or wanted.audio is None:
             return None
+        video, audio = Path(wanted.video), Path(wanted.audio)
         if not wanted.whole:
-            check_crops(Path(wanted.video), side)
+            check_crops(video, side)
             return None
         detector = load_detector(wanted.detector, model=wanted.detector_model, checkpoints="checkpoints")
         judge = None if wanted.syncnet_v2 is None else load_syncnet_v2(wanted.syncnet_v2)
-        sync = self._validation_settings()
-        return WholeClip(Path(wanted.video), Path(wanted.audio), detector, side, sync, self.mask_image, judge)
-
-    def _validation_settings(self) -> Settings:
-        wanted = self.config.validation
-        return Settings(steps=wanted.steps, guidance=wanted.guidance, seed=self.config.run.seed)
+        return WholeClip(video, audio, detector, side, self.validation_settings, self.mask_image, judge)
 
     def _check_fit(self) -> None:
         """Refuse nets that do not belong together."""
-        net, frames = self.net.config, self.config.data.frames
+        net, judge, files = self.net.config, self.frozen.judge, self.config.files
+        side, frames = self.config.data.resolution, self.config.data.frames
         if net.motion != "none" and frames > net.max_frames:
             raise InputError(
-                f"data.frames is {frames} and the U-Net's motion modules know {net.max_frames} places: give at most "
+                f"data.frames is {frames} and the U-Net's motion modules have {net.max_frames} positions: give at most "
                 "that, or train without motion modules"
             )
-        needed, given = self.net.config.cross_attention_dim, self.frozen.audio_encoder.conv1.out_channels
-        if needed != given:
+        if (width := self.frozen.audio_encoder.conv1.out_channels) != net.cross_attention_dim:
             raise InputError(
-                f"the U-Net takes audio of width {needed} and {self.config.files.whisper} gives {given}: give the "
+                f"the U-Net takes audio of width {net.cross_attention_dim} and {files.whisper} gives {width}: give the "
                 "Whisper of that width (tiny: 384, small: 768), or start from another net"
             )
-        judge, side, frames = self.frozen.judge, self.config.data.resolution, self.config.data.frames
         if judge is not None and self.config.uses_syncnet and judge.frames != frames:
             raise InputError(
-                f"{self.config.files.syncnet} judges {judge.frames} frames at once and data.frames is {frames}: give a "
-                f"SyncNet for {frames} frames, or the losses that use it the weight 0"
+                f"{files.syncnet} judges {judge.frames} frames at once and data.frames is {frames}: give a SyncNet for "
+                f"{frames} frames, or the losses that use it the weight 0"
             )
         if judge is not None and not judge.sees_pixels and judge.side != side:
             raise InputError(
-                f"{self.config.files.syncnet} judges latents of {judge.side} pixels and data.resolution is {side}: "
-                "give a SyncNet of latents of that size, or one of pixels"
+                f"{files.syncnet} judges latents of {judge.side} pixels and data.resolution is {side}: give a SyncNet "
+                "of latents of that size, or one of pixels"
             )
-
-    def _supervision(self) -> Supervision:
-        weights = self.config.losses
-        by_judge = bool(weights.trepa) and self.config.trepa_encoder == "syncnet"
-        return Supervision(
-            vae=self.frozen.vae,
-            judge=self.frozen.judge if self.config.uses_syncnet else None,
-            sync=bool(weights.sync),
-            lpips=self.frozen.lpips if weights.lpips else None,
-            trepa=self.frozen.trepa if weights.trepa and not by_judge else None,
-            motion_by_judge=by_judge,
-        )
 
     @property
     def frozen_nets(self) -> list[nn.Module]:
@@ -220,7 +190,7 @@ class UNetTask:
             latents = truth.latents
             drawn = draw(batch["seed"].tolist(), latents.shape[1:], self.config.mixed_noise, self.config.audio_dropout)
             noise, timesteps = drawn.noise.to(device), drawn.timesteps.to(device)
-            audio = batch["audio"] * drawn.heard.to(device)[:, None, None, None]
+            audio = batch["audio"] * drawn.has_audio.to(device)[:, None, None, None]
             noisy = add_noise(latents, noise, timesteps, self.alphas_cumprod)
         predicted = net(torch.cat([noisy, condition], dim=1), timesteps, audio)
         with torch.autocast(device.type, enabled=False):
@@ -263,13 +233,13 @@ class UNetTask:
         wanted = self.config.validation
         if wanted.video is None or wanted.audio is None:
             return {}
-        resolution, source = self.config.data.resolution, f"the net after {step} steps"
-        model = LipSyncModel(net, self.frozen.vae, self.frozen.audio_encoder, resolution, source)
-        out, judge = folder / f"validation-{step:08d}.mp4", self.frozen.judge
+        frozen, source = self.frozen, f"the net after {step} steps"
+        model = LipSyncModel(net, frozen.vae, frozen.audio_encoder, self.config.data.resolution, source)
+        out = folder / f"validation-{step:08d}.mp4"
         if self.whole_clip is not None:
-            return validate_whole(model, self.whole_clip, out, judge)
-        clip = Path(wanted.video), Path(wanted.audio)
-        return validate(model, *clip, self._validation_settings(), out, judge, self.mask_image)
+            return validate_whole(model, self.whole_clip, out, frozen.judge)
+        video, audio = Path(wanted.video), Path(wanted.audio)
+        return validate(model, video, audio, self.validation_settings, out, frozen.judge, self.mask_image)
 
-    def remark(self, figures: Mapping[str, float], step: int) -> str | None:
+    def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
         return None

@@ -1,6 +1,6 @@
 """A clip lip-synced with the net as it is now, and how well SyncNet finds that its lips fit the sound.
 
-The clip is of aligned crops, as those to train on, or whole: then it goes the way of the command `run`.
+The clip is of aligned crops, as those to train on, or whole: then it goes through the whole pipeline, as `run` does.
 """
 
 import logging
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import encode_audio, resample, to_mono
 from ..errors import InputError
-from ..evaluate.sync_score import FARTHEST, SyncJudge, mean_of_windows, sync_cosines
+from ..evaluate.sync_score import FARTHEST, MouthViews, SyncJudge, mean_of_windows, sync_cosines, sync_score
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
@@ -25,10 +25,15 @@ from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
+from ..pipelines.lip_sync import LipSyncInput, RunSettings, lip_sync_frames, load_mono_16k, track_or_resume, write
 from ..sampling.sample import TRAINED_WINDOW, Settings, sync
 from .clips import Clip, Pictures
 
 log = logging.getLogger(__name__)
+
+
+def no_progress(phase: str, done: float, total: int) -> None:
+    """A progress that nobody sees."""
 
 
 def validate(
@@ -43,20 +48,14 @@ def validate(
     """Lip-sync the crops in `video` to `audio`, write them to `out` with the sound, and judge them.
 
     Args:
-        model: its U-Net is put in evaluation mode meanwhile.
-        video: aligned crops at 25 frames per second, square and no smaller than `model.resolution`; where the sound is
-            longer, they go on backward, then forward.
-        judge: the SyncNet that judges; None: the result has no figures, and the log says so.
+        video: see `check_crops`; where the sound is longer, the crops go on backward, then forward.
+        judge: the SyncNet that judges; None: the result has no metrics, and the log says so.
         mask_image: what the net repaints, see `masks`.
 
     Returns:
         "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
         the sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for
         it.
-
-    Raises:
-        FileNotFoundError, OSError: a file that is missing or may not be read.
-        ValueError: see `check_crops`.
     """
     waveform, rate = read_audio(audio)
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
@@ -70,7 +69,7 @@ def validate(
                 writer.write(synced)
                 made.append(as_uint8(synced))
     if judge is None:
-        log.info("%s has no sync figures: set files.syncnet to have them", out.name)
+        log.info("%s has no sync metrics: set files.syncnet to have them", out.name)
         return {}
     return judge_sync(judge, model.vae, torch.cat(made), resample(to_mono(waveform), rate))
 
@@ -78,18 +77,8 @@ def validate(
 class WholeClip:
     """A video as a camera made it and a voice, to be validated with at 25 frames per second.
 
-    The face is looked for once, here, so that a clip without one is refused before training; to `run.speaking` this is
-    the `Workspace` that keeps the track.
-
-    Args:
-        detector: from `load_detector`.
-        resolution: side of the crops.
-        sync: how the mouth is sampled.
-        mask_image: what the net repaints, see `masks`.
-        judge: SyncNet v2 of `load_syncnet_v2`, or None.
-
-    Raises:
-        ValueError, OSError: as `run.lip_sync`.
+    The face is detected once, here, so that a clip without one is refused before training; to `lip_sync_frames` this is
+    the `Workspace` that keeps the track. `resolution` is the side of the crops.
     """
 
     def __init__(
@@ -102,13 +91,11 @@ class WholeClip:
         mask_image: np.ndarray | None = None,
         judge: SyncNetV2 | None = None,
     ):
-        from ..pipelines.lip_sync import RunSettings, load_mono_16k, track_or_resume
-
         self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
         self.wave, self._track = load_mono_16k(audio), None
         with self._open() as reader:
-            track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, _silent, self)
+            track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress, self)
 
     def _open(self) -> VideoReader:
         return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
@@ -124,18 +111,12 @@ class WholeClip:
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, write
-
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as reader:
             take = LipSyncInput(reader, VIDEO_FPS, self.wave)
-            made = lip_sync_frames(take, model, self.detector, self.settings, _silent, work=self)
+            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, work=self)
             write(made.windows, out, reader, self.settings, made.sound(self.audio, VIDEO_FPS))
         return made.track
-
-
-def _silent(phase: str, done: int, total: int) -> None:
-    """A progress that nobody sees."""
 
 
 def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJudge | None) -> dict[str, float]:
@@ -149,17 +130,17 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJ
         track = clip.speak(model, out)
     start, stop = max(track.runs(), key=lambda run: run[1] - run[0])
     track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
-    figures = {}
+    metrics = {}
     with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
         frames = FrameView(reader, range(start, stop))
         if judge is not None:
             crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
-            figures |= judge_sync(judge, model.vae, crops, wave)
+            metrics |= judge_sync(judge, model.vae, crops, wave)
         if clip.judge is not None:
-            figures |= judge_sync_v2(clip.judge.to(model.device), frames, track, wave)
+            metrics |= judge_sync_v2(clip.judge.to(model.device), frames, track, wave)
     if judge is None and clip.judge is None:
-        log.info("%s has no sync figures: set files.syncnet or validation.syncnet_v2 to have them", out.name)
-    return figures
+        log.info("%s has no sync metrics: set files.syncnet or validation.syncnet_v2 to have them", out.name)
+    return metrics
 
 
 def load_syncnet_v2(path: str | Path) -> SyncNetV2:
@@ -168,14 +149,12 @@ def load_syncnet_v2(path: str | Path) -> SyncNetV2:
 
 
 def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
-    """The figures of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
-    from ..evaluate.sync_score import MouthViews, sync_score
-
+    """The metrics of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
     boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
     try:
         score = sync_score(net, MouthViews(frames, boxes), wave)
     except ValueError as error:
-        log.info("no figures of SyncNet v2: %s", error)
+        log.info("no metrics of SyncNet v2: %s", error)
         return {}
     return {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_v2_offset": float(score.offset)}
 
@@ -191,12 +170,7 @@ def face_box(matrix: np.ndarray, resolution: int) -> Box:
 
 
 def check_crops(video: Path, side: int) -> Clip:
-    """The clip in a file whose pictures can be validated with.
-
-    Raises:
-        FileNotFoundError, OSError: it is missing or may not be read.
-        ValueError: not a video, another frame rate than 25, or pictures that are not square or under `side` pixels.
-    """
+    """The clip in a file of aligned crops, square and at least `side` pixels, at 25 frames per second."""
     with VideoReader(video, cache=1) as reader:
         frames, height, width, fps = len(reader), reader.height, reader.width, reader.fps
     if height != width or height < side or fps != VIDEO_FPS:
@@ -208,13 +182,13 @@ def check_crops(video: Path, side: int) -> Clip:
 
 
 def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
-    """The figures of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
+    """The metrics of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
 
     Sound that ends before the pictures goes on in silence.
     """
     shifts, cosines = sync_cosines(judge, vae, pictures, wave)
     if not len(cosines):
-        log.info("no sync figures: the clip has %d frames, and SyncNet judges %d", len(pictures), judge.frames)
+        log.info("no sync metrics: the clip has %d frames, and SyncNet judges %d", len(pictures), judge.frames)
         return {}
     curve = mean_of_windows(cosines)
     return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}

@@ -1,10 +1,9 @@
-"""Small files in the layouts of the published ones, where the presets look for them, and a clip to train on."""
+"""Small files in the layouts of the published ones, where the presets look for them, and clips to train on."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import golden_data
-import media_clips
 import tiny
 import torch
 from diffusers import UNet2DConditionModel
@@ -12,13 +11,14 @@ from safetensors.torch import save_file
 from torchvision.models import vgg16
 from whisper.model import AudioEncoder
 
+from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.corpus import write_wav
 from latentsync.media import VideoWriter
 from latentsync.nets.syncnet import PIXEL_ATTN, EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.nets.unet import UNet, UNetConfig
 
 AUDIO_WIDTH, LAYERS = 384, 4  # of Whisper tiny
 WIDTHS = (32, 32, 64, 64)
-SECONDS, SIDE = 2.0, 512
 
 
 def make_stand_ins(folder: Path) -> None:
@@ -42,7 +42,7 @@ def make_stand_ins(folder: Path) -> None:
     shapes = golden_data.json_of("state_dict_keys/videomaev2_vit_giant_tiny")
     videomae = {name: torch.randn(shape) / 10 for name, shape in shapes.items()}
     torch.save({"module": videomae}, checkpoints / "auxiliary" / "vit_g_hybrid_pt_1200e_ssv2_ft.pth")
-    make_clip(folder / "my" / "clips")
+    write_clip(folder / "my" / "clips" / "clip.mp4", 1, frames=50, side=512)
 
 
 def _narrow(config: EncoderConfig) -> EncoderConfig:
@@ -58,9 +58,13 @@ def save_stable_diffusion(folder: Path) -> None:
     save_file(weights, folder / "diffusion_pytorch_model.safetensors")
 
 
-def make_clip(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    sound = folder / "clip.wav"
-    media_clips.encode_audio(sound, "pcm_s16le", media_clips.tone(SECONDS, 16000), 16000)
-    with VideoWriter(folder / "clip.mp4", 25, SIDE, SIDE, preset="ultrafast", audio=sound) as writer:
-        writer.write(torch.full((int(25 * SECONDS), SIDE, SIDE, 3), 90, dtype=torch.uint8))
+def write_clip(path: Path, seed: int, frames: int = 60, side: int = 64, fps=25, sound: float | None = 1) -> Path:
+    """A drawn speaker; `sound` is its length as a part of the pictures', or None."""
+    clip, wav = make_clip(seed, frames / 25, side), path.with_suffix(".wav")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if sound is not None:
+        write_wav(wav, clip.waveform[: int(sound * len(clip.waveform))], clip.rate)
+    with VideoWriter(path, fps, side, side, preset="ultrafast", audio=None if sound is None else wav) as writer:
+        writer.write(clip.frames[:frames])
+    wav.unlink(missing_ok=True)
+    return path

@@ -12,11 +12,11 @@ import media_clips
 import pytest
 import tiny
 import torch
+from stand_ins import write_clip
 from torch.utils.data import DataLoader
 
 from latentsync.audio.syncnet import mel_window, syncnet_mel
 from latentsync.audio.whisper import encode_audio, resample, to_mono
-from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import write_wav
 from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter, read_audio
@@ -25,20 +25,7 @@ from latentsync.train.clips import Clip, list_clips, read_sound
 from latentsync.train.config import DataConfig
 from latentsync.train.dataset import SyncNetClips, UNetClips
 
-SIDE, FRAMES = 64, 60
-
-
-def write_clip(path: Path, seed: int, frames: int = FRAMES, side: int = SIDE, fps=25, sound: float | None = 1) -> Path:
-    """A drawn clip; `sound` is its length as a part of the pictures', or None."""
-    clip = make_clip(seed, frames / 25, side)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wav = path.with_suffix(".wav")
-    if sound is not None:
-        write_wav(wav, clip.waveform[: int(sound * len(clip.waveform))], clip.rate)
-    with VideoWriter(path, fps, side, side, preset="ultrafast", audio=None if sound is None else wav) as writer:
-        writer.write(clip.frames[:frames])
-    wav.unlink(missing_ok=True)
-    return path
+SIDE, FRAMES = 64, 60  # `write_clip` makes such clips
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +301,20 @@ def test_unfit_clips_are_left_out_with_their_reasons(folder, encoder, tmp_path, 
         UNetClips(config(tmp_path), encoder)
 
 
+@pytest.mark.parametrize("limit", [{"frames": 25}, {"negative_distance": 34}, {"frames": 16, "encoder": True}])
+def test_the_shortest_clips_that_are_fit(limit, folder, encoder):
+    """A clip of 50 frames has two samples for SyncNet, or one and the distance, and three for the U-Net."""
+
+    def make(more: int):
+        values = {name: value + more for name, value in limit.items() if name != "encoder"}
+        data = config(folder / "b", **values)
+        return UNetClips(data, encoder) if "encoder" in limit else SyncNetClips(data)
+
+    assert len(make(0).clips) == 1
+    with pytest.raises(ValueError, match="1 shorter than"):
+        make(1)
+
+
 def test_silence_is_sound(tmp_path, encoder):
     clip = write_clip(tmp_path / "silent.mp4", 1, frames=50, sound=None)
     write_wav(tmp_path / "silence.wav", torch.zeros(1000), 16000)
@@ -379,7 +380,7 @@ def test_lists_that_are_none(folder, tmp_path):
         list_clips(tmp_path / "nothing")
     with pytest.raises(ValueError, match="holds no video file"):
         list_clips(tmp_path / "empty")
-    with pytest.raises(ValueError, match="is no list of clips"):
+    with pytest.raises(ValueError, match="is not a list of clips"):
         list_clips(folder / "large.mp4")
     for text, message in [
         ("\n", "lists no clip"),

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy import Numbers, ToyTask, configured
 
 from latentsync.train.checkpoint import Ema, complete_states
 from latentsync.train.config import OptimizerConfig
-from latentsync.train.loop import Log, _check_loss, _means, learning_rate, read_log, sample_numbers, train
+from latentsync.train.loop import Log, check_finite, learning_rate, mean_metrics, read_log, sample_numbers, train
 
 pytest.importorskip("accelerate")
 HERE = Path(__file__).parent
@@ -94,7 +95,7 @@ def test_every_sample_is_seen_once_and_in_order(tmp_path):
     config = configured(tmp_path, max_steps=3, accumulate=2)
     task = ToyTask(config)
     train(task, config)
-    assert task.seen == list(range(12)) and task.remarks == [1, 2, 3]
+    assert task.seen == list(range(12)) and task.warnings == [1, 2, 3]
 
 
 def test_processes_share_out_the_batch_of_one():
@@ -153,11 +154,13 @@ def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
 
 def test_what_overflows_in_float16_is_left_out_of_the_log():
     """The loss scaler takes no step then, as in the published program."""
-    _check_loss({"loss": math.inf}, 3, "fp16")
+    check_finite({"loss": math.inf}, 3, half=True)
     with pytest.raises(FloatingPointError):
-        _check_loss({"loss": math.inf}, 3, "bf16")
-    means = _means([{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}])
-    assert means == {"loss": 2.0, "sync": 2.0} and math.isnan(_means([{"loss": math.nan}])["loss"])
+        check_finite({"loss": math.inf}, 3, half=False)
+    means = mean_metrics(
+        [{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}]
+    )
+    assert means == {"loss": 2.0, "sync": 2.0} and math.isnan(mean_metrics([{"loss": math.nan}])["loss"])
 
 
 def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_path):
@@ -167,10 +170,21 @@ def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_
 
     config = configured(tmp_path)
     task = Cliff(config)
-    with pytest.raises(FloatingPointError, match="the gradient is nan at step 1"):
+    with pytest.raises(FloatingPointError, match=r"step 1 \(loss 0, gradient_norm nan\)"):
         train(task, config)
     assert all(parameter.isfinite().all() for parameter in task.net.parameters())
     assert not list(tmp_path.glob("step-*"))
+
+
+def test_a_run_of_nothing_but_overflows_is_stopped(tmp_path, monkeypatch):
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", True)
+    config = configured(tmp_path, max_steps=102, save_every=100, ema=0.5)
+    with pytest.raises(FloatingPointError, match="not finite in 101 steps up to 101"):
+        train(ToyTask(config), config)
+    state = load_file(tmp_path / "step-00000100" / "state" / "ema.safetensors")
+    assert state["updates"] == 0
 
 
 def test_validation_sees_the_average_and_changes_no_later_step(tmp_path):
@@ -202,7 +216,7 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path):
     shutil.copytree(last, tmp_path / "step-00000009.part")
     with (last / "state" / "optimizer.bin").open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(FileNotFoundError, match="step-00000004 is no complete saved state"):
+    with pytest.raises(FileNotFoundError, match="step-00000004 is not a complete checkpoint"):
         train(ToyTask(config), config, resume=last)
     task = ToyTask(config)
     train(task, config, resume="auto")
@@ -286,7 +300,7 @@ def test_what_this_machine_cannot_do_is_said_in_one_sentence(tmp_path, monkeypat
     with pytest.raises(ValueError, match="fp16, which needs a GPU"):
         train(ToyTask(half), half)
     thrifty = configured(tmp_path, gradient_checkpointing=True)
-    with pytest.raises(ValueError, match="gradient_checkpointing is true, but Sequential"):
+    with pytest.raises(ValueError, match="gradient_checkpointing is true, which Sequential"):
         train(ToyTask(thrifty), thrifty)
     frozen = configured(tmp_path)
     task = ToyTask(frozen)

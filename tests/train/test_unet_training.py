@@ -6,16 +6,15 @@ from pathlib import Path
 
 import cv2
 import drawn_clips
-import media_clips
 import numpy as np
 import pytest
 import tiny
 import torch
 from safetensors.torch import save_file
 from small_nets import PIXEL_FACTORS, Looker, frozen_nets, narrow_syncnet
+from stand_ins import write_clip
 
 from latentsync.audio.syncnet import mel_columns
-from latentsync.drawn.heads.clip import make_clip
 from latentsync.evaluate.perceptual import load_lpips
 from latentsync.evaluate.sync_score import SyncJudge
 from latentsync.face.masks import keep_mask
@@ -50,12 +49,7 @@ def frozen() -> FrozenNets:
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> Path:
     """A folder with one clip of a drawn speaker."""
-    folder, clip = tmp_path_factory.mktemp("clips"), make_clip(1, 2.0, SIDE)
-    sound = folder / "clip.wav"
-    media_clips.encode_audio(sound, "pcm_s16le", clip.waveform[None].numpy(), clip.rate)
-    with VideoWriter(folder / "clip.mp4", 25, SIDE, SIDE, preset="ultrafast", audio=sound) as writer:
-        writer.write(clip.frames)
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", 1, frames=50).parent
 
 
 @pytest.fixture
@@ -209,7 +203,7 @@ def test_other_numbers_of_frames_train_with_a_syncnet_of_as_many(frozen):
     assert parts["sync"] > 0 and parts["loss"].isfinite()
     with pytest.raises(ValueError, match="unused judges 16 frames at once and data.frames is 25"):
         small_task(frozen, *longer, sync=1)
-    with pytest.raises(ValueError, match="data.frames is 25 and the U-Net's motion modules know 24 places"):
+    with pytest.raises(ValueError, match="data.frames is 25 and the U-Net's motion modules have 24 positions"):
         small_task(nets, *longer[:2], sync=1)
 
 
@@ -241,8 +235,8 @@ def test_a_task_validates_crops_and_whole_videos(whole, frozen, tmp_path, monkey
     if whole:
         options += ["validation.whole=true", f"validation.detector_model={clip.track}", "validation.syncnet_v2=unused"]
     task = small_task(frozen, *options)
-    figures = task.validate(task.net, tmp_path, 7)
-    assert figures.keys() == {"sync", "sync_offset"} | ({"sync_c", "sync_d", "sync_v2_offset"} if whole else set())
+    metrics = task.validate(task.net, tmp_path, 7)
+    assert metrics.keys() == {"sync", "sync_offset"} | ({"sync_c", "sync_d", "sync_v2_offset"} if whole else set())
     with VideoReader(tmp_path / "validation-00000007.mp4") as reader:
         assert len(reader) == 20 and reader.width == (drawn_clips.WIDTH if whole else SIDE)
 
@@ -265,10 +259,10 @@ def test_draws_follow_from_the_seeds_alone():
     one = draw([5, 9], (4, 16, 8, 8), 1.0, 0.0)
     two = draw([9, 5], (4, 16, 8, 8), 1.0, 0.999)
     assert torch.equal(one.noise, two.noise.flip(0)) and torch.equal(one.timesteps, two.timesteps.flip(0))
-    assert one.heard.all() and not two.heard.any()
+    assert one.has_audio.all() and not two.has_audio.any()
     many = draw(range(2000), (1, 1, 1, 1), 0.0, 0.1)
     assert (many.timesteps.min(), many.timesteps.max()) == (0, 999) or many.timesteps.float().mean() > 450
-    assert 0.86 < many.heard.float().mean() < 0.94
+    assert 0.86 < many.has_audio.float().mean() < 0.94
 
 
 def test_dropped_audio_is_silence_for_the_net(frozen, batch):
@@ -290,11 +284,15 @@ def test_decoding_piece_by_piece_has_the_gradients_of_the_whole(frozen, monkeypa
     torch.testing.assert_close(latents.grad, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_nets_without_a_weighted_loss_are_not_loaded(tmp_path):
+def test_nets_are_loaded_where_a_loss_needs_them_and_in_the_precision_of_the_run(tmp_path):
     folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=SIDE)
     files = [f"files.vae={folder / 'vae'}", f"files.whisper={folder / 'whisper' / 'tiny.pt'}"]
-    loaded = load_frozen(load_config(UNetTraining, "stage1", [*QUICK, *files]))
-    assert (loaded.judge, loaded.lpips, loaded.trepa) == (None, None, None)
+    for precision, dtype in (("no", torch.float32), ("bf16", torch.bfloat16)):
+        config = load_config(UNetTraining, "stage1", [*QUICK, *files, f"run.precision={precision}"])
+        loaded = load_frozen(config)
+        assert (loaded.judge, loaded.lpips, loaded.trepa) == (None, None, None)
+        assert config.frozen_half and loaded.vae.dtype == dtype
+        assert loaded.audio_encoder.conv1.weight.dtype == torch.float32
     with pytest.raises(FileNotFoundError, match="unused"):
         load_frozen(load_config(UNetTraining, "stage1", [*QUICK, *files, "losses.sync=1"]))
 
@@ -318,7 +316,7 @@ def test_a_trained_syncnet_brings_its_size_along(frozen, tmp_path):
 def test_frozen_nets_in_half_precision(batch, clips, tmp_path):
     """On the CPU in bfloat16: the losses stay float32 and near those of float32, and validation goes on."""
     options = ["run.precision=bf16", f"validation.video={clips / 'clip.mp4'}", "validation.steps=1"]
-    options += [f"validation.audio={clips / 'clip.wav'}"]
+    options += [f"validation.audio={clips / 'clip.mp4'}"]
     weights = {"mse": 1, "sync": 1e-4, "lpips": 0.1, "trepa": 10}  # a random SyncNet magnifies what is rounded
     exact = small_task(frozen_nets(), *options, **weights)
     half = small_task(frozen_nets().cast(torch.bfloat16), *options, "frozen_half=true", **weights)
@@ -334,16 +332,6 @@ def test_frozen_nets_in_half_precision(batch, clips, tmp_path):
     assert torch.cosine_similarity(*gradients, dim=0) > 0.95
     with torch.no_grad():
         assert 0 <= half.validate(half.net.eval(), tmp_path, 1)["sync"] <= 1
-
-
-@pytest.mark.parametrize(("precision", "dtype"), [("no", torch.float32), ("bf16", torch.bfloat16)])
-def test_frozen_nets_are_loaded_in_the_precision_of_the_run(precision, dtype, tmp_path):
-    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=SIDE)
-    files = [f"files.vae={folder / 'vae'}", f"files.whisper={folder / 'whisper' / 'tiny.pt'}"]
-    config = load_config(UNetTraining, "stage1", [*QUICK, *files, f"run.precision={precision}"])
-    loaded = load_frozen(config)
-    assert config.frozen_half and loaded.vae.dtype == dtype
-    assert loaded.audio_encoder.conv1.weight.dtype == torch.float32
 
 
 def test_nets_that_do_not_belong_together_are_refused(frozen, clips):

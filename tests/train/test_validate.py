@@ -1,4 +1,4 @@
-"""Validation of the U-Net: a readable clip, and figures that tell shifted sound from sound in place."""
+"""Validation of the U-Net: a readable clip, and metrics that tell shifted sound from sound in place."""
 
 import logging
 
@@ -49,30 +49,30 @@ def make_video(path, side: int = SIDE, fps: int = 25, width: int | None = None):
 @pytest.mark.parametrize("late", [0, 3, -5])
 def test_the_offset_says_by_how_much_the_mouth_is_late(late):
     wave, pictures = rising_sound(FRAMES), rising_pictures(FRAMES, late)
-    figures = judge_sync(Clock(syncnet_mel(wave), FRAMES), None, pictures, wave)
-    assert figures["sync_offset"] == late
-    assert figures["sync"] == pytest.approx(np.cos(late / 20), abs=0.02)
+    metrics = judge_sync(Clock(syncnet_mel(wave), FRAMES), None, pictures, wave)
+    assert metrics["sync_offset"] == late
+    assert metrics["sync"] == pytest.approx(np.cos(late / 20), abs=0.02)
 
 
 def test_validation_writes_a_clip_with_its_sound(model, sound, tmp_path):
     judge = SyncJudge(narrow_syncnet(3, PIXEL_FACTORS), SIDE)
     video, out = make_video(tmp_path / "crops.mp4", side=96), tmp_path / "new" / "validation.mp4"
     model.unet.train()
-    figures = validate(model, video, sound, QUICK, out, judge)
+    metrics = validate(model, video, sound, QUICK, out, judge)
     assert model.unet.training
-    assert figures.keys() == {"sync", "sync_offset"}
-    assert 0 <= figures["sync"] <= 1 and -10 <= figures["sync_offset"] <= 10
+    assert metrics.keys() == {"sync", "sync_offset"}
+    assert 0 <= metrics["sync"] <= 1 and -10 <= metrics["sync_offset"] <= 10
     with VideoReader(out) as reader:
         assert (len(reader), reader.height, reader.width, reader.fps) == (FRAMES, SIDE, SIDE, 25)
     waveform, rate = read_audio(out)
     assert waveform.shape[1] / rate == pytest.approx(FRAMES / 25, abs=0.1)
 
 
-def test_without_a_syncnet_it_says_that_figures_are_missing(model, sound, tmp_path, caplog):
+def test_without_a_syncnet_it_says_that_metrics_are_missing(model, sound, tmp_path, caplog):
     video = make_video(tmp_path / "crops.mp4")
     with caplog.at_level(logging.INFO, "latentsync.train.validate"):
         assert validate(model, video, sound, QUICK, tmp_path / "out.mp4", None) == {}
-    assert "out.mp4 has no sync figures: set files.syncnet" in caplog.text
+    assert "out.mp4 has no sync metrics: set files.syncnet" in caplog.text
 
 
 @pytest.mark.parametrize(("side", "fps", "width"), [(SIDE, 30, SIDE), (32, 25, 32), (SIDE, 25, 96)])
@@ -89,8 +89,8 @@ def test_a_whole_clip_goes_the_way_of_run(model, tmp_path):
     clip = drawn_clips.make_clip(tmp_path, frames=30, seconds=1.2, without_face=range(24, 30))
     detector, looker = load_detector("file", model=clip.track), Looker()
     whole = WholeClip(clip.video, clip.audio, detector, SIDE, QUICK, judge=looker)
-    figures = validate_whole(model, whole, tmp_path / "a.mp4", SyncJudge(narrow_syncnet(3, PIXEL_FACTORS), SIDE))
-    assert figures.keys() == {"sync", "sync_offset", "sync_c", "sync_d", "sync_v2_offset"}
+    metrics = validate_whole(model, whole, tmp_path / "a.mp4", SyncJudge(narrow_syncnet(3, PIXEL_FACTORS), SIDE))
+    assert metrics.keys() == {"sync", "sync_offset", "sync_c", "sync_d", "sync_v2_offset"}
     lip_sync(clip.video, clip.audio, tmp_path / "b.mp4", model, detector, RunSettings(sync=QUICK, fps=25.0))
     with VideoReader(tmp_path / "a.mp4") as made, VideoReader(tmp_path / "b.mp4") as run:
         assert torch.equal(made[range(30)], run[range(30)])

@@ -37,7 +37,7 @@ class ToyTask:
             self.net = nn.Sequential(nn.Linear(4, config.net), nn.Dropout(dropout), nn.Linear(config.net, 1))
         self.data = Numbers()
         self.seen: list[int] = []
-        self.remarks: list[int] = []
+        self.warnings: list[int] = []
         self.validated: list[float] = []
 
     def to(self, device):
@@ -58,8 +58,8 @@ class ToyTask:
         self.validated.append(net[0].weight.sum().item())
         return {"error": float(step)}
 
-    def remark(self, figures, step):
-        self.remarks.append(step)
+    def warning(self, metrics, step):
+        self.warnings.append(step)
         return None
 
 
