@@ -8,7 +8,7 @@ from latentsync.evaluate import figures
 from latentsync.evaluate import metrics as meters
 from latentsync.evaluate.metrics import measured
 from latentsync.evaluate.pictures import Flicker, flicker, seam
-from latentsync.face.masks import mouth_mask
+from latentsync.face.masks import face_mask
 
 SIDE = 128
 
@@ -20,13 +20,13 @@ def skin(frames: int = 2, seed: int = 0) -> torch.Tensor:
 
 
 def pasted(softness: float) -> torch.Tensor:
-    return skin() + mouth_mask(SIDE, softness)[..., None] * 20 / 255
+    return skin() + face_mask(SIDE, feather=softness)[..., None] * 20 / 255
 
 
 def test_a_hard_edge_is_as_large_as_the_colours_are_apart():
     flat = torch.full((1, SIDE, SIDE, 3), 0.4)
     assert seam(flat) == pytest.approx(0, abs=1e-4)
-    hard = flat + (mouth_mask(SIDE, 0.0) > 0.5)[..., None] * 20 / 255
+    hard = flat + (face_mask(SIDE, feather=0) > 0.5)[..., None] * 20 / 255
     assert seam(hard) == pytest.approx(20, abs=1e-3)
 
 
