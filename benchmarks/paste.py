@@ -12,7 +12,7 @@ import published
 import torch
 
 from latentsync.face.blend import paste_crop, paste_published
-from latentsync.face.masks import mouth_mask
+from latentsync.face.masks import face_mask
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     frame = torch.randint(0, 256, (1920, 1080, 3), dtype=torch.uint8)
     crop = torch.rand(RESOLUTION, RESOLUTION, 3)
     levels = (crop * 255).permute(2, 0, 1).contiguous()
-    weights = mouth_mask(RESOLUTION)
+    weights = face_mask(RESOLUTION)
     out = frame.clone()  # ours writes into the frame that the reader gave
 
     def paste(way, matrix: np.ndarray) -> np.ndarray:

@@ -67,14 +67,10 @@ class AlignedFaces:
     Frames without the face give a plain grey crop, and are not read.
 
     Args:
-        frames: the clip.
         matrices: (n, 2, 3) frame-to-canvas matrices, one for each frame.
         found: (n,) bool, which frames show the face.
         resolution: side of a crop in pixels.
         published: use the published program's geometry (`published_crop`).
-
-    Raises:
-        ValueError: the number of frames and of matrices differ.
     """
 
     def __init__(
@@ -93,8 +89,9 @@ class AlignedFaces:
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
         crops = torch.full((len(indices), self.resolution, self.resolution, 3), OUTSIDE)
         shown = [k for k, i in enumerate(indices) if self.found[i]]
-        if shown:
-            frames = self.frames[[indices[k] for k in shown]]
-            for k, frame in zip(shown, frames, strict=True):
-                crops[k] = self.warp(as_stored(frame[..., :3]), self.matrices[indices[k]], self.resolution)
+        if not shown:
+            return crops
+        frames = self.frames[[indices[k] for k in shown]]
+        for k, frame in zip(shown, frames, strict=True):
+            crops[k] = self.warp(as_stored(frame[..., :3]), self.matrices[indices[k]], self.resolution)
         return crops

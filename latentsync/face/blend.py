@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..frames import Frames, as_float, as_stored, as_uint8
 from .align import published_crop, shrink, warp_crop
 from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
-from .masks import check_smooth, mouth_mask, ring_mask
+from .masks import check_smooth, face_mask, ring_mask
 from .track import FaceTrack
 
 # Crop pixels per frame pixel: above the first a linear warp is as good as a cubic and much quicker, above the second
@@ -52,74 +52,72 @@ def blend(
     start: int = 0,
     mask_image: np.ndarray | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Frames with the synced mouth, one window (n, h, w, 3) for each window of `crops`, in the dtype of `frames`.
+    """Frames with the synced mouth: one window (n, h, w, 3), in the dtype of `frames`, for each window of `crops`.
 
     Args:
-        frames: the source clip.
-        track: where the face is; frames without it come out as they went in.
-        crops: windows (n, resolution, resolution, 3) float in [0, 1], in order, together at most len(frames).
-        settings: see `BlendSettings`.
-        mask: (resolution, resolution) float, 1 = crop and 0 = frame, instead of `mouth_mask`; or (n, resolution,
-            resolution), one for each frame of the clip.
-        start: frame number of the first crop.
-        mask_image: what the net has repainted, see `masks`.
-
-    Raises:
-        ValueError: crops or mask of another size than the track's, more crops than frames, or masks that are not one
-            for each frame.
+        crops: windows (n, resolution, resolution, 3) float in [0, 1], in order, the first of them frame `start`.
+        mask, mask_image: see `Blender`.
     """
-    weights = _weights(mask, track, settings, mask_image)
-    ring = ring_mask(track.resolution, mask_image) if settings.match_colour else None
-    side = (track.resolution, track.resolution)
+    blender = Blender(frames, track, settings, mask, mask_image)
     for window in crops:
-        numbers = list(range(start, start + len(window)))
-        if tuple(window.shape[1:3]) != side or numbers[-1] >= min(len(frames), len(track)):
-            raise InputError(
-                f"crops {numbers[0]}..{numbers[-1]} of {tuple(window.shape[1:3])} do not fit a track of "
-                f"{len(track)} faces of {side} on {len(frames)} frames: use the track that made the crops"
-            )
-        out = frames[numbers]
-        for frame, crop, i in zip(out, as_float(window).cpu(), numbers, strict=True):
-            if track.weight[i] > 0:
-                _paste(frame[..., :3], crop, weights[i % len(weights)], track, i, settings, ring)
-        yield out
+        yield blender(window, start)
         start += len(window)
 
 
-def _weights(
-    mask: torch.Tensor | None, track: FaceTrack, settings: BlendSettings, mask_image: np.ndarray | None
-) -> torch.Tensor:
-    """(1, resolution, resolution) float32 for all frames alike, or one for each frame of the track."""
-    if mask is None:
-        return mouth_mask(track.resolution, settings.mask_smooth, mask_image)[None]
-    side = (track.resolution, track.resolution)
-    if mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != side:
-        raise InputError(f"the blend mask is {tuple(mask.shape)}: make it {side}, the size of the crops")
-    if mask.ndim == 3 and len(mask) not in (1, len(track)):
-        raise InputError(f"there are {len(mask)} blend masks for {len(track)} frames: give one, or one for each frame")
-    return mask.float().cpu().reshape(-1, *side)
+class Blender:
+    """Lays crops over `frames` where `track` has the face; frames without it come out as they went in.
 
+    Args:
+        mask: (resolution, resolution) float, 1 = crop and 0 = frame, or (n, resolution, resolution), one for each frame
+            of the clip; None is the soft-edged mouth of `face_mask`.
+        mask_image: what the net has repainted, see `masks`.
+    """
 
-def _paste(
-    frame: torch.Tensor,
-    crop: torch.Tensor,
-    weights: torch.Tensor,
-    track: FaceTrack,
-    i: int,
-    settings: BlendSettings,
-    ring: torch.Tensor | None,
-) -> None:
-    """Lay crop `i` of `track` over `frame` (h, w, 3), in place; with a `ring` its colours are matched there."""
-    matrix, resolution = track.matrices[i], track.resolution
-    source = as_stored(frame)
-    if ring is not None:
-        warp = published_crop if settings.published else warp_crop
-        crop = match_colour(crop, warp(source, matrix, resolution), ring)
-    paste = paste_published if settings.published else paste_crop
-    found = paste(source, crop, weights, matrix, float(track.weight[i]))
-    if found is not None:
-        where, pixels = found
-        frame[where] = pixels.to(frame)
+    def __init__(
+        self,
+        frames: Frames,
+        track: FaceTrack,
+        settings: BlendSettings,
+        mask: torch.Tensor | None = None,
+        mask_image: np.ndarray | None = None,
+    ):
+        side = (track.resolution, track.resolution)
+        if mask is None:
+            mask = face_mask(track.resolution, feather=settings.mask_smooth, mask_image=mask_image)
+        elif mask.ndim not in (2, 3) or tuple(mask.shape[-2:]) != side:
+            raise InputError(f"the blend mask is {tuple(mask.shape)}: make it {side}, the size of the crops")
+        elif mask.ndim == 3 and len(mask) not in (1, len(track)):
+            raise InputError(
+                f"there are {len(mask)} blend masks for {len(track)} frames: give one, or one for each frame"
+            )
+        self.frames, self.track, self.settings = frames, track, settings
+        self.weights = mask.float().cpu().reshape(-1, *side)
+        self.ring = ring_mask(track.resolution, mask_image) if settings.match_colour else None
+
+    def __call__(self, crops: torch.Tensor, start: int) -> torch.Tensor:
+        """Frames `start`, `start` + 1, ... with `crops` (n, resolution, resolution, 3) laid over them."""
+        track, side = self.track, self.track.resolution
+        numbers = list(range(start, start + len(crops)))
+        if tuple(crops.shape[1:3]) != (side, side) or numbers[-1] >= min(len(self.frames), len(track)):
+            raise InputError(
+                f"crops {numbers[0]}..{numbers[-1]} of {tuple(crops.shape[1:3])} do not fit a track of {len(track)} "
+                f"faces of {(side, side)} on {len(self.frames)} frames: use the track that made the crops"
+            )
+        published = self.settings.published
+        warp, paste = (published_crop, paste_published) if published else (warp_crop, paste_crop)
+        out = self.frames[numbers]
+        for frame, crop, i in zip(out[..., :3], as_float(crops).cpu(), numbers, strict=True):
+            if track.weight[i] <= 0:
+                continue
+            source = as_stored(frame)
+            if self.ring is not None:
+                crop = match_colour(crop, warp(source, track.matrices[i], side), self.ring)
+            weights = self.weights[i % len(self.weights)]
+            pasted = paste(source, crop, weights, track.matrices[i], float(track.weight[i]))
+            if pasted is not None:
+                where, pixels = pasted
+                frame[where] = pixels.to(frame)
+        return out
 
 
 def paste_crop(
@@ -130,17 +128,20 @@ def paste_crop(
     Crop and mask go through one warp together, cubic or, where the crop is finer than the frame, area and linear.
     `strength` in 0..1 scales the mask.
     """
-    used = _used(weights.numpy())
-    if used is None:
+    rows, columns = (np.flatnonzero(weights.numpy().any(axis)) for axis in (1, 0))
+    if rows.size == 0:
         return None
+    top, left = (max(0, int(used[0]) - MARGIN) for used in (rows, columns))
+    bottom, right = (int(used[-1]) + MARGIN + 1 for used in (rows, columns))
     to_crop = crop_matrix(matrix, crop.shape[0])
-    box = np.array([[x, y] for x in (used[1].start, used[1].stop) for y in (used[0].start, used[0].stop)], np.float64)
+    box = np.array([[x, y] for x in (left, right) for y in (top, bottom)], np.float64)
     where = region(apply(invert(to_crop), box), *source.shape[:2], margin=2)
     if where is None:
         return None
+    used = slice(top, bottom), slice(left, right)
     layers = torch.cat([crop[used], weights[used][..., None]], dim=-1).numpy()
     to_crop = shifted(to_crop, *where)
-    to_crop[:, 2] -= [used[1].start, used[0].start]
+    to_crop[:, 2] -= [left, top]
     finer = max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
     interpolation = cv2.INTER_LINEAR if finer > LINEAR_FROM else cv2.INTER_CUBIC
     if finer > FINEST:
@@ -151,22 +152,10 @@ def paste_crop(
     flags = interpolation | cv2.WARP_INVERSE_MAP
     warped = torch.from_numpy(cv2.warpAffine(layers, to_crop, size, flags=flags))
     warped.clamp_(0, 1)  # a cubic overshoots
-    return where, _mix(patch, warped[..., :3], warped[..., 3:] * strength)
-
-
-def _used(weights: np.ndarray) -> tuple[slice, slice] | None:
-    """Rows and columns of `weights` around all that is not 0, and the cubic's reach beyond; None if all is 0."""
-    rows, columns = (np.flatnonzero(weights.any(axis)) for axis in (1, 0))
-    if rows.size == 0:
-        return None
-    top, left = (max(0, int(v[0]) - MARGIN) for v in (rows, columns))
-    return slice(top, int(rows[-1]) + MARGIN + 1), slice(left, int(columns[-1]) + MARGIN + 1)
-
-
-def _mix(patch: torch.Tensor, face: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """alpha * face + (1 - alpha) * patch in the dtype of `patch`, exactly `patch` where alpha is 0."""
-    mixed = torch.lerp(as_float(patch), face, alpha.expand_as(face))
-    return as_uint8(mixed) if patch.dtype == torch.uint8 else mixed
+    # Where the weight is 0, lerp gives the patch exactly.
+    alpha = (warped[..., 3:] * strength).expand(*warped.shape[:2], 3)
+    mixed = torch.lerp(as_float(patch), warped[..., :3], alpha)
+    return where, as_uint8(mixed) if patch.dtype == torch.uint8 else mixed
 
 
 def paste_published(

@@ -60,12 +60,8 @@ def apply(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 def fit_similarity(points: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
     """Frame-to-canvas similarity for three measured points (3, 2), by Procrustes analysis without reflection.
 
-    Returns:
-        The matrix (2, 3) and the nose bias (2,): normalised template nose minus normalised measured nose, where
-        normalised means centred and divided by the unbiased standard deviation of all six numbers.
-
-    Raises:
-        ValueError: the three points coincide.
+    Returns the matrix (2, 3) and the nose bias (2,): normalised template nose minus normalised measured nose, where
+    normalised means centred and divided by the unbiased standard deviation of all six numbers.
     """
     target = TEMPLATE * pixels_per_unit(resolution)
     points = np.asarray(points, np.float64)

@@ -1,9 +1,8 @@
 """Faces as the alignment sees them: a box, a score and three points.
 
-Convention: points are (x, y) in frame pixels, pixel centres at integers, y downwards. "Left" and "right" are
-those of the PICTURE, so the left brow is the one with the smaller x on an upright face. The three points are
-the left brow centre, the right brow centre and the nose, in this order; the crop is fitted to them (LatentSync,
-arXiv 2412.09262, and its published program). Detectors that give other points are mapped to these three here.
+Convention: as in `geometry`. "Left" and "right" are those of the PICTURE: on an upright face the left brow has the
+smaller x. The three points, to which the crop is fitted, are the left brow centre, the right brow centre and the nose,
+in this order. Detectors that give other points are mapped to these three here.
 """
 
 from dataclasses import dataclass
@@ -21,11 +20,9 @@ LEFT_BROW_106 = (43, 48, 49, 51, 50)
 RIGHT_BROW_106 = (101, 102, 103, 104, 105)
 NOSE_106 = (74, 77, 83, 86)
 
-# From eyes and nose tip to the three points. The ratios are those of the mean face of the usual 68-point mark-up:
-# eye centres (0.2257, 0.2161) and (0.7547, 0.2161), so 0.529 apart; brow centres (0.188, 0.0552) and
-# (0.792, 0.0552); nose tip at y 0.5156. The mean of the four nose points of the 106-point mark-up lies at about
-# y 0.48. On real clips the crops that follow hold mouth and chin inside the repainted region and the nose
-# inside its notch.
+# From eyes and nose tip to the three points, by the mean face of the usual 68-point mark-up: eye centres
+# (0.2257, 0.2161) and (0.7547, 0.2161), so 0.529 apart; brow centres (0.188, 0.0552) and (0.792, 0.0552); nose tip at
+# y 0.5156. The mean of the four nose points of the 106-point mark-up lies at about y 0.48.
 BROW_SPREAD = 0.571  # half the distance of the brow centres, in eye distances: 0.604 / 2 / 0.529
 BROW_RISE = 0.304  # brow centres above the eye centres, in eye distances: (0.2161 - 0.0552) / 0.529
 NOSE_FRACTION = 0.88  # of the way from the eyes' midpoint to the nose tip: (0.48 - 0.2161) / (0.5156 - 0.2161)
@@ -47,7 +44,7 @@ class Face:
         score: the detector's confidence, 0..1.
         points: float64 (3, 2): left brow centre, right brow centre, nose.
         embedding: a recognition net's vector that tells people apart, or None where the detector has none.
-        appearance: the colours of hair, face and clothes (`appearance.appearance`), or None.
+        appearance: the colours of hair, face and clothes (`shots.colour_histogram`), or None.
     """
 
     box: Box
@@ -74,10 +71,9 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds the faces of a frame.
+    """Finds the faces, in any order, of `frame`, uint8 RGB (h, w, 3), which is number `index` of its clip.
 
-    `frame` is uint8 RGB (h, w, 3) and `index` its number in the sequence that is scanned; detectors that look at
-    the picture ignore the number, those that read a file go by it. The order of the faces has no meaning.
+    Detectors that look at the picture ignore the number; those that read a file go by it.
     """
 
     def __call__(self, frame: np.ndarray, index: int) -> list[Face]: ...
@@ -107,11 +103,7 @@ def plausible(face: Face, limits: FaceLimits = PUBLISHED_LIMITS) -> bool:
 
 
 def points_from_106(landmarks: np.ndarray) -> np.ndarray:
-    """The three points from InsightFace's 106 landmarks (106, 2), as float64 (3, 2), not rounded.
-
-    Raises:
-        ValueError: another shape, or values that are not finite.
-    """
+    """The three points from InsightFace's 106 landmarks (106, 2), as float64 (3, 2), not rounded."""
     landmarks = _checked(landmarks, (106, 2), "InsightFace's 2d106 landmarks")
     return np.stack([landmarks[list(rows)].mean(0) for rows in (LEFT_BROW_106, RIGHT_BROW_106, NOSE_106)])
 
@@ -119,12 +111,8 @@ def points_from_106(landmarks: np.ndarray) -> np.ndarray:
 def points_from_five(five: np.ndarray) -> np.ndarray:
     """The three points from (5, 2): eye on the left of the picture, eye on the right, nose tip, mouth corners.
 
-    YuNet, RetinaFace and SCRFD give this order (the subject's right eye first). The brows are placed by the
-    proportions of the mean face, turned and scaled with the line between the eyes. The mouth corners are not
-    used, for they move with speech. Float64 (3, 2).
-
-    Raises:
-        ValueError: another shape, or values that are not finite.
+    YuNet, RetinaFace and SCRFD give this order. The brows are placed by the proportions of the mean face, turned and
+    scaled with the line between the eyes. The mouth corners are not used, for they move with speech. Float64 (3, 2).
     """
     left_eye, right_eye, tip = _checked(five, (5, 2), "five-point landmarks")[:3]
     across = right_eye - left_eye
@@ -143,11 +131,7 @@ def points_from_box(box: Box) -> np.ndarray:
 
 
 def box_from_points(points: np.ndarray) -> Box:
-    """The upright box of usual proportions around a face whose three points (3, 2) are given.
-
-    Raises:
-        ValueError: another shape, values that are not finite, or brows that coincide.
-    """
+    """The upright box of usual proportions around a face whose three points (3, 2) are given."""
     left, right, _ = _checked(points, (3, 2), "brow and nose points")
     across = right - left
     width = float(np.hypot(*across)) / (1 - 2 * BOX_BROW_X)

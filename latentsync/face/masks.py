@@ -49,12 +49,7 @@ def keep_mask(resolution: int, mask_image: np.ndarray | None = None) -> torch.Te
 
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
-    """The mask image in a picture file, white = keep and black = repaint; of colours the red part counts, as published.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no picture, far from square, or nothing to repaint.
-    """
+    """The mask image in a picture file, white = keep and black = repaint; only red counts of colours, as published."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no mask image {path}: check the path")
     data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every path on Windows
@@ -65,11 +60,7 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
 
 
 def mask_image_of(repainted: torch.Tensor) -> np.ndarray:
-    """The mask image of one mask (h, w) or (1, h, w), float in [0, 1], whose ones are repainted.
-
-    Raises:
-        ValueError: several masks, far from square, or nothing to repaint.
-    """
+    """The mask image of one mask (h, w) or (1, h, w), float in [0, 1], whose ones are repainted."""
     if repainted.ndim > 3 or repainted.shape[:-2].numel() != 1:
         raise InputError(f"the mask has shape {tuple(repainted.shape)}: give one mask, for all frames")
     kept = 1 - repainted.reshape(repainted.shape[-2:]).to("cpu", torch.float32).clamp(0, 1)
@@ -90,22 +81,9 @@ def _checked(picture: np.ndarray, name: str, colour: str) -> np.ndarray:
 
 
 def check_smooth(value: float, name: str = "mask_smooth") -> None:
-    """Refuse a softness outside 0..1 with a ValueError."""
+    """Refuse a softness outside 0..1."""
     if not 0 <= value <= 1:
         raise InputError(f"{name} is {value}: give a number from 0 (hard edge) to 1 (widest)")
-
-
-def mouth_mask(resolution: int, mask_smooth: float = 0.5, mask_image: np.ndarray | None = None) -> torch.Tensor:
-    """The mask that lays a crop over its frame: (resolution, resolution) float32, 1 = crop, 0 = frame.
-
-    It is the repainted region with a soft edge that lies wholly inside it, so that nothing outside the mouth
-    changes. Its width is `mask_smooth` * resolution / 8 pixels; 0 gives a hard edge.
-
-    Raises:
-        ValueError: `mask_smooth` outside 0..1.
-    """
-    check_smooth(mask_smooth)
-    return face_mask(resolution, "mouth", feather=mask_smooth, mask_image=mask_image)
 
 
 def face_mask(
@@ -121,39 +99,28 @@ def face_mask(
         shape: "mouth" is what the net repaints: mouth, chin and cheeks, without the nose; "lower face" is its part
             below the nose; "oval" an ellipse over mouth and chin; "face" the face from forehead to chin.
         grow: crop pixels by which the shape grows, or shrinks if below 0, before its edge is softened.
-        feather: width of the soft edge, which lies wholly inside the shape, in units of resolution / 8 pixels: 0 is
-            a hard edge, 1 the widest.
-        mask_image: what the net repaints ("mouth"), for the other shapes stay what they are.
-
-    Raises:
-        ValueError: an unknown shape, or `feather` outside 0..1.
+        feather: width of the soft edge, 0 (hard) to 1 (resolution / 8 pixels). The edge lies wholly inside the shape,
+            so that nothing outside it changes.
+        mask_image: what the net repaints, in place of the usual "mouth"; the other shapes stay what they are.
     """
     if shape not in get_args(FaceShape):
         raise InputError(f"shape is {shape!r}: choose one of {', '.join(get_args(FaceShape))}")
     check_smooth(feather, "feather")
-    picture = _shape_mask(shape) if mask_image is None or shape != "mouth" else mask_image
+    picture = _polygon_mask()
+    if shape == "mouth" and mask_image is not None:
+        picture = mask_image
+    elif shape == "lower face":
+        picture = np.vstack([np.full_like(picture[:BELOW_NOSE], 255), picture[BELOW_NOSE:]])
+    elif shape in OVALS:
+        picture = cv2.ellipse(np.full_like(picture, 255), *OVALS[shape], 0, 0, 360, 0, -1)
     kept = cv2.resize(picture, (resolution, resolution), interpolation=cv2.INTER_LINEAR)
-    inside = _grown((kept < 128).astype(np.uint8), grow)
+    inside = (kept < 128).astype(np.uint8)
+    if grow > 0:
+        inside = (cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= grow).astype(np.uint8)
+    elif grow < 0:
+        inside = (_depth(inside) > -grow).astype(np.uint8)
     ramp = np.clip(_depth(inside) / max(feather * WIDEST_EDGE * resolution, 1.0), 0.0, 1.0)
     return torch.from_numpy((ramp * ramp * (3 - 2 * ramp)).astype(np.float32))
-
-
-def _shape_mask(shape: FaceShape) -> np.ndarray:
-    """(256, 256) uint8 as `_polygon_mask`: 0 inside the shape and 255 outside."""
-    if shape in OVALS:
-        return cv2.ellipse(np.full((256, 256), 255, np.uint8), *OVALS[shape], 0, 0, 360, 0, -1)
-    mask = _polygon_mask().copy()
-    if shape == "lower face":
-        mask[:BELOW_NOSE] = 255
-    return mask
-
-
-def _grown(inside: np.ndarray, grow: float) -> np.ndarray:
-    """`inside` (h, w) uint8 0 or 1, grown by so many pixels in all directions; shrunk if below 0."""
-    if grow > 0:
-        away = cv2.distanceTransform(1 - inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        return (away <= grow).astype(np.uint8)
-    return (_depth(inside) > -grow).astype(np.uint8)
 
 
 def _depth(inside: np.ndarray) -> np.ndarray:

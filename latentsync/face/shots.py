@@ -20,14 +20,11 @@ LIGHT_EDGES = np.linspace(0, 100, 7)  # CIELAB; coarse, for light changes more t
 COLOUR_EDGES = np.linspace(-64, 64, 17)
 
 
-def appearance(frame: np.ndarray, face: Face) -> np.ndarray:
-    """A unit vector of non-negative numbers; the product of two is 1 for the same colours and 0 for none in common.
+def colour_histogram(frame: np.ndarray, face: Face) -> np.ndarray:
+    """The colours of a face and its surroundings in `frame`, uint8 RGB (h, w, 3): a unit vector, none below 0.
 
-    Within one video the same person gives over 0.85 and two people under 0.65, as a rule; twins in uniform need a
-    recognition net. The product is the Bhattacharyya coefficient of the two colour distributions.
-
-    Args:
-        frame: uint8 RGB (h, w, 3).
+    The product of two is the Bhattacharyya coefficient of their distributions: 1 for the same colours, 0 for none in
+    common. Within one video it is usually over 0.85 for one person and under 0.65 for two.
     """
     height, width = frame.shape[:2]
     x1, y1, x2, y2 = face.box
@@ -63,9 +60,7 @@ class CutDetector:
     keeps the pattern of light and dark and is no cut; blank pictures are passed over.
     """
 
-    def __init__(self, levels: float = CUT_LEVELS, ratio: float = CUT_RATIO):
-        self.levels = levels
-        self.ratio = ratio
+    def __init__(self):
         self._previous: np.ndarray | None = None
         self._recent: deque[float] = deque([0.0], maxlen=CUT_MEMORY)
 
@@ -82,7 +77,7 @@ class CutDetector:
         difference = float(np.abs(now - before).mean())
         usual = max(median(self._recent), self._recent[-1])
         self._recent.append(difference)
-        if difference <= max(self.levels, self.ratio * usual):
+        if difference <= max(CUT_LEVELS, CUT_RATIO * usual):
             return False
         return bool(np.corrcoef(now[..., 0].ravel(), before[..., 0].ravel())[0, 1] < SAME_PATTERN)
 
@@ -99,34 +94,21 @@ def detect_faces(
     """One `Detection` per frame of the clip, in order; `window` frames are held at a time.
 
     Args:
-        frames: the clip, n pictures.
-        detector: called with uint8 RGB (h, w, 3) and the frame number.
-        every: look for faces in every so-manieth frame only; the first and the last frame and the first one of
+        every: look for faces in every so many frames; the first and the last frame of the clip and the first one of
             each shot are always looked at.
-        cuts: numbers of the frames that start a new shot, where they are known; None finds them in the pictures.
-        describe: give each face its `appearance`, for following one person across cuts.
+        cuts: frames that start a new shot, where they are known; None finds them in the pictures.
+        describe: give each face its colour histogram, to follow one person across cuts.
         limits: what counts as a face; None takes all, as for faces that a person marked.
-
-    Raises:
-        ValueError: `every` or `window` below 1.
     """
     if every < 1 or window < 1:
         raise InputError(f"every is {every} and window is {window}: both must be 1 or more")
-
-    def look(picture: np.ndarray, index: int) -> list[Face]:
-        faces = [face for face in detector(picture, index) if limits is None or plausible(face, limits)]
-        return [replace(face, appearance=appearance(picture, face)) for face in faces] if describe else faces
-
-    return _scan(frames, look, every, window, cuts)
-
-
-def _scan(
-    frames: Frames, detector: Detector, every: int, window: int, cuts: Collection[int] | None
-) -> Iterator[Detection]:
     is_cut = CutDetector()
-    last = len(frames) - 1
     for indices in batches(len(frames), window):
         for index, picture in zip(indices, as_uint8(frames[indices]).cpu().numpy(), strict=True):
             cut = is_cut(picture) if cuts is None else index in cuts
-            look = cut or index % every == 0 or index == last
-            yield Detection(detector(picture, index) if look else None, cut)
+            faces = None
+            if cut or index % every == 0 or index == len(frames) - 1:
+                faces = [face for face in detector(picture, index) if limits is None or plausible(face, limits)]
+                if describe:
+                    faces = [replace(face, appearance=colour_histogram(picture, face)) for face in faces]
+            yield Detection(faces, cut)

@@ -23,9 +23,9 @@ def bridge(places: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
 def jumps(places: np.ndarray, threshold: float) -> list[int]:
     """Frames of a path (n, 2) at which it moves at once and for good by more than `threshold`.
 
-    Such are edits inside a shot, which show no cut but must not be smoothed over. A step counts where the medians
-    of the frames on both sides differ too, so that one wrong detection is no jump, and where it is large against
-    the steps around it, so that a fast head is none either.
+    These are edits inside a shot, which must not be smoothed over. A step counts where the medians of the frames on
+    both sides differ too, so that one wrong detection is no jump, and where it is large against the steps around it,
+    so that a fast head is none either.
     """
     steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
     found = []
@@ -43,8 +43,8 @@ def smooth(path: np.ndarray, sigma: float) -> np.ndarray:
     """A path (n, k) smoothed over time without lag; sigma in frames, 0 returns it unchanged.
 
     Robust local regression (Cleveland, "Robust locally weighted regression and smoothing scatterplots", 1979): a
-    parabola is fitted around each frame with Gaussian weights, twice again with less weight on outliers. A parabola
-    follows turning heads where a moving average would cut their corners; looking both ways avoids a filter's delay.
+    parabola is fitted around each frame with Gaussian weights, then twice more with less weight on outliers. It follows
+    turning heads where a moving average would cut corners; looking both ways avoids a filter's delay.
     """
     if sigma <= 0 or len(path) < 3:
         return path.copy()

@@ -96,15 +96,10 @@ class FaceTrack:
 
 
 def _runs(found: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    for i, shown in enumerate(found):
-        if not shown:
-            continue
-        if runs and runs[-1][1] == i and not cuts[i]:
-            runs[-1] = (runs[-1][0], i + 1)
-        else:
-            runs.append((i, i + 1))
-    return runs
+    before, after = np.append(False, found[:-1]), np.append(found[1:], False)
+    starts = np.flatnonzero(found & (cuts | ~before))
+    stops = np.flatnonzero(found & (np.append(cuts[1:], True) | ~after)) + 1
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 class Chosen(NamedTuple):
@@ -118,17 +113,9 @@ class Chosen(NamedTuple):
 def track_faces(
     detections: Iterable[Detection], resolution: int, fps: float, settings: TrackSettings | None = None
 ) -> FaceTrack:
-    """Follow one face through the detections of a clip.
+    """Follow one face through the detections of a clip, one for each frame, as `detect_faces` yields them.
 
     A frame without the face does not stop anything: short gaps are bridged, in longer ones `found` is False.
-
-    Args:
-        detections: one for each frame, as `scan.detect_faces` yields them; read once, and not kept.
-        resolution: side of the crops in pixels.
-        fps: frames per second, which gives the settings' seconds their length.
-
-    Raises:
-        ValueError: no frame shows the face that was asked for, or an unknown `which`.
     """
     settings = settings or TrackSettings()
     return place_faces(choose_faces(detections, fps, settings), resolution, fps, settings)
@@ -144,21 +131,23 @@ def place_faces(chosen: Chosen, resolution: int, fps: float, settings: TrackSett
             "another face, or mark the face by hand in a track file and give that as detector"
         )
     found = _bridged(hits, chosen.looked & ~hits, cuts, max(1, round(settings.max_gap * fps)))
-    if settings.published:
-        matrices = _published(faces, hits, resolution)
+    if settings.published:  # a frame without the face keeps the matrix of the last one with it
+        places = np.flatnonzero(hits)
+        matrices = published_matrices(np.stack([faces[i].points for i in places]), resolution)
+        matrices = matrices[np.clip(np.searchsorted(places, np.arange(len(faces)), side="right") - 1, 0, None)]
     else:
         matrices = _filtered(faces, found, cuts, resolution, settings.smoothing * fps)
     matrices[~found] = 0
-    score = np.array([0.0 if face is None else face.score for face in faces], np.float32)
+    score = np.array([face.score if face else 0.0 for face in faces], np.float32)
     weight = _fade(found, cuts, round(settings.fade * fps))
     return FaceTrack(matrices.astype(np.float32), weight, score, cuts, resolution)
 
 
 def _bridged(hits: np.ndarray, missed: np.ndarray, cuts: np.ndarray, max_gap: int) -> np.ndarray:
-    """(n,) bool: frames that are a hit or lie in a gap of one shot that may be bridged.
+    """(n,) bool: frames that are a hit or lie in a gap within one shot of at most `max_gap` frames.
 
-    A gap lasts from the first to the last frame that was looked at in vain; frames skipped on purpose before and after
-    do not make it longer.
+    A gap lasts from the first to the last frame in which the face was missed; frames that were not looked at before
+    and after do not make it longer.
     """
     found = hits.copy()
     places = np.flatnonzero(hits)
@@ -187,13 +176,6 @@ def _filtered(
     return matrices
 
 
-def _published(chosen: Sequence[Face | None], hits: np.ndarray, resolution: int) -> np.ndarray:
-    """(n, 2, 3) matrices as published; a frame without a face keeps the matrix of the last one with it."""
-    places = np.flatnonzero(hits)
-    matrices = published_matrices(np.stack([chosen[i].points for i in places]), resolution)
-    return matrices[np.clip(np.searchsorted(places, np.arange(len(chosen)), side="right") - 1, 0, None)]
-
-
 def _fade(found: np.ndarray, cuts: np.ndarray, length: int) -> np.ndarray:
     """(n,) float32 weights: 1 where found, ramps next to frames of the same shot without the face."""
     weight = found.astype(np.float32)
@@ -211,9 +193,9 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
     """The one face that is followed, picked out of the faces of each frame."""
     pick = _rule(settings.which)
     chosen, looked, cuts = [], [], []
-    last: Face | None = None
-    reference: Face | None = None
-    seen = 0  # number of the last frame with the face
+    last: Face | None = None  # as it was seen last, in frame `seen`
+    reference: Face | None = None  # as it was seen first
+    seen = 0
     for i, detection in enumerate(detections):
         if detection.cut or i - seen - 1 > settings.max_gap * fps:
             last = None
@@ -235,7 +217,7 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
 
 
 def _rule(which: str):
-    """A function that picks one of several faces; it may return None."""
+    """A function that picks one of several faces, or None where there is no such face."""
     name, _, value = which.partition(":")
     try:
         if name in ("largest", "similar") and not value:
@@ -254,27 +236,24 @@ def _rule(which: str):
 
 def _follow(candidates: Sequence[Face], last: Face) -> Face | None:
     """The candidate that is `last` one look later: the nearest of about its size."""
-    size = math.sqrt(_area(last))
 
     def distance(face: Face) -> float:
-        return math.dist(_centre(face), _centre(last)) / size + abs(math.log(_area(face) / _area(last))) / 2
+        shift = math.dist(_centre(face), _centre(last)) / math.sqrt(_area(last))
+        return shift + abs(math.log(_area(face) / _area(last))) / 2
 
     best = min(candidates, key=distance, default=None)
     return best if best is not None and distance(best) < REACH else None
 
 
 def _most_like(candidates: Sequence[Face], reference: Face) -> Face | None:
+    """The candidate most like `reference`, by embedding or else by appearance, if it is the same person."""
     for name, same in (("embedding", SAME_EMBEDDING), ("appearance", SAME_APPEARANCE)):
         known = getattr(reference, name)
         if known is not None and all(getattr(face, name) is not None for face in candidates):
-            scores = [_cosine(getattr(face, name), known) for face in candidates]
-            best = max(range(len(scores)), key=scores.__getitem__, default=None)
-            return candidates[best] if best is not None and scores[best] >= same else None
+            others = [getattr(face, name) for face in candidates]
+            scores = [np.dot(v, known) / max(np.linalg.norm(v) * np.linalg.norm(known), 1e-12) for v in others]
+            return candidates[int(np.argmax(scores))] if scores and max(scores) >= same else None
     raise InputError("face is 'similar' and the faces are not described: scan with describe=True")
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.dot(a, b) / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12))
 
 
 def _area(face: Face) -> float:

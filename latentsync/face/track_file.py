@@ -31,7 +31,10 @@ FORMAT, VERSION = "latentsync-track", 1
 FILE_KEYS = {"format", "version", "fps", "width", "height", "frames", "faces", "cuts", "interpolate"}
 ENTRY_KEYS = {"frame", "box", "points", "score"}
 COORDINATE_LIMIT = 1e6  # pixels; anything beyond is a mistake
+FPS_LIMITS = 1e-3, 1e4
+CLOSEST_BROWS = 1e-3  # pixels
 DECIMALS = 3  # of written coordinates
+SAME_RATE = 1e-3  # relative difference of two frame rates that are taken as the same
 
 
 @dataclass(eq=False)
@@ -39,10 +42,8 @@ class FaceFile:
     """The faces of a track file; a `Detector` that looks at the frame number and the size of the frame only.
 
     Attributes:
-        path: where it was read from.
-        fps: frames per second of the video it was made for.
+        fps, frames: frame rate and length of the video it was made for.
         width, height: size in pixels that the coordinates refer to.
-        frames: length of that video.
         faces: frame number -> faces, for the listed frames, in ascending order.
         cuts: frames that start a new shot, or None where the file does not say.
         interpolate: whether frames between the listed ones are filled in (one face per frame only). Before the
@@ -63,8 +64,7 @@ class FaceFile:
 
     def __call__(self, frame: np.ndarray, index: int) -> list[Face]:
         """Faces of frame number `index`, in the pixels of `frame` (h, w, 3); none where the file lists none."""
-        if self.rate is not None:
-            index = self.number(index)
+        index = self.number(index)
         if index >= self.frames:
             self._tell_once("length", f"{self.path}: covers {self.frames} frames, frame {index} has no face in it")
             return []
@@ -77,13 +77,17 @@ class FaceFile:
         self._tell_once(
             "size", f"{self.path}: made for {self.width} x {self.height}, scaled to the video's {width} x {height}"
         )
-        return [_scaled(face, width / self.width, height / self.height) for face in faces]
+        factor = np.array([width / self.width, height / self.height])
+        scaled = []
+        for face in faces:
+            box = (np.reshape(face.box, (2, 2)) + 0.5) * factor - 0.5
+            points = (face.points + 0.5) * factor - 0.5
+            scaled.append(replace(face, box=tuple(box.ravel().tolist()), points=points))
+        return scaled
 
     def at(self, fps: float) -> "FaceFile":
         """The same faces and cuts for the same video read at another frame rate."""
-        if abs(fps - self.fps) < 1e-3 * self.fps:
-            return self
-        return replace(self, rate=fps)
+        return self if abs(fps - self.fps) < SAME_RATE * self.fps else replace(self, rate=fps)
 
     @property
     def starts(self) -> list[int] | None:
@@ -105,57 +109,39 @@ class FaceFile:
     def _between(self, index: int) -> Face:
         """The face of an unlisted frame: on the line between its neighbours in the same shot, or the nearest."""
         listed, cuts = list(self.faces), self.cuts or []
-        place, shot = bisect(listed, index), bisect(cuts, index)
-        before = listed[place - 1] if place else None
-        after = listed[place] if place < len(listed) else None
-        if before is None or after is None:
-            return self.faces[after if before is None else before][0]
-        if shot and cuts[shot - 1] > before:  # a cut lies between `before` and this frame
-            other_shot = shot < len(cuts) and cuts[shot] <= after
-            return self.faces[before if other_shot else after][0]
-        if shot < len(cuts) and cuts[shot] <= after:
+        place = bisect(listed, index)
+        before, after = listed[max(place - 1, 0)], listed[min(place, len(listed) - 1)]
+        cut_before, cut_after = (bisect(cuts, a) < bisect(cuts, b) for a, b in ((before, index), (index, after)))
+        if before == after or cut_after:
             return self.faces[before][0]
+        if cut_before:
+            return self.faces[after][0]
         return between(self.faces[before][0], self.faces[after][0], (index - before) / (after - before))
 
 
 def write_track_file(
-    path: str | Path,
-    detections: Iterable[Detection],
-    width: int,
-    height: int,
-    fps: float,
-    interpolate: bool = False,
+    path: str | Path, detections: Iterable[Detection], width: int, height: int, fps: float, interpolate: bool = False
 ) -> None:
-    """Write one `Detection` per frame (as `detect_faces` yields them) as a track file.
+    """Write one `Detection` per frame of a video of `width` x `height` pixels as a track file.
 
     Args:
-        path: the file; it appears only when it is complete.
         detections: frames without faces, or not looked at, get no entry.
-        width, height: size of the frames in pixels.
-        fps: frames per second of the video.
         interpolate: tell readers to fill the gaps; for clips with one face at most in each frame.
-
-    Raises:
-        ValueError: `interpolate` although a frame has several faces.
-        OSError: the file cannot be written.
     """
     entries, cuts, count = [], [], 0
     for index, detection in enumerate(detections):
         count = index + 1
         if interpolate and len(detection.faces or ()) > 1:
             raise InputError(f"frame {index} has {len(detection.faces)} faces: interpolation needs one at most")
-        entries += [_entry(index, face) for face in detection.faces or ()]
+        for face in detection.faces or ():
+            numbers = {"box": face.box, "points": face.points, "score": face.score}
+            entries.append(
+                {"frame": index} | {k: np.round(np.float64(v), DECIMALS).tolist() for k, v in numbers.items()}
+            )
         cuts += [index] * detection.cut
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "fps": float(fps),
-        "width": width,
-        "height": height,
-        "frames": count,
-    }
-    lines = [json.dumps(key) + ": " + json.dumps(value) for key, value in header.items()]
-    lines += [f'"cuts": {json.dumps(cuts)}', f'"interpolate": {json.dumps(interpolate)}']
+    header = {"format": FORMAT, "version": VERSION, "fps": float(fps), "width": width, "height": height}
+    header |= {"frames": count, "cuts": cuts, "interpolate": interpolate}
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in header.items()]
     faces = ",\n".join("  " + json.dumps(entry, allow_nan=False) for entry in entries)
     text = "{\n" + ",\n".join(lines) + ',\n"faces": [\n' + faces + "\n]}\n"  # one line per face: easy to edit
     with replacing(path) as part:
@@ -163,44 +149,31 @@ def write_track_file(
 
 
 def read_track_file(path: str | Path) -> FaceFile:
-    """Read and check a track file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not JSON or not such a file; names the file, the entry, the value and what is expected.
-    """
+    """Read a track file; an error names the file, the entry, the value and what is expected."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such track file; write one with write_track_file or by hand")
+        raise FileNotFoundError(f"{path}: no such track file; check the path, or write one with the track command")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not a JSON text file ({error}); expected a latentsync-track file") from error
+        raise InputError(f"{path}: is not a JSON text file ({error}); expected a {FORMAT} file") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f'{path}: is no track file; expected a JSON object with "format": "{FORMAT}"')
     if content.get("version") != VERSION:
         raise InputError(f"{path}: version is {_shown(content.get('version'))}; expected {VERSION}")
     _known_keys(content, FILE_KEYS, f"{path}")
     frames = _whole(content.get("frames"), 0, None, f"{path}: frames")
-    file = FaceFile(
-        path=path,
-        fps=_number(content.get("fps"), 1e-3, 1e4, f"{path}: fps"),
-        width=_whole(content.get("width"), 1, None, f"{path}: width"),
-        height=_whole(content.get("height"), 1, None, f"{path}: height"),
-        frames=frames,
-        faces=_read_faces(content.get("faces"), frames, path),
-        cuts=_read_cuts(content, frames, path),
-        interpolate=content.get("interpolate", False),
-    )
-    if not isinstance(file.interpolate, bool):
-        raise InputError(f"{path}: interpolate is {_shown(file.interpolate)}; expected true or false")
-    crowded = [i for i, faces in file.faces.items() if len(faces) > 1]
-    if file.interpolate and crowded:
-        raise InputError(f"{path}: frame {crowded[0]} lists several faces; with interpolate expected one per frame")
-    return file
-
-
-def _read_faces(entries: Any, frames: int, path: Path) -> dict[int, list[Face]]:
+    fps = _number(content.get("fps"), *FPS_LIMITS, f"{path}: fps")
+    width, height = (_whole(content.get(name), 1, None, f"{path}: {name}") for name in ("width", "height"))
+    interpolate = content.get("interpolate", False)
+    if not isinstance(interpolate, bool):
+        raise InputError(f"{path}: interpolate is {_shown(interpolate)}; expected true or false")
+    cuts = content.get("cuts")
+    if cuts is not None:
+        if not isinstance(cuts, list):
+            raise InputError(f"{path}: cuts is {_shown(cuts)}; expected a list of frame numbers")
+        cuts = sorted({_whole(cut, 0, frames - 1, f"{path}: cuts[{i}]") for i, cut in enumerate(cuts)})
+    entries = content.get("faces")
     if not isinstance(entries, list):
         raise InputError(f"{path}: faces is {_shown(entries)}; expected a list of entries")
     faces: dict[int, list[Face]] = {}
@@ -211,38 +184,30 @@ def _read_faces(entries: Any, frames: int, path: Path) -> dict[int, list[Face]]:
         _known_keys(entry, ENTRY_KEYS, where)
         index = _whole(entry.get("frame"), 0, frames - 1, f"{where}.frame")
         faces.setdefault(index, []).append(_read_face(entry, where))
-    return dict(sorted(faces.items()))
+        if interpolate and len(faces[index]) > 1:
+            raise InputError(f"{path}: frame {index} lists several faces; with interpolate expected one per frame")
+    return FaceFile(path, fps, width, height, frames, dict(sorted(faces.items())), cuts, interpolate)
 
 
 def _read_face(entry: dict[str, Any], where: str) -> Face:
     score = _number(entry.get("score", 1.0), 0.0, 1.0, f"{where}.score")
-    if entry.get("box") is None and entry.get("points") is None:
-        raise InputError(f"{where} has neither box nor points; expected one of them at least")
-    points = None if entry.get("points") is None else _read_points(entry["points"], f"{where}.points")
-    if entry.get("box") is None:
+    box, given = entry.get("box"), entry.get("points")
+    if box is None and given is None:
+        raise InputError(f"{where} has neither box nor points; expected at least one of them")
+    points = None
+    if given is not None:
+        if not isinstance(given, list) or len(given) not in (3, 5, 106):
+            raise InputError(f"{where}.points is {_shown(given)}; expected a list of 3, 5 or 106 points [x, y]")
+        listed = np.array([_numbers(point, 2, f"{where}.points[{i}]") for i, point in enumerate(given)])
+        points = {3: np.asarray, 5: points_from_five, 106: points_from_106}[len(given)](listed)
+        if np.hypot(*(points[1] - points[0])) < CLOSEST_BROWS:
+            raise InputError(f"{where}.points is {_shown(given)}; expected brows (or eyes) apart from each other")
+    if box is None:
         return Face(box_from_points(points), score, points)
-    x1, y1, x2, y2 = box = tuple(_numbers(entry["box"], 4, f"{where}.box"))
+    x1, y1, x2, y2 = corners = tuple(_numbers(box, 4, f"{where}.box"))
     if x2 <= x1 or y2 <= y1:
-        raise InputError(f"{where}.box is {_shown(entry['box'])}; expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
-    return Face(box, score, points_from_box(box) if points is None else points)
-
-
-def _read_points(value: Any, where: str) -> np.ndarray:
-    if not isinstance(value, list) or len(value) not in (3, 5, 106):
-        raise InputError(f"{where} is {_shown(value)}; expected a list of 3, 5 or 106 points [x, y]")
-    given = np.array([_numbers(point, 2, f"{where}[{i}]") for i, point in enumerate(value)])
-    points = {3: np.asarray, 5: points_from_five, 106: points_from_106}[len(given)](given)
-    if np.hypot(*(points[1] - points[0])) < 1e-3:
-        raise InputError(f"{where} is {_shown(value)}; expected brows (or eyes) apart from each other")
-    return points
-
-
-def _read_cuts(content: dict[str, Any], frames: int, path: Path) -> list[int] | None:
-    if content.get("cuts") is None:
-        return None
-    if not isinstance(content["cuts"], list):
-        raise InputError(f"{path}: cuts is {_shown(content['cuts'])}; expected a list of frame numbers")
-    return sorted({_whole(cut, 0, frames - 1, f"{path}: cuts[{i}]") for i, cut in enumerate(content["cuts"])})
+        raise InputError(f"{where}.box is {_shown(box)}; expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
+    return Face(corners, score, points_from_box(corners) if points is None else points)
 
 
 def _known_keys(content: dict[str, Any], known: set[str], where: str) -> None:
@@ -273,19 +238,3 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _entry(index: int, face: Face) -> dict[str, Any]:
-    return {
-        "frame": index,
-        "box": [round(float(v), DECIMALS) for v in face.box],
-        "points": np.round(np.asarray(face.points, dtype=np.float64), DECIMALS).tolist(),
-        "score": round(float(face.score), DECIMALS),
-    }
-
-
-def _scaled(face: Face, x: float, y: float) -> Face:
-    """The face in a picture x and y times as wide and high; pixel centres stay at integers."""
-    factor = np.array([x, y])
-    box = (np.reshape(face.box, (2, 2)) + 0.5) * factor - 0.5
-    return replace(face, box=tuple(box.ravel().tolist()), points=(face.points + 0.5) * factor - 0.5)

@@ -1,4 +1,4 @@
-"""Where the face is, written down: a track file to correct by hand, and a picture strip to look at."""
+"""A face track to look at: a picture strip and a line of text."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ BITS = 4  # of a pixel's fraction, in OpenCV's fixed-point coordinates
 BOX, POINTS, OUTLINE, PAPER = (80, 200, 120), (255, 80, 80), (90, 160, 255), (24, 24, 24)  # RGB
 
 
-def _check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.PathLike]) -> None:
+def check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.PathLike]) -> None:
     for path, ending in ((track_path, ".json"), (strip_path, ".png")):
         if path.suffix.lower() != ending:
             raise InputError(f"cannot write {path}: its name must end in {ending}")
@@ -34,7 +34,7 @@ def _check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.Pat
 
 
 def report(track: FaceTrack) -> str:
-    """How many frames have the face, which have not, how many cuts there are and how steady the crop is."""
+    """How many frames show the face, which do not, how many cuts there are and how steady the crop is."""
     missing = np.flatnonzero(~track.found)
     stretches = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if missing.size else []
     names = [f"{s[0]}" if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in stretches[:SHOWN_GAPS]]
@@ -66,17 +66,19 @@ def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.nda
     columns = []
     for i, crop in zip(numbers, crops, strict=True):
         frame, scale = framed(as_uint8(frames[[i]][0, ..., :3]).cpu().numpy())
-        _draw(frame, chosen[i], corners(track.matrices[i], track.resolution), scale)
-        _label(frame, str(i))
-        column = np.vstack([frame, _repainted(crop, frame.shape[1])])
+        draw_polygon(frame, corners(track.matrices[i], track.resolution), scale, OUTLINE)
+        if chosen[i] is not None:
+            draw_box(frame, chosen[i], scale)
+            for point in _fixed(chosen[i].points, scale).tolist():
+                cv2.circle(frame, point, 4 * 2**BITS, POINTS, -1, cv2.LINE_AA, BITS)
+        for colour, thickness in ((PAPER, 5), ((255, 255, 255), 2)):  # readable on any ground
+            cv2.putText(frame, str(i), (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
+        side = frame.shape[1]
+        small = torch.from_numpy(cv2.resize(crop.numpy(), (side, side), interpolation=cv2.INTER_AREA))[None]
+        repainted = as_uint8(tinted(small, fitted(1 - keep_mask(len(crop)), side)))[0].numpy()
+        column = np.vstack([frame, repainted])
         columns.append(cv2.copyMakeBorder(column, 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER))
     return np.hstack(columns)[:, :-GAP]
-
-
-def _repainted(crop: torch.Tensor, side: int) -> np.ndarray:
-    """`crop` (r, r, 3) at side x side, uint8, tinted where the net repaints it."""
-    picture = torch.from_numpy(cv2.resize(crop.numpy(), (side, side), interpolation=cv2.INTER_AREA))[None]
-    return as_uint8(tinted(picture, fitted(1 - keep_mask(len(crop)), side)))[0].numpy()
 
 
 def framed(frame: np.ndarray, side: int = PICTURE_SIDE) -> tuple[np.ndarray, float]:
@@ -98,24 +100,9 @@ def draw_box(picture: np.ndarray, face: Face, scale: float, colour: tuple[int, i
     draw_polygon(picture, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), scale, colour)
 
 
-def _draw(picture: np.ndarray, face: Face | None, outline: np.ndarray, scale: float) -> None:
-    """Draw the crop's outline, the detected box and its points, in place; these are in pixels of the whole frame."""
-    draw_polygon(picture, outline, scale, OUTLINE)
-    if face is not None:
-        draw_box(picture, face, scale)
-        for point in _fixed(face.points, scale).tolist():
-            cv2.circle(picture, point, 4 * 2**BITS, POINTS, -1, cv2.LINE_AA, BITS)
-
-
 def _fixed(points: np.ndarray, scale: float) -> np.ndarray:
     """Points (n, 2) of the whole frame as OpenCV's fixed-point coordinates in a picture of it."""
     return np.rint(((points + 0.5) * scale - 0.5) * 2**BITS).astype(np.int32)
-
-
-def _label(picture: np.ndarray, text: str) -> None:
-    """Write a frame number into the corner, readable on any ground, in place."""
-    for colour, thickness in ((PAPER, 5), ((255, 255, 255), 2)):
-        cv2.putText(picture, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

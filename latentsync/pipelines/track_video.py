@@ -7,7 +7,7 @@ from pathlib import Path
 from ..face.landmarks import Detection, Detector
 from ..face.track import TrackSettings, choose_faces, place_faces
 from ..face.track_file import FaceFile, write_track_file
-from ..face.track_sheet import _check_outputs, filled, report, strip, write_png
+from ..face.track_sheet import check_outputs, filled, report, strip, write_png
 from ..media import VideoReader
 from ..models.load import check_resolution
 from ..progress import Progress
@@ -43,7 +43,7 @@ def write_track(
     check_resolution(resolution)
     track_path = Path(track_path)
     strip_path = track_path.with_suffix(".png") if strip_path is None else Path(strip_path)
-    _check_outputs(track_path, strip_path, [video, *([detector.path] if isinstance(detector, FaceFile) else [])])
+    check_outputs(track_path, strip_path, [video, *([detector.path] if isinstance(detector, FaceFile) else [])])
     progress = progress or (lambda phase, done, total: None)
     with VideoReader(video, fps=fps) as reader:
         rate = float(reader.fps)

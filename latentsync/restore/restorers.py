@@ -31,10 +31,9 @@ _CODEFORMER_KEY = "idx_pred_layer.1.weight"
 
 
 class Restorer(Protocol):
-    """Gives faces back with more detail.
+    """Adds detail to portraits (n, 512, 512, 3) float32 RGB in [0, 1] on the CPU, FFHQ-aligned.
 
-    `faces` are portraits (n, 512, 512, 3) float32 RGB in [0, 1] on the CPU, FFHQ-aligned; so is the result, whose
-    values may lie a little outside [0, 1]. The portraits are not changed.
+    The result is a new tensor of the same kind, whose values may lie a little outside [0, 1].
     """
 
     name: str
@@ -44,11 +43,10 @@ class Restorer(Protocol):
 
 @dataclass(frozen=True)
 class Sharpen:
-    """A filter that makes fine detail and soft edges clearer, without halos. It needs no weights.
+    """A filter that sharpens fine detail and soft edges without halos. It needs no weights and invents nothing.
 
-    It is no face restorer: it can invent nothing that the picture does not show. It works on every kind of face,
-    drawn ones too. Detail is the brightness less its guided filter (He, Sun and Tang, Guided image filtering, 2010),
-    and no pixel becomes brighter or darker than those around it.
+    Detail is the brightness less its guided filter (He, Sun and Tang, Guided image filtering, 2010), and no pixel
+    becomes brighter or darker than those around it.
 
     Attributes:
         gain: by how much detail is made stronger; 0 changes nothing.
@@ -62,18 +60,17 @@ class Sharpen:
     name: str = "sharpen (built in)"
 
     def __call__(self, faces: torch.Tensor) -> torch.Tensor:
-        return torch.stack([torch.from_numpy(self._sharpened(face.numpy())) for face in faces])
-
-    def _sharpened(self, face: np.ndarray) -> np.ndarray:
-        side = (2 * self.radius + 1,) * 2
-        light = face.mean(-1)
-        mean = cv2.blur(light, side)
-        variance = np.maximum(cv2.blur(light * light, side) - mean * mean, 0)
-        slope = variance / (variance + self.edge**2)
-        shape = cv2.blur(slope, side) * light + cv2.blur((1 - slope) * mean, side)
-        around = np.ones((self.radius,) * 2, np.uint8)
-        clear = np.clip(light + self.gain * (light - shape), cv2.erode(light, around), cv2.dilate(light, around))
-        return face + (clear - light)[..., None]
+        side, around = (2 * self.radius + 1,) * 2, np.ones((self.radius,) * 2, np.uint8)
+        sharpened = []
+        for face in faces.numpy():
+            light = face.mean(-1)
+            mean = cv2.blur(light, side)
+            variance = np.maximum(cv2.blur(light * light, side) - mean * mean, 0)
+            slope = variance / (variance + self.edge**2)
+            shape = cv2.blur(slope, side) * light + cv2.blur((1 - slope) * mean, side)
+            clear = np.clip(light + self.gain * (light - shape), cv2.erode(light, around), cv2.dilate(light, around))
+            sharpened.append(torch.from_numpy(face + (clear - light)[..., None]))
+        return torch.stack(sharpened)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +80,8 @@ class NetRestorer:
     Attributes:
         descriptor: spandrel.ImageModelDescriptor; ComfyUI's UPSCALE_MODEL is one. It works where its weights lie.
         name: shown to the user.
-        fidelity: of CodeFormer, 0 (best picture) to 1 (most like the input); the others take no notice of it.
+        fidelity: of CodeFormer, 0 (best picture) to 1 (most like the input); the others ignore it.
         path: the file it came from, if any.
-
-    Raises:
-        ValueError: fidelity out of range, or a net that takes or gives anything but RGB.
     """
 
     descriptor: Any
@@ -140,15 +134,7 @@ def load_restorer(
     """The restorer in a published file (GFPGANv1.3.pth, GFPGANv1.4.pth, codeformer.pth, RestoreFormer.pth, or their
     tensors as .safetensors), or in the file of any upscaler that spandrel knows.
 
-    Args:
-        device: where to put it.
-        dtype: the nets made for faces lose their pictures in float16; they take float32 and bfloat16.
-        fidelity: see `NetRestorer`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: another kind of file, a damaged one, or a dtype that the net cannot work in.
-        ImportError: spandrel is missing, or for CodeFormer spandrel_extra_arches.
+    The nets made for faces overflow in float16; they take float32 and bfloat16.
     """
     path = Path(path)
     state = load_state_dict(path)
@@ -164,11 +150,18 @@ def load_restorer(
 def _described(state: dict[str, torch.Tensor], path: Path):
     """spandrel's ImageModelDescriptor of a state dict."""
     try:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+        from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError as error:
         raise ImportError("face restoration needs the spandrel package: pip install spandrel") from error
+    registry = MAIN_REGISTRY.copy()  # spandrel's own is the whole process's
     try:
-        descriptor = ModelLoader(registry=_registry()).load_from_state_dict(dict(state))
+        from spandrel_extra_arches import EXTRA_REGISTRY
+
+        registry.add(*EXTRA_REGISTRY, ignore_duplicates=True)
+    except ImportError:
+        log.debug("spandrel_extra_arches is not installed: CodeFormer's files cannot be loaded")
+    try:
+        descriptor = ModelLoader(registry=registry).load_from_state_dict(dict(state))
     except UnsupportedModelError:
         if _CODEFORMER_KEY in state:
             raise ImportError(
@@ -185,17 +178,3 @@ def _described(state: dict[str, torch.Tensor], path: Path):
     if not isinstance(descriptor, ImageModelDescriptor):
         raise InputError(f"{path} holds a net that needs a mask ({descriptor.architecture.id}): give a face restorer")
     return descriptor
-
-
-def _registry():
-    """spandrel's architectures with the extra ones where installed; a copy, for spandrel's own list is everybody's."""
-    from spandrel import MAIN_REGISTRY
-
-    registry = MAIN_REGISTRY.copy()
-    try:
-        from spandrel_extra_arches import EXTRA_REGISTRY
-    except ImportError:
-        log.debug("spandrel_extra_arches is not installed: CodeFormer's files cannot be loaded")
-    else:
-        registry.add(*EXTRA_REGISTRY, ignore_duplicates=True)
-    return registry

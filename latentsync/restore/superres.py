@@ -1,12 +1,11 @@
-"""Finer pictures out of a run: what restoration adds to the face is laid over finished frames, which may be larger.
+"""Super-resolution: what restoration changes in the face is laid over finished frames, which may be enlarged.
 
-Only the change is laid over them. So the frame's own detail never goes through a warp, and where a restorer changes
+Only the change is laid over them. So a frame's own detail never goes through a warp, and where a restorer changes
 nothing, or the face is not found, a frame stays as it is, bit for bit.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count, tee
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,12 @@ import torch
 
 from ..errors import InputError
 from ..face.align import AlignedFaces
-from ..face.blend import BlendSettings, blend, paste_crop
+from ..face.blend import Blender, BlendSettings, paste_crop
 from ..face.geometry import stretch
 from ..face.masks import face_mask
 from ..face.track import FaceTrack
-from ..frames import Frames, as_float, as_uint8, batches, skip_frames
-from .apply import RestoreSettings, restore
+from ..frames import Frames, as_float, as_uint8
+from .apply import Restoration, RestoreSettings
 from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
 
@@ -29,16 +28,13 @@ LARGEST_CROP = 1024  # pixels; a crop shows 263 x 351 pixels of the portrait tha
 
 @dataclass(frozen=True)
 class SuperRes:
-    """What makes the pictures of a run finer.
+    """Restoration and enlargement of a run's frames.
 
     Attributes:
         restorer: what restores the face; None leaves it.
-        settings: how much of what it does is wanted, and where.
-        ratio: pixels of the result for one of the source, along each side: 1 to 4.
+        settings: how much of what the restorer does is used, and where.
+        ratio: side of the result over that of the source, 1 to 4.
         upscaler: what enlarges the frames; None is Lanczos.
-
-    Raises:
-        ValueError: `ratio` out of range, or an upscaler with nothing to enlarge.
     """
 
     restorer: Restorer | None = None
@@ -95,13 +91,18 @@ def blend_restored(
 ) -> Iterator[torch.Tensor]:
     """`blend` with restored crops at the ratio: finished frames (n, h * ratio, w * ratio, 3), in windows.
 
-    Arguments and errors are those of `blend` and `restore`; windows are split, so that memory stays within bounds.
+    Windows are split into parts of the restorer's batch, so that memory stays within bounds.
     """
     frames, track = scaled(frames, track, superres)
-    crops = _sized(crops, track.resolution, superres.settings.batch)
-    crops, again = tee(crops)
-    pairs = zip(blend(frames, track, crops, blending, start=start, mask_image=mask_image), again, strict=True)
-    return overlaid(pairs, track, superres, blending.mask_smooth, start, mask_image)
+    blender = Blender(frames, track, blending, mask_image=mask_image)
+    overlay = FaceOverlay(track, superres, blending.mask_smooth, mask_image)
+    side = (track.resolution, track.resolution)
+    for window in crops:
+        for part in window.split(superres.settings.batch):
+            if part.shape[1] != track.resolution:
+                part = torch.stack([resized(as_float(crop).cpu(), side) for crop in part])
+            yield overlay(blender(part, start), part, start)
+            start += len(part)
 
 
 def restore_frames(
@@ -112,58 +113,49 @@ def restore_frames(
     Windows hold the same frames wherever it starts, for a net's last bits may depend on the faces beside one.
     """
     frames, track = scaled(frames, track, superres)
-    windows = batches(len(frames), superres.settings.batch)[superres.first(track, start) // superres.settings.batch :]
-    first = windows[0][0] if windows else start
+    overlay = FaceOverlay(track, superres, mask_smooth)
+    batch = superres.settings.batch
+    for first in range(superres.first(track, start) // batch * batch, len(frames), batch):
+        numbers = list(range(first, min(first + batch, len(frames))))
+        window = frames[numbers]
+        crops = AlignedFaces(window, track.matrices[numbers], track.found[numbers], track.resolution)
+        window = overlay(window, crops[range(len(window))], first)
+        if numbers[-1] >= start:
+            yield window[max(0, start - first) :]
 
-    def pairs() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for numbers in windows:
-            window = frames[numbers]
-            crops = AlignedFaces(window, track.matrices[numbers], track.found[numbers], track.resolution)
-            yield window, crops[range(len(window))]
 
-    return skip_frames(overlaid(pairs(), track, superres, mask_smooth, first), start - first)
-
-
-def overlaid(
-    pairs: Iterable[tuple[torch.Tensor, torch.Tensor]],
-    track: FaceTrack,
-    superres: SuperRes,
-    mask_smooth: float,
-    start: int = 0,
-    mask_image: np.ndarray | None = None,
-) -> Iterator[torch.Tensor]:
-    """Windows of frames, changed in place by what restoration changes in their crops.
+class FaceOverlay:
+    """Lays what restoration changes in a window's crops over its frames; call it with the windows in order.
 
     Args:
-        pairs: windows of frames (n, h, w, 3), uint8 or float in [0, 1], each with its crops (n, r, r, 3) float.
         track: where the crops lie in these frames; frames without the face stay as they are.
         mask_smooth: width of the region's soft edge, as in `face_mask`.
-        start: frame number of the first.
         mask_image: what the net has repainted, the region "mouth"; see `masks`.
     """
-    if not superres.restores:
-        yield from (window for window, _ in pairs)
-        return
-    clamped = ((window, as_float(crops).cpu().clamp(0, 1)) for window, crops in pairs)  # the net overshoots
-    shown, again = tee(clamped)
-    better = restore((crops for _, crops in again), superres.restorer, track, superres.settings, start, mask_image)
-    mask = face_mask(track.resolution, superres.settings.region, feather=mask_smooth, mask_image=mask_image)
-    numbers = count(start)
-    for (window, crops), finer_crops in zip(shown, better, strict=True):
-        for frame, change, i in zip(window, finer_crops - crops, numbers):  # noqa: B905 - numbers have no end
-            if track.weight[i] > 0:
-                _add(frame, change, mask, track.matrices[i], float(track.weight[i]))
-        yield window
 
+    def __init__(self, track: FaceTrack, superres: SuperRes, mask_smooth: float, mask_image: np.ndarray | None = None):
+        self.track, self.restoration = track, None
+        if superres.restores:
+            region = superres.settings.region
+            self.mask = face_mask(track.resolution, region, feather=mask_smooth, mask_image=mask_image)
+            self.restoration = Restoration(superres.restorer, track.resolution, superres.settings, track, mask_image)
 
-def _add(frame: torch.Tensor, change: torch.Tensor, mask: torch.Tensor, matrix: np.ndarray, strength: float) -> None:
-    """Add a crop's `change` (r, r, 3) in [-1, 1] to `frame`, in place, where `mask` (r, r) lets it."""
-    grey = torch.tensor(0.5).expand(*frame.shape[:2], 3)  # a change of 0; takes no memory
-    found = paste_crop(grey, 0.5 + change / 2, mask, matrix, strength)
-    if found is not None:
-        where, pixels = found
-        patch = (as_float(frame[where]) + (2 * pixels - 1).to(frame.device)).clamp_(0, 1)
-        frame[where] = as_uint8(patch) if frame.dtype == torch.uint8 else patch.to(frame.dtype)
+    def __call__(self, window: torch.Tensor, crops: torch.Tensor, start: int) -> torch.Tensor:
+        """`window` (n, h, w, 3), uint8 or float in [0, 1], from frame `start` on, changed in place."""
+        if self.restoration is None:
+            return window
+        crops = as_float(crops).cpu().clamp(0, 1)  # the net overshoots
+        changes = self.restoration(crops, start) - crops
+        grey = torch.tensor(0.5).expand(*window.shape[1:3], 3)  # a change of 0; takes no memory
+        for i, (frame, change) in enumerate(zip(window, changes, strict=True), start):
+            if self.track.weight[i] <= 0:
+                continue
+            pasted = paste_crop(grey, 0.5 + change / 2, self.mask, self.track.matrices[i], float(self.track.weight[i]))
+            if pasted is not None:
+                where, pixels = pasted
+                patch = (as_float(frame[where]) + (2 * pixels - 1).to(frame.device)).clamp_(0, 1)
+                frame[where] = as_uint8(patch) if frame.dtype == torch.uint8 else patch.to(frame.dtype)
+        return window
 
 
 def scaled(frames: Frames, track: FaceTrack, superres: SuperRes) -> tuple[Frames, FaceTrack]:
@@ -190,13 +182,3 @@ def _enlarging(before: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """(3, 3) map of pixels (x, y) from a picture of (height, width) `before` to one of `size`, edges to edges."""
     y, x = size[0] / before[0], size[1] / before[1]
     return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
-
-
-def _sized(crops: Iterable[torch.Tensor], resolution: int, batch: int) -> Iterator[torch.Tensor]:
-    """Windows of crops in parts of `batch`, at another resolution."""
-    for window in crops:
-        for part in window.split(batch):
-            if part.shape[1] == resolution:
-                yield part
-            else:
-                yield torch.stack([resized(as_float(crop).cpu(), (resolution, resolution)) for crop in part])

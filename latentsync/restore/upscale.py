@@ -1,4 +1,4 @@
-"""Larger pictures: by Lanczos, or by a net that makes finer detail up.
+"""Larger pictures: by Lanczos, or by a net that invents finer detail.
 
 Convention: the picture's edges stay its edges, so pixel x of n goes to (x + 0.5) * m / n - 0.5 of m.
 """
@@ -22,14 +22,7 @@ MARGIN = 16  # pixels around a tile that the net sees too, so that tiles meet wi
 
 
 class Upscaler:
-    """An upscaling net over pictures of any size, tile by tile, so that its memory does not grow with them.
-
-    Args:
-        net: from `load_restorer`; it works where its weights lie.
-
-    Raises:
-        ValueError: a net that is made for portraits alone.
-    """
+    """An upscaling net over pictures of any size, tile by tile, so that its memory does not grow with them."""
 
     def __init__(self, net: NetRestorer):
         if net.portraits:
@@ -50,7 +43,9 @@ class Upscaler:
             self.tile //= 2
             log.warning("out of memory in %s: going on with tiles of %d pixels", self.name, self.tile)
 
+    @torch.no_grad()
     def _tiled(self, picture: torch.Tensor) -> torch.Tensor:
+        weight = next(self.net.net.parameters())
         height, width = picture.shape[:2]
         scale = int(self.net.descriptor.scale)
         out = torch.empty(height * scale, width * scale, 3)
@@ -58,30 +53,23 @@ class Upscaler:
             for left in range(0, width, self.tile):
                 bottom, right = min(top + self.tile, height), min(left + self.tile, width)
                 y, x = max(0, top - MARGIN), max(0, left - MARGIN)
-                large = self._through(picture[y : bottom + MARGIN, x : right + MARGIN])
+                tile = picture[y : bottom + MARGIN, x : right + MARGIN].permute(2, 0, 1)[None]
+                large = self.net.descriptor(tile.to(weight.device, weight.dtype).contiguous())
+                large = large[0].to("cpu", torch.float32).permute(1, 2, 0)
                 inside = large[(top - y) * scale : (bottom - y) * scale, (left - x) * scale : (right - x) * scale]
                 out[top * scale : bottom * scale, left * scale : right * scale] = inside
         return out
 
-    @torch.no_grad()
-    def _through(self, tile: torch.Tensor) -> torch.Tensor:
-        weight = next(self.net.net.parameters())
-        large = self.net.descriptor(tile.permute(2, 0, 1)[None].to(weight.device, weight.dtype).contiguous())
-        return large[0].to("cpu", torch.float32).permute(1, 2, 0)
-
 
 def load_upscaler(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Upscaler:
-    """The upscaler in a file of any architecture that spandrel knows; raises what `load_restorer` does."""
+    """The upscaler in a file of any architecture that spandrel knows."""
     return Upscaler(load_restorer(path, device, dtype))
 
 
 class Enlarged:
     """`frames` at another size, as a `Frames`: [indices] -> (n, *size, 3) in their dtype.
 
-    Args:
-        frames: the clip.
-        size: (height, width) in pixels.
-        upscaler: what enlarges; its result is resized to `size`. None is Lanczos.
+    `size` is (height, width) in pixels; the upscaler's result is resized to it. No upscaler is Lanczos.
     """
 
     def __init__(self, frames: Frames, size: tuple[int, int], upscaler: Upscaler | None = None):
@@ -94,14 +82,12 @@ class Enlarged:
         frames = self.frames[indices]
         out = torch.empty((len(frames), *self.size, 3), dtype=frames.dtype)
         for large, frame in zip(out, frames, strict=True):
-            large.copy_(self._enlarged(as_stored(frame[..., :3])))
+            picture = as_stored(frame[..., :3])
+            if self.upscaler is not None:
+                picture = self.upscaler(as_float(picture))
+            picture = resized(picture, self.size)
+            large.copy_(as_uint8(picture) if out.dtype == torch.uint8 else picture)
         return out
-
-    def _enlarged(self, frame: torch.Tensor) -> torch.Tensor:
-        if self.upscaler is None:
-            return resized(frame, self.size)
-        large = resized(self.upscaler(as_float(frame)), self.size)
-        return as_uint8(large) if frame.dtype == torch.uint8 else large
 
 
 def resized(picture: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pictures import read_png
 from latentsync.face.align import warp_crop
 from latentsync.face.blend import BlendSettings, blend, match_colour, paste_published
 from latentsync.face.geometry import canvas_size, corners, crop_matrix, published_matrices
-from latentsync.face.masks import mouth_mask, ring_mask
+from latentsync.face.masks import face_mask, ring_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float, as_uint8
 
@@ -71,7 +71,7 @@ def test_pixels_outside_the_face_are_the_source_bit_for_bit(settings):
         inside = (x > -2) & (y > -2) & (x < width + 1) & (y < height + 1)
         assert torch.equal(out[i][~torch.from_numpy(inside)], source[i][~torch.from_numpy(inside)])
         if not settings.published:  # not even the eyes change
-            mask = mouth_mask(R, settings.mask_smooth).numpy()
+            mask = face_mask(R, feather=settings.mask_smooth).numpy()
             crop_y = np.einsum("ij,jhw->ihw", crop_matrix(faces.matrices[i], R)[:, :2], np.stack([columns, rows]))
             crop_y = crop_y[1] + crop_matrix(faces.matrices[i], R)[1, 2]
             above = crop_y < np.nonzero(mask)[0].min() - 3
@@ -209,7 +209,9 @@ def test_crops_and_masks_that_do_not_fit_are_refused():
 def test_each_frame_may_have_its_own_mask(settings):
     source, crops = noise(4), torch.rand(4, R, R, 3)
     faces = track([place(150, 120)] * 4)
-    masks = torch.stack([mouth_mask(R, 0.5), torch.zeros(R, R), mouth_mask(R, 0.1), mouth_mask(R, 0.5)])
+    masks = torch.stack(
+        [face_mask(R, feather=0.5), torch.zeros(R, R), face_mask(R, feather=0.1), face_mask(R, feather=0.5)]
+    )
     out = torch.cat(list(blend(source, faces, [crops], settings, masks)))
     alone = [torch.cat(list(blend(source, faces, [crops], settings, mask))) for mask in masks]
     assert torch.equal(out, torch.stack([whole[i] for i, whole in enumerate(alone)]))

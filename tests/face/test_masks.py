@@ -10,7 +10,6 @@ from latentsync.face.masks import (
     fitted,
     keep_mask,
     mask_image_of,
-    mouth_mask,
     read_mask,
     ring_mask,
     tinted,
@@ -40,13 +39,13 @@ def test_soft_edge_lies_inside_the_repainted_region(resolution):
     repainted = keep_mask(resolution)[0] < 0.5
     previous = None
     for smooth in (0.0, 0.25, 0.5, 1.0):
-        mask = mouth_mask(resolution, smooth)
+        mask = face_mask(resolution, feather=smooth)
         assert mask.min() == 0 and mask.max() == 1
         assert (mask[~repainted] > 0).float().mean() < 0.002  # rounding of the polygon's edge
         if previous is not None:
             assert (mask <= previous + 1e-6).all()  # softer means less of the crop
         previous = mask
-    assert mouth_mask(resolution, 0.0).unique().tolist() == [0.0, 1.0]
+    assert face_mask(resolution, feather=0).unique().tolist() == [0.0, 1.0]
 
 
 def test_ring_is_inside_and_leaves_the_mouth_out():
@@ -56,8 +55,8 @@ def test_ring_is_inside_and_leaves_the_mouth_out():
 
 
 def test_smoothness_outside_0_to_1_is_refused():
-    with pytest.raises(ValueError, match="mask_smooth is 1.5"):
-        mouth_mask(256, 1.5)
+    with pytest.raises(ValueError, match="feather is 1.5"):
+        face_mask(256, feather=1.5)
 
 
 def test_shapes_hold_what_they_are_named_after():
@@ -101,8 +100,8 @@ def test_masks_are_fitted_and_kept_where_they_fit():
     mask = torch.rand(2, 64, 64)
     assert torch.equal(fitted(mask, 64), mask)
     assert torch.equal(fitted(torch.full((1, 7, 300), 2.0), 64), torch.ones(1, 64, 64))
-    back = fitted(fitted(mouth_mask(256)[None], 512), 256)
-    assert (back - mouth_mask(256)).abs().max() < 0.05
+    back = fitted(fitted(face_mask(256)[None], 512), 256)
+    assert (back - face_mask(256)).abs().max() < 0.05
 
 
 def test_tint_shows_the_mask_only_where_it_is():
@@ -130,7 +129,7 @@ def test_the_published_mask_as_a_picture_is_the_mask(resolution, tmp_path):
         mask_image_of(1 - torch.from_numpy(picture / 255.0)[None]),
     ):
         assert torch.equal(keep_mask(resolution, image), keep_mask(resolution))
-        assert torch.equal(mouth_mask(resolution, 0.5, image), mouth_mask(resolution))
+        assert torch.equal(face_mask(resolution, mask_image=image), face_mask(resolution))
         assert torch.equal(ring_mask(resolution, image), ring_mask(resolution))
 
 
@@ -139,7 +138,9 @@ def test_greys_of_a_mask_stay_and_only_the_mouth_is_another_shape():
     image[50:, :] = 51
     mask = keep_mask(128, image)[0]
     assert mask[:60].min() == 1 and (mask[70:] - 0.2).abs().max() < 1e-6
-    assert (mouth_mask(128, 0, image)[68:-1, 1:-1] == 1).all() and not mouth_mask(128, 0, image)[:63].any()
+    assert (face_mask(128, feather=0, mask_image=image)[68:-1, 1:-1] == 1).all() and not face_mask(
+        128, feather=0, mask_image=image
+    )[:63].any()
     assert torch.equal(face_mask(128, "oval", mask_image=image), face_mask(128, "oval"))
 
 

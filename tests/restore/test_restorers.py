@@ -184,7 +184,7 @@ def test_out_of_memory_halves_the_batch_for_good_and_other_errors_pass(caplog):
     crops = torch.rand(5, R, R, 3)
     small = Small()
     assert torch.equal(run(crops, small, RestoreSettings(1, "face", 0, 4)), run(crops, OwnGrain(), FULL))
-    assert [n for n in small.calls if n > 1] == [4, 2] and "with 1 faces" in caplog.text
+    assert [n for n in small.calls if n > 1] == [4, 2] and "a batch of 1" in caplog.text
 
     class Broken(Same):
         def __call__(self, faces):
@@ -196,7 +196,7 @@ def test_out_of_memory_halves_the_batch_for_good_and_other_errors_pass(caplog):
 
 @pytest.mark.parametrize(
     ("bad", "match"),
-    [(lambda x: x * torch.nan, "not finite: load it in float32"), (lambda x: x[:, ::2], "keeps the size")],
+    [(lambda x: x * torch.nan, "not finite: load it in float32"), (lambda x: x[:, ::2], "keeps their size")],
 )
 def test_results_that_cannot_be_used_are_refused(bad, match):
     class Bad(Same):

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torchvision.models import vgg16
 from whisper.model import AudioEncoder
 
-from latentsync.drawn.heads import make_clip
+from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import write_wav
 from latentsync.media import VideoWriter
 from latentsync.nets.syncnet import PIXEL_ATTN, EncoderConfig, StableSyncNet, SyncNetConfig

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from ...errors import InputError
 from ...models.folders import find_checkpoints
@@ -13,10 +14,15 @@ from .yunet import YuNet
 
 NAMES = ("auto", "insightface", "yunet", "facexlib", "file")
 
-_YUNET_FILE = "auxiliary/face_detection_yunet_2023mar.onnx"
-_YUNET_WAY_OUT = (
+# What to get where a detector's weights are missing: file under the checkpoints folder, and where it comes from.
+_YUNET = (
+    "auxiliary/face_detection_yunet_2023mar.onnx",
     "download face_detection_yunet_2023mar.onnx (230 kB, MIT licence, OpenCV's model zoo; "
-    "`python -m latentsync download --only yunet` fetches it)"
+    "`python -m latentsync download --only yunet` fetches it)",
+)
+_RETINAFACE = (
+    f"auxiliary/{WEIGHTS}",
+    f"download {WEIGHTS} (104 MB, MIT licence, `python -m latentsync download --only facexlib` fetches it)",
 )
 
 
@@ -38,16 +44,12 @@ def load_detector(
             kind of `model` if that is given, else InsightFace where its package and models are, else YuNet.
         model: file to use (for insightface a folder); None looks into `checkpoints`.
         checkpoints: folder of the weights; for insightface ~/.insightface is looked into as well.
-        det_size: pixels at which faces are searched; None is the detector's own: insightface 512, others 640.
+        det_size: pixels at which faces are searched, 64 or more; None is the detector's own: insightface 512, others
+            640.
         device: torch device or its name for insightface and facexlib; None is onnxruntime's GPU where there
             is one, else the CPU. YuNet runs on the CPU.
         score: least confidence of a face; None is the detector's own: 0.5, 0.6 (yunet), 0.8 (facexlib).
         embeddings: faces come with an embedding that tells people apart; only insightface has one.
-
-    Raises:
-        FileNotFoundError: the model file is not there; the sentence says what to get and where to put it.
-        ImportError: the package is not installed.
-        ValueError: an unknown name, a damaged file, or embeddings of a detector that has none.
     """
     if name not in NAMES:
         raise InputError(f"detector is {name!r}: choose one of {', '.join(NAMES)}")
@@ -55,17 +57,24 @@ def load_detector(
         name = _choose(checkpoints) if model is None else _kind(Path(model))
     if embeddings and name != "insightface":
         raise InputError(f"the detector {name} gives no embeddings: use insightface (by its name, with its models)")
+    if det_size is not None and det_size < 64:
+        raise InputError(f"det_size is {det_size}: give 64 pixels or more")
     options = {key: value for key, value in (("det_size", det_size), ("score", score)) if value is not None}
     device = None if device is None else str(device)
+    found = None if checkpoints is None else find_checkpoints(checkpoints)
     if name == "file":
         if model is None:
             raise InputError("detector is 'file' without a file: name the track file with --detector_model")
         return read_track_file(model)
     if name == "yunet":
-        return YuNet(model or _find_yunet(checkpoints), **options)
+        return YuNet(model or (found and found.yunet) or _missing(checkpoints, *_YUNET), **options)
     if name == "facexlib":
-        return RetinaFace(model or _find_retinaface(checkpoints), device=device, **options)
-    return InsightFace(model or _find_insightface(checkpoints), device=device, embeddings=embeddings, **options)
+        weights = model or (found and found.retinaface) or _missing(checkpoints, *_RETINAFACE)
+        return RetinaFace(weights, device=device, **options)
+    # The first place with models, or the first place, which is then named in the error.
+    places = _insightface_places(checkpoints)
+    folder = model or next((place for place in places if any(place.glob("*.onnx"))), places[0])
+    return InsightFace(folder, device=device, embeddings=embeddings, **options)
 
 
 def _kind(model: Path) -> str:
@@ -83,35 +92,21 @@ def _choose(checkpoints: str | Path | None) -> str:
         return "insightface"
     if checkpoints is not None and find_checkpoints(checkpoints).yunet:
         return "yunet"
+    file, way_out = _YUNET
     raise FileNotFoundError(
-        f"no face detector's model found: {_YUNET_WAY_OUT} and put it at {_wanted(checkpoints, _YUNET_FILE)}, or "
+        f"no face detector's model found: {way_out} and put it at {_wanted(checkpoints, file)}, or "
         f"unpack InsightFace's buffalo_l.zip ({LICENCE}) at {_insightface_places(checkpoints)[0]}"
     )
 
 
-def _wanted(checkpoints: str | Path | None, name: str) -> str:
-    return str(Path(checkpoints) / name) if checkpoints is not None else f"CHECKPOINTS/{name}"
+def _missing(checkpoints: str | Path | None, file: str, way_out: str) -> NoReturn:
+    raise FileNotFoundError(
+        f"{_wanted(checkpoints, file)}: not there; {way_out} to that place, or name the file with --detector_model"
+    )
 
 
-def _find_yunet(checkpoints: str | Path | None) -> Path:
-    found = None if checkpoints is None else find_checkpoints(checkpoints).yunet
-    if found is None:
-        raise FileNotFoundError(
-            f"{_wanted(checkpoints, _YUNET_FILE)}: not there; {_YUNET_WAY_OUT} to that place, or name the file with "
-            "--detector_model"
-        )
-    return found
-
-
-def _find_retinaface(checkpoints: str | Path | None) -> Path:
-    found = None if checkpoints is None else find_checkpoints(checkpoints).retinaface
-    if found is None:
-        raise FileNotFoundError(
-            f"{_wanted(checkpoints, f'auxiliary/{WEIGHTS}')}: not there; download {WEIGHTS} (104 MB, MIT licence, "
-            "`python -m latentsync download --only facexlib` fetches it) to that place, or name the file with "
-            "--detector_model"
-        )
-    return found
+def _wanted(checkpoints: str | Path | None, file: str) -> str:
+    return f"CHECKPOINTS/{file}" if checkpoints is None else str(Path(checkpoints) / file)
 
 
 def _insightface_places(checkpoints: str | Path | None) -> list[Path]:
@@ -119,9 +114,3 @@ def _insightface_places(checkpoints: str | Path | None) -> list[Path]:
     if checkpoints is not None:
         places.insert(0, find_checkpoints(checkpoints).insightface or Path(checkpoints) / "auxiliary/models/buffalo_l")
     return places
-
-
-def _find_insightface(checkpoints: str | Path | None) -> Path:
-    """The first place with models, or the first place, about which the detector then complains."""
-    places = _insightface_places(checkpoints)
-    return next((place for place in places if any(place.glob("*.onnx"))), places[0])

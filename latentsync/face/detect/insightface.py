@@ -21,7 +21,15 @@ LICENCE = "InsightFace's models are for non-commercial use only"
 
 
 class InsightFace:
-    """A `Detector` with the 106 landmarks that the published program uses; optionally with embeddings."""
+    """A `Detector` with the 106 landmarks that the published program uses.
+
+    Args:
+        folder: holds the ONNX files of `buffalo_l` (det_10g.onnx, 2d106det.onnx; w600k_r50.onnx for embeddings).
+        det_size: side of the square in which faces are searched, a multiple of 32; published 512.
+        device: "cpu", "cuda" or "cuda:1"; None takes the GPU where onnxruntime has one.
+        score: least confidence; published 0.5.
+        embeddings: give each face its ArcFace embedding, of unit length; this takes the recognition model and time.
+    """
 
     def __init__(
         self,
@@ -31,20 +39,12 @@ class InsightFace:
         score: float = 0.5,
         embeddings: bool = False,
     ):
-        """
-        Args:
-            folder: holds the ONNX files of `buffalo_l` (det_10g.onnx, 2d106det.onnx; w600k_r50.onnx for embeddings).
-            det_size: side of the square in which faces are searched, a multiple of 32; published 512.
-            device: "cpu", "cuda" or "cuda:1"; None takes the GPU where onnxruntime has one.
-            score: least confidence; published 0.5.
-            embeddings: give each face its ArcFace embedding, unit length; takes the recognition model and time.
-
-        Raises:
-            FileNotFoundError: the folder is missing or without ONNX files.
-            ImportError: the package insightface is not installed.
-            ValueError: one of the models that are needed is not among the files, or a bad `det_size`.
-        """
-        self.folder = check_folder(folder)
+        self.folder = folder = Path(folder).expanduser().resolve()
+        if not any(folder.glob("*.onnx")):  # the package would ask the network or fail an assertion
+            state = "holds no .onnx files" if folder.is_dir() else "is no folder"
+            raise FileNotFoundError(
+                f"{folder}: {state}; unpack InsightFace's buffalo_l.zip there ({LICENCE}), or use the detector yunet"
+            )
         if det_size < 64 or det_size % 32:
             raise InputError(f"det_size is {det_size}: give a multiple of 32, 64 or more")
         self._app = _load(self.folder, device, [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings)
@@ -67,34 +67,13 @@ class InsightFace:
         return self._found(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
     def _found(self, picture: np.ndarray) -> list[tuple[Face, np.ndarray]]:
-        return [
-            (
-                Face(
-                    tuple(float(v) for v in face.bbox),
-                    float(face.det_score),
-                    points_from_106(face[LANDMARKS]),
-                    face.normed_embedding,
-                ),
-                face[LANDMARKS],
-            )
-            for face in self._app.get(picture)
-            if face.bbox[2] > face.bbox[0] and face.bbox[3] > face.bbox[1]
-        ]
-
-
-def check_folder(folder: str | Path) -> Path:
-    """The absolute path of a folder with ONNX files.
-
-    Raises:
-        FileNotFoundError: it is missing or has none (the package would ask the network or fail an assertion).
-    """
-    folder = Path(folder).expanduser().resolve()
-    if not folder.is_dir() or not any(folder.glob("*.onnx")):
-        state = "holds no .onnx files" if folder.is_dir() else "is no folder"
-        raise FileNotFoundError(
-            f"{folder}: {state}; unpack InsightFace's buffalo_l.zip there ({LICENCE}), or use the detector yunet"
-        )
-    return folder
+        found = []
+        for face in self._app.get(picture):
+            x1, y1, x2, y2 = box = tuple(float(v) for v in face.bbox)
+            if x2 > x1 and y2 > y1:
+                points, score = points_from_106(face[LANDMARKS]), float(face.det_score)
+                found.append((Face(box, score, points, face.normed_embedding), face[LANDMARKS]))
+        return found
 
 
 def _load(folder: Path, device: str | None, tasks: list[str]):

@@ -10,29 +10,23 @@ import torch
 from ...errors import InputError
 from ...models.state_dict import load_state_dict
 from ..landmarks import Face, points_from_five
+from .yunet import shrunk
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 SEARCH_SIZE = 640  # long side at which frames are searched
 
 
 class RetinaFace:
-    """A `Detector` with five landmarks, mapped to the three points; no embeddings."""
+    """A `Detector` with five landmarks, mapped to the three points.
+
+    Args:
+        weights: `detection_Resnet50_Final.pth`.
+        det_size: long side in pixels to which larger frames are shrunk.
+        device: a torch device; None is the CPU.
+        score: least confidence; 0.8 as in facexlib.
+    """
 
     def __init__(self, weights: str | Path, det_size: int = SEARCH_SIZE, device: str | None = None, score: float = 0.8):
-        """
-        Args:
-            weights: `detection_Resnet50_Final.pth`.
-            det_size: long side in pixels to which larger frames are shrunk.
-            device: a torch device; None is the CPU.
-            score: least confidence; 0.8 as in facexlib.
-
-        Raises:
-            FileNotFoundError: no such file (nothing is downloaded).
-            ImportError: the package facexlib is not installed.
-            ValueError: the file is damaged or of another net, or `det_size` is below 64.
-        """
-        if det_size < 64:
-            raise InputError(f"det_size is {det_size}: give 64 pixels or more")
         state = load_state_dict(weights)
         self.det_size = det_size
         self.score = score
@@ -44,13 +38,9 @@ class RetinaFace:
             raise InputError(f"{weights}: does not fit RetinaFace ResNet-50 ({first}); give {WEIGHTS}") from error
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
-        height, width = frame.shape[:2]
-        shrink = min(1.0, self.det_size / max(height, width))
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA) if shrink < 1 else frame
+        small, factor = shrunk(frame, self.det_size)
         with torch.inference_mode():
             rows = self._net.detect_faces(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), conf_threshold=self.score)
-        factor = np.array([width / size[0], height / size[1]])
         faces = []
         for row in np.asarray(rows, dtype=np.float64):  # x1, y1, x2, y2, score, five points (x, y)
             corners = (row[:4].reshape(2, 2) + 0.5) * factor - 0.5

@@ -1,9 +1,8 @@
 """YuNet through OpenCV: a face detector of 230 kB under the MIT licence that runs anywhere.
 
-In one pass over a picture its landmarks scatter by 3 % of the distance between the eyes and a face is measured as
-turned by up to 5 degrees, which would make the crop tremble. So the picture is searched at a small size first,
-and then each face is measured again in four enlarged views, half of them mirrored, whose results are averaged:
-0.015 of the eye distance and about 1 degree, for some 35 ms per face on two CPU cores.
+In one pass over a picture its landmarks scatter by 3 % of the distance between the eyes and by up to 5 degrees, which
+would make the crop tremble. So each face found at a small size is measured again in four enlarged views, half of them
+mirrored, whose mean scatters by 1.5 % and about 1 degree, for some 35 ms per face on two CPU cores.
 """
 
 from pathlib import Path
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from ...errors import InputError
-from ..landmarks import Box, Face, points_from_five
+from ..landmarks import Face, points_from_five
 
 SEARCH_SIZE = 640  # long side at which frames are searched: a face of 50 pixels in 1080p is found
 NMS_OVERLAP = 0.3
@@ -25,26 +24,19 @@ MIRRORED_ORDER = [1, 0, 2, 4, 3]  # eyes and mouth corners change places in a mi
 
 
 class YuNet:
-    """A `Detector` on OpenCV's FaceDetectorYN (OpenCV 4.8 and later, CPU only); not for several threads at once.
+    """A `Detector` on OpenCV's FaceDetectorYN (OpenCV 4.8 and later, CPU only); faces come largest first.
 
-    Faces come largest first, with the box and the points averaged over the views; no embeddings.
+    Not for several threads at once.
+
+    Args:
+        model: `face_detection_yunet_2023mar.onnx`.
+        det_size: long side in pixels to which larger frames are shrunk for the search.
+        score: least confidence; below 0.6 parts of faces and whole heads come up beside the face.
     """
 
     def __init__(self, model: str | Path, det_size: int = SEARCH_SIZE, score: float = 0.6):
-        """
-        Args:
-            model: `face_detection_yunet_2023mar.onnx`.
-            det_size: long side in pixels to which larger frames are shrunk for the search.
-            score: least confidence; below 0.6 parts of faces and whole heads come up beside the face.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: OpenCV cannot read it, or `det_size` is below 64.
-        """
         if not Path(model).is_file():
             raise FileNotFoundError(f"{model}: no such file; give the path of face_detection_yunet_2023mar.onnx")
-        if det_size < 64:
-            raise InputError(f"det_size is {det_size}: give 64 pixels or more")
         self.det_size = det_size
         try:
             # Two of them, for each keeps buffers for one picture size.
@@ -58,21 +50,26 @@ class YuNet:
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
         found = self._search(bgr)
-        order = np.argsort(-found[:, 2] * found[:, 3], kind="stable")
-        return [_face(self._measure(bgr, row) if i < MEASURED_FACES else row) for i, row in enumerate(found[order])]
+        found = found[np.argsort(-found[:, 2] * found[:, 3], kind="stable")]
+        faces = []
+        for row in [self._measure(bgr, row) for row in found[:MEASURED_FACES]] + list(found[MEASURED_FACES:]):
+            x, y, width, height = row[:4].tolist()
+            faces.append(Face((x, y, x + width, y + height), float(row[14]), points_from_five(row[4:14].reshape(5, 2))))
+        return faces
 
     def _search(self, bgr: np.ndarray) -> np.ndarray:
         """Rows of FaceDetectorYN in frame pixels: x, y, width, height, five points (x, y), score."""
-        height, width = bgr.shape[:2]
-        shrink = min(1.0, self.det_size / max(height, width))
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
-        small = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA) if shrink < 1 else bgr
-        self._search_net.setInputSize(size)
+        small, factor = shrunk(bgr, self.det_size)
+        self._search_net.setInputSize(small.shape[1::-1])
         rows = _rows(self._search_net, small)
-        factor = np.array([width / size[0], height / size[1]])
         rows[:, [0, 1, *range(4, 14)]] = (rows[:, [0, 1, *range(4, 14)]] + 0.5) * np.tile(factor, 6) - 0.5
         rows[:, 2:4] *= factor
-        return _without_nested(rows)
+        # Non-maximum suppression keeps a box inside, or around, a better one.
+        kept: list[np.ndarray] = []
+        for row in rows[np.argsort(-rows[:, 14], kind="stable")]:
+            if all(_overlap(row[:4], other[:4]) < NESTED_OVERLAP for other in kept):
+                kept.append(row)
+        return np.array(kept).reshape(-1, 15)
 
     def _measure(self, bgr: np.ndarray, row: np.ndarray) -> np.ndarray:
         """The row of one face with box and points averaged over the views; as it was if no view shows the face."""
@@ -88,9 +85,12 @@ class YuNet:
                 interpolation=cv2.INTER_AREA if pixel > 1 else cv2.INTER_LINEAR,
             )
             rows = _rows(self._view_net, cv2.flip(view, 1) if mirrored else view)
-            if mirrored:
-                rows = _mirrored(rows)
+            # Two corners of the box and five points of each face.
             points = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, 4:14]], 1).reshape(-1, 7, 2)
+            if mirrored:
+                points[..., 0] = VIEW_SIZE - 1 - points[..., 0]
+                points[:, :2, 0] = points[:, 1::-1, 0]
+                points[:, 2:] = points[:, 2:][:, MIRRORED_ORDER]
             points = (points + 0.5) * pixel - 0.5 + corner
             apart = np.hypot(*((points[:, 0] + points[:, 1]) / 2 - centre).T)  # neighbours are in the view, too
             if len(points) and apart.min() < row[2:4].max() / 2:
@@ -117,30 +117,16 @@ def _window(bgr: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
     return window
 
 
-def _mirrored(rows: np.ndarray) -> np.ndarray:
-    """Rows found in a mirrored view, as of the view itself."""
-    points = rows[:, 4:14].reshape(-1, 5, 2)[:, MIRRORED_ORDER]
-    points = np.stack([VIEW_SIZE - 1 - points[..., 0], points[..., 1]], -1).reshape(-1, 10)
-    x = VIEW_SIZE - 1 - rows[:, :1] - rows[:, 2:3]
-    return np.concatenate([x, rows[:, 1:4], points, rows[:, 14:]], 1)
-
-
-def _without_nested(rows: np.ndarray) -> np.ndarray:
-    """Drops boxes that lie mostly inside, or around, one of higher score: non-maximum suppression keeps those."""
-    kept: list[np.ndarray] = []
-    for row in rows[np.argsort(-rows[:, 14], kind="stable")]:
-        if all(_overlap(row[:4], other[:4]) < NESTED_OVERLAP for other in kept):
-            kept.append(row)
-    return np.array(kept).reshape(-1, 15)
-
-
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Area that two boxes (x, y, width, height) share, as a fraction of the smaller one."""
     shared = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
     return float(np.prod(np.maximum(shared, 0)) / max(min(np.prod(a[2:]), np.prod(b[2:])), 1e-9))
 
 
-def _face(row: np.ndarray) -> Face:
-    x, y, width, height = row[:4].tolist()
-    box: Box = (x, y, x + width, y + height)
-    return Face(box, float(row[14]), points_from_five(row[4:14].reshape(5, 2)))
+def shrunk(picture: np.ndarray, det_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`picture` (h, w, 3) with a long side of at most `det_size`, and the factors (x, y) by which it was larger."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, det_size / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
+    return small, np.array([width / size[0], height / size[1]])
