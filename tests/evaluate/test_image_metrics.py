@@ -23,7 +23,7 @@ from latentsync.evaluate.image_metrics import (
 from latentsync.evaluate.metrics import FrameMean, measure, windows
 from latentsync.evaluate.perceptual import load_lpips
 from latentsync.face.landmarks import Face, points_from_box
-from latentsync.face.masks import mouth_mask
+from latentsync.face.masks import face_mask
 from latentsync.frames import as_uint8
 
 REGION = torch.zeros(16, 16, dtype=torch.bool)
@@ -187,12 +187,12 @@ def skin() -> torch.Tensor:
 def test_a_hard_edge_is_as_large_as_the_colours_are_apart():
     flat = torch.full((1, SIDE, SIDE, 3), 0.4)
     assert seam(flat) == pytest.approx(0, abs=1e-4)
-    hard = flat + (mouth_mask(SIDE, 0.0) > 0.5)[..., None] * 20 / 255
+    hard = flat + (face_mask(SIDE, feather=0) > 0.5)[..., None] * 20 / 255
     assert seam(hard) == pytest.approx(20, abs=1e-3)
 
 
 def test_texture_and_soft_edges_are_no_seam():
-    pasted = {softness: skin() + mouth_mask(SIDE, softness)[..., None] * 20 / 255 for softness in (0.0, 1.0)}
+    pasted = {softness: skin() + face_mask(SIDE, feather=softness)[..., None] * 20 / 255 for softness in (0.0, 1.0)}
     assert seam(skin()).abs().max() < 0.15
     assert seam(pasted[0.0]).min() > 17 and seam(pasted[1.0]).max() < 1
 
