@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..face.align import AlignedFaces
-from ..face.track import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
+from ..face.track import Chosen, FaceTrack, choose_faces, place_faces
 from ..frames import Frames, FrameView
 from ..media import VideoReader
 from ..pipelines.lip_sync import load_mono_16k, watch
 from ..progress import Progress
+from ..settings import TrackSettings
 from .frechet import Frechet, FrechetOfClips
 from .metrics import METRICS, Meter, View, windows
 from .pictures import Flicker, Identity, Lpips, MsSsim, Psnr, Seam, Ssim

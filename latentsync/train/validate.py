@@ -25,7 +25,8 @@ from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
-from ..sampling.sample import TRAINED_WINDOW, Settings, sync
+from ..sampling.sample import sync
+from ..settings import TRAINED_WINDOW, Settings
 from .clips import Clip, Pictures
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ class WholeClip:
         mask_image: np.ndarray | None = None,
         judge: SyncNetV2 | None = None,
     ):
-        from ..pipelines.lip_sync import RunSettings, load_mono_16k, track_or_resume
+        from ..pipelines.lip_sync import load_mono_16k, track_or_resume
+        from ..settings import RunSettings
 
         self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)

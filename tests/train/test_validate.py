@@ -19,7 +19,7 @@ from latentsync.face.landmarks import points_from_box
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import RunSettings, lip_sync
-from latentsync.sampling.sample import Settings
+from latentsync.settings import Settings
 from latentsync.train.validate import WholeClip, face_box, judge_sync, validate, validate_whole
 
 SIDE, FRAMES = 64, 40
