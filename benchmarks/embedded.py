@@ -36,7 +36,8 @@ from latentsync.face.masks import keep_mask
 from latentsync.media import read_audio
 from latentsync.nets.unet import UNet, UNetConfig
 from latentsync.audio.syncnet import SYNCNET_FRAMES
-from latentsync.sampling.sample import LATENT_SCALE, Settings, sync, windows
+from latentsync.sampling.sample import LATENT_SCALE, sync, windows
+from latentsync.settings import Settings
 from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import align_clip
 from latentsync.drawn.heads.opening import measure_opening

@@ -14,18 +14,16 @@ import importlib
 _HOMES = {
     "audio.whisper": ("AudioFeatures", "encode_audio"),
     "face.align": ("AlignedFaces",),
-    "face.blend": ("BlendSettings",),
     "face.detect": ("load_detector",),
     "face.landmarks": ("Detection", "Detector", "Face"),
     "face.shots": ("detect_faces",),
-    "face.track": ("FaceTrack", "TrackSettings", "track_faces"),
+    "face.track": ("FaceTrack", "track_faces"),
     "frames": ("FrameView", "Frames"),
     "media": ("VideoReader", "VideoWriter", "read_audio"),
     "models.embedded": ("load_embedded",),
     "models.load": ("LipSyncModel", "load_model"),
     "pipelines.lip_sync": ("Summary", "lip_sync"),
-    "pipelines.settings": ("RunSettings",),
-    "sampling.sample": ("Settings",),
+    "settings": ("BlendSettings", "RunSettings", "Settings", "TrackSettings"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __version__ = "0.1.0"

@@ -6,13 +6,12 @@ crops of a face (`faces.Aligned`). Stages pull windows out of them, so memory do
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 
 from .errors import InputError
-
-EndMode = Literal["pingpong", "loop", "hold", "stop"]
+from .settings import EndMode
 
 
 @runtime_checkable

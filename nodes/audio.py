@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ..latentsync.audio.whisper import SAMPLE_RATE
 from ..latentsync.errors import InputError
-from ..latentsync.frames import EndMode
-from ..latentsync.pipelines.lip_sync import RunSettings, frame_map, listen
+from ..latentsync.pipelines.lip_sync import frame_map, listen
+from ..latentsync.settings import EndMode, RunSettings
 from . import inputs, runtime, sockets
 
 

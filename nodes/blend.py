@@ -3,10 +3,11 @@
 from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
-from ..latentsync.face.blend import BlendSettings, blend
+from ..latentsync.face.blend import blend
 from ..latentsync.face.masks import fitted
 from ..latentsync.frames import batches
 from ..latentsync.pipelines.lip_sync import with_progress
+from ..latentsync.settings import BlendSettings
 from . import inputs, runtime, sockets
 
 FRAMES_AT_ONCE = 8

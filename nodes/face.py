@@ -9,11 +9,12 @@ from comfy_api.latest import io, ui
 from ..latentsync.face.align import AlignedFaces
 from ..latentsync.face.detect import load_detector
 from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
-from ..latentsync.face.track import TrackSettings, choose_faces, place_faces
+from ..latentsync.face.track import choose_faces, place_faces
 from ..latentsync.face.track_sheet import filled, report, strip
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
 from ..latentsync.pipelines.lip_sync import watch, with_progress
+from ..latentsync.settings import TrackSettings
 from . import folders, inputs, runtime, sockets
 
 DETECTORS = ["auto", "yunet", "insightface", "facexlib"]

@@ -26,7 +26,8 @@ from ..latentsync.models.load import (
     load_unet,
     load_vae,
 )
-from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE, TRAINED_WINDOW
+from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
+from ..latentsync.settings import TRAINED_WINDOW
 from .device import make_interruptible
 from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
 from .inputs import choice

@@ -8,8 +8,9 @@ from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
 from ..latentsync.frames import batches
-from ..latentsync.restore.apply import REGIONS, RestoreSettings, restore
+from ..latentsync.restore.apply import restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
+from ..latentsync.settings import REGIONS, RestoreSettings
 from . import device, folders, inputs, runtime, sockets
 from .sample import check_track, crops_track
 

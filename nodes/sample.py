@@ -9,8 +9,8 @@ from torch import Tensor
 from ..latentsync.errors import InputError
 from ..latentsync.face.masks import mask_image_of
 from ..latentsync.sampling.preview import LatentPreview, fit_preview
-from ..latentsync.sampling.sample import LATENT_SCALE, Settings, StepCallback, sync, window_size, windows
-from ..latentsync.sampling.schedulers import MOST_STEPS, SAMPLERS
+from ..latentsync.sampling.sample import LATENT_SCALE, StepCallback, sync, window_size, windows
+from ..latentsync.settings import MOST_STEPS, SAMPLERS, Settings
 from . import inputs, runtime, sockets
 
 DEFAULTS = Settings()

@@ -7,15 +7,11 @@ from typing import Any, get_args
 
 from comfy_api.latest import InputImpl, io
 
-from ..latentsync.face.blend import BlendSettings
 from ..latentsync.face.landmarks import Detector
-from ..latentsync.face.track import TrackSettings
-from ..latentsync.frames import EndMode
 from ..latentsync.media import VideoWriter
-from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, RunSettings, lip_sync_frames
+from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
-from ..latentsync.sampling.sample import Settings
-from ..latentsync.sampling.schedulers import SAMPLERS
+from ..latentsync.settings import SAMPLERS, BlendSettings, EndMode, RunSettings, Settings, TrackSettings
 from . import folders, inputs, runtime, sockets
 from .face import face_inputs, track_settings
 from .sample import deep_cache_widget, sampling_widgets

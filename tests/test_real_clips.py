@@ -12,12 +12,11 @@ from real_clips import media_file
 
 from latentsync.face.detect import load_detector
 from latentsync.face.geometry import corners, region
-from latentsync.face.track import TrackSettings
 from latentsync.frames import FrameView
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.models.load import load_model
-from latentsync.pipelines.lip_sync import RunSettings, lip_sync, track_or_resume
-from latentsync.sampling.sample import Settings
+from latentsync.pipelines.lip_sync import lip_sync, track_or_resume
+from latentsync.settings import RunSettings, Settings, TrackSettings
 
 SECONDS = 1.4
 SETTINGS = RunSettings(sync=Settings(steps=1, guidance=1.0), track=TrackSettings(), detect_every=3)

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..pipelines.options import DETECTORS
+from ..pipelines.options import DetectorOptions
+from ..settings import TrackSettings, add_options
 
 EXIT_INCOMPLETE = 1
 
@@ -44,10 +45,12 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
     add("--resolution", type=int, default=256, help="side of the aligned faces, for every region but frame")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     add("--random_weights", action="store_true", help="try LPIPS, FID and FVD out without files: figures mean nothing")
-    add = parser.add_argument_group("face").add_argument
-    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file")
-    add("--detector_model", help="the detector's model file; for file, the track file or the folder of NAME.json")
-    add("--face", default="largest", help="largest, similar (to the first), index:K (from the left) or nearest:X,Y")
+    face = parser.add_argument_group("face")
+    add_options(face, DetectorOptions, "detector")
+    face.add_argument(
+        "--detector_model", help="the detector's model file; for file, the track file or the folder of NAME.json"
+    )
+    add_options(face, TrackSettings, "which")
     return parser
 
 

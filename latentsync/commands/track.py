@@ -2,13 +2,8 @@
 
 import argparse
 
-from ..pipelines.options import (
-    CHECKPOINTS,
-    add_face_options,
-    chosen_detector,
-    named_device,
-    track_settings,
-)
+from ..pipelines.options import CHECKPOINTS, FACE, add_table, chosen_detector, named_device
+from ..settings import TrackSettings, from_arguments
 
 
 def add_track(commands) -> argparse.ArgumentParser:
@@ -21,7 +16,7 @@ def add_track(commands) -> argparse.ArgumentParser:
     add("--checkpoints", default=CHECKPOINTS, help="folder of the weights, where detectors look for their files")
     add("--resolution", type=int, default=256, help="side of the crops in the picture strip")
     add("--device", help="cuda, mps or cpu, for the detectors that can use it")
-    add_face_options(parser)
+    add_table(parser, FACE)
     return parser
 
 
@@ -35,7 +30,7 @@ def track(arguments: argparse.Namespace) -> None:
             arguments.video_path,
             arguments.track_path,
             detector,
-            track_settings(arguments),
+            from_arguments(TrackSettings, arguments),
             strip_path=arguments.strip_path,
             resolution=arguments.resolution,
             fps=arguments.fps,

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 from ..errors import InputError
-from ..pipelines.options import DETECTORS
+from ..pipelines.options import DetectorOptions, ModelOptions, add_table
 
 HOUR = 3600.0  # seconds between two looks for old files
 
@@ -23,15 +23,7 @@ def add_ui(commands) -> argparse.ArgumentParser:
     add("--enable_sr", action="store_true", help="show the settings of face restoration and of larger results")
     add("--max_upload", type=float, default=1.0, help="GB of the largest file that is taken")
     add("--folder", help="where uploads and results are kept while the page runs (default: the system's temp folder)")
-    add = parser.add_argument_group("model").add_argument
-    add(
-        "--checkpoints",
-        help="folder of the weights, as for run (default: checkpoints, or embedded where that has none)",
-    )
-    add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
-    add("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16, float32 on the CPU")
-    add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file")
-    add("--detector_model", help="the detector's model file; for file, the track file")
+    add_table(parser, (("model", ModelOptions, ("checkpoints", "device", "dtype")), ("model", DetectorOptions, ())))
     return parser
 
 

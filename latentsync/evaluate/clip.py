@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..face.align import AlignedFaces
-from ..face.track import Chosen, FaceTrack, TrackSettings, choose_faces, place_faces
+from ..face.track import Chosen, FaceTrack, choose_faces, place_faces
 from ..frames import Frames, FrameView
 from ..media import VideoReader
 from ..pipelines.lip_sync import load_mono_16k, watch
 from ..progress import Progress
+from ..settings import TrackSettings
 from .frechet import Frechet, FrechetOfClips
 from .image_metrics import SSIM_WINDOW, Flicker, Identity, Psnr, lpips_metric, ms_ssim_metric, seam, ssim
 from .metrics import METRICS, FrameMean, Metric, View, windows

@@ -15,13 +15,13 @@ from torch import Tensor
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..errors import InputError
 from ..face.landmarks import Box, Detection, Detector
-from ..face.track import TrackSettings
 from ..face.track_file import FaceFile
 from ..frames import Frames, FrameView
 from ..media import VideoReader
 from ..nets.syncnet_v2 import SyncNetV2
 from ..pipelines.lip_sync import watch
 from ..progress import Progress
+from ..settings import TrackSettings
 from .frechet import Features, Gaussian, frechet_distance
 from .metrics import MetricValue
 from .sync_score import MouthViews, at_25, sync_score

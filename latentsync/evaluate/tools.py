@@ -10,12 +10,12 @@ import torch
 from ..errors import InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector
-from ..face.track import TrackSettings
 from ..face.track_file import read_track_file
 from ..models.load import default_device, find_checkpoints
 from ..models.registry import WEIGHTS
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
+from ..settings import TrackSettings
 from .frechet import Features, load_i3d, load_inception
 from .image_metrics import DescribeFaces
 from .perceptual import load_lpips

@@ -5,7 +5,6 @@ Pixels that the mask does not reach are bit-identical to the source, and no work
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,33 +13,16 @@ import torch.nn.functional as F
 
 from ..errors import InputError
 from ..frames import Frames, as_float, as_stored, as_uint8
+from ..settings import BlendSettings
 from .align import published_crop, shrink, warp_crop
 from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
-from .masks import check_smooth, face_mask, ring_mask
+from .masks import face_mask, ring_mask
 from .track import FaceTrack
 
 # Crop pixels per frame pixel: above the first a linear warp is as good as a cubic and much quicker, above the second
 # a crop is shrunk to so many first.
 LINEAR_FROM, FINEST = 1.2, 1.5
 MARGIN = 4  # crop pixels kept around the mask, more than shrinking and a cubic reach
-
-
-@dataclass(frozen=True)
-class BlendSettings:
-    """How crops are laid over frames.
-
-    Attributes:
-        mask_smooth: width of the soft edge, 0 (hard) to 1.
-        match_colour: shift the crop's colours so that the skin around the mouth matches the source's.
-        published: the published program's way: the whole aligned face, twice resampled, with its soft mask.
-    """
-
-    mask_smooth: float = 0.5
-    match_colour: bool = False
-    published: bool = False
-
-    def __post_init__(self):
-        check_smooth(self.mask_smooth)
 
 
 def blend(

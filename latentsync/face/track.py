@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import InputError
+from ..settings import TrackSettings, parse_face
 from .geometry import canvas_size, corners, fit_similarity, from_pose, published_matrices, to_pose
 from .landmarks import Detection, Face
 from .smoothing import bridge, jumps, smooth
@@ -16,34 +17,6 @@ from .smoothing import bridge, jumps, smooth
 SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
 JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
 REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
-
-
-@dataclass(frozen=True)
-class TrackSettings:
-    """How one face is followed.
-
-    Attributes:
-        which: "largest", "index:K" (K-th from the left, from 0), "nearest:X,Y" (frame pixels), or "similar"
-            (most like the first one found, by embedding where the detector gives one, else by appearance).
-        max_gap: seconds without a detection that are bridged; longer ones pass the source through.
-        fade: seconds over which the synced face fades in and out at both ends of a longer gap.
-        smoothing: seconds, the standard deviation of the filter's time window; 0 turns it off.
-        published: the published program's rounding and smoothing, each frame's face chosen anew, and InsightFace as
-            it is used there (`InsightFace.published`).
-    """
-
-    which: str = "largest"
-    max_gap: float = 0.5
-    fade: float = 0.2
-    smoothing: float = 0.08
-    published: bool = False
-
-    def __post_init__(self):
-        for name in ("max_gap", "fade", "smoothing"):
-            value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise InputError(f"{name} is {value}: give seconds, 0 or more")
-        _rule(self.which)
 
 
 @dataclass(frozen=True)
@@ -217,21 +190,14 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
 
 
 def _rule(which: str):
-    """A function that picks one of several faces, or None where there is no such face."""
-    name, _, value = which.partition(":")
-    try:
-        if name in ("largest", "similar") and not value:
-            return lambda faces: max(faces, key=_area)
-        if name == "index":
-            k = int(value)
-            if k >= 0:
-                return lambda faces: sorted(faces, key=lambda f: f.box[0] + f.box[2])[k] if k < len(faces) else None
-        if name == "nearest":
-            x, y = (float(part) for part in value.split(","))
-            return lambda faces: min(faces, key=lambda f: math.dist(_centre(f), (x, y)))
-    except ValueError:
-        pass
-    raise InputError(f"face is {which!r}: give largest, similar, index:K (from the left, 0 first) or nearest:X,Y")
+    """A function that picks one of several faces; it may return None."""
+    name, place = parse_face(which)
+    if name == "index":
+        k = place[0]
+        return lambda faces: sorted(faces, key=lambda f: f.box[0] + f.box[2])[k] if k < len(faces) else None
+    if name == "nearest":
+        return lambda faces: min(faces, key=lambda f: math.dist(_centre(f), place))
+    return lambda faces: max(faces, key=_area)
 
 
 def _follow(candidates: Sequence[Face], last: Face) -> Face | None:

@@ -17,7 +17,7 @@ from ..face.blend import blend
 from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.shots import detect_faces
-from ..face.track import FaceTrack, TrackSettings, track_faces
+from ..face.track import FaceTrack, track_faces
 from ..face.track_file import FaceFile
 from ..files import refuse_inputs
 from ..frames import Frames, FrameView, end_map, skip_frames
@@ -26,8 +26,8 @@ from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress
 from ..restore.superres import blend_restored
 from ..sampling.sample import StepCallback, sync
+from ..settings import RunSettings, TrackSettings
 from .resume import Workspace, identity
-from .settings import RunSettings
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from ..media.audio import AudioReader
 from ..models.load import check_resolution
 from ..progress import Progress
 from ..restore.superres import restore_frames
+from ..settings import RunSettings
 from .lip_sync import Summary, plan, track_or_resume, with_progress, write
 from .resume import Workspace
-from .settings import RunSettings
 
 log = logging.getLogger(__name__)
 

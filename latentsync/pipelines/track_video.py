@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..face.landmarks import Detection, Detector
-from ..face.track import TrackSettings, choose_faces, place_faces
+from ..face.track import choose_faces, place_faces
 from ..face.track_file import FaceFile, write_track_file
 from ..face.track_sheet import check_outputs, filled, report, strip, write_png
 from ..media import VideoReader
 from ..models.load import check_resolution
 from ..progress import Progress
+from ..settings import TrackSettings
 from .lip_sync import watch
 
 

@@ -13,11 +13,12 @@ from ..face.align import AlignedFaces
 from ..face.detect import load_detector
 from ..face.landmarks import PUBLISHED_LIMITS, Detection, Detector
 from ..face.shots import detect_faces
-from ..face.track import TrackSettings, choose_faces, place_faces
+from ..face.track import choose_faces, place_faces
 from ..face.track_file import FaceFile
 from ..files import replacing
 from ..frames import Frames, batches
 from ..media import VideoReader, VideoWriter, join
+from ..settings import TrackSettings
 from .executor import Outcome
 from .read import read_sound, write_flac
 from .settings import FPS

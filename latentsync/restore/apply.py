@@ -9,7 +9,6 @@ Convention: as in `geometry`. Points are (x, y); a matrix (2, 3) maps portrait p
 import logging
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -23,11 +22,11 @@ from ..face.masks import face_mask
 from ..face.track import FaceTrack
 from ..frames import as_float, batches
 from ..sampling.sample import out_of_memory
+from ..settings import RestoreSettings
 from .restorers import FACE_SIDE, Restorer
 
 log = logging.getLogger(__name__)
 
-REGIONS = ("mouth", "face")
 
 # The eyes, nose tip and mouth corners (left of the picture first) of FFHQ's portraits of 512 x 512: the five points to
 # which facexlib, and with it the published restorers, align faces.
@@ -42,37 +41,10 @@ MOST_KEPT = 0.9  # of the last frame's change, at temporal = 1
 FORGOTTEN = 1 / 512  # share of an older frame's change that no longer counts: half a level of 8 bits
 
 
-@dataclass(frozen=True)
-class RestoreSettings:
-    """How much of what the restorer does is wanted.
-
-    Attributes:
-        strength: 0 (the input, bit for bit) to 1.
-        region: where: "mouth", what the lip sync repaints, or "face", all of it.
-        temporal: against flicker, 0 (each frame by itself) to 1: how much of the last frame's change is kept where
-            the picture has not moved.
-        batch: faces at once; halved by itself where memory does not suffice.
-    """
-
-    strength: float = 0.8
-    region: str = "mouth"
-    temporal: float = 0.5
-    batch: int = 4
-
-    def __post_init__(self):
-        for name in ("strength", "temporal"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give a number from 0 to 1")
-        if self.region not in REGIONS:
-            raise InputError(f"region is {self.region!r}: choose one of {', '.join(REGIONS)}")
-        if self.batch < 1:
-            raise InputError(f"batch is {self.batch}: give at least 1 face")
-
-    @property
-    def memory(self) -> int:
-        """Frames after which a change is forgotten; 0 without the temporal blend."""
-        kept = MOST_KEPT * self.temporal
-        return math.ceil(math.log(FORGOTTEN) / math.log(kept)) if kept else 0
+def memory_frames(settings: RestoreSettings) -> int:
+    """Frames after which a change is forgotten; 0 without the temporal blend."""
+    kept = MOST_KEPT * settings.temporal
+    return math.ceil(math.log(FORGOTTEN) / math.log(kept)) if kept else 0
 
 
 def restore(
@@ -176,7 +148,8 @@ class Restoration:
         Two memories: one that began at the last but one multiple of `memory`, or with the run, is used while the next
         one fills. So no frame depends on those before that multiple, and a run that begins there gives the same frames.
         """
-        if self.settings.memory == 0:
+        memory = memory_frames(self.settings)
+        if memory == 0:
             return change
         changes = []
         if self.memories and number not in self.run_starts:
@@ -185,7 +158,7 @@ class Restoration:
             moved = torch.from_numpy(cv2.blur(moved, (side, side)))
             share = MOST_KEPT * self.settings.temporal * torch.exp(-((moved / SAME) ** 2))
             changes = [torch.lerp(change, kept, share[..., None].expand_as(change)) for kept in self.memories]
-        if not changes or number % self.settings.memory == 0:
+        if not changes or number % memory == 0:
             changes = [*changes[-1:], change]
         self.last_crop, self.memories = crop.clone(), changes
         return changes[0]

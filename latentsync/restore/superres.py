@@ -13,12 +13,13 @@ import torch
 
 from ..errors import InputError
 from ..face.align import AlignedFaces
-from ..face.blend import Blender, BlendSettings, paste_crop
+from ..face.blend import Blender, paste_crop
 from ..face.geometry import stretch
 from ..face.masks import face_mask
 from ..face.track import FaceTrack
 from ..frames import Frames, as_float, as_uint8
-from .apply import Restoration, RestoreSettings
+from ..settings import BlendSettings, RestoreSettings
+from .apply import Restoration, memory_frames
 from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
 
@@ -73,7 +74,7 @@ class SuperRes:
         The temporal blend looks back, within a stretch of frames with the face: to the last but one frame whose number
         is a multiple of `memory`.
         """
-        memory = self.settings.memory
+        memory = memory_frames(self.settings)
         if not self.restores or memory == 0:
             return start
         begin = next((a for a, b in track.runs() if a < start < b), start)

@@ -6,7 +6,6 @@ streamed or whole (LatentSync, arXiv 2412.09262).
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,16 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from ..audio.whisper import AudioFeatures
-from ..errors import InputError
 from ..face.masks import keep_mask
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
-from .schedulers import check_sampler, make_sampler
+from ..settings import Settings
+from .schedulers import make_sampler
 
 log = logging.getLogger(__name__)
 
 LATENT_SCALE = 8  # pixels per latent pixel
-TRAINED_WINDOW = 16
 PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
 
 StepCallback = Callable[[int, int, torch.Tensor], None]
@@ -37,54 +35,6 @@ class Limits:
 
     pixels: int = PIXELS_AT_ONCE
     together: bool = True
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a user may turn.
-
-    Attributes:
-        steps: denoising steps of each window.
-        guidance: strength of classifier-free guidance over silence; 1 is off and halves the work.
-        guidance_start, guidance_end: the part of the steps, as fractions 0..1, in which guidance is on.
-        seed: of the one noise latent that all frames share.
-        window: frames denoised together; 16 in training, at most the net's position table (24).
-        overlap: frames that neighbouring windows share, over which they are cross-faded; 0 as published.
-        sampler: one of `samplers.SAMPLERS`.
-        deep_cache: run the whole U-Net in every so-manieth step only, and its outermost layers in those between, which
-            reuse what the others gave (DeepCache, arXiv 2312.00858); 0 and 1 are off. The published scripts take 3.
-            With guidance it keeps 10 values for each pixel of a window's crops: in half precision 21 MB for 16 frames
-            of 256, 84 MB of 512.
-        clamp: False leaves the decoder's overshoots beyond [0, 1] to what comes after, as published.
-    """
-
-    steps: int = 20
-    guidance: float = 1.5
-    guidance_start: float = 0.0
-    guidance_end: float = 1.0
-    seed: int = 1247
-    window: int = TRAINED_WINDOW
-    overlap: int = 0
-    sampler: str = "ddim"
-    deep_cache: int = 0
-    clamp: bool = True
-
-    def __post_init__(self):
-        if not -(2**63) <= self.seed < 2**64:
-            raise InputError(f"seed is {self.seed}: give a whole number of at most 64 bits")
-        if not 0 <= self.guidance < math.inf:
-            raise InputError(f"guidance is {self.guidance}: give a number from 0 up; 1 is off")
-        if self.window < 1:
-            raise InputError(f"window is {self.window}: give at least 1 frame")
-        if not 0 <= self.overlap < self.window:
-            raise InputError(f"overlap is {self.overlap}: give 0 to {self.window - 1}, less than the window")
-        if not 0 <= self.guidance_start <= self.guidance_end <= 1:
-            raise InputError(
-                f"guidance is on from {self.guidance_start} to {self.guidance_end}: give two rising fractions in 0..1"
-            )
-        if self.deep_cache < 0:
-            raise InputError(f"deep_cache is {self.deep_cache}: give every how many steps all runs, or 0 for off")
-        check_sampler(self.sampler, self.steps)
 
 
 def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int, int]]:

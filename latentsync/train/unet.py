@@ -17,8 +17,9 @@ from ..face.masks import keep_mask, read_mask
 from ..models.load import LipSyncModel, load_audio_encoder, load_vae
 from ..nets.config import UNSEEN
 from ..sampling.latents import encode_clips
-from ..sampling.sample import LATENT_SCALE, Settings
+from ..sampling.sample import LATENT_SCALE
 from ..sampling.schedulers import SCHEDULE, make_sampler
+from ..settings import Settings
 from .config import UNetTraining
 from .dataset import UNetClips
 from .files import find_file

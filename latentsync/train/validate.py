@@ -25,8 +25,9 @@ from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
-from ..pipelines.lip_sync import LipSyncInput, RunSettings, lip_sync_frames, load_mono_16k, track_or_resume, write
-from ..sampling.sample import TRAINED_WINDOW, Settings, sync
+from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, track_or_resume, write
+from ..sampling.sample import sync
+from ..settings import TRAINED_WINDOW, RunSettings, Settings
 from .clips import Clip, Pictures
 
 log = logging.getLogger(__name__)

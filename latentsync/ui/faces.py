@@ -15,7 +15,7 @@ from ..face.track_sheet import BOX, OUTLINE, draw_box, draw_polygon, framed
 from ..frames import FrameView, as_float, as_uint8
 from ..media import VideoReader
 from ..pipelines.lip_sync import watch
-from ..pipelines.settings import RunSettings
+from ..settings import RunSettings
 from .job import Job
 from .models import ModelCache
 

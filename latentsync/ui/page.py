@@ -2,13 +2,13 @@
 
 import asyncio
 import inspect
-from argparse import Action
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from ..settings import Option
 from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
 from .guard import Folder, Guard, in_words
 from .job import Job
@@ -288,21 +288,22 @@ def lay_out_controls(gr: ModuleType, visits: Sessions) -> list[Any]:
     return [made[control.name] for control in visits.controls]
 
 
-def component(gr: ModuleType, control: Control, option: Action) -> Any:
+def component(gr: ModuleType, control: Control, option: Option) -> Any:
     """One setting, with the option's default and explanation."""
     info = option.help[0].upper() + option.help[1:]
     if control.file:
         return gr.File(label=f"{control.label}: {option.help}", type="filepath", file_types=["image"], height=120)
     about = {"label": control.label, "info": info, "value": option.default, "min_width": 220}
-    if option.nargs == 0:
+    if option.kind is bool:
         return gr.Checkbox(**about)
-    if control.low is not None:
-        return gr.Slider(control.low, control.high, step=control.step, **about)
+    if option.slider is not None:
+        low, high, step = option.slider
+        return gr.Slider(low, high, step=step, **about)
     if option.choices is not None:
         choices = [*([] if option.default is not None else [NONE]), *option.choices]
         return gr.Dropdown(choices, **{**about, "value": option.default or NONE})
-    if option.type is None:
+    if option.kind is str:
         return gr.Dropdown(list(FACES), allow_custom_value=True, **about)
     if option.default is None:
         about |= {"value": 0, "info": info.replace("(default:", "(0:")}
-    return gr.Number(precision=0 if option.type is int else None, **about)
+    return gr.Number(precision=0 if option.kind is int else None, **about)

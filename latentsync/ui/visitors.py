@@ -8,8 +8,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import sentence_of
-from ..pipelines.settings import RunSettings
 from ..sampling.sample import out_of_memory
+from ..settings import RunSettings
 from .controls import Control, checked, default_arguments, run_options, shown_controls
 from .faces import face_pictures
 from .guard import Folder

@@ -17,8 +17,8 @@ from ..media.browser import QUALITY, fitted_size, playable
 from ..media.source import moving_pictures, open_source
 from ..pipelines.lip_sync import LipSyncInput, frame_map, lip_sync_frames, load_mono_16k, write
 from ..pipelines.options import load_superres
-from ..pipelines.settings import RunSettings
 from ..progress import Progress
+from ..settings import RunSettings
 from .guard import Folder
 from .job import Job
 from .models import ModelCache

@@ -19,7 +19,7 @@ from latentsync.evaluate.charts import Canvas, Curve, Panel, curve_chart, pictur
 from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader, read_audio
 from latentsync.models.load import load_model
-from latentsync.sampling.sample import Settings
+from latentsync.settings import Settings
 
 FILES = {"source.mp4", "audio.wav", "track.json", "result.mp4", "strip.png", "curve.png"}
 QUICK = Settings(steps=1, guidance=1.0)

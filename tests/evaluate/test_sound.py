@@ -16,7 +16,7 @@ from latentsync.models.embedded import EMBEDDED
 from latentsync.models.samples import find_sample
 from latentsync.pipelines.lip_sync import load_mono_16k as sound_of
 from latentsync.pipelines.lip_sync import track_or_resume
-from latentsync.pipelines.settings import RunSettings
+from latentsync.settings import RunSettings
 
 BOX = (22.0, 20.0, 42.0, 40.0)  # whose view lies inside the picture
 

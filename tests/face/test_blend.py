@@ -5,11 +5,12 @@ from golden_data import directory, tensors
 from pictures import read_png
 
 from latentsync.face.align import warp_crop
-from latentsync.face.blend import BlendSettings, blend, match_colour, paste_published
+from latentsync.face.blend import blend, match_colour, paste_published
 from latentsync.face.geometry import canvas_size, corners, crop_matrix, published_matrices
 from latentsync.face.masks import face_mask, ring_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float, as_uint8
+from latentsync.settings import BlendSettings
 
 R = 128
 MODES = [

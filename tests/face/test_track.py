@@ -6,7 +6,8 @@ from real_clips import FOLDER, media_file
 from latentsync.face.geometry import apply, fit_similarity
 from latentsync.face.landmarks import Detection, Face
 from latentsync.face.smoothing import bridge, jumps, smooth
-from latentsync.face.track import FaceTrack, TrackSettings, choose_faces, track_faces
+from latentsync.face.track import FaceTrack, choose_faces, track_faces
+from latentsync.settings import TrackSettings
 
 FPS = 25.0
 

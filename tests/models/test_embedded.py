@@ -20,7 +20,8 @@ from latentsync.face.masks import keep_mask
 from latentsync.models import embedded
 from latentsync.models.embedded import choose_folder, load_embedded
 from latentsync.models.load import find_checkpoints, load_state_dict, load_vae
-from latentsync.sampling.sample import Settings, sync
+from latentsync.sampling.sample import sync
+from latentsync.settings import Settings
 
 UNSEEN = 910_000  # a seed that nothing was trained on
 

@@ -11,13 +11,11 @@ from drawn_clips import HEIGHT, WIDTH, make_clip
 from media_clips import encode_audio, packet_bytes, stream_seconds, tone
 
 from latentsync.audio import whisper as audio
-from latentsync.face.blend import BlendSettings
 from latentsync.face.detect import load_detector
 from latentsync.face.detect.insightface import InsightFace
 from latentsync.face.geometry import apply, crop_matrix
 from latentsync.face.landmarks import Face
 from latentsync.face.masks import _polygon_mask
-from latentsync.face.track import TrackSettings
 from latentsync.frames import FrameView
 from latentsync.media import VideoReader, read_audio
 from latentsync.models.load import load_model
@@ -33,10 +31,9 @@ from latentsync.pipelines.lip_sync import (
     track_or_resume,
     watch,
 )
-from latentsync.restore.apply import RestoreSettings
 from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes
-from latentsync.sampling.sample import Settings
+from latentsync.settings import BlendSettings, RestoreSettings, Settings, TrackSettings
 
 FAST = RunSettings(sync=Settings(steps=1, window=8, guidance=1.0))
 

@@ -16,15 +16,14 @@ import torch.nn.functional as F
 from drawn_clips import HEIGHT, WIDTH, make_clip
 from media_clips import packet_bytes, read_all
 
-from latentsync.face.blend import BlendSettings
 from latentsync.face.detect import load_detector
 from latentsync.face.track import FaceTrack
 from latentsync.media import VideoWriter
 from latentsync.pipelines.restore_video import restore_video
-from latentsync.pipelines.settings import RunSettings
-from latentsync.restore.apply import RestoreSettings, restore
+from latentsync.restore.apply import memory_frames, restore
 from latentsync.restore.restorers import FACE_SIDE, Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, blend_restored, restore_frames
+from latentsync.settings import BlendSettings, RestoreSettings, RunSettings
 
 FRAMES = 60
 GAP = range(24, 48)
@@ -151,7 +150,7 @@ def test_synced_frames_do_not_depend_on_it_either():
 def test_what_came_long_before_is_forgotten_to_half_a_level():
     crops = torch.full((1, SIDE, SIDE, 3), 0.5).repeat(20, 1, 1, 1)
     settings = RestoreSettings(1.0, "face", temporal=0.5, batch=1)
-    assert settings.memory == 8
+    assert memory_frames(settings) == 8
 
     class First:
         """Changes the first frame alone."""

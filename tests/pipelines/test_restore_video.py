@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 from latentsync.commands.main import main
 from latentsync.evaluate.image_metrics import flicker
 from latentsync.face.align import AlignedFaces
-from latentsync.face.blend import BlendSettings, blend
+from latentsync.face.blend import blend
 from latentsync.face.detect import load_detector
 from latentsync.face.geometry import apply, crop_matrix, invert
 from latentsync.face.masks import face_mask
-from latentsync.face.track import FaceTrack, TrackSettings
+from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.models.load import load_model
@@ -32,11 +32,10 @@ from latentsync.pipelines.lip_sync import (
     track_or_resume,
 )
 from latentsync.pipelines.restore_video import restore_video
-from latentsync.restore.apply import RestoreSettings
 from latentsync.restore.restorers import FACE_SIDE, Sharpen
 from latentsync.restore.superres import SuperRes, blend_restored, rescale_track, restore_frames
 from latentsync.restore.upscale import Enlarged, Upscaler, load_upscaler, resized
-from latentsync.sampling.sample import Settings
+from latentsync.settings import BlendSettings, RestoreSettings, Settings, TrackSettings
 
 FRAMES = 12
 FAST = RunSettings(sync=Settings(steps=1, window=8, guidance=1.0))
@@ -469,11 +468,9 @@ def test_names_on_the_command_line_are_the_library_s():
     from latentsync.models.folders import Checkpoints
     from latentsync.models.registry import GROUPS
     from latentsync.pipelines import options
-    from latentsync.restore.apply import REGIONS
 
     assert {name.lower() for name in options.NETS} <= set(GROUPS) & set(Checkpoints.__dataclass_fields__)
     with pytest.raises(SystemExit):
         main(
             ["restore", "--video_path=a.mp4", "--video_out_path=b.mp4", "--superres=sharpen", "--superres_region=nose"]
         )
-    assert REGIONS == ("mouth", "face")

@@ -21,8 +21,9 @@ from latentsync.face.masks import face_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float
 from latentsync.models.registry import WEIGHTS
-from latentsync.restore.apply import FFHQ_FIVE, Portrait, RestoreSettings, _warp, restore
+from latentsync.restore.apply import FFHQ_FIVE, Portrait, _warp, restore
 from latentsync.restore.restorers import FACE_SIDE, NetRestorer, Sharpen, load_restorer
+from latentsync.settings import RestoreSettings
 
 slow = pytest.mark.skipif(not os.environ.get("LATENTSYNC_SLOW"), reason="a minute for each; set LATENTSYNC_SLOW=1")
 R = 64
@@ -212,7 +213,7 @@ def test_bad_input_is_refused_in_a_sentence():
         ({"strength": 1.1}, "strength is 1.1"),
         ({"temporal": float("nan")}, "temporal is nan"),
         ({"region": "nose"}, "region is 'nose': choose one of mouth, face"),
-        ({"batch": 0}, "at least 1 face"),
+        ({"batch": 0}, "batch is 0: give 1 or more"),
     ):
         with pytest.raises(ValueError, match=match):
             RestoreSettings(**settings)

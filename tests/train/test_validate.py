@@ -18,8 +18,8 @@ from latentsync.face.geometry import fit_similarity
 from latentsync.face.landmarks import points_from_box
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.models.load import load_model
-from latentsync.pipelines.lip_sync import RunSettings, lip_sync
-from latentsync.sampling.sample import Settings
+from latentsync.pipelines.lip_sync import lip_sync
+from latentsync.settings import RunSettings, Settings
 from latentsync.train.validate import WholeClip, face_box, judge_sync, validate, validate_whole
 
 SIDE, FRAMES = 64, 40

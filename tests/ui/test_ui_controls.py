@@ -13,7 +13,7 @@ from latentsync.ui.page import component
 
 FILES = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
 ELSEWHERE = {"checkpoints", "detector", "detector_model", "device", "dtype"}  # options of the command ui
-LEFT_OUT = {"video_path", "audio_path", "video_out_path", "resume", "published", "upscaler", "debug"}
+LEFT_OUT = {"resume", "published", "upscaler"}
 LEFT_OUT |= {"inference_ckpt_path", "unet_config_path", "temp_dir"}  # the published program's
 
 
@@ -23,7 +23,7 @@ def parsed(*argv):
 
 def test_every_option_of_run_is_on_the_page_or_left_out_on_purpose():
     shown = {control.name for control in CONTROLS}
-    assert shown | ELSEWHERE | (LEFT_OUT - {"debug"}) == run_options().keys() and not shown & (ELSEWHERE | LEFT_OUT)
+    assert shown | ELSEWHERE | LEFT_OUT == run_options().keys() and not shown & (ELSEWHERE | LEFT_OUT)
     assert len(shown) == len(CONTROLS)
 
 
@@ -34,8 +34,10 @@ def test_a_setting_shows_the_default_of_run_and_explains_itself(control):
     assert (made.info and made.label) or (control.file and option.help in made.label)
     shown = {"none": None, 0: None}.get(made.value, made.value) if usual is None else made.value
     assert shown == usual and checked(option, made.value) == usual
-    if control.low is not None:
-        assert control.low <= usual <= control.high and (made.minimum, made.maximum) == (control.low, control.high)
+    if option.slider is not None:
+        low, high, step = option.slider
+        assert low <= usual <= high and (made.minimum, made.maximum, made.step) == option.slider
+        assert option.low <= low and high <= option.high and step > 0
     if option.choices is not None:
         assert set(option.choices) <= {value for _, value in made.choices}
 
@@ -82,7 +84,7 @@ def test_without_enable_sr_nothing_is_restored(nets, folder):
     [
         ("inference_steps", "many", "inference_steps is 'many': give a whole number"),
         ("inference_steps", 2.5, "inference_steps is 2.5: give a whole number"),
-        ("inference_steps", 0, "inference steps is 0"),
+        ("inference_steps", 0, "inference_steps is 0"),
         ("guidance_scale", float("nan"), "guidance_scale is nan: give a number"),
         ("guidance_scale", 10**400, "give a number"),
         ("guidance_scale", None, "guidance_scale is None: give a number"),

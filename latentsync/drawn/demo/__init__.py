@@ -19,7 +19,7 @@ def add_demo(commands) -> argparse.ArgumentParser:
 def run_demo(arguments: argparse.Namespace) -> None:
     from ...models.embedded import load_embedded
     from ...progress import Bar
-    from ...sampling.sample import Settings
+    from ...settings import Settings
     from .show import check_request, show
 
     settings = Settings(steps=arguments.inference_steps, guidance=arguments.guidance_scale)

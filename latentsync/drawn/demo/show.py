@@ -11,9 +11,9 @@ from ...face.track_file import read_track_file
 from ...face.track_sheet import write_png
 from ...media import VideoReader
 from ...models.load import LipSyncModel
-from ...pipelines.lip_sync import RunSettings, lip_sync
+from ...pipelines.lip_sync import lip_sync
 from ...progress import Progress
-from ...sampling.sample import Settings
+from ...settings import RunSettings, Settings
 from ..heads.corpus import track_clip
 from ..heads.speech import FPS
 from .pictures import curves, strip

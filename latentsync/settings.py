@@ -1,0 +1,293 @@
+"""What a user may set: each option once, with its default, its limits and its text.
+
+The command line, the page and the nodes take all three from here, and every settings object checks itself against
+them. Nothing heavy is imported, so that --help answers at once.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
+
+from .errors import InputError
+
+EndMode = Literal["pingpong", "loop", "hold", "stop"]
+SAMPLERS = ("ddim", "dpm++", "unipc", "euler")
+REGIONS = ("mouth", "face")
+MOST_STEPS = 500  # the 1000 training steps with leading spacing: more would not begin at the noisiest
+MOST_FPS = 1000
+TRAINED_WINDOW = 16
+
+
+@dataclass(frozen=True)
+class Option:
+    """A field of a settings class that a user may set.
+
+    Attributes:
+        name: of the field.
+        flag: on the command line and in messages.
+        low, high: the least and the largest value, both allowed.
+        slider: (least, largest, step) of the control that shows it.
+        choices: the only values there are.
+    """
+
+    name: str
+    flag: str
+    kind: type
+    default: Any
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    slider: tuple[float, float, float] | None = None
+    choices: tuple[str, ...] | None = None
+
+
+def option(default: Any, help: str, **limits: Any) -> Any:
+    """A dataclass field that is an option; `limits` are those of `Option`."""
+    return field(default=default, metadata={"option": {"help": help, **limits}})
+
+
+def options(settings: type | object, *names: str) -> Iterator[Option]:
+    """The options of a settings class in order: all of them, or those of the fields called `names`."""
+    for item in fields(settings):
+        if "option" in item.metadata and (not names or item.name in names):
+            # The type of `float | None` is float.
+            kind = next((kind for kind in get_args(item.type) if kind is not type(None)), item.type)
+            yield Option(**{"name": item.name, "flag": item.name, "kind": kind, "default": item.default}
+                         | item.metadata["option"])  # fmt: skip
+
+
+def check(settings: object) -> None:
+    """Refuse a value that is not one of its option's choices or lies outside its limits."""
+    for item in options(settings):
+        value = getattr(settings, item.name)
+        if value is None and item.default is None:
+            continue
+        if item.choices is not None:
+            if value not in item.choices:
+                raise InputError(f"{item.flag} is {value!r}: choose one of {', '.join(item.choices)}")
+        elif item.kind in (int, float) and (not item.low <= value <= item.high or abs(value) == math.inf):
+            if item.high < math.inf:
+                raise InputError(f"{item.flag} is {value}: give a number from {item.low} to {item.high}")
+            raise InputError(f"{item.flag} is {value}: give {item.low} or more")
+
+
+def add_options(
+    parser: argparse._ActionsContainer, settings: type, *names: str, required: Collection[str] = ()
+) -> None:
+    """Add the options of a settings class, all or those of the fields called `names`, to a parser or a group of one."""
+    for item in options(settings, *names):
+        how: dict[str, Any] = {"action": "store_true"} if item.kind is bool else {"type": item.kind}
+        if item.choices is not None:
+            how = {"choices": item.choices, "type": _in_any_case(item.choices)}
+        if item.name in required:
+            how["required"] = True
+        parser.add_argument(f"--{item.flag}", default=item.default, help=item.help, **how)
+
+
+def _in_any_case(choices: tuple[str, ...]) -> Callable[[str], str]:
+    known = {choice.lower(): choice for choice in choices}
+    return lambda text: known.get(text.lower(), text)
+
+
+def from_arguments(settings: type, arguments: argparse.Namespace, **more: Any) -> Any:
+    """Settings out of parsed options; what the command has no option for keeps its default or comes from `more`."""
+    given = {item.name: getattr(arguments, item.flag) for item in options(settings) if hasattr(arguments, item.flag)}
+    return settings(**given | more)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a window is denoised.
+
+    Attributes:
+        steps: denoising steps of each window.
+        guidance: strength of classifier-free guidance over silence; 1 is off and halves the work.
+        guidance_start, guidance_end: the part of the steps, as fractions 0..1, in which guidance is on.
+        seed: of the one noise latent that all frames share.
+        window: frames denoised together; 16 in training, at most the net's position table (24).
+        overlap: frames that neighbouring windows share, over which they are cross-faded; 0 as published.
+        deep_cache: run the whole U-Net in every n-th step only, and its outermost layers in those between, which
+            reuse what the others gave (DeepCache, arXiv 2312.00858); 0 and 1 are off. The published scripts take 3.
+            With guidance it keeps 10 values for each pixel of a window's crops: in half precision 21 MB for 16 frames
+            of 256, 84 MB of 512.
+        clamp: False leaves the decoder's overshoots beyond [0, 1] to what comes after, as published.
+    """
+
+    steps: int = option(
+        20, "denoising steps", low=1, high=MOST_STEPS, slider=(1, 100, 1), flag="inference_steps"
+    )  # fmt: skip
+    guidance: float = option(
+        1.5, "how strongly the lips follow the audio; 1 is off and faster", low=0, slider=(1, 3, 0.1),
+        flag="guidance_scale",
+    )  # fmt: skip
+    guidance_start: float = option(
+        0.0, "share of the steps after which guidance is on", low=0, high=1, slider=(0, 1, 0.05)
+    )
+    guidance_end: float = option(
+        1.0, "share of the steps after which guidance is off", low=0, high=1, slider=(0, 1, 0.05)
+    )
+    seed: int = option(1247, "seed of the noise that the mouth starts from", low=-(2**63), high=2**64 - 1)
+    window: int = option(TRAINED_WINDOW, "frames denoised together", low=1, slider=(1, 24, 1))
+    overlap: int = option(0, "frames that neighbouring windows share and cross-fade", low=0, slider=(0, 23, 1))
+    sampler: str = option("ddim", "ddim is the published one", choices=SAMPLERS)
+    deep_cache: int = option(
+        0,
+        "run the whole net in every n-th step only, and its outermost layers in between: 3, as the published scripts "
+        "have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
+        low=0,
+        slider=(0, 10, 1),
+    )
+    clamp: bool = True
+
+    def __post_init__(self):
+        check(self)
+        if self.overlap >= self.window:
+            raise InputError(f"overlap is {self.overlap}: give 0 to {self.window - 1}, less than the window")
+        if self.guidance_start > self.guidance_end:
+            raise InputError(
+                f"guidance_start is {self.guidance_start} and guidance_end {self.guidance_end}: give two rising "
+                "fractions"
+            )
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How one face is followed.
+
+    Attributes:
+        which: "largest", "index:K" (K-th from the left, from 0), "nearest:X,Y" (frame pixels), or "similar"
+            (most like the first one found, by embedding where the detector gives one, else by appearance).
+        max_gap: seconds without a detection that are bridged; longer ones pass the source through.
+        fade: seconds over which the synced face fades in and out at both ends of a longer gap.
+        smoothing: seconds, the standard deviation of the filter's time window; 0 turns it off.
+        published: the published program's rounding and smoothing, each frame's face chosen anew, and InsightFace as
+            it is used there (`InsightFace.published`).
+    """
+
+    which: str = option("largest", "largest, similar (to the first), index:K (from the left) or nearest:X,Y",
+                        flag="face")  # fmt: skip
+    max_gap: float = option(0.5, "seconds without a face that are bridged", low=0, slider=(0, 5, 0.1))
+    fade: float = option(0.2, "seconds over which the synced face fades in and out beside a longer gap", low=0)
+    smoothing: float = option(0.08, "seconds over which the face's place is smoothed", low=0, slider=(0, 1, 0.01))
+    published: bool = False
+
+    def __post_init__(self):
+        check(self)
+        parse_face(self.which)
+
+
+def parse_face(which: str) -> tuple[str, tuple[float, ...]]:
+    """`TrackSettings.which` as ("largest", ()), ("similar", ()), ("index", (k,)) or ("nearest", (x, y))."""
+    name, _, value = which.partition(":")
+    try:
+        if name in ("largest", "similar") and not value:
+            return name, ()
+        if name == "index" and int(value) >= 0:
+            return name, (int(value),)
+        if name == "nearest":
+            x, y = (float(part) for part in value.split(","))
+            return name, (x, y)
+    except ValueError:
+        pass
+    raise InputError(f"face is {which!r}: give largest, similar, index:K (from the left, 0 first) or nearest:X,Y")
+
+
+@dataclass(frozen=True)
+class BlendSettings:
+    """How crops are laid over frames.
+
+    Attributes:
+        mask_smooth: width of the soft edge, 0 (hard) to 1.
+        match_colour: shift the crop's colours so that the skin around the mouth matches the source's.
+        published: the published program's way: the whole aligned face, twice resampled, with its soft mask.
+    """
+
+    mask_smooth: float = option(0.5, "width of the mask's soft edge, 0 (hard) to 1", low=0, high=1, slider=(0, 1, 0.05))
+    match_colour: bool = option(False, "match the colours of the skin around the mouth to the source's")
+    published: bool = False
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True)
+class RestoreSettings:
+    """How much of what the restorer does is wanted.
+
+    Attributes:
+        strength: 0 (the input, bit for bit) to 1.
+        region: where: "mouth", what the lip sync repaints, or "face", all of it.
+        temporal: against flicker, 0 (each frame by itself) to 1: how much of the last frame's change is kept where
+            the picture has not moved.
+        batch: faces at once; halved by itself where memory does not suffice.
+    """
+
+    strength: float = option(
+        0.8, "how much of the restored detail is taken, 0 to 1", low=0, high=1, slider=(0, 1, 0.05),
+        flag="superres_strength",
+    )  # fmt: skip
+    region: str = option("mouth", "what the lip sync repaints, or all of the face", choices=REGIONS,
+                         flag="superres_region")  # fmt: skip
+    temporal: float = option(
+        0.5, "against flicker, 0 (each frame by itself) to 1", low=0, high=1, slider=(0, 1, 0.05),
+        flag="superres_temporal",
+    )  # fmt: skip
+    batch: int = option(4, "faces at once", low=1)
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Everything about a run but its files and its model.
+
+    Attributes:
+        sync, track, blend: see the classes.
+        fps: frame rate of the result; None keeps the source's. The model was trained at 25.
+        detect_every: look for the face in every n-th frame and interpolate between.
+        audio_longer: what the video does while a longer audio goes on.
+        audio_shorter: "stop" ends the video with the audio, "silent" carries on with a silent mouth.
+        repeat_turns: in pingpong the turning frames stand twice, as published.
+        hard_cut: let Whisper hear each 30 s alone, as published.
+        superres: a `SuperRes`: what restores the face and enlarges the frames, with its nets; None is neither.
+        mask_image: uint8 array, what the net repaints, see `masks`: that which it was trained with. None is the
+            published one.
+    """
+
+    sync: Settings = field(default_factory=Settings)
+    track: TrackSettings = field(default_factory=TrackSettings)
+    blend: BlendSettings = field(default_factory=BlendSettings)
+    fps: float | None = option(
+        None, "frame rate of the result; the model was trained at 25 (default: the video's)", low=0.001, high=MOST_FPS
+    )
+    detect_every: int = option(
+        1, "look for the face in every n-th frame and interpolate between", low=1, slider=(1, 25, 1)
+    )
+    audio_longer: str = option("pingpong", "the video, when the audio is longer", choices=get_args(EndMode))
+    audio_shorter: str = option("stop", "the video, when the audio is shorter", choices=("stop", "silent"))
+    repeat_turns: bool = False
+    hard_cut: bool = False
+    crf: int = option(
+        16, "quality of the video: lower looks better and makes a larger file", low=0, high=51, slider=(0, 51, 1)
+    )
+    superres: Any = None
+    mask_image: Any = field(default=None, compare=False)  # arrays have no one truth value
+
+    def __post_init__(self):
+        check(self)
+
+    def as_published(self) -> "RunSettings":
+        """These settings with what the published program does: see the README for the little that still differs."""
+        return replace(
+            self,
+            # It has guidance only above 1.
+            sync=replace(self.sync, overlap=0, guidance=max(1.0, self.sync.guidance), clamp=False),
+            track=replace(self.track, published=True),
+            blend=replace(self.blend, published=True),
+            repeat_turns=True,
+            hard_cut=True,
+            fps=25.0,
+        )
