@@ -114,9 +114,7 @@ class MatchLength(io.ComfyNode):
                     tooltip="The voice, cut or followed by silence where it is a frame or more off.",
                 ),
                 sockets.Track.Output(
-                    "track_out",
-                    display_name="track",
-                    tooltip="The face track of the new frames; empty without one.",
+                    "track_out", display_name="track", tooltip="The face track of the new frames; empty without one."
                 ),
                 io.Int.Output(display_name="frame_count", tooltip="How many frames came out."),
             ],
