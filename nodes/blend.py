@@ -32,19 +32,8 @@ class BlendFaces(io.ComfyNode):
                     "one for each. Another size is resized. Without it the region around the mouth. A mask that the "
                     "sampler had belongs here too.",
                 ),
-                io.Float.Input(
-                    "mask_smooth",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Width of the soft edge, 0 (hard) to 1. Not used with a mask, which brings its own.",
-                ),
-                io.Boolean.Input(
-                    "match_colour",
-                    default=False,
-                    tooltip="Shift the crop's colours so that the skin around the mouth matches the frame's.",
-                ),
+                inputs.mask_smooth(),
+                inputs.match_colour(),
             ],
             outputs=[io.Image.Output("images_out", display_name="images", tooltip="The finished frames.")],
             hidden=[io.Hidden.unique_id],

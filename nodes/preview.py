@@ -58,14 +58,7 @@ class Preview(io.ComfyNode):
                 sockets.Track.Input(
                     "track", optional=True, tooltip="The face's track through the result, to be drawn over it."
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=25.0,
-                    min=1.0,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames per second of frames; a video knows its own.",
-                ),
+                inputs.fps("Frames per second of connected frames; a video knows its own."),
             ],
             outputs=[],
         )

@@ -32,9 +32,7 @@ class Quality(io.ComfyNode):
             inputs=[
                 io.Image.Input("crops", tooltip="Aligned crops of the face, from Crop Faces or the sampler."),
                 io.Audio.Input("audio", tooltip="What the face says."),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip="Frames per second of the crops."
-                ),
+                inputs.fps(),
                 sockets.Model.Input(
                     "model",
                     optional=True,

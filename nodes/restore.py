@@ -11,7 +11,6 @@ from ..latentsync.frames import batches
 from ..latentsync.restore.apply import REGIONS, RestoreSettings, restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
 from . import device, folders, inputs, runtime, sockets
-from .sample import check_track, crops_track
 
 SHARPEN = Sharpen().name
 FRAMES_AT_ONCE = 4
@@ -64,7 +63,36 @@ class RestoreFaces(io.ComfyNode):
             category="LatentSync/face",
             description="Adds detail to synced crops, between the sampler and Blend Faces. Colours and light stay "
             "those of the crops. Connect a restorer or an upscale model.",
-            inputs=[*_connections(), *_widgets()],
+            inputs=[
+                io.Image.Input("crops", tooltip="Crops from the sampler."),
+                sockets.Restorer.Input("restorer", optional=True, tooltip="From Load Face Restorer."),
+                io.UpscaleModel.Input(
+                    "upscale_model",
+                    optional=True,
+                    tooltip="Instead of a restorer: any model from Load Upscale Model, such as a GFPGAN or "
+                    "RestoreFormer file or an upscaler.",
+                ),
+                inputs.crops_track(),
+                inputs.fraction(
+                    "strength",
+                    DEFAULTS.strength,
+                    "How much of the restored detail is taken. 0 gives the crops back unchanged.",
+                ),
+                io.Combo.Input(
+                    "region",
+                    options=list(REGIONS),
+                    default=DEFAULTS.region,
+                    tooltip="mouth: what the lip sync repaints, so that the rest stays the source's. face: the whole "
+                    "face; Blend Faces shows it only with a mask of that shape.",
+                ),
+                inputs.fraction("fidelity", 0.5, "CodeFormer only: 0 is the best picture, 1 the closest to the crop."),
+                inputs.fraction(
+                    "temporal",
+                    DEFAULTS.temporal,
+                    "Against flicker: how much of the last frame's detail is kept where the picture does not move. "
+                    "0 restores each frame by itself.",
+                ),
+            ],
             outputs=[io.Image.Output(display_name="crops", tooltip="The restored crops, for Blend Faces.")],
             hidden=[io.Hidden.unique_id],
         )
@@ -75,7 +103,7 @@ class RestoreFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = RestoreSettings(strength, region, temporal, FRAMES_AT_ONCE)
         crops, count = inputs.pictures(crops), len(crops)
-        check_track(track, count)
+        inputs.check_track(track, count)
         report = runtime.progress(cls)
         with _at_work(_chosen(restorer, upscale_model, fidelity)) as chosen:
             windows = (crops[group[0] : group[-1] + 1] for group in _counted(count, report))
@@ -84,11 +112,7 @@ class RestoreFaces(io.ComfyNode):
 
 
 def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: float) -> Restorer:
-    """The one restorer that is connected.
-
-    Raises:
-        ValueError: none is, or both are, or a net that cannot restore pictures.
-    """
+    """The one restorer that is connected."""
     if (restorer is None) == (upscale_model is None):
         raise InputError(
             f"{'nothing is' if restorer is None else 'both are'} connected: connect either restorer (from Load Face "
@@ -115,49 +139,3 @@ def _counted(count: int, report: runtime.Progress) -> Iterator[list[int]]:
     for group in batches(count, FRAMES_AT_ONCE):
         yield group
         report("restoring", group[-1] + 1, count)
-
-
-def _connections() -> list[io.Input]:
-    return [
-        io.Image.Input("crops", tooltip="Crops from the sampler."),
-        sockets.Restorer.Input("restorer", optional=True, tooltip="From Load Face Restorer."),
-        io.UpscaleModel.Input(
-            "upscale_model",
-            optional=True,
-            tooltip="Instead of a restorer: what Load Upscale Model gives, a GFPGAN or RestoreFormer file or any "
-            "upscaler.",
-        ),
-        crops_track(),
-    ]
-
-
-def _widgets() -> list[io.Input]:
-    fraction = {"min": 0.0, "max": 1.0, "step": 0.05}
-    return [
-        io.Float.Input(
-            "strength",
-            default=DEFAULTS.strength,
-            **fraction,
-            tooltip="How much of the restored detail is taken. 0 gives the crops back unchanged.",
-        ),
-        io.Combo.Input(
-            "region",
-            options=list(REGIONS),
-            default=DEFAULTS.region,
-            tooltip="mouth: what the lip sync repaints, so that the rest stays the source's. face: the whole face; "
-            "Blend Faces shows it only with a mask of that shape.",
-        ),
-        io.Float.Input(
-            "fidelity",
-            default=0.5,
-            **fraction,
-            tooltip="CodeFormer only: 0 is the best picture, 1 the most like the crop.",
-        ),
-        io.Float.Input(
-            "temporal",
-            default=DEFAULTS.temporal,
-            **fraction,
-            tooltip="Against flicker: how much of the last frame's detail is kept where the picture does not move. "
-            "0 restores each frame by itself.",
-        ),
-    ]

@@ -14,7 +14,8 @@ import folder_paths
 import torch
 from PIL import Image
 
-from .inputs import write_wav
+from ..latentsync.files import replacing
+from .inputs import sound
 
 logger = logging.getLogger(__name__)
 
@@ -64,11 +65,6 @@ def check_interrupted() -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-def device() -> torch.device:
-    """Where nets compute."""
-    return mm.get_torch_device()
-
-
 def temp_file(suffix: str) -> Path:
     """A name that nobody has yet, in ComfyUI's temporary folder, which is made if need be."""
     folder = Path(folder_paths.get_temp_directory())
@@ -77,5 +73,13 @@ def temp_file(suffix: str) -> Path:
 
 
 def audio_file(audio: Mapping) -> Path:
-    """An AUDIO as a new temporary WAV file; see `write_wav`."""
-    return write_wav(audio, temp_file(".wav"))
+    """An AUDIO as a new temporary WAV file; float samples become 32-bit float, integers stay as they are."""
+    from scipy.io import wavfile
+
+    wave, rate = sound(audio)
+    if wave.dtype not in (torch.uint8, torch.int16, torch.int32, torch.float32):
+        wave = wave.to(torch.float32)
+    path = temp_file(".wav")
+    with replacing(path) as part:
+        wavfile.write(part, rate, wave.T.contiguous().numpy())
+    return path
