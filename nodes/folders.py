@@ -46,9 +46,6 @@ def checkpoints_of(name: str) -> Checkpoints:
     """The files that make a model of the U-Net `name` (as `model_files` says it); absent ones are None.
 
     The others are looked for beside the U-Net, then in these folders, then in ComfyUI's for VAEs and audio encoders.
-
-    Raises:
-        FileNotFoundError: there is no such U-Net.
     """
     folder = models_folder()
     path = folder_paths.get_full_path(FOLDER, name)

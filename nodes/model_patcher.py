@@ -84,11 +84,7 @@ class ManagedModel(LipSyncModel):
         return int(values * self.compute_dtype.itemsize * WORKSPACE)
 
     def with_vae(self, vae: Any) -> "ManagedModel":
-        """This model with the VAE of a socket in place of its own; everything else is shared.
-
-        Raises:
-            ValueError: the VAE does not speak the U-Net's latents; says what differs.
-        """
+        """This model with the VAE of a socket in place of its own; everything else is shared."""
         check_vae(vae, self)
         patchers = {name: patcher for name, patcher in self.patchers.items() if name != "vae"}
         model = replace(self, patchers=patchers)
@@ -162,11 +158,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def model_paths(name: str) -> Checkpoints:
-    """The files of the model that a combo calls `name`.
-
-    Raises:
-        FileNotFoundError: one is missing; the sentence says which and how to get it.
-    """
+    """The files of the model that a combo calls `name`."""
     if name == EMBEDDED_NAME:
         return find_checkpoints(embedded_folder())
     paths = checkpoints_of(name)
@@ -185,10 +177,6 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
         name: `EMBEDDED_NAME`, or a U-Net file as `model_files` gives it.
         precision: one of `PRECISIONS`; "auto" takes ComfyUI's choice for this device.
         resolution: side of the crops in pixels; "auto" is what the files say.
-
-    Raises:
-        FileNotFoundError: files are missing.
-        ValueError: a setting out of range, or a file of another kind.
     """
     choice("precision", precision, PRECISIONS)
     side = None if resolution == "auto" else int(resolution)

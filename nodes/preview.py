@@ -88,9 +88,6 @@ def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> S
     Args:
         fps: frame rate of an IMAGE.
         progress: called as (phase, done, total).
-
-    Raises:
-        ValueError, OSError: it cannot be read or written; nothing is left of it.
     """
     if isinstance(media, torch.Tensor):
         frames = inputs.pictures(media)

@@ -24,9 +24,6 @@ class Folder:
 
     Attributes:
         path: where it is, without symbolic links.
-
-    Raises:
-        OSError: it cannot be made.
     """
 
     def __init__(self, parent: str | Path | None = None):
@@ -42,11 +39,7 @@ class Folder:
             return False
 
     def uploaded(self, value: object, what: str) -> Path:
-        """The file that a visitor gave as `what`: a path, or gradio's record of a file.
-
-        Raises:
-            ValueError: none was given, or something else than a file in here.
-        """
+        """The file that a visitor gave as `what`: a path, or gradio's record of a file."""
         path = value.get("path") if isinstance(value, Mapping) else value
         if not path:
             raise InputError(f"there is no {what}: upload one, record one, or use the sample clip")

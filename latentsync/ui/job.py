@@ -51,11 +51,7 @@ class Job:
         self._begun = (0.0, 0.0)  # when the phase began, and what was done then
 
     def progress(self, phase: str, done: float, total: int) -> None:
-        """Say how far the work is; see `progress.Progress`.
-
-        Raises:
-            Cancelled: the job was cancelled.
-        """
+        """Say how far the work is; see `progress.Progress`."""
         self.check()
         if phase != self._state[0]:
             self._begun = (time.monotonic(), done)
@@ -93,11 +89,7 @@ class Line:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="latentsync-ui")
 
     def add(self, job: Job, work: Callable[[], object]) -> Job:
-        """Put `work` at the end of the line; what it returns or raises is in `job.future`.
-
-        Raises:
-            RuntimeError: the line is closed.
-        """
+        """Put `work` at the end of the line; what it returns or raises is in `job.future`."""
         with self._lock:
             job.future = self._executor.submit(work)
             self._jobs = [other for other in self._jobs if not other.ended] + [job]

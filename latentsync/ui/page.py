@@ -49,9 +49,6 @@ class Watcher:
         Args:
             begin: begins the job, or raises what `Visits.failure` knows.
             shown: what its result changes.
-
-        Raises:
-            gradio.Error: it failed; a sentence for the visitor.
         """
         try:
             job = await asyncio.to_thread(begin)
@@ -159,11 +156,7 @@ NO_SHARING = {"buttons": [], "show_share_button": False, "show_download_button":
 
 
 def needed_gradio() -> ModuleType:
-    """The package gradio.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """The package gradio."""
     try:
         import gradio
     except ImportError as error:

@@ -44,30 +44,18 @@ class Sessions:
         self._jobs: dict[str, Job] = {}
 
     def lip_sync(self, session: str, video: object, audio: object, values: Sequence[object]) -> Job:
-        """Begin a run, or wait for those before it; its result is a `work.Made`.
-
-        Raises:
-            ValueError: bad input, or this visitor has a job already.
-        """
+        """Begin a run, or wait for those before it; its result is a `work.Made`."""
         order = Order(self._video(video), self.folder.uploaded(audio, "voice"), *self._chosen(values))
         check_audio(order.audio)
         return self._begin(session, lambda job: speak(job, self.nets, self.folder, order))
 
     def show_faces(self, session: str, video: object, values: Sequence[object]) -> Job:
-        """Begin a look at where the face is; its result is that of `faces.face_pictures`.
-
-        Raises:
-            ValueError: as `lip_sync`.
-        """
+        """Begin a look at where the face is; its result is that of `faces.face_pictures`."""
         path, (_, settings) = self._video(video), self._chosen(values)
         return self._begin(session, lambda job: face_pictures(job, self.nets, path, settings))
 
     def sample(self) -> tuple[Path, Path]:
-        """The video and the new words of the sample clip, as if they had been uploaded.
-
-        Raises:
-            FileNotFoundError: this copy of the package came without it.
-        """
+        """The video and the new words of the sample clip, as if they had been uploaded."""
         sample = sample_clip()
         video, audio = (
             Path(shutil.copyfile(path, self.folder.new_file(path.name))) for path in (sample.video, sample.voices[0])

@@ -34,9 +34,6 @@ def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, o
         resampled: whether the reader's frame rate is another than the file's.
         out: an .mp4 to write, of at most 1280 pixels, without sound.
         progress: called as (phase, done, total).
-
-    Raises:
-        OSError: it cannot be written; nothing is left of it.
     """
     if not resampled and list(numbers) == list(range(len(numbers))) and playable(reader.path):
         return Path(reader.path)
@@ -82,10 +79,6 @@ def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
     Args:
         job: is told how far it is, and may be cancelled at every denoising step; then nothing is left.
         folder: where the result goes.
-
-    Raises:
-        Cancelled: the job was.
-        ValueError, OSError, ImportError, FloatingPointError: as `run.lip_sync`.
     """
     # What may not be there comes first: a refusal is not to wait for the model.
     job.progress("loading the face detector", 0, 0)
@@ -109,21 +102,13 @@ def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
 
 
 def check_video(video: Path) -> None:
-    """Refuse what is no video, at a glance.
-
-    Raises:
-        ValueError, OSError: it is none; the sentence says why.
-    """
+    """Refuse what is no video, at a glance."""
     with open_source(video, "video") as container:
         moving_pictures(container, video)
 
 
 def check_audio(audio: Path) -> None:
-    """Refuse what has no sound, at a glance.
-
-    Raises:
-        ValueError, OSError: it has none; the sentence says why.
-    """
+    """Refuse what has no sound, at a glance."""
     AudioReader(audio).close()
 
 
