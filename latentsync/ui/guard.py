@@ -17,13 +17,9 @@ DAY = 24 * 3600.0  # seconds
 
 
 class Folder:
-    """A new folder that only this user may enter, with everything that a page keeps; `close` removes it.
+    """A new folder in `parent` (None: the system's temp folder) that only this user may enter; `close` removes it.
 
-    Args:
-        parent: where to make it; None is the system's folder for temporary files.
-
-    Attributes:
-        path: where it is, without symbolic links.
+    It holds everything that a page keeps. `path` is without symbolic links.
     """
 
     def __init__(self, parent: str | Path | None = None):
@@ -92,21 +88,21 @@ HEADERS = [
 
 
 class Guard:
-    """An ASGI application around another.
-
-    Args:
-        app: gradio's.
-        folder: whose files may be read and named; no others.
-        limit: bytes of the largest upload.
-    """
+    """ASGI middleware: only files in `folder` may be read and named, and uploads have at most `limit` bytes."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], folder: Folder, limit: int):
         self.app, self.folder, self.limit = app, folder, limit
 
     async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
+        from starlette.responses import JSONResponse
+
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        unread: list[dict[str, Any]] = []  # a body that was read here, for the application to read again
+
+        async def once_more() -> dict[str, Any]:
+            return unread.pop() if unread else await receive()
 
         async def with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -117,11 +113,15 @@ class Guard:
         if refused is None and scope["method"] == "POST" and _type(scope) == "application/json":
             body = await _body(receive)
             refused = self._foreign(body)
-            receive = _once_more(body, receive)
+            unread = [{"type": "http.request", "body": body, "more_body": False}]
         if refused is None:
-            await self.app(scope, receive, with_headers)
-        else:
-            await _refuse(with_headers, *refused)
+            await self.app(scope, once_more, with_headers)
+            return
+        status, sentence = refused
+        # Gradio's clients show the sentence when it has the form of a refused input.
+        detail = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": sentence}
+        answer = JSONResponse({"detail": [detail] if status == 422 else sentence}, status)
+        await answer(scope, receive, with_headers)
 
     def _unreadable(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
         """A file that is asked for and does not lie in the folder."""
@@ -195,22 +195,3 @@ async def _body(receive: Callable) -> bytes:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
-
-
-def _once_more(body: bytes, receive: Callable) -> Callable:
-    """`receive` as if nobody had read the `body`."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> dict[str, Any]:
-        return waiting.pop() if waiting else await receive()
-
-    return receive_again
-
-
-async def _refuse(send: Callable, status: int, sentence: str) -> None:
-    # In the form of a refused input gradio's clients show the sentence.
-    refused = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": sentence}
-    body = json.dumps({"detail": [refused] if status == 422 else sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -15,37 +15,23 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Status:
-    """How far a job is.
+    """How far a job is."""
 
-    Attributes:
-        phase: what is being done, as `progress.Progress` calls it; empty before the work says so.
-        cancelling: the job has been cancelled and is about to end.
-        done, total: frames of the phase; denoising steps move `done` by fractions of a window.
-        seconds_left: of the phase, None while nothing can be said.
-        before: jobs that end first.
-        frame: the latest finished one (h, w, 3) in the result's dtype, or None.
-    """
-
-    phase: str
+    phase: str  # as `progress.Progress` calls it; empty before the work says so
     cancelling: bool
-    done: float
+    done: float  # frames of the phase; denoising steps move it by fractions of a window
     total: int
-    seconds_left: float | None
-    before: int
-    frame: torch.Tensor | None
+    seconds_left: float | None  # of the phase
+    before: int  # jobs that end first
+    frame: torch.Tensor | None  # the latest finished one (h, w, 3) in the result's dtype
 
 
 class Job:
-    """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel.
-
-    Attributes:
-        frame: the latest finished frame, see `Status`.
-        future: the result or error of the work, once it is in a line.
-    """
+    """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel."""
 
     def __init__(self) -> None:
-        self.frame: torch.Tensor | None = None
-        self.future: Future | None = None
+        self.frame: torch.Tensor | None = None  # the latest finished one
+        self.future: Future | None = None  # the result or error of the work, once it is queued
         self._stop = threading.Event()
         self._state = ("", 0.0, 0)
         self._begun = (0.0, 0.0)  # when the phase began, and what was done then

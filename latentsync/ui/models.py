@@ -18,28 +18,16 @@ SAMPLE = "talking head"
 
 
 class ModelCache:
-    """The model and the detectors that the options of the page ask for. Not for several threads at once.
-
-    Args:
-        options: checkpoints, device, dtype, detector and detector_model, as `run` has them.
-
-    Attributes:
-        folder: where the weights are.
-        device: where they go.
-    """
+    """The model and the detectors that the page's options ask for, in the terms of `run`. Not thread-safe."""
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.folder = Path(choose_folder(options.checkpoints, CHECKPOINTS))
+        self.embedded = self.folder == EMBEDDED
         needed_checkpoints(self.folder)
         self.device = named_device(options.device) if options.device else default_device()
         self._model: LipSyncModel | None = None
         self._detectors: dict[bool, Detector] = {}
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the model is the small one that comes along."""
-        return self.folder == EMBEDDED
 
     def model(self, resolution: int | None = None) -> LipSyncModel:
         """The model, for crops of `resolution` pixels; None is its own."""

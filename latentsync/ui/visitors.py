@@ -8,6 +8,8 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import sentence_of
+from ..media.audio import AudioReader
+from ..media.source import moving_pictures, open_source
 from ..pipelines.settings import RunSettings
 from ..sampling.sample import out_of_memory
 from .controls import Control, checked, default_arguments, run_options, shown_controls
@@ -15,7 +17,7 @@ from .faces import face_pictures
 from .guard import Folder
 from .job import Cancelled, Job, Line
 from .models import ModelCache, sample_clip
-from .work import Order, check_audio, check_video, speak
+from .work import Order, speak
 
 #: What bad input raises; anything else is a fault of the program.
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
@@ -25,15 +27,7 @@ LESS_MEMORY = "try a window of 8, a guidance scale of 1 or a smaller resolution"
 class Sessions:
     """The visitors of a page, by their session, and the jobs that they started.
 
-    Args:
-        nets: what is computed with.
-        folder: where uploads are and results go.
-        restoration: whether face restoration may be asked for.
-
-    Attributes:
-        controls: the settings that are shown; their values come in this order.
-        options: the options of the command `run`, by name.
-        line: the jobs of all visitors.
+    `controls` are the settings that are shown, in the order in which their values come.
     """
 
     def __init__(self, nets: ModelCache, folder: Folder, restoration: bool = False):
@@ -46,7 +40,7 @@ class Sessions:
     def lip_sync(self, session: str, video: object, audio: object, values: Sequence[object]) -> Job:
         """Begin a run, or wait for those before it; its result is a `work.Made`."""
         order = Order(self._video(video), self.folder.uploaded(audio, "voice"), *self._chosen(values))
-        check_audio(order.audio)
+        AudioReader(order.audio).close()  # refuses what has no sound
         return self._begin(session, lambda job: speak(job, self.nets, self.folder, order))
 
     def show_faces(self, session: str, video: object, values: Sequence[object]) -> Job:
@@ -80,7 +74,8 @@ class Sessions:
 
     def _video(self, given: object) -> Path:
         path = self.folder.uploaded(given, "video")
-        check_video(path)
+        with open_source(path, "video") as container:
+            moving_pictures(container, path)  # refuses what is no video
         return path
 
     def _chosen(self, values: Sequence[object]) -> tuple[argparse.Namespace, RunSettings]:

@@ -12,9 +12,7 @@ import torch
 from ..audio.whisper import SAMPLE_RATE
 from ..frames import batches
 from ..media import VideoReader, VideoWriter
-from ..media.audio import AudioReader
 from ..media.browser import QUALITY, fitted_size, playable
-from ..media.source import moving_pictures, open_source
 from ..pipelines.lip_sync import LipSyncInput, frame_map, lip_sync_frames, load_mono_16k, write
 from ..pipelines.options import load_superres
 from ..pipelines.settings import RunSettings
@@ -29,11 +27,8 @@ FRAMES_AT_ONCE = 8
 def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, out: Path, progress: Progress) -> Path:
     """A video whose frame i is frame `numbers[i]` of the source: the source itself where that will do, else `out`.
 
-    Args:
-        reader: the source.
-        resampled: whether the reader's frame rate is another than the file's.
-        out: an .mp4 to write, of at most 1280 pixels, without sound.
-        progress: called as (phase, done, total).
+    `resampled` says whether the reader's frame rate is another than the file's. `out` is an .mp4 of at most 1280
+    pixels, without sound.
     """
     if not resampled and list(numbers) == list(range(len(numbers))) and playable(reader.path):
         return Path(reader.path)
@@ -50,13 +45,7 @@ def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, o
 
 @dataclass(frozen=True)
 class Order:
-    """What a visitor wants.
-
-    Attributes:
-        video, audio: uploaded files.
-        arguments: the options of the command `run`, without its files.
-        settings: what follows from them, but for restoration.
-    """
+    """What a visitor asks for: uploaded files, and the options of the command `run` with the settings they make."""
 
     video: Path
     audio: Path
@@ -76,11 +65,15 @@ class Made:
 def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
     """Make a video speak, as the command `run` does.
 
-    Args:
-        job: is told how far it is, and may be cancelled at every denoising step; then nothing is left.
-        folder: where the result goes.
+    It may be cancelled at every denoising step; then nothing is left in the folder.
     """
-    # What may not be there comes first: a refusal is not to wait for the model.
+
+    def watched(windows: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        for window in windows:
+            job.frame = window[-1].cpu().clone()
+            yield window
+
+    # The detector comes first: a refusal should not wait for the model.
     job.progress("loading the face detector", 0, 0)
     detector = nets.detector(order.video, order.settings.track.which)
     settings = replace(order.settings, superres=load_superres(order.arguments, nets.device))
@@ -91,7 +84,7 @@ def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
         with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
             take = LipSyncInput(reader, float(reader.fps), load_mono_16k(order.audio))
             spoken = lip_sync_frames(take, model, detector, settings, job.progress)
-            write(_watched(spoken.windows, job), result, reader, settings, spoken.sound(order.audio, take.fps))
+            write(watched(spoken.windows), result, reader, settings, spoken.sound(order.audio, take.fps))
             shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
             before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)
     except BaseException:
@@ -99,21 +92,3 @@ def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
         raise
     found = int(spoken.track.found.sum())
     return Made(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")
-
-
-def check_video(video: Path) -> None:
-    """Refuse what is no video, at a glance."""
-    with open_source(video, "video") as container:
-        moving_pictures(container, video)
-
-
-def check_audio(audio: Path) -> None:
-    """Refuse what has no sound, at a glance."""
-    AudioReader(audio).close()
-
-
-def _watched(windows: Iterator[torch.Tensor], job: Job) -> Iterator[torch.Tensor]:
-    """The windows as they are; the last frame of each is shown while the job goes on."""
-    for window in windows:
-        job.frame = window[-1].cpu().clone()
-        yield window

@@ -110,7 +110,7 @@ def test_a_visitor_cancels_his_own_run_and_nobody_elses(served, client, sample, 
     first = client.submit(**files, inference_steps=100, api_name="/lip_sync")
     wait_for(lambda: "of 6 frames" in said(first))
     second = other.submit(**files, **QUICK, api_name="/lip_sync")
-    wait_for(lambda: "Waiting: one run is before this one" in said(second))
+    wait_for(lambda: "Waiting: one run is ahead of yours" in said(second))
     other.predict(api_name="/cancel")
     assert "Cancelled" in second.result(60)[0] and not first.done()
     client.predict(api_name="/cancel")
