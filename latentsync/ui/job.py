@@ -66,7 +66,7 @@ class Job:
         return Status(phase, self._stop.is_set(), done, total, left, before, self.frame)
 
 
-class Line:
+class JobQueue:
     """Jobs one after the other, in the order in which they came, in a thread of their own."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Line:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="latentsync-ui")
 
     def add(self, job: Job, work: Callable[[], object]) -> Job:
-        """Put `work` at the end of the line; what it returns or raises is in `job.future`."""
+        """Put `work` at the end of the queue; what it returns or raises is in `job.future`."""
         with self._lock:
             job.future = self._executor.submit(work)
             self._jobs = [other for other in self._jobs if not other.ended] + [job]

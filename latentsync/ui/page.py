@@ -44,7 +44,7 @@ class Watcher:
             raise self._error(error) from error
         try:
             while not job.ended:
-                status = job.status(self.visits.line.before(job))
+                status = job.status(self.visits.queue.before(job))
                 yield {self.parts.status: status_html(status), **self._busy(True)}
                 await asyncio.sleep(WATCHED_EVERY)
         finally:
@@ -156,7 +156,7 @@ def build_page(gr: ModuleType, visits: Sessions, limit: int) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False, **supported(gr.Blocks.__init__, looks(gr))) as page:
         parts = lay_out(gr, visits, limit)
         connect(gr, page, parts, visits)
-    # Jobs wait in `visits.line`, which tells everyone their place, so gradio starts them all at once.
+    # Jobs wait in `visits.queue`, which tells everyone their place, so gradio starts them all at once.
     return page.queue(default_concurrency_limit=None)
 
 

@@ -15,9 +15,9 @@ from ..sampling.sample import out_of_memory
 from .controls import Control, checked, default_arguments, run_options, shown_controls
 from .faces import face_pictures
 from .guard import Folder
-from .job import Cancelled, Job, Line
+from .job import Cancelled, Job, JobQueue
 from .models import ModelCache, sample_clip
-from .work import Order, speak
+from .work import Request, speak
 
 #: What bad input raises; anything else is a fault of the program.
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
@@ -27,21 +27,21 @@ LESS_MEMORY = "try a window of 8, a guidance scale of 1 or a smaller resolution"
 class Sessions:
     """The visitors of a page, by their session, and the jobs that they started.
 
-    `controls` are the settings that are shown, in the order in which their values come.
+    `controls` are the settings that are shown, in the order of their values.
     """
 
     def __init__(self, nets: ModelCache, folder: Folder, restoration: bool = False):
         self.nets, self.folder = nets, folder
         self.controls = shown_controls(restoration)
         self.options = run_options()
-        self.line = Line()
+        self.queue = JobQueue()
         self._jobs: dict[str, Job] = {}
 
     def lip_sync(self, session: str, video: object, audio: object, values: Sequence[object]) -> Job:
-        """Begin a run, or wait for those before it; its result is a `work.Made`."""
-        order = Order(self._video(video), self.folder.uploaded(audio, "voice"), *self._chosen(values))
-        AudioReader(order.audio).close()  # refuses what has no sound
-        return self._begin(session, lambda job: speak(job, self.nets, self.folder, order))
+        """Begin a run, or wait for those before it; its result is a `work.Result`."""
+        request = Request(self._video(video), self.folder.uploaded(audio, "voice"), *self._chosen(values))
+        AudioReader(request.audio).close()  # refuses what has no sound
+        return self._begin(session, lambda job: speak(job, self.nets, self.folder, request))
 
     def show_faces(self, session: str, video: object, values: Sequence[object]) -> Job:
         """Begin a look at where the face is; its result is that of `faces.face_pictures`."""
@@ -70,7 +70,7 @@ class Sessions:
 
     def close(self) -> None:
         """End all jobs."""
-        self.line.close()
+        self.queue.close()
 
     def _video(self, given: object) -> Path:
         path = self.folder.uploaded(given, "video")
@@ -97,7 +97,7 @@ class Sessions:
         if running is not None and not running.ended:
             raise InputError("the last job of this page has not ended: wait for it, or cancel it")
         job = self._jobs[session] = Job()
-        return self.line.add(job, lambda: work(job))
+        return self.queue.add(job, lambda: work(job))
 
 
 def was_cancelled(job: Job) -> bool:

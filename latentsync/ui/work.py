@@ -44,7 +44,7 @@ def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, o
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What a visitor asks for: uploaded files, and the options of the command `run` with the settings they make."""
 
     video: Path
@@ -54,7 +54,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Made:
+class Result:
     """A finished run: the result, the source to compare it with frame by frame, and a line about it."""
 
     result: Path
@@ -62,7 +62,7 @@ class Made:
     summary: str
 
 
-def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
+def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Result:
     """Make a video speak, as the command `run` does.
 
     It may be cancelled at every denoising step; then nothing is left in the folder.
@@ -75,20 +75,20 @@ def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
 
     # The detector comes first: a refusal should not wait for the model.
     job.progress("loading the face detector", 0, 0)
-    detector = nets.detector(order.video, order.settings.track.which)
-    settings = replace(order.settings, superres=load_superres(order.arguments, nets.device))
+    detector = nets.detector(request.video, request.settings.track.which)
+    settings = replace(request.settings, superres=load_superres(request.arguments, nets.device))
     job.progress("loading the model", 0, 0)
-    model = nets.model(order.arguments.resolution)
-    result = folder.new_file(f"{order.video.stem}_lipsync.mp4")
+    model = nets.model(request.arguments.resolution)
+    result = folder.new_file(f"{request.video.stem}_lipsync.mp4")
     try:
-        with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
-            take = LipSyncInput(reader, float(reader.fps), load_mono_16k(order.audio))
+        with VideoReader(request.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
+            take = LipSyncInput(reader, float(reader.fps), load_mono_16k(request.audio))
             spoken = lip_sync_frames(take, model, detector, settings, job.progress)
-            write(watched(spoken.windows), result, reader, settings, spoken.sound(order.audio, take.fps))
+            write(watched(spoken.windows), result, reader, settings, spoken.sound(request.audio, take.fps))
             shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
             before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)
     except BaseException:
         folder.drop(result)
         raise
     found = int(spoken.track.found.sum())
-    return Made(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")
+    return Result(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")

@@ -140,7 +140,7 @@ def test_a_text_named_mp4_is_refused_in_a_sentence(client, served, voice, tmp_pa
     assert str(error.value) == "text.mp4 is not readable as video: it is damaged, incomplete or not a media file"
 
 
-@pytest.mark.parametrize("given", [{"inference_steps": 10_000}, {"crf": "much"}, {"face": "the left one"}])
+@pytest.mark.parametrize("given", [{"inference_steps": 10_000}, {"crf": "much"}])
 def test_a_wrong_setting_is_refused_in_a_sentence(client, sample, voice, given):
     with pytest.raises(AppError) as error:
         client.predict(video=video_file(sample[0]), audio=handle_file(str(voice)), **given, api_name="/lip_sync")
