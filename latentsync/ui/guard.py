@@ -24,7 +24,7 @@ class Folder:
 
     def __init__(self, parent: str | Path | None = None):
         if parent is not None and not Path(parent).is_dir():
-            raise NotADirectoryError(f"{parent} is no folder: create it first, or give another --folder")
+            raise NotADirectoryError(f"{parent} is not a folder: create it first, or give another --folder")
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
 
     def holds(self, path: str | Path) -> bool:
@@ -149,7 +149,7 @@ class Guard:
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
-            return 400, "the request is no JSON text"
+            return 400, "the request is not JSON"
         if not isinstance(content, dict):
             return None
         for path in _paths(content.get("data")):
@@ -162,7 +162,7 @@ class Guard:
 
 def too_large(size: int, limit: int) -> str:
     """Why a file of `size` bytes is refused."""
-    return f"the file has {in_words(size)}, and this page takes up to {in_words(limit)}: cut or compress it first"
+    return f"the file is {in_words(size)}, and this page takes up to {in_words(limit)}: cut or compress it first"
 
 
 def in_words(size: int) -> str:
