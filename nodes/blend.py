@@ -5,7 +5,6 @@ from comfy_api.latest import io
 from ..latentsync.errors import InputError
 from ..latentsync.face.blend import BlendSettings, blend
 from ..latentsync.face.masks import fitted
-from ..latentsync.frames import batches
 from ..latentsync.pipelines.lip_sync import with_progress
 from . import inputs, runtime, sockets
 
@@ -50,7 +49,6 @@ class BlendFaces(io.ComfyNode):
         settings = BlendSettings(mask_smooth, match_colour)
         if mask is not None:
             mask = fitted(mask.reshape(-1, *mask.shape[-2:]), track.track.resolution)
-        windows = (crops[numbers[0] : numbers[-1] + 1] for numbers in batches(len(crops), FRAMES_AT_ONCE))
-        finished = blend(frames, track.track, windows, settings, mask)
+        finished = blend(frames, track.track, crops.split(FRAMES_AT_ONCE), settings, mask)
         finished = with_progress(finished, len(images), "blending", runtime.progress(cls))
         return io.NodeOutput(inputs.concat_windows(finished, len(images)))

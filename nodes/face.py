@@ -52,14 +52,14 @@ class LoadDetector(io.ComfyNode):
         """A track file that was edited is read again."""
         if detector not in folders.track_files():
             return detector
-        state = folders.track_file(detector).stat()
+        state = folders.input_file(detector).stat()
         return detector, state.st_mtime_ns, state.st_size
 
     @classmethod
     def execute(cls, detector) -> io.NodeOutput:
         inputs.choice("detector", detector, [*DETECTORS, *folders.track_files()])
         if detector not in DETECTORS:
-            return io.NodeOutput(load_detector("file", model=folders.track_file(detector)))
+            return io.NodeOutput(load_detector("file", model=folders.input_file(detector)))
         return io.NodeOutput(load_detector(detector, checkpoints=folders.models_folder()))
 
 

@@ -81,13 +81,9 @@ class Preview(io.ComfyNode):
 
 
 def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> Shown:
-    """An IMAGE or VIDEO as something to play, with the sound `audio`, else its own.
+    """An IMAGE (at `fps`) or VIDEO as something to play, with the sound `audio`, else its own.
 
     A file that the browser can play and that ComfyUI serves is taken as it is; all else is encoded.
-
-    Args:
-        fps: frame rate of an IMAGE.
-        progress: called as (phase, done, total).
     """
     if isinstance(media, torch.Tensor):
         frames = inputs.pictures(media)

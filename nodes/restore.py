@@ -1,16 +1,15 @@
 """Face restoration: more detail in the synced crops."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 
 from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
-from ..latentsync.frames import batches
+from ..latentsync.pipelines.lip_sync import with_progress
 from ..latentsync.restore.apply import REGIONS, RestoreSettings, restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
-from . import device, folders, inputs, runtime, sockets
+from . import folders, inputs, runtime, sockets
 
 SHARPEN = Sharpen().name
 FRAMES_AT_ONCE = 4
@@ -104,10 +103,11 @@ class RestoreFaces(io.ComfyNode):
         settings = RestoreSettings(strength, region, temporal, FRAMES_AT_ONCE)
         crops, count = inputs.pictures(crops), len(crops)
         inputs.check_track(track, count)
-        report = runtime.progress(cls)
-        with _at_work(_chosen(restorer, upscale_model, fidelity)) as chosen:
-            windows = (crops[group[0] : group[-1] + 1] for group in _counted(count, report))
-            restored = restore(windows, chosen, track and track.track, settings)
+        chosen = _chosen(restorer, upscale_model, fidelity)
+        net = getattr(chosen, "net", None)
+        with nullcontext() if net is None else runtime.on_device(net, FRAMES_AT_ONCE * BYTES_PER_FACE):
+            restored = restore(crops.split(FRAMES_AT_ONCE), chosen, track and track.track, settings)
+            restored = with_progress(restored, count, "restoring", runtime.progress(cls))
             return io.NodeOutput(inputs.concat_windows(restored, count))
 
 
@@ -121,21 +121,3 @@ def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: f
     if upscale_model is not None:
         return NetRestorer(upscale_model, "the upscale model", fidelity)
     return replace(restorer, fidelity=fidelity) if isinstance(restorer, NetRestorer) else restorer
-
-
-@contextmanager
-def _at_work(restorer: Restorer) -> Iterator[Restorer]:
-    """The restorer with its net, if it has one, on the device."""
-    if not isinstance(restorer, NetRestorer):
-        yield restorer
-        return
-    with device.on_device(restorer.net, FRAMES_AT_ONCE * BYTES_PER_FACE):
-        yield restorer
-
-
-def _counted(count: int, report: runtime.Progress) -> Iterator[list[int]]:
-    """The numbers of the crops in groups; a group counts as done when the next one is asked for."""
-    report("restoring", 0, count)
-    for group in batches(count, FRAMES_AT_ONCE):
-        yield group
-        report("restoring", group[-1] + 1, count)
