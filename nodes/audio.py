@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import get_args
 
 import torch.nn.functional as F
 from comfy_api.latest import io
@@ -10,7 +9,7 @@ from comfy_api.latest import io
 from ..latentsync.audio.whisper import SAMPLE_RATE
 from ..latentsync.errors import InputError
 from ..latentsync.pipelines.lip_sync import frame_map, listen
-from ..latentsync.settings import EndMode, RunSettings
+from ..latentsync.settings import RunSettings
 from . import inputs, runtime, sockets
 
 
@@ -25,14 +24,7 @@ class EncodeAudio(io.ComfyNode):
             inputs=[
                 sockets.Model.Input("model", tooltip="The lip-sync model; its audio encoder does the listening."),
                 io.Audio.Input("audio", tooltip="The voice to speak. Any sample rate, mono or stereo."),
-                io.Float.Input(
-                    "fps",
-                    default=25.0,
-                    min=1.0,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames per second of the video. The models were trained at 25.",
-                ),
+                inputs.fps("Frames per second of the video. The models were trained at 25."),
                 io.Image.Input(
                     "images",
                     optional=True,
@@ -74,27 +66,14 @@ class MatchLength(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="The frames of the clip."),
                 io.Audio.Input("audio", tooltip="The voice whose length the frames are brought to."),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip="Frames per second of the clip."
-                ),
+                inputs.fps(),
                 sockets.Track.Input(
                     "track",
                     optional=True,
                     tooltip="The face track of these frames; tracking before this node looks at each frame only once.",
                 ),
-                io.Combo.Input(
-                    "audio_longer",
-                    options=list(get_args(EndMode)),
-                    default="pingpong",
-                    tooltip="What the frames do while a longer voice goes on: play back and forth, start over, hold "
-                    "the last one, or stop (the voice is cut).",
-                ),
-                io.Combo.Input(
-                    "audio_shorter",
-                    options=["stop", "silent"],
-                    default="stop",
-                    tooltip="After a shorter voice the frames stop, or go on with a silent mouth.",
-                ),
+                inputs.audio_longer(),
+                inputs.audio_shorter(),
                 io.Float.Input(
                     "silent_padding",
                     default=0.0,
@@ -114,9 +93,7 @@ class MatchLength(io.ComfyNode):
                     tooltip="The voice, cut or followed by silence where it is a frame or more off.",
                 ),
                 sockets.Track.Output(
-                    "track_out",
-                    display_name="track",
-                    tooltip="The face track of the new frames; empty without one.",
+                    "track_out", display_name="track", tooltip="The face track of the new frames; empty without one."
                 ),
                 io.Int.Output(display_name="frame_count", tooltip="How many frames came out."),
             ],

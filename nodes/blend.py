@@ -5,7 +5,6 @@ from comfy_api.latest import io
 from ..latentsync.errors import InputError
 from ..latentsync.face.blend import blend
 from ..latentsync.face.masks import fitted
-from ..latentsync.frames import batches
 from ..latentsync.pipelines.lip_sync import with_progress
 from ..latentsync.settings import BlendSettings
 from . import inputs, runtime, sockets
@@ -33,19 +32,8 @@ class BlendFaces(io.ComfyNode):
                     "one for each. Another size is resized. Without it the region around the mouth. A mask that the "
                     "sampler had belongs here too.",
                 ),
-                io.Float.Input(
-                    "mask_smooth",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Width of the soft edge, 0 (hard) to 1. Not used with a mask, which brings its own.",
-                ),
-                io.Boolean.Input(
-                    "match_colour",
-                    default=False,
-                    tooltip="Shift the crop's colours so that the skin around the mouth matches the frame's.",
-                ),
+                inputs.mask_smooth(),
+                inputs.match_colour(),
             ],
             outputs=[io.Image.Output("images_out", display_name="images", tooltip="The finished frames.")],
             hidden=[io.Hidden.unique_id],
@@ -62,7 +50,6 @@ class BlendFaces(io.ComfyNode):
         settings = BlendSettings(mask_smooth, match_colour)
         if mask is not None:
             mask = fitted(mask.reshape(-1, *mask.shape[-2:]), track.track.resolution)
-        windows = (crops[numbers[0] : numbers[-1] + 1] for numbers in batches(len(crops), FRAMES_AT_ONCE))
-        finished = blend(frames, track.track, windows, settings, mask)
+        finished = blend(frames, track.track, crops.split(FRAMES_AT_ONCE), settings, mask)
         finished = with_progress(finished, len(images), "blending", runtime.progress(cls))
         return io.NodeOutput(inputs.concat_windows(finished, len(images)))

@@ -18,7 +18,6 @@ from ..latentsync.settings import TrackSettings
 from . import folders, inputs, runtime, sockets
 
 DETECTORS = ["auto", "yunet", "insightface", "facexlib"]
-FACES = ["largest", "index", "nearest", "similar"]
 FRAMES_AT_ONCE = 8
 SHOWN_CROPS = 4  # side by side in the preview of a mask
 NO_CROP = 0.25  # grey of the preview where there are no crops
@@ -54,38 +53,15 @@ class LoadDetector(io.ComfyNode):
         """A track file that was edited is read again."""
         if detector not in folders.track_files():
             return detector
-        state = folders.track_file(detector).stat()
+        state = folders.input_file(detector).stat()
         return detector, state.st_mtime_ns, state.st_size
 
     @classmethod
     def execute(cls, detector) -> io.NodeOutput:
         inputs.choice("detector", detector, [*DETECTORS, *folders.track_files()])
         if detector not in DETECTORS:
-            return io.NodeOutput(load_detector("file", model=folders.track_file(detector)))
+            return io.NodeOutput(load_detector("file", model=folders.input_file(detector)))
         return io.NodeOutput(load_detector(detector, checkpoints=folders.models_folder()))
-
-
-def face_inputs() -> list[io.Input]:
-    """The widgets that say which face is meant; `which_face` reads them."""
-    pixels = {"default": 0.0, "min": 0.0, "max": 16384.0, "step": 1.0}
-    return [
-        io.Combo.Input(
-            "face",
-            options=FACES,
-            default="largest",
-            tooltip="Which face of several: the largest; the one at an index; the one nearest to a point; or, across "
-            "cuts, the one most similar to the first one found.",
-        ),
-        io.Int.Input("index", default=0, min=0, max=99, tooltip="For face = index: from the left, 0 is the first."),
-        io.Float.Input("x", **pixels, tooltip="For face = nearest: pixels of the frame from the left."),
-        io.Float.Input("y", **pixels, tooltip="For face = nearest: pixels of the frame from the top."),
-    ]
-
-
-def which_face(face: str, index: int, x: float, y: float) -> str:
-    """`TrackSettings.which` of the widgets of `face_inputs`."""
-    inputs.choice("face", face, FACES)
-    return {"index": f"index:{index}", "nearest": f"nearest:{x},{y}"}.get(face, face)
 
 
 class TrackFace(io.ComfyNode):
@@ -103,18 +79,16 @@ class TrackFace(io.ComfyNode):
                 sockets.Model.Input(
                     "model", optional=True, tooltip="Gives the crops the size that this model works at."
                 ),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip="Frames per second of the clip."
+                inputs.fps(),
+                *inputs.face(),
+                inputs.smoothing(),
+                inputs.max_gap(),
+                inputs.seconds(
+                    "fade",
+                    TrackSettings.fade,
+                    "Seconds over which the synced face fades in and out at both ends of a longer gap.",
                 ),
-                *face_inputs(),
-                *_steadiness(),
-                io.Int.Input(
-                    "detect_every",
-                    default=1,
-                    min=1,
-                    max=100,
-                    tooltip="Look for the face in every so-manieth frame only, and interpolate between: quicker.",
-                ),
+                inputs.detect_every(),
                 io.Int.Input(
                     "resolution",
                     default=256,
@@ -153,35 +127,11 @@ class TrackFace(io.ComfyNode):
         return io.NodeOutput(tracked, preview, report(track), ui=ui.PreviewImage(preview, cls=cls))
 
 
-def _steadiness() -> list[io.Input]:
-    seconds = {"min": 0.0, "max": 10.0, "step": 0.01}
-    return [
-        io.Float.Input(
-            "smoothing",
-            default=TrackSettings.smoothing,
-            **seconds,
-            tooltip="Seconds over which the crop's place is smoothed; 0 follows the detector as it is.",
-        ),
-        io.Float.Input(
-            "max_gap",
-            default=TrackSettings.max_gap,
-            **seconds,
-            tooltip="Seconds without a detection that are bridged. In longer gaps the frames stay as they are.",
-        ),
-        io.Float.Input(
-            "fade",
-            default=TrackSettings.fade,
-            **seconds,
-            tooltip="Seconds over which the synced face fades in and out at both ends of a longer gap.",
-        ),
-    ]
-
-
 def track_settings(
     face: str, index: int, x: float, y: float, smoothing: float, max_gap: float, fade: float = TrackSettings.fade
 ) -> TrackSettings:
     """How a face is followed, from the widgets of a node."""
-    return TrackSettings(which_face(face, index, x, y), max_gap=max_gap, fade=fade, smoothing=smoothing)
+    return TrackSettings(inputs.which_face(face, index, x, y), max_gap=max_gap, fade=fade, smoothing=smoothing)
 
 
 class CropFaces(io.ComfyNode):
@@ -242,15 +192,12 @@ class FaceMask(io.ComfyNode):
                     default=0,
                     min=-64,
                     max=64,
-                    tooltip="Crop pixels by which the shape grows, or shrinks below 0.",
+                    tooltip="Crop pixels by which the shape grows; below 0 it shrinks.",
                 ),
-                io.Float.Input(
+                inputs.fraction(
                     "feather",
-                    default=0.5,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="Width of the soft edge, inside the shape: 0 (hard) to 1 (an eighth of the crop).",
+                    0.5,
+                    "Width of the soft edge inside the shape, 0 (hard) to 1 (an eighth of the crop).",
                 ),
                 io.Mask.Input(
                     "mask",

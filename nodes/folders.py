@@ -34,21 +34,18 @@ def models_folder() -> Path:
 def model_files() -> list[str]:
     """The U-Net files in those folders, relative, in order; files that are known to be something else are left out."""
     models_folder()
-    return [name for name in folder_paths.get_filename_list(FOLDER) if _may_be_unet(Path(name))]
-
-
-def _may_be_unet(name: Path) -> bool:
-    known = name.stem in _OTHER_STEMS or _OTHER_FOLDERS & {part.lower() for part in name.parts[:-1]}
-    return name.suffix in _UNET_SUFFIXES and not known
+    return [
+        str(name)
+        for name in map(Path, folder_paths.get_filename_list(FOLDER))
+        if name.suffix in _UNET_SUFFIXES and name.stem not in _OTHER_STEMS
+        if not _OTHER_FOLDERS & {part.lower() for part in name.parts[:-1]}
+    ]
 
 
 def checkpoints_of(name: str) -> Checkpoints:
     """The files that make a model of the U-Net `name` (as `model_files` says it); absent ones are None.
 
     The others are looked for beside the U-Net, then in these folders, then in ComfyUI's for VAEs and audio encoders.
-
-    Raises:
-        FileNotFoundError: there is no such U-Net.
     """
     folder = models_folder()
     path = folder_paths.get_full_path(FOLDER, name)
@@ -70,7 +67,8 @@ def checkpoints_of(name: str) -> Checkpoints:
 def restorer_files() -> dict[str, Path]:
     """Files of face restorers by the name that a combo shows, in order: those of this pack's folders, then what
     other packs and the upscaler of ComfyUI use."""
-    below = [(root / kind, f"{kind}/") for root in map(Path, _own_folders()) for kind in RESTORER_FOLDERS]
+    models_folder()
+    below = [(Path(root) / kind, f"{kind}/") for root in _registered(FOLDER) for kind in RESTORER_FOLDERS]
     beside = [(Path(folder_paths.models_dir) / "facerestore_models", "")]
     beside += [(Path(path), "") for kind in ("facerestore_models", "upscale_models") for path in _registered(kind)]
     found: dict[str, Path] = {}
@@ -79,11 +77,6 @@ def restorer_files() -> dict[str, Path]:
             if path.suffix in (".pth", ".safetensors"):
                 found.setdefault(prefix + path.name, path)
     return found
-
-
-def _own_folders() -> list[str]:
-    models_folder()
-    return _registered(FOLDER)
 
 
 def _registered(kind: str) -> list[str]:
@@ -96,14 +89,9 @@ def track_files() -> list[str]:
     return sorted(path.name for path in folder.glob(f"*{TRACK_ENDING}")) if folder.is_dir() else []
 
 
-def track_file(name: str) -> Path:
-    """The path of a track file that `track_files` names."""
+def input_file(name: str) -> Path:
+    """A file in ComfyUI's input folder, such as one that `track_files` names."""
     return Path(folder_paths.get_input_directory()) / name
-
-
-def input_folder() -> Path:
-    """The folder of files that nodes load."""
-    return Path(folder_paths.get_input_directory())
 
 
 def served(path: Path) -> dict[str, str] | None:

@@ -1,25 +1,119 @@
-"""ComfyUI's values at the border: whatever comes in as IMAGE and AUDIO, in the one form that the library takes."""
+"""The border with ComfyUI: widgets that several nodes share, and IMAGE and AUDIO in the form that the library takes."""
 
 import logging
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from typing import get_args
 
 import torch
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
 from ..latentsync.errors import InputError
-from ..latentsync.files import replacing
+from ..latentsync.face.blend import BlendSettings
+from ..latentsync.face.track import TrackSettings
+from ..latentsync.frames import EndMode
+from ..latentsync.pipelines.lip_sync import RunSettings
+from . import sockets
 
 logger = logging.getLogger(__name__)
 
+FACES = ["largest", "index", "nearest", "similar"]
+
+
+def fraction(name: str, default: float, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
+
+def seconds(name: str, default: float, tooltip: str) -> io.Input:
+    return io.Float.Input(name, default=default, min=0.0, max=60.0, step=0.01, tooltip=tooltip)
+
+
+def fps(tooltip: str = "Frames per second of the clip.") -> io.Input:
+    return io.Float.Input("fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip=tooltip)
+
+
+def face() -> list[io.Input]:
+    """The widgets that say which face is meant; `which_face` reads them."""
+    pixels = {"default": 0.0, "min": 0.0, "max": 16384.0, "step": 1.0}
+    tooltip = (
+        "Which of several faces to follow: the largest; the one at an index; the one nearest to a point; or, across "
+        "cuts, the one most similar to the first one found."
+    )
+    return [
+        io.Combo.Input("face", options=FACES, default="largest", tooltip=tooltip),
+        io.Int.Input("index", default=0, min=0, max=99, tooltip="For face = index: counted from the left, from 0."),
+        io.Float.Input("x", **pixels, tooltip="For face = nearest: pixels from the left edge of the frame."),
+        io.Float.Input("y", **pixels, tooltip="For face = nearest: pixels from the top edge of the frame."),
+    ]
+
+
+def which_face(face: str, index: int, x: float, y: float) -> str:
+    """`TrackSettings.which` of the widgets of `face`."""
+    choice("face", face, FACES)
+    return {"index": f"index:{index}", "nearest": f"nearest:{x},{y}"}.get(face, face)
+
+
+def smoothing() -> io.Input:
+    tooltip = "Seconds over which the position of the face is smoothed, against jitter; 0 is off."
+    return seconds("smoothing", TrackSettings.smoothing, tooltip)
+
+
+def max_gap() -> io.Input:
+    tooltip = "Seconds without a detection that are bridged. In longer gaps the frames stay as they are."
+    return seconds("max_gap", TrackSettings.max_gap, tooltip)
+
+
+def detect_every() -> io.Input:
+    tooltip = "Detect the face in every n-th frame only and interpolate between them; more is faster."
+    return io.Int.Input("detect_every", default=1, min=1, max=100, tooltip=tooltip)
+
+
+def mask_smooth() -> io.Input:
+    tooltip = "Width of the soft edge around the new mouth, from 0 (hard) to 1. A connected mask brings its own edge."
+    return fraction("mask_smooth", BlendSettings.mask_smooth, tooltip)
+
+
+def match_colour() -> io.Input:
+    tooltip = "Shift the colours of the new mouth so that the skin around it matches the frame."
+    return io.Boolean.Input("match_colour", default=BlendSettings.match_colour, tooltip=tooltip)
+
+
+def audio_longer() -> io.Input:
+    options, default = list(get_args(EndMode)), RunSettings.audio_longer
+    tooltip = (
+        "When the audio is longer than the video: play the frames back and forth, start over, hold the last one, or "
+        "stop (the audio is cut)."
+    )
+    return io.Combo.Input("audio_longer", options=options, default=default, tooltip=tooltip)
+
+
+def audio_shorter() -> io.Input:
+    options, default = ["stop", "silent"], RunSettings.audio_shorter
+    tooltip = "When the audio ends first: stop the video too, or go on with a silent mouth."
+    return io.Combo.Input("audio_shorter", options=options, default=default, tooltip=tooltip)
+
+
+def crops_track() -> io.Input:
+    """The optional track of nodes that work on crops."""
+    tooltip = (
+        "The track that the crops were made with. With it, frames without the face are left alone, and nothing is "
+        "carried across a cut."
+    )
+    return sockets.Track.Input("track", optional=True, tooltip=tooltip)
+
+
+def check_track(track: sockets.TrackedFace | None, count: int) -> None:
+    """Refuse a track of another clip than that of `count` crops."""
+    if track is not None and len(track.track) != count:
+        raise InputError(
+            f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
+            "crops were made with"
+        )
+
 
 def choice(name: str, value: str, options: Iterable[str]) -> str:
-    """`value`, if it is one of `options`; the server checks no combo of a V3 node.
-
-    Raises:
-        ValueError: it is not; the sentence names the options.
-    """
+    """`value`, if it is one of `options`; the server does not check the combos of V3 nodes."""
     options = list(options)
     if value not in options:
         raise InputError(f"{name} is {value!r}: choose one of {', '.join(map(str, options))}")
@@ -27,11 +121,7 @@ def choice(name: str, value: str, options: Iterable[str]) -> str:
 
 
 def pictures(image: Tensor) -> Tensor:
-    """An IMAGE as (n, h, w, 3) float32 in [0, 1] on the CPU: a view where it is that already, never changed itself.
-
-    Raises:
-        ValueError: not connected, no frames, or another shape.
-    """
+    """An IMAGE as (n, h, w, 3) float32 in [0, 1] on the CPU; a view where it is that already."""
     if not isinstance(image, Tensor):
         raise InputError(f"images is a {type(image).__name__}, not an IMAGE: connect the frames")
     if image.ndim == 3:
@@ -43,11 +133,7 @@ def pictures(image: Tensor) -> Tensor:
 
 
 def sound(audio: Mapping | None) -> tuple[Tensor, int]:
-    """An AUDIO as (channels, samples) in its own dtype, and its samples per second.
-
-    Raises:
-        ValueError: not connected, or not an AUDIO.
-    """
+    """An AUDIO as (channels, samples) in its own dtype, and its sample rate in Hz."""
     if audio is None:
         raise InputError("there is no audio: connect an AUDIO with the words to speak")
     if not isinstance(audio, Mapping) or "waveform" not in audio or "sample_rate" not in audio:
@@ -66,39 +152,15 @@ def sound(audio: Mapping | None) -> tuple[Tensor, int]:
 
 
 def heard(audio: Mapping | None) -> Tensor:
-    """What the model hears of an AUDIO: (samples,) float32, mono, 16 kHz.
-
-    Raises:
-        ValueError: no audio, an empty one, or samples that are not finite.
-    """
+    """An AUDIO as the model hears it: (samples,) float32, mono, 16 kHz."""
     wave, rate = sound(audio)
     return resample(to_mono(wave), rate)
-
-
-def write_wav(audio: Mapping, path: Path) -> Path:
-    """An AUDIO as a WAV file with all its channels at its rate; float samples as 32-bit float, others as they are.
-
-    Raises:
-        ValueError: no audio.
-        OSError: it cannot be written.
-    """
-    from scipy.io import wavfile
-
-    wave, rate = sound(audio)
-    if wave.dtype not in (torch.uint8, torch.int16, torch.int32, torch.float32):
-        wave = wave.to(torch.float32)
-    with replacing(path) as part:
-        wavfile.write(part, rate, wave.T.contiguous().numpy())
-    return Path(path)
 
 
 def concat_windows(windows: Iterable[Tensor], count: int) -> Tensor:
     """Windows of pictures (n, h, w, 3) as one tensor of `count` float32 pictures on the CPU.
 
     They go into their final place as they come: concatenating a list of them would hold everything twice.
-
-    Raises:
-        ValueError: another number of pictures.
     """
     whole, done = None, 0
     for window in windows:

@@ -81,9 +81,7 @@ class DownloadModels(io.ComfyNode):
                     "memory. A second version goes into a folder of its own.",
                 ),
                 io.Boolean.Input(
-                    "detector",
-                    default=True,
-                    tooltip="Fetch the YuNet face detector too (230 kB, MIT licence).",
+                    "detector", default=True, tooltip="Fetch the YuNet face detector too (230 kB, MIT licence)."
                 ),
                 io.Boolean.Input(
                     "restorers",

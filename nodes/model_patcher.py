@@ -1,9 +1,7 @@
 """A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,11 +26,9 @@ from ..latentsync.models.load import (
 )
 from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
 from ..latentsync.settings import TRAINED_WINDOW
-from .device import make_interruptible
 from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
 from .inputs import choice
-
-logger = logging.getLogger(__name__)
+from .runtime import make_interruptible
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 RESOLUTIONS = ("auto", "256", "512")
@@ -85,11 +81,7 @@ class ManagedModel(LipSyncModel):
         return int(values * self.compute_dtype.itemsize * WORKSPACE)
 
     def with_vae(self, vae: Any) -> "ManagedModel":
-        """This model with the VAE of a socket in place of its own; everything else is shared.
-
-        Raises:
-            ValueError: the VAE does not speak the U-Net's latents; says what differs.
-        """
+        """This model with the VAE of a socket in place of its own; everything else is shared."""
         check_vae(vae, self)
         patchers = {name: patcher for name, patcher in self.patchers.items() if name != "vae"}
         model = replace(self, patchers=patchers)
@@ -163,11 +155,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def model_paths(name: str) -> Checkpoints:
-    """The files of the model that a combo calls `name`.
-
-    Raises:
-        FileNotFoundError: one is missing; the sentence says which and how to get it.
-    """
+    """The files of the model that a combo calls `name`."""
     if name == EMBEDDED_NAME:
         return find_checkpoints(embedded_folder())
     paths = checkpoints_of(name)
@@ -182,14 +170,7 @@ def model_paths(name: str) -> Checkpoints:
 def load_managed_model(name: str, precision: str = "auto", resolution: str | int = "auto") -> ManagedModel:
     """The model that a combo calls `name`, off the device until it is used.
 
-    Args:
-        name: `EMBEDDED_NAME`, or a U-Net file as `model_files` gives it.
-        precision: one of `PRECISIONS`; "auto" takes ComfyUI's choice for this device.
-        resolution: side of the crops in pixels; "auto" is what the files say.
-
-    Raises:
-        FileNotFoundError: files are missing.
-        ValueError: a setting out of range, or a file of another kind.
+    Precision "auto" is ComfyUI's choice for this device; resolution "auto" is what the files say.
     """
     choice("precision", precision, PRECISIONS)
     side = None if resolution == "auto" else int(resolution)
@@ -229,15 +210,14 @@ def _patchers(unet: nn.Module, vae: nn.Module, audio: nn.Module) -> dict[str, An
 
 
 def model_fingerprint(name: str) -> list[tuple[str, int, int]]:
-    """(path, size, time) of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
+    """(path, size, time) of every part of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
     except FileNotFoundError:
         return []
-    return [(str(path), *_identity(path)) for path in (paths.unet, paths.whisper, paths.vae)]
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stats = [file.stat() for file in files]
-    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+    identity = []
+    for path in (paths.unet, paths.whisper, paths.vae):
+        stats = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
+        size, changed = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
+        identity.append((str(path), size, changed))
+    return identity

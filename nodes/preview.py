@@ -58,14 +58,7 @@ class Preview(io.ComfyNode):
                 sockets.Track.Input(
                     "track", optional=True, tooltip="The face's track through the result, to be drawn over it."
                 ),
-                io.Float.Input(
-                    "fps",
-                    default=25.0,
-                    min=1.0,
-                    max=240.0,
-                    step=0.01,
-                    tooltip="Frames per second of frames; a video knows its own.",
-                ),
+                inputs.fps("Frames per second of connected frames; a video knows its own."),
             ],
             outputs=[],
         )
@@ -88,16 +81,9 @@ class Preview(io.ComfyNode):
 
 
 def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> Shown:
-    """An IMAGE or VIDEO as something to play, with the sound `audio`, else its own.
+    """An IMAGE (at `fps`) or VIDEO as something to play, with the sound `audio`, else its own.
 
     A file that the browser can play and that ComfyUI serves is taken as it is; all else is encoded.
-
-    Args:
-        fps: frame rate of an IMAGE.
-        progress: called as (phase, done, total).
-
-    Raises:
-        ValueError, OSError: it cannot be read or written; nothing is left of it.
     """
     if isinstance(media, torch.Tensor):
         frames = inputs.pictures(media)

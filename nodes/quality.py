@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..latentsync.audio.syncnet import VIDEO_FPS
 from ..latentsync.models.embedded import EMBEDDED
 from ..latentsync.models.folders import find_checkpoints
-from . import device, folders, inputs, model_patcher, runtime, sockets
+from . import folders, inputs, runtime, sockets
 
 # Beside the weights: 16 crops through the VAE's encoder, which is what takes most.
 BYTES_AT_ONCE = 3 << 30
@@ -32,9 +32,7 @@ class Quality(io.ComfyNode):
             inputs=[
                 io.Image.Input("crops", tooltip="Aligned crops of the face, from Crop Faces or the sampler."),
                 io.Audio.Input("audio", tooltip="What the face says."),
-                io.Float.Input(
-                    "fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip="Frames per second of the crops."
-                ),
+                inputs.fps(),
                 sockets.Model.Input(
                     "model",
                     optional=True,
@@ -64,32 +62,23 @@ class Quality(io.ComfyNode):
 
         crops, wave = inputs.pictures(crops), inputs.heard(audio)
         mouth = None if reference is None else sync_report.mouth_metrics(crops, inputs.pictures(reference))
-        folder = _judges_folder(model)
+        embedded = model is not None and EMBEDDED in Path(model.source).parents
+        folder = folders.models_folder()  # it may lack a SyncNet, which is said when it is loaded
+        if embedded or (model is None and find_checkpoints(folder).syncnet is None):
+            folder = EMBEDDED
         watched = _Watched(crops, runtime.progress(cls), fps)
         syncnet, vae = sync_score.load_stable_syncnet(folder)
         with ExitStack() as lent:
             for net in filter(None, (syncnet.net, vae)):
-                lent.enter_context(device.on_device(net, BYTES_AT_ONCE))
+                lent.enter_context(runtime.on_device(net, BYTES_AT_ONCE))
             curve = sync_score.sync_curve(syncnet, vae, watched, wave, fps)
         name = "the embedded SyncNet" if folder == EMBEDDED else str(find_checkpoints(folder).syncnet)
         report = sync_report.describe(curve, name, mouth, sync_report.unsteadiness(crops))
-        if folder == EMBEDDED and not (model is not None and _is_embedded(model)):
+        if folder == EMBEDDED and not embedded:
             report += f"\n{DRAWN_ONLY}"
         title = f"Sync: confidence {curve.confidence:.2f}, offset {curve.offset:+d}, margin {curve.margin:.2f}"
         plot = torch.from_numpy(sync_report.chart(curve, title)).float()[None] / 255
         return io.NodeOutput(report, plot, curve.confidence, curve.offset, ui=ui.PreviewText(report))
-
-
-def _is_embedded(model: model_patcher.ManagedModel) -> bool:
-    return EMBEDDED in Path(model.source).parents
-
-
-def _judges_folder(model: model_patcher.ManagedModel | None) -> Path:
-    """The checkpoints folder whose SyncNet judges; it may lack one, which is said when it is loaded."""
-    folder = folders.models_folder()
-    if model is not None:
-        return EMBEDDED if _is_embedded(model) else folder
-    return EMBEDDED if find_checkpoints(folder).syncnet is None else folder
 
 
 class _Watched:

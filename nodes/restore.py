@@ -1,18 +1,16 @@
 """Face restoration: more detail in the synced crops."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 
 from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
-from ..latentsync.frames import batches
+from ..latentsync.pipelines.lip_sync import with_progress
 from ..latentsync.restore.apply import restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
 from ..latentsync.settings import REGIONS, RestoreSettings
-from . import device, folders, inputs, runtime, sockets
-from .sample import check_track, crops_track
+from . import folders, inputs, runtime, sockets
 
 SHARPEN = Sharpen().name
 FRAMES_AT_ONCE = 4
@@ -65,7 +63,36 @@ class RestoreFaces(io.ComfyNode):
             category="LatentSync/face",
             description="Adds detail to synced crops, between the sampler and Blend Faces. Colours and light stay "
             "those of the crops. Connect a restorer or an upscale model.",
-            inputs=[*_connections(), *_widgets()],
+            inputs=[
+                io.Image.Input("crops", tooltip="Crops from the sampler."),
+                sockets.Restorer.Input("restorer", optional=True, tooltip="From Load Face Restorer."),
+                io.UpscaleModel.Input(
+                    "upscale_model",
+                    optional=True,
+                    tooltip="Instead of a restorer: any model from Load Upscale Model, such as a GFPGAN or "
+                    "RestoreFormer file or an upscaler.",
+                ),
+                inputs.crops_track(),
+                inputs.fraction(
+                    "strength",
+                    DEFAULTS.strength,
+                    "How much of the restored detail is taken. 0 gives the crops back unchanged.",
+                ),
+                io.Combo.Input(
+                    "region",
+                    options=list(REGIONS),
+                    default=DEFAULTS.region,
+                    tooltip="mouth: what the lip sync repaints, so that the rest stays the source's. face: the whole "
+                    "face; Blend Faces shows it only with a mask of that shape.",
+                ),
+                inputs.fraction("fidelity", 0.5, "CodeFormer only: 0 is the best picture, 1 the closest to the crop."),
+                inputs.fraction(
+                    "temporal",
+                    DEFAULTS.temporal,
+                    "Against flicker: how much of the last frame's detail is kept where the picture does not move. "
+                    "0 restores each frame by itself.",
+                ),
+            ],
             outputs=[io.Image.Output(display_name="crops", tooltip="The restored crops, for Blend Faces.")],
             hidden=[io.Hidden.unique_id],
         )
@@ -76,20 +103,17 @@ class RestoreFaces(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = RestoreSettings(strength, region, temporal, FRAMES_AT_ONCE)
         crops, count = inputs.pictures(crops), len(crops)
-        check_track(track, count)
-        report = runtime.progress(cls)
-        with _at_work(_chosen(restorer, upscale_model, fidelity)) as chosen:
-            windows = (crops[group[0] : group[-1] + 1] for group in _counted(count, report))
-            restored = restore(windows, chosen, track and track.track, settings)
+        inputs.check_track(track, count)
+        chosen = _chosen(restorer, upscale_model, fidelity)
+        net = getattr(chosen, "net", None)
+        with nullcontext() if net is None else runtime.on_device(net, FRAMES_AT_ONCE * BYTES_PER_FACE):
+            restored = restore(crops.split(FRAMES_AT_ONCE), chosen, track and track.track, settings)
+            restored = with_progress(restored, count, "restoring", runtime.progress(cls))
             return io.NodeOutput(inputs.concat_windows(restored, count))
 
 
 def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: float) -> Restorer:
-    """The one restorer that is connected.
-
-    Raises:
-        ValueError: none is, or both are, or a net that cannot restore pictures.
-    """
+    """The one restorer that is connected."""
     if (restorer is None) == (upscale_model is None):
         raise InputError(
             f"{'nothing is' if restorer is None else 'both are'} connected: connect either restorer (from Load Face "
@@ -98,67 +122,3 @@ def _chosen(restorer: Restorer | None, upscale_model: object | None, fidelity: f
     if upscale_model is not None:
         return NetRestorer(upscale_model, "the upscale model", fidelity)
     return replace(restorer, fidelity=fidelity) if isinstance(restorer, NetRestorer) else restorer
-
-
-@contextmanager
-def _at_work(restorer: Restorer) -> Iterator[Restorer]:
-    """The restorer with its net, if it has one, on the device."""
-    if not isinstance(restorer, NetRestorer):
-        yield restorer
-        return
-    with device.on_device(restorer.net, FRAMES_AT_ONCE * BYTES_PER_FACE):
-        yield restorer
-
-
-def _counted(count: int, report: runtime.Progress) -> Iterator[list[int]]:
-    """The numbers of the crops in groups; a group counts as done when the next one is asked for."""
-    report("restoring", 0, count)
-    for group in batches(count, FRAMES_AT_ONCE):
-        yield group
-        report("restoring", group[-1] + 1, count)
-
-
-def _connections() -> list[io.Input]:
-    return [
-        io.Image.Input("crops", tooltip="Crops from the sampler."),
-        sockets.Restorer.Input("restorer", optional=True, tooltip="From Load Face Restorer."),
-        io.UpscaleModel.Input(
-            "upscale_model",
-            optional=True,
-            tooltip="Instead of a restorer: what Load Upscale Model gives, a GFPGAN or RestoreFormer file or any "
-            "upscaler.",
-        ),
-        crops_track(),
-    ]
-
-
-def _widgets() -> list[io.Input]:
-    fraction = {"min": 0.0, "max": 1.0, "step": 0.05}
-    return [
-        io.Float.Input(
-            "strength",
-            default=DEFAULTS.strength,
-            **fraction,
-            tooltip="How much of the restored detail is taken. 0 gives the crops back unchanged.",
-        ),
-        io.Combo.Input(
-            "region",
-            options=list(REGIONS),
-            default=DEFAULTS.region,
-            tooltip="mouth: what the lip sync repaints, so that the rest stays the source's. face: the whole face; "
-            "Blend Faces shows it only with a mask of that shape.",
-        ),
-        io.Float.Input(
-            "fidelity",
-            default=0.5,
-            **fraction,
-            tooltip="CodeFormer only: 0 is the best picture, 1 the most like the crop.",
-        ),
-        io.Float.Input(
-            "temporal",
-            default=DEFAULTS.temporal,
-            **fraction,
-            tooltip="Against flicker: how much of the last frame's detail is kept where the picture does not move. "
-            "0 restores each frame by itself.",
-        ),
-    ]

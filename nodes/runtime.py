@@ -1,10 +1,10 @@
-"""What the nodes need of ComfyUI while they run: progress, cancelling, temporary files."""
+"""What the nodes need of ComfyUI while they run: progress, cancelling, the device, temporary files."""
 
 import logging
-import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import comfy.utils
 import folder_paths
 import torch
 from PIL import Image
+from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from .inputs import write_wav
+from ..latentsync.files import replacing
+from .inputs import sound
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ PREVIEW_SIDE = 512  # pixels
 class Progress:
     """ComfyUI's progress bar, which is where a run can be cancelled, and a line on the node that names the phase.
 
-    Called as (phase, done, total, preview): `preview` is a PIL picture or None.
+    Without a server (tests, other hosts of nodes) there is only the bar.
     """
 
     def __init__(self, node_id: str | None = None):
@@ -43,7 +46,6 @@ class Progress:
             self._say(f"{phase} {int(done)}/{total}" if total else phase)
 
     def _say(self, text: str) -> None:
-        """The line on the node. Without a server (tests, other hosts of nodes) there is only the bar."""
         try:
             from server import PromptServer
         except ImportError:
@@ -64,18 +66,48 @@ def check_interrupted() -> None:
     mm.throw_exception_if_processing_interrupted()
 
 
-def device() -> torch.device:
-    """Where nets compute."""
-    return mm.get_torch_device()
+@contextmanager
+def on_device(net: nn.Module, memory_required: int) -> Iterator[None]:
+    """`net` on the device in the block and on the CPU after it, as ComfyUI does it with upscale models.
+
+    ComfyUI makes room for the weights and `memory_required` bytes beside them.
+    """
+    device = mm.get_torch_device()
+    mm.free_memory(mm.module_size(net) + memory_required, device)
+    hooks = make_interruptible(net)
+    try:
+        nn.Module.to(net, device)  # diffusers' own `to` logs about casts
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        nn.Module.to(net, "cpu")
+
+
+def make_interruptible(net: nn.Module) -> list[RemovableHandle]:
+    """Look for the user's cancel before every convolution: one step of a large net on a CPU takes many seconds.
+
+    Returns the hooks that do it.
+    """
+    layers = [module for module in net.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d))]
+    return [layer.register_forward_pre_hook(lambda *_: check_interrupted()) for layer in layers]
 
 
 def temp_file(suffix: str) -> Path:
     """A name that nobody has yet, in ComfyUI's temporary folder, which is made if need be."""
     folder = Path(folder_paths.get_temp_directory())
-    os.makedirs(folder, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder / f"latentsync_{uuid.uuid4().hex[:12]}{suffix}"
 
 
 def audio_file(audio: Mapping) -> Path:
-    """An AUDIO as a new temporary WAV file; see `write_wav`."""
-    return write_wav(audio, temp_file(".wav"))
+    """An AUDIO as a new temporary WAV file; float samples become 32-bit float, integers stay as they are."""
+    from scipy.io import wavfile
+
+    wave, rate = sound(audio)
+    if wave.dtype not in (torch.uint8, torch.int16, torch.int32, torch.float32):
+        wave = wave.to(torch.float32)
+    path = temp_file(".wav")
+    with replacing(path) as part:
+        wavfile.write(part, rate, wave.T.contiguous().numpy())
+    return path

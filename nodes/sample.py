@@ -27,7 +27,36 @@ class Sampler(io.ComfyNode):
             category="LatentSync/sampling",
             description="Repaints the mouth in each crop of the face so that it speaks the audio. Blend the result "
             "over the frames with Blend Faces.",
-            inputs=[*_connections(), *sampling_widgets(), *_guidance_range(), deep_cache_widget(), _mask()],
+            inputs=[
+                sockets.Model.Input("model", tooltip="The lip-sync model."),
+                io.Image.Input("crops", tooltip="Crops of the face from Crop Faces, at the model's resolution."),
+                sockets.Audio.Input("features", tooltip="The audio of each frame, from Encode Audio for Lip Sync."),
+                inputs.crops_track(),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Another VAE than the model's own, of Stable Diffusion 1 (sd-vae-ft-mse). It decodes in "
+                    "tiles where memory is short.",
+                ),
+                *sampling_widgets(),
+                inputs.fraction(
+                    "guidance_start",
+                    DEFAULTS.guidance_start,
+                    "Guidance begins after this part of the steps, from 0 (first step) to 1.",
+                ),
+                inputs.fraction(
+                    "guidance_end",
+                    DEFAULTS.guidance_end,
+                    "Guidance ends after this part of the steps. Below 1 the last steps are twice as fast.",
+                ),
+                deep_cache_widget(),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="What is repainted (1, white) and what is kept (0, black) in the crops: one mask for all, "
+                    "of any size. Without it the published region. Give Blend Faces the same one.",
+                ),
+            ],
             outputs=[io.Image.Output(display_name="crops", tooltip="The crops with the new mouth, in order.")],
             hidden=[io.Hidden.unique_id],
         )
@@ -54,23 +83,14 @@ class Sampler(io.ComfyNode):
 
 
 def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | None) -> None:
-    """Refuse crops of another size than the model's, and a track of another clip, with a ValueError."""
+    """Refuse crops of another size than the model's, and a track of another clip, with an InputError."""
     height, width = crops.shape[1:3]
     if (height, width) != (resolution, resolution):
         raise InputError(
             f"the crops are {width} x {height} pixels and the model works at {resolution} x {resolution}: connect "
             "the model to Track Face too, and the output of Crop Faces here"
         )
-    check_track(track, len(crops))
-
-
-def check_track(track: sockets.TrackedFace | None, count: int) -> None:
-    """Refuse, with a ValueError, a track of another clip than that of `count` crops."""
-    if track is not None and len(track.track) != count:
-        raise InputError(
-            f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
-            "crops were made with"
-        )
+    inputs.check_track(track, len(crops))
 
 
 def _reporter(report: Callable[..., None], preview: LatentPreview | None, count: int) -> StepCallback:
@@ -87,40 +107,6 @@ def _reporter(report: Callable[..., None], preview: LatentPreview | None, count:
         report("syncing", done, count * steps, picture)
 
     return on_step
-
-
-def _connections() -> list[io.Input]:
-    return [
-        sockets.Model.Input("model", tooltip="The lip-sync model."),
-        io.Image.Input("crops", tooltip="Crops of the face from Crop Faces, at the model's resolution."),
-        sockets.Audio.Input("features", tooltip="What is heard in each frame, from Encode Audio for Lip Sync."),
-        crops_track(),
-        io.Vae.Input(
-            "vae",
-            optional=True,
-            tooltip="Another VAE than the model's own, of Stable Diffusion 1 (sd-vae-ft-mse). It decodes in tiles "
-            "where memory is short.",
-        ),
-    ]
-
-
-def _mask() -> io.Input:
-    return io.Mask.Input(
-        "mask",
-        optional=True,
-        tooltip="What is repainted (1, white) and what is kept (0, black) in the crops: one for all, of any size. "
-        "Without it the published region. Give Blend Faces the same one.",
-    )
-
-
-def crops_track() -> io.Input:
-    """The optional track of nodes that work on crops."""
-    return sockets.Track.Input(
-        "track",
-        optional=True,
-        tooltip="The track that the crops were made with. With it frames without the face are left alone, and "
-        "nothing is carried across a cut.",
-    )
 
 
 def sampling_widgets() -> list[io.Input]:
@@ -186,24 +172,3 @@ def deep_cache_widget() -> io.Input:
         tooltip="Run the whole net in every n-th step only, and its outermost layers in between: 3, as the published "
         "scripts have it, takes 2.5 times less computing; fine detail may suffer. 0 is off.",
     )
-
-
-def _guidance_range() -> list[io.Input]:
-    return [
-        io.Float.Input(
-            "guidance_start",
-            default=DEFAULTS.guidance_start,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="The part of the steps after which guidance begins, from 0 (first step) to 1.",
-        ),
-        io.Float.Input(
-            "guidance_end",
-            default=DEFAULTS.guidance_end,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="The part of the steps after which guidance ends. Below 1 the last steps are twice as fast.",
-        ),
-    ]

@@ -1,9 +1,7 @@
 """Drawn clips that come along, so that everything can be tried without a video, an audio or a detector."""
 
 import shutil
-from pathlib import Path
 
-import torch
 from comfy_api.latest import InputImpl, io
 
 from ..latentsync.face.track_file import read_track_file
@@ -61,21 +59,10 @@ class SampleClip(io.ComfyNode):
         sample = find_sample(clip)
         if copy_to_input:
             for path in (sample.video, *sample.voices, sample.track):
-                copy(path, folders.input_folder() / path.name)
-        voices = [spoken(path) for path in sample.voices]
+                with replacing(folders.input_file(path.name)) as part:
+                    shutil.copyfile(path, part)
+        voices = [{"waveform": wave[None], "sample_rate": rate} for wave, rate in map(read_audio, sample.voices)]
         with VideoReader(sample.video) as reader:
             images, fps = as_float(reader[range(len(reader))]), float(reader.fps)
         video, detector = InputImpl.VideoFromFile(str(sample.video)), read_track_file(sample.track)
         return io.NodeOutput(video, voices[0], voices[-1], detector, images, fps)
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file; an older one of that name is replaced when the new one is complete."""
-    with replacing(target) as part:
-        shutil.copyfile(source, part)
-
-
-def spoken(path: Path) -> dict[str, torch.Tensor | int]:
-    """A sound file as AUDIO."""
-    wave, rate = read_audio(path)
-    return {"waveform": wave[None], "sample_rate": rate}

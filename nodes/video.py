@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from comfy_api.latest import InputImpl, io
 
@@ -11,9 +11,9 @@ from ..latentsync.face.landmarks import Detector
 from ..latentsync.media import VideoWriter
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
-from ..latentsync.settings import SAMPLERS, BlendSettings, EndMode, RunSettings, Settings, TrackSettings
+from ..latentsync.settings import SAMPLERS, BlendSettings, RunSettings, Settings
 from . import folders, inputs, runtime, sockets
-from .face import face_inputs, track_settings
+from .face import track_settings
 from .sample import deep_cache_widget, sampling_widgets
 from .video_input import Source, opened
 
@@ -32,7 +32,37 @@ class Video(io.ComfyNode):
             description="Makes the person in a video speak the audio: finds the face, syncs the mouth, blends and "
             "encodes in one pass. Memory does not grow with the length of the video.",
             hidden=[io.Hidden.unique_id],
-            inputs=[*_sockets(), *sampling_widgets(), *_face_widgets(), *_output_widgets(), deep_cache_widget()],
+            inputs=[
+                io.Video.Input("video", tooltip="The video of the person who is to speak."),
+                io.Audio.Input(
+                    "audio", tooltip="The speech to sync to. Any sample rate; all channels are kept in the result."
+                ),
+                sockets.Model.Input("model", tooltip="The lip-sync model."),
+                sockets.Detector.Input(
+                    "detector",
+                    optional=True,
+                    tooltip="Finds the face. Without it a track file beside the video (clip.mp4, clip.faces.json) is "
+                    "used, else the best detector whose weights are there.",
+                ),
+                *sampling_widgets(),
+                *inputs.face(),
+                inputs.smoothing(),
+                inputs.max_gap(),
+                inputs.detect_every(),
+                inputs.audio_longer(),
+                inputs.audio_shorter(),
+                inputs.mask_smooth(),
+                inputs.match_colour(),
+                io.Int.Input(
+                    "crf",
+                    default=RunSettings.crf,
+                    min=0,
+                    max=51,
+                    tooltip="Quality of the H.264 video, from 0 (best) to 51. Lower means better quality and a larger "
+                    "file.",
+                ),
+                deep_cache_widget(),
+            ],
             outputs=[
                 io.Video.Output(
                     "result",
@@ -61,11 +91,7 @@ class Video(io.ComfyNode):
 
 
 def run_settings(widgets: Mapping[str, Any]) -> RunSettings:
-    """The node's widgets as settings of a run.
-
-    Raises:
-        ValueError: a value out of range, or one that is not in its list.
-    """
+    """The node's widgets as settings of a run."""
     inputs.choice("sampler", widgets["sampler"], SAMPLERS)
     face = {name: widgets[name] for name in ("face", "index", "x", "y", "smoothing", "max_gap")}
     sync = {name: widgets[name] for name in ("steps", "guidance", "seed", "sampler", "window", "overlap")}
@@ -101,11 +127,7 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
 
 
 def write(spoken: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
-    """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled.
-
-    Raises:
-        OSError: it cannot be written; nothing is left of it.
-    """
+    """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
     sound = runtime.audio_file(audio)
     try:
         track = spoken.sound(sound, float(source.fps))
@@ -116,79 +138,3 @@ def write(spoken: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: 
                     writer.write(frame[None])
     finally:
         sound.unlink(missing_ok=True)
-
-
-def _sockets() -> list[io.Input]:
-    return [
-        io.Video.Input("video", tooltip="The video of the person who is to speak."),
-        io.Audio.Input("audio", tooltip="What is to be said. Any sample rate; all channels are kept in the result."),
-        sockets.Model.Input("model", tooltip="The lip-sync model."),
-        sockets.Detector.Input(
-            "detector",
-            optional=True,
-            tooltip="What finds the face. Without it a track file beside the video (clip.mp4, clip.faces.json), else "
-            "the best detector whose weights are there.",
-        ),
-    ]
-
-
-def _face_widgets() -> list[io.Input]:
-    usual = TrackSettings()
-    seconds = {"min": 0.0, "max": 60.0, "step": 0.01}
-    return [
-        *face_inputs(),
-        io.Float.Input(
-            "smoothing",
-            default=usual.smoothing,
-            **seconds,
-            tooltip="Seconds over which the face's place is smoothed, against jitter; 0 is off.",
-        ),
-        io.Float.Input(
-            "max_gap",
-            default=usual.max_gap,
-            **seconds,
-            tooltip="Seconds without a face that are bridged; in longer gaps the video passes through.",
-        ),
-        io.Int.Input(
-            "detect_every",
-            default=1,
-            min=1,
-            max=100,
-            tooltip="Look for the face in every n-th frame only and draw lines between; more is faster.",
-        ),
-    ]
-
-
-def _output_widgets() -> list[io.Input]:
-    usual = RunSettings()
-    return [
-        io.Combo.Input(
-            "audio_longer",
-            options=list(get_args(EndMode)),
-            default=usual.audio_longer,
-            tooltip="What the video does while a longer audio goes on: play back and forth, start over, hold its last "
-            "frame, or end.",
-        ),
-        io.Combo.Input(
-            "audio_shorter",
-            options=["stop", "silent"],
-            default=usual.audio_shorter,
-            tooltip="When the audio ends first: stop the video too, or go on with a silent mouth.",
-        ),
-        io.Float.Input(
-            "mask_smooth",
-            default=usual.blend.mask_smooth,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="Width of the soft edge around the new mouth, 0 (hard) to 1.",
-        ),
-        io.Boolean.Input(
-            "match_colour",
-            default=usual.blend.match_colour,
-            tooltip="Shift the new mouth's colours so that the skin around it matches the video's.",
-        ),
-        io.Int.Input(
-            "crf", default=usual.crf, min=0, max=51, tooltip="Quality of the H.264 video: less is better and larger."
-        ),
-    ]

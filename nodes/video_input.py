@@ -40,11 +40,7 @@ class Source:
 
 @contextmanager
 def opened(video: Input.Video, cache: int = 48) -> Iterator[Source]:
-    """A VIDEO of any kind as a `Source`, for the `with` block; `cache` is `VideoReader`'s.
-
-    Raises:
-        ValueError, OSError: it cannot be read, or has no frames.
-    """
+    """A VIDEO of any kind as a `Source`, for the `with` block; `cache` is `VideoReader`'s."""
     if isinstance(video, InputImpl.VideoFromComponents):
         yield _in_memory(video)
         return

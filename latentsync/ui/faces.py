@@ -31,10 +31,6 @@ def face_pictures(job: Job, nets: ModelCache, video: Path, settings: RunSettings
 
     The face is followed as in a run, looking less often. The chosen face has a green box and the outline of its crop,
     the part that is repainted is tinted, and other faces have an orange box.
-
-    Raises:
-        Cancelled: the job was.
-        ValueError, OSError: bad input; no frame shows the face that was asked for.
     """
     job.progress("loading the face detector", 0, 0)
     detector = nets.detector(video, settings.track.which)

@@ -17,21 +17,14 @@ DAY = 24 * 3600.0  # seconds
 
 
 class Folder:
-    """A new folder that only this user may enter, with everything that a page keeps; `close` removes it.
+    """A new folder in `parent` (None: the system's temp folder) that only this user may enter; `close` removes it.
 
-    Args:
-        parent: where to make it; None is the system's folder for temporary files.
-
-    Attributes:
-        path: where it is, without symbolic links.
-
-    Raises:
-        OSError: it cannot be made.
+    It holds everything that a page keeps. `path` is without symbolic links.
     """
 
     def __init__(self, parent: str | Path | None = None):
         if parent is not None and not Path(parent).is_dir():
-            raise NotADirectoryError(f"{parent} is no folder: create it first, or give another --folder")
+            raise NotADirectoryError(f"{parent} is not a folder: create it first, or give another --folder")
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
 
     def holds(self, path: str | Path) -> bool:
@@ -42,11 +35,7 @@ class Folder:
             return False
 
     def uploaded(self, value: object, what: str) -> Path:
-        """The file that a visitor gave as `what`: a path, or gradio's record of a file.
-
-        Raises:
-            ValueError: none was given, or something else than a file in here.
-        """
+        """The file that a visitor gave as `what`: a path, or gradio's record of a file."""
         path = value.get("path") if isinstance(value, Mapping) else value
         if not path:
             raise InputError(f"there is no {what}: upload one, record one, or use the sample clip")
@@ -99,21 +88,21 @@ HEADERS = [
 
 
 class Guard:
-    """An ASGI application around another.
-
-    Args:
-        app: gradio's.
-        folder: whose files may be read and named; no others.
-        limit: bytes of the largest upload.
-    """
+    """ASGI middleware: only files in `folder` may be read and named, and uploads have at most `limit` bytes."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], folder: Folder, limit: int):
         self.app, self.folder, self.limit = app, folder, limit
 
     async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
+        from starlette.responses import JSONResponse
+
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        unread: list[dict[str, Any]] = []  # a body that was read here, for the application to read again
+
+        async def once_more() -> dict[str, Any]:
+            return unread.pop() if unread else await receive()
 
         async def with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -124,11 +113,15 @@ class Guard:
         if refused is None and scope["method"] == "POST" and _type(scope) == "application/json":
             body = await _body(receive)
             refused = self._foreign(body)
-            receive = _once_more(body, receive)
+            unread = [{"type": "http.request", "body": body, "more_body": False}]
         if refused is None:
-            await self.app(scope, receive, with_headers)
-        else:
-            await _refuse(with_headers, *refused)
+            await self.app(scope, once_more, with_headers)
+            return
+        status, sentence = refused
+        # Gradio's clients show the sentence when it has the form of a refused input.
+        detail = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": sentence}
+        answer = JSONResponse({"detail": [detail] if status == 422 else sentence}, status)
+        await answer(scope, receive, with_headers)
 
     def _unreadable(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
         """A file that is asked for and does not lie in the folder."""
@@ -156,7 +149,7 @@ class Guard:
         try:
             content = json.loads(body)
         except (ValueError, RecursionError):
-            return 400, "the request is no JSON text"
+            return 400, "the request is not JSON"
         if not isinstance(content, dict):
             return None
         for path in _paths(content.get("data")):
@@ -169,7 +162,7 @@ class Guard:
 
 def too_large(size: int, limit: int) -> str:
     """Why a file of `size` bytes is refused."""
-    return f"the file has {in_words(size)}, and this page takes up to {in_words(limit)}: cut or compress it first"
+    return f"the file is {in_words(size)}, and this page takes up to {in_words(limit)}: cut or compress it first"
 
 
 def in_words(size: int) -> str:
@@ -202,22 +195,3 @@ async def _body(receive: Callable) -> bytes:
         parts.append(message.get("body", b""))
         more = message.get("more_body", False)
     return b"".join(parts)
-
-
-def _once_more(body: bytes, receive: Callable) -> Callable:
-    """`receive` as if nobody had read the `body`."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> dict[str, Any]:
-        return waiting.pop() if waiting else await receive()
-
-    return receive_again
-
-
-async def _refuse(send: Callable, status: int, sentence: str) -> None:
-    # In the form of a refused input gradio's clients show the sentence.
-    refused = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": sentence}
-    body = json.dumps({"detail": [refused] if status == 422 else sentence}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -15,47 +15,29 @@ class Cancelled(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Status:
-    """How far a job is.
+    """How far a job is."""
 
-    Attributes:
-        phase: what is being done, as `progress.Progress` calls it; empty before the work says so.
-        cancelling: the job has been cancelled and is about to end.
-        done, total: frames of the phase; denoising steps move `done` by fractions of a window.
-        seconds_left: of the phase, None while nothing can be said.
-        before: jobs that end first.
-        frame: the latest finished one (h, w, 3) in the result's dtype, or None.
-    """
-
-    phase: str
+    phase: str  # as `progress.Progress` calls it; empty before the work says so
     cancelling: bool
-    done: float
+    done: float  # frames of the phase; denoising steps move it by fractions of a window
     total: int
-    seconds_left: float | None
-    before: int
-    frame: torch.Tensor | None
+    seconds_left: float | None  # of the phase
+    before: int  # jobs that end first
+    frame: torch.Tensor | None  # the latest finished one (h, w, 3) in the result's dtype
 
 
 class Job:
-    """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel.
-
-    Attributes:
-        frame: the latest finished frame, see `Status`.
-        future: the result or error of the work, once it is in a line.
-    """
+    """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel."""
 
     def __init__(self) -> None:
-        self.frame: torch.Tensor | None = None
-        self.future: Future | None = None
+        self.frame: torch.Tensor | None = None  # the latest finished one
+        self.future: Future | None = None  # the result or error of the work, once it is queued
         self._stop = threading.Event()
         self._state = ("", 0.0, 0)
         self._begun = (0.0, 0.0)  # when the phase began, and what was done then
 
     def progress(self, phase: str, done: float, total: int) -> None:
-        """Say how far the work is; see `progress.Progress`.
-
-        Raises:
-            Cancelled: the job was cancelled.
-        """
+        """Say how far the work is; see `progress.Progress`."""
         self.check()
         if phase != self._state[0]:
             self._begun = (time.monotonic(), done)
@@ -84,7 +66,7 @@ class Job:
         return Status(phase, self._stop.is_set(), done, total, left, before, self.frame)
 
 
-class Line:
+class JobQueue:
     """Jobs one after the other, in the order in which they came, in a thread of their own."""
 
     def __init__(self) -> None:
@@ -93,11 +75,7 @@ class Line:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="latentsync-ui")
 
     def add(self, job: Job, work: Callable[[], object]) -> Job:
-        """Put `work` at the end of the line; what it returns or raises is in `job.future`.
-
-        Raises:
-            RuntimeError: the line is closed.
-        """
+        """Put `work` at the end of the queue; what it returns or raises is in `job.future`."""
         with self._lock:
             job.future = self._executor.submit(work)
             self._jobs = [other for other in self._jobs if not other.ended] + [job]

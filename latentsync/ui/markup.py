@@ -32,8 +32,8 @@ def status_html(status: Status) -> str:
     if status.cancelling:
         return _status("Cancelling", "<progress></progress>")
     if status.before:
-        others = "one run is" if status.before == 1 else f"{status.before} runs are"
-        return _status(f"Waiting: {others} before this one", "<progress></progress>")
+        ahead = "one run is" if status.before == 1 else f"{status.before} runs are"
+        return _status(f"Waiting: {ahead} ahead of yours", "<progress></progress>")
     if not status.phase:
         return _status("Starting", "<progress></progress>")
     words = status.phase[0].upper() + status.phase[1:]

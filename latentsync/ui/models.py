@@ -18,50 +18,26 @@ SAMPLE = "talking head"
 
 
 class ModelCache:
-    """The model and the detectors that the options of the page ask for. Not for several threads at once.
-
-    Args:
-        options: checkpoints, device, dtype, detector and detector_model, as `run` has them.
-
-    Attributes:
-        folder: where the weights are.
-        device: where they go.
-
-    Raises:
-        FileNotFoundError: the folder lacks files of the model; says how to fetch them.
-        ValueError: the device cannot be used.
-    """
+    """The model and the detectors that the page's options ask for, in the terms of `run`. Not thread-safe."""
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.folder = Path(choose_folder(options.checkpoints, CHECKPOINTS))
+        self.embedded = self.folder == EMBEDDED
         needed_checkpoints(self.folder)
         self.device = named_device(options.device) if options.device else default_device()
         self._model: LipSyncModel | None = None
         self._detectors: dict[bool, Detector] = {}
 
-    @property
-    def embedded(self) -> bool:
-        """Whether the model is the small one that comes along."""
-        return self.folder == EMBEDDED
-
     def model(self, resolution: int | None = None) -> LipSyncModel:
-        """The model, for crops of `resolution` pixels; None is its own.
-
-        Raises:
-            ValueError: a file of another kind, or a resolution that no model works at.
-        """
+        """The model, for crops of `resolution` pixels; None is its own."""
         if self._model is None:
             dtype = getattr(torch, self.options.dtype) if self.options.dtype else None
             self._model = load_model(self.folder, device=self.device, dtype=dtype)
         return self._model if resolution is None else replace(self._model, resolution=resolution)
 
     def detector(self, video: Path, face: str) -> Detector:
-        """What finds the `face` (see `TrackSettings.which`) in a video; the sample clip brings its own.
-
-        Raises:
-            FileNotFoundError, ImportError, ValueError: see `load_detector`.
-        """
+        """What finds the `face` (see `TrackSettings.which`) in a video; the sample clip brings its own."""
         sample = sample_clip()
         if filecmp.cmp(video, sample.video, shallow=False):
             return read_track_file(sample.track)

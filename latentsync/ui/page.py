@@ -2,11 +2,12 @@
 
 import asyncio
 import inspect
+from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..settings import Option
 from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
@@ -16,25 +17,13 @@ from .markup import message_html, notice_html, player_html, status_html
 from .visitors import EXPECTED, Sessions, was_cancelled
 
 WATCHED_EVERY = 0.4  # seconds
-FAULT = "something went wrong that is not your input's fault: the terminal in which the page runs says what"
+FAULT = "something went wrong, and not because of your input: see the terminal in which the page runs"
 
 Change = dict[Any, Any]  # component -> its new value or properties
 
 
-class Parts(NamedTuple):
-    """The components of the page that events read or change; `controls` are in the order of `Visits.controls`."""
-
-    video: Any
-    audio: Any
-    controls: list[Any]
-    run: Any
-    cancel: Any
-    sample: Any
-    look: Any
-    status: Any
-    player: Any
-    download: Any
-    gallery: Any
+#: The components that events read or change; `controls` are in the order of `Sessions.controls`.
+Parts = namedtuple("Parts", "video audio controls run cancel look sample status player download gallery")
 
 
 class Watcher:
@@ -44,14 +33,9 @@ class Watcher:
         self.gr, self.parts, self.visits = gr, parts, visits
 
     async def __call__(self, begin: Callable[[], Job], shown: Callable[[Any], Change]) -> AsyncIterator[Change]:
-        """What changes on the page until a job has ended; one that nobody watches any more is cancelled.
+        """What changes on the page until the job that `begin` starts has ended and its result is `shown`.
 
-        Args:
-            begin: begins the job, or raises what `Visits.failure` knows.
-            shown: what its result changes.
-
-        Raises:
-            gradio.Error: it failed; a sentence for the visitor.
+        A job that nobody watches any more is cancelled.
         """
         try:
             job = await asyncio.to_thread(begin)
@@ -60,7 +44,7 @@ class Watcher:
             raise self._error(error) from error
         try:
             while not job.ended:
-                status = job.status(self.visits.line.before(job))
+                status = job.status(self.visits.queue.before(job))
                 yield {self.parts.status: status_html(status), **self._busy(True)}
                 await asyncio.sleep(WATCHED_EVERY)
         finally:
@@ -103,7 +87,7 @@ def taking(names: Iterable[str]) -> Callable[[Callable], Callable]:
 
 
 def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
-    """Give the buttons their work; see `Visits` for what that is."""
+    """Give the buttons their work; see `Sessions` for what that is."""
     watch = Watcher(gr, parts, visits)
 
     def finished(made) -> Change:
@@ -112,7 +96,7 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
         return {parts.status: message_html(made.summary), parts.player: player, parts.download: download}
 
     def looked(pictures) -> Change:
-        words = "Green is the chosen face, orange are others; what is tinted will be repainted."
+        words = "The chosen face is green, others are orange; the tinted part will be repainted."
         return {parts.status: message_html(words), parts.gallery: gr.update(value=pictures, visible=True)}
 
     @taking(control.name for control in visits.controls)
@@ -159,11 +143,7 @@ NO_SHARING = {"buttons": [], "show_share_button": False, "show_download_button":
 
 
 def needed_gradio() -> ModuleType:
-    """The package gradio.
-
-    Raises:
-        ImportError: it is not installed.
-    """
+    """The package gradio."""
     try:
         import gradio
     except ImportError as error:
@@ -176,23 +156,20 @@ def build_page(gr: ModuleType, visits: Sessions, limit: int) -> Any:
     with gr.Blocks(title=TITLE, analytics_enabled=False, **supported(gr.Blocks.__init__, looks(gr))) as page:
         parts = lay_out(gr, visits, limit)
         connect(gr, page, parts, visits)
-    # Jobs wait in `visits.line`, which tells everybody his place: gradio is to begin them all.
+    # Jobs wait in `visits.queue`, which tells everyone their place, so gradio starts them all at once.
     return page.queue(default_concurrency_limit=None)
 
 
 def launch(gr: ModuleType, page: Any, folder: Folder, limit: int, **server: Any) -> str:
     """Start the page in a thread of its own, and return its address.
 
-    Args:
-        folder: where gradio keeps files; the process's GRADIO_TEMP_DIR.
-        limit: bytes of the largest upload.
-        server: server_name, server_port and inbrowser of `Blocks.launch`.
+    `folder` is the process's GRADIO_TEMP_DIR; `server` has server_name, server_port and inbrowser of `Blocks.launch`.
     """
     from starlette.middleware import Middleware
 
     guard = Middleware(Guard, folder=folder, limit=limit)
     options = {**looks(gr), "footer_links": ["api", "settings"], "run_history": False, "pwa": False}
-    # What an exception of gradio's own says about a visitor's input is for him; ours are sentences.
+    # show_error: what gradio's own exceptions say about an input is for the visitor; ours are sentences.
     page.launch(
         **server,
         **supported(gr.Blocks.launch, options),
@@ -226,46 +203,35 @@ def looks(gr: ModuleType) -> dict[str, Any]:
 
 def lay_out(gr: ModuleType, visits: Sessions, limit: int) -> Parts:
     """Put everything on the page; web/page.css says what is beside what."""
+    size = f"up to {in_words(limit)}"
+    about = "Give it a video of someone and a voice: the same video comes back with the mouth speaking that voice."
+    heading = f'<header class="ls-header"><h1>{TITLE}</h1><p>{about}</p></header>{notice_html(visits.nets)}'
+    video = {"sources": ["upload", "webcam"], "height": BOX_HEIGHT, "elem_id": "ls-video"}
+    audio = {"sources": ["upload", "microphone"], "type": "filepath", "elem_id": "ls-audio"}
+    audio |= supported(gr.Audio.__init__, NO_SHARING)
+    faces = {"columns": 3, "height": "auto", "elem_id": "ls-faces", "visible": False}
+    part = {}
     with gr.Row(elem_id="ls-main"):
         with gr.Column(elem_id="ls-head"):
-            about = (
-                "Give it a video of someone and a voice: the same video comes back with the mouth speaking that voice."
-            )
-            gr.HTML(f'<header class="ls-header"><h1>{TITLE}</h1><p>{about}</p></header>{notice_html(visits.nets)}')
+            gr.HTML(heading)
         with gr.Column(elem_id="ls-inputs"):
-            inputs = lay_out_inputs(gr, f"up to {in_words(limit)}")
+            with gr.Row():
+                part["video"] = gr.Video(label=f"Video, {size}", min_width=220, **video)
+                part["audio"] = gr.Audio(label=f"Voice, {size}", min_width=220, **audio)
+            with gr.Row():
+                part["run"] = gr.Button("Run", variant="primary", min_width=120)
+                part["cancel"] = gr.Button("Cancel", variant="stop", interactive=False, min_width=120)
+            with gr.Row():
+                part["look"] = gr.Button("Preview the face", min_width=120)
+                part["sample"] = gr.Button("Use the sample clip", min_width=120)
         with gr.Column(elem_id="ls-results"):
-            results = lay_out_results(gr)
+            part["status"] = gr.HTML(message_html("The result appears here.", "empty"))
+            part["player"] = gr.HTML(visible=False)
+            part["download"] = gr.DownloadButton("Download the result", visible=False)
+            part["gallery"] = gr.Gallery(label="Where the face is", **faces)
         with gr.Column(elem_id="ls-settings"):
-            controls = lay_out_controls(gr, visits)
-    return Parts(controls=controls, **inputs, **results)
-
-
-def lay_out_inputs(gr: ModuleType, size: str) -> dict[str, Any]:
-    """The two files, of up to `size`, and what can be done with them."""
-    with gr.Row():
-        about = {"sources": ["upload", "webcam"], "height": BOX_HEIGHT, "elem_id": "ls-video"}
-        video = gr.Video(label=f"Video, {size}", min_width=220, **about)
-        about = {"sources": ["upload", "microphone"], "type": "filepath", "elem_id": "ls-audio"}
-        about |= supported(gr.Audio.__init__, NO_SHARING)
-        audio = gr.Audio(label=f"Voice, {size}", min_width=220, **about)
-    with gr.Row():
-        run = gr.Button("Run", variant="primary", min_width=120)
-        cancel = gr.Button("Cancel", variant="stop", interactive=False, min_width=120)
-    with gr.Row():
-        look = gr.Button("Preview the face", min_width=120)
-        sample = gr.Button("Use the sample clip", min_width=120)
-    return {"video": video, "audio": audio, "run": run, "cancel": cancel, "look": look, "sample": sample}
-
-
-def lay_out_results(gr: ModuleType) -> dict[str, Any]:
-    """What a job says and makes."""
-    status = gr.HTML(message_html("The result appears here.", "empty"))
-    player = gr.HTML(visible=False)
-    download = gr.DownloadButton("Download the result", visible=False)
-    about = {"columns": 3, "height": "auto", "elem_id": "ls-faces", "visible": False}
-    gallery = gr.Gallery(label="Where the face is", **about)
-    return {"status": status, "player": player, "download": download, "gallery": gallery}
+            part["controls"] = lay_out_controls(gr, visits)
+    return Parts(**part)
 
 
 def lay_out_controls(gr: ModuleType, visits: Sessions) -> list[Any]:

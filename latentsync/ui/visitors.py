@@ -8,14 +8,16 @@ from typing import Any
 
 from ..errors import InputError
 from ..files import sentence_of
+from ..media.audio import AudioReader
+from ..media.source import moving_pictures, open_source
 from ..sampling.sample import out_of_memory
 from ..settings import RunSettings
 from .controls import Control, checked, default_arguments, run_options, shown_controls
 from .faces import face_pictures
 from .guard import Folder
-from .job import Cancelled, Job, Line
+from .job import Cancelled, Job, JobQueue
 from .models import ModelCache, sample_clip
-from .work import Order, check_audio, check_video, speak
+from .work import Request, speak
 
 #: What bad input raises; anything else is a fault of the program.
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
@@ -25,49 +27,29 @@ LESS_MEMORY = "try a window of 8, a guidance scale of 1 or a smaller resolution"
 class Sessions:
     """The visitors of a page, by their session, and the jobs that they started.
 
-    Args:
-        nets: what is computed with.
-        folder: where uploads are and results go.
-        restoration: whether face restoration may be asked for.
-
-    Attributes:
-        controls: the settings that are shown; their values come in this order.
-        options: the options of the command `run`, by name.
-        line: the jobs of all visitors.
+    `controls` are the settings that are shown, in the order of their values.
     """
 
     def __init__(self, nets: ModelCache, folder: Folder, restoration: bool = False):
         self.nets, self.folder = nets, folder
         self.controls = shown_controls(restoration)
         self.options = run_options()
-        self.line = Line()
+        self.queue = JobQueue()
         self._jobs: dict[str, Job] = {}
 
     def lip_sync(self, session: str, video: object, audio: object, values: Sequence[object]) -> Job:
-        """Begin a run, or wait for those before it; its result is a `work.Made`.
-
-        Raises:
-            ValueError: bad input, or this visitor has a job already.
-        """
-        order = Order(self._video(video), self.folder.uploaded(audio, "voice"), *self._chosen(values))
-        check_audio(order.audio)
-        return self._begin(session, lambda job: speak(job, self.nets, self.folder, order))
+        """Begin a run, or wait for those before it; its result is a `work.Result`."""
+        request = Request(self._video(video), self.folder.uploaded(audio, "voice"), *self._chosen(values))
+        AudioReader(request.audio).close()  # refuses what has no sound
+        return self._begin(session, lambda job: speak(job, self.nets, self.folder, request))
 
     def show_faces(self, session: str, video: object, values: Sequence[object]) -> Job:
-        """Begin a look at where the face is; its result is that of `faces.face_pictures`.
-
-        Raises:
-            ValueError: as `lip_sync`.
-        """
+        """Begin a look at where the face is; its result is that of `faces.face_pictures`."""
         path, (_, settings) = self._video(video), self._chosen(values)
         return self._begin(session, lambda job: face_pictures(job, self.nets, path, settings))
 
     def sample(self) -> tuple[Path, Path]:
-        """The video and the new words of the sample clip, as if they had been uploaded.
-
-        Raises:
-            FileNotFoundError: this copy of the package came without it.
-        """
+        """The video and the new words of the sample clip, as if they had been uploaded."""
         sample = sample_clip()
         video, audio = (
             Path(shutil.copyfile(path, self.folder.new_file(path.name))) for path in (sample.video, sample.voices[0])
@@ -88,11 +70,12 @@ class Sessions:
 
     def close(self) -> None:
         """End all jobs."""
-        self.line.close()
+        self.queue.close()
 
     def _video(self, given: object) -> Path:
         path = self.folder.uploaded(given, "video")
-        check_video(path)
+        with open_source(path, "video") as container:
+            moving_pictures(container, path)  # refuses what is no video
         return path
 
     def _chosen(self, values: Sequence[object]) -> tuple[argparse.Namespace, RunSettings]:
@@ -114,7 +97,7 @@ class Sessions:
         if running is not None and not running.ended:
             raise InputError("the last job of this page has not ended: wait for it, or cancel it")
         job = self._jobs[session] = Job()
-        return self.line.add(job, lambda: work(job))
+        return self.queue.add(job, lambda: work(job))
 
 
 def was_cancelled(job: Job) -> bool:

@@ -12,9 +12,7 @@ import torch
 from ..audio.whisper import SAMPLE_RATE
 from ..frames import batches
 from ..media import VideoReader, VideoWriter
-from ..media.audio import AudioReader
 from ..media.browser import QUALITY, fitted_size, playable
-from ..media.source import moving_pictures, open_source
 from ..pipelines.lip_sync import LipSyncInput, frame_map, lip_sync_frames, load_mono_16k, write
 from ..pipelines.options import load_superres
 from ..progress import Progress
@@ -29,14 +27,8 @@ FRAMES_AT_ONCE = 8
 def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, out: Path, progress: Progress) -> Path:
     """A video whose frame i is frame `numbers[i]` of the source: the source itself where that will do, else `out`.
 
-    Args:
-        reader: the source.
-        resampled: whether the reader's frame rate is another than the file's.
-        out: an .mp4 to write, of at most 1280 pixels, without sound.
-        progress: called as (phase, done, total).
-
-    Raises:
-        OSError: it cannot be written; nothing is left of it.
+    `resampled` says whether the reader's frame rate is another than the file's. `out` is an .mp4 of at most 1280
+    pixels, without sound.
     """
     if not resampled and list(numbers) == list(range(len(numbers))) and playable(reader.path):
         return Path(reader.path)
@@ -52,14 +44,8 @@ def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, o
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a visitor wants.
-
-    Attributes:
-        video, audio: uploaded files.
-        arguments: the options of the command `run`, without its files.
-        settings: what follows from them, but for restoration.
-    """
+class Request:
+    """What a visitor asks for: uploaded files, and the options of the command `run` with the settings they make."""
 
     video: Path
     audio: Path
@@ -68,7 +54,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Made:
+class Result:
     """A finished run: the result, the source to compare it with frame by frame, and a line about it."""
 
     result: Path
@@ -76,59 +62,33 @@ class Made:
     summary: str
 
 
-def speak(job: Job, nets: ModelCache, folder: Folder, order: Order) -> Made:
+def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Result:
     """Make a video speak, as the command `run` does.
 
-    Args:
-        job: is told how far it is, and may be cancelled at every denoising step; then nothing is left.
-        folder: where the result goes.
-
-    Raises:
-        Cancelled: the job was.
-        ValueError, OSError, ImportError, FloatingPointError: as `run.lip_sync`.
+    It may be cancelled at every denoising step; then nothing is left in the folder.
     """
-    # What may not be there comes first: a refusal is not to wait for the model.
+
+    def watched(windows: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+        for window in windows:
+            job.frame = window[-1].cpu().clone()
+            yield window
+
+    # The detector comes first: a refusal should not wait for the model.
     job.progress("loading the face detector", 0, 0)
-    detector = nets.detector(order.video, order.settings.track.which)
-    settings = replace(order.settings, superres=load_superres(order.arguments, nets.device))
+    detector = nets.detector(request.video, request.settings.track.which)
+    settings = replace(request.settings, superres=load_superres(request.arguments, nets.device))
     job.progress("loading the model", 0, 0)
-    model = nets.model(order.arguments.resolution)
-    result = folder.new_file(f"{order.video.stem}_lipsync.mp4")
+    model = nets.model(request.arguments.resolution)
+    result = folder.new_file(f"{request.video.stem}_lipsync.mp4")
     try:
-        with VideoReader(order.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
-            take = LipSyncInput(reader, float(reader.fps), load_mono_16k(order.audio))
+        with VideoReader(request.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
+            take = LipSyncInput(reader, float(reader.fps), load_mono_16k(request.audio))
             spoken = lip_sync_frames(take, model, detector, settings, job.progress)
-            write(_watched(spoken.windows, job), result, reader, settings, spoken.sound(order.audio, take.fps))
+            write(watched(spoken.windows), result, reader, settings, spoken.sound(request.audio, take.fps))
             shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
             before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)
     except BaseException:
         folder.drop(result)
         raise
     found = int(spoken.track.found.sum())
-    return Made(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")
-
-
-def check_video(video: Path) -> None:
-    """Refuse what is no video, at a glance.
-
-    Raises:
-        ValueError, OSError: it is none; the sentence says why.
-    """
-    with open_source(video, "video") as container:
-        moving_pictures(container, video)
-
-
-def check_audio(audio: Path) -> None:
-    """Refuse what has no sound, at a glance.
-
-    Raises:
-        ValueError, OSError: it has none; the sentence says why.
-    """
-    AudioReader(audio).close()
-
-
-def _watched(windows: Iterator[torch.Tensor], job: Job) -> Iterator[torch.Tensor]:
-    """The windows as they are; the last frame of each is shown while the job goes on."""
-    for window in windows:
-        job.frame = window[-1].cpu().clone()
-        yield window
+    return Result(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")

@@ -86,7 +86,7 @@ test('the sample clip, and where its face is', async () => {
   await page.waitForFunction(() => document.querySelector('#ls-video video')?.videoWidth > 0)
   await screenshot(page, 'ui_sample')
   await button('Preview the face').click()
-  await says('Green is the chosen face')
+  await says('The chosen face is green')
   await page.waitForFunction(() => {
     const pictures = [...document.querySelectorAll('#ls-faces img')]
     return pictures.length === 6 && pictures.every((picture) => picture.naturalWidth > 0)
@@ -165,7 +165,7 @@ test('closing the page ends its run', async () => {
   await button('Run', other).click()
   await says(/Syncing, \d+ of 80 frames/, other)
   await button('Run').click()
-  await says('Waiting: one run is before this one')
+  await says('Waiting: one run is ahead of yours')
   await screenshot(page, 'ui_waiting')
   await other.close()
   await says(/Syncing, \d+ of 12 frames/)
@@ -182,7 +182,7 @@ test('it is dark where the system is, and fits a phone', async () => {
   await button('Use the sample clip', dark).click()
   await dark.waitForFunction(() => document.querySelector('#ls-video video')?.videoWidth > 0)
   await button('Preview the face', dark).click()
-  await says('Green is the chosen face', dark)
+  await says('The chosen face is green', dark)
   await dark.waitForTimeout(1000)
   await screenshot(dark, 'ui_dark')
 })

@@ -151,6 +151,8 @@ def test_face_mask_is_the_librarys_and_is_shown_on_the_crops(pack, source, shape
     track = track_face(pack, source)[0]
     crops = pack.run("LatentSyncCropFaces", images=source.images, track=track)[0]
     inputs = {"track": track, "shape": shape, "grow": 4, "feather": 0.25}
+    with pytest.raises(ValueError, match="shape is 'nose': choose one of mouth, lower face, face, oval"):
+        pack.run("LatentSyncFaceMask", **inputs | {"shape": "nose"})
     with unchanged(crops):
         out = pack.run("LatentSyncFaceMask", crops=crops, **inputs)
     assert torch.equal(out[0], pack.latentsync.face.masks.face_mask(128, shape, 4, 0.25)[None])
@@ -160,9 +162,3 @@ def test_face_mask_is_the_librarys_and_is_shown_on_the_crops(pack, source, shape
     assert torch.equal(first[outside], crops[0][outside]) and (first[inside] != crops[0][inside]).any(-1).all()
     alone = pack.run("LatentSyncFaceMask", **inputs)
     assert torch.equal(alone[0], out[0]) and alone[1].shape == (1, 128, 128, 3)
-
-
-def test_unknown_shape_is_refused(pack, source):
-    track = track_face(pack, source)[0]
-    with pytest.raises(ValueError, match="shape is 'nose': choose one of mouth, lower face, face, oval"):
-        pack.run("LatentSyncFaceMask", track=track, shape="nose", grow=0, feather=0.5)

@@ -1,6 +1,5 @@
 """Loading and downloading models."""
 
-import logging
 import os
 import shutil
 
@@ -166,6 +165,9 @@ def test_memory_grows_with_the_window_and_the_precision(pack, installed):
     model = load(pack, "latentsync_unet.pt", resolution="512")
     assert model.memory_required(32) == 2 * model.memory_required(16) > model.memory_required(1) > 0
     assert 2 * load(pack, "latentsync_unet.pt", "fp16", "512").memory_required(16) == model.memory_required(16)
+    # With guidance 2 x 16 frames of 512 x 512 pixels, 130 values of 4 bytes each, and a fifth for workspace.
+    assert model.memory_required(16) == int(2 * 16 * 512**2 * 130 * 4 * 1.2)
+    assert model.memory_required(1) == int(512**2 * 768 * 4 * 1.2)  # one frame in the VAE takes more
 
 
 def download(pack, **values):
@@ -211,12 +213,3 @@ def test_download_without_a_network_names_address_and_target(pack, comfy_folders
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ConnectionError, match="127.0.0.1:9/.*latentsync_unet.pt.*models.latentsync"):
         download(pack)
-
-
-def test_a_pack_that_does_not_load_says_where(loaded_pack, monkeypatch, caplog):
-    import asyncio
-
-    monkeypatch.setattr(loaded_pack.nodes.extension, "NODES", (("load", "Gone"),))
-    with caplog.at_level(logging.ERROR), pytest.raises(AttributeError):
-        asyncio.run(loaded_pack.package.comfy_entrypoint())
-    assert "Traceback" in caplog.text and "extension.py" in caplog.text

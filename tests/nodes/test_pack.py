@@ -157,7 +157,13 @@ def test_every_node_is_translated(pack, node_id, language):
     assert set(texts.get("inputs", {})) == {put.id for put in schema.inputs or []}
     assert set(texts.get("outputs", {})) == {str(i) for i in range(len(schema.outputs or []))}
     if language == "en":
-        assert texts["display_name"] == schema.display_name
+        assert (texts["display_name"], texts["description"]) == (schema.display_name, schema.description)
+        page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+        for put in [*(schema.inputs or []), *(schema.outputs or [])]:
+            assert f" {put.tooltip} |" in page, f"the help page says something else of {put.id}"
+        assert {name: text["tooltip"] for name, text in texts.get("inputs", {}).items()} == {
+            put.id: put.tooltip for put in schema.inputs or []
+        }
 
 
 def test_every_node_appears_in_a_workflow():

@@ -53,14 +53,11 @@ def test_an_upscale_model_restores_and_is_back_on_the_cpu_without_hooks(pack):
     assert torch.allclose(out, expected, atol=1e-6)
 
 
-def test_exactly_one_of_restorer_and_upscale_model(pack):
+def test_connections_that_do_not_fit_are_refused(pack):
     with pytest.raises(ValueError, match="nothing is connected: connect either restorer"):
         sharpened(pack, crops_of(1), restorer=None)
     with pytest.raises(ValueError, match="both are connected"):
         sharpened(pack, crops_of(1), upscale_model=doubler())
-
-
-def test_a_track_of_another_clip_is_refused(pack):
     with pytest.raises(ValueError, match="covers 2 frames and there are 3 crops"):
         sharpened(pack, crops_of(3), track=track_of(pack, [1, 1]))
 

@@ -153,9 +153,3 @@ def test_a_folder_of_extra_model_paths_comes_first(pack, tmp_path):
     assert pack.nodes.folders.models_folder() == tmp_path / "elsewhere"
     paths, extensions = folder_paths.folder_names_and_paths["latentsync"]
     assert len(paths) == 2 and ".safetensors" in extensions
-
-
-def test_choice_names_the_options(pack):
-    assert pack.nodes.inputs.choice("mode", "loop", ["loop", "stop"]) == "loop"
-    with pytest.raises(ValueError, match="mode is 'spin': choose one of loop, stop"):
-        pack.nodes.inputs.choice("mode", "spin", ["loop", "stop"])

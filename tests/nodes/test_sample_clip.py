@@ -34,9 +34,6 @@ def test_a_copy_can_be_loaded_by_other_nodes(pack, comfy_folders):
     voices = {"two_speakers_1.flac", "two_speakers_2.flac"}
     assert names == {"two_speakers.mp4", "two_speakers.faces.json"} | voices
     assert "two_speakers.faces.json" in pack.nodes.folders.track_files()
-
-
-def test_an_unknown_clip_is_refused(pack):
     with pytest.raises(ValueError, match="clip is 'mine': choose one of talking head"):
         pack.run("LatentSyncSampleClip", clip="mine", copy_to_input=False)
 

@@ -41,7 +41,7 @@ def test_a_port_that_is_taken(capsys):
         (["--port", "0", "--max_upload", "0"], "max_upload is 0.0"),
         (["--port", "0", "--max_upload", "nan"], "max_upload is nan"),
         (["--port", "0", "--checkpoints", "no/such/folder"], "no/such/folder lacks unet, whisper, vae"),
-        (["--port", "0", "--checkpoints", "embedded", "--folder", "no/such/folder"], "no/such/folder is no folder"),
+        (["--port", "0", "--checkpoints", "embedded", "--folder", "no/such/folder"], "no/such/folder is not a folder"),
         (["--port", "0", "--checkpoints", "embedded", "--device", "abacus"], "device is 'abacus'"),
     ],
 )

@@ -62,7 +62,7 @@ def test_files_of_the_folder_pass_and_no_others(folder, tmp_path):
 
 def test_an_upload_that_says_it_is_too_large_is_not_read(folder):
     form = "multipart/form-data; boundary=x"
-    assert too_large(2 * GB, GB) == "the file has 2 GB, and this page takes up to 1 GB: cut or compress it first"
+    assert too_large(2 * GB, GB) == "the file is 2 GB, and this page takes up to 1 GB: cut or compress it first"
     answer = ask(folder, "/gradio_api/upload", "POST", kind=form, length=2 * GB)
     assert sentence(answer, 413) == too_large(2 * GB, LIMIT)
     assert ask(folder, "/gradio_api/upload", "POST", b"x" * 500, form)[2] == b"x" * 500

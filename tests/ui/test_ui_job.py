@@ -4,16 +4,18 @@ import threading
 import time
 
 import pytest
+import torch
 
-from latentsync.ui.job import Cancelled, Job, Line
+from latentsync.ui.job import Cancelled, Job, JobQueue, Status
+from latentsync.ui.markup import status_html
 from latentsync.ui.visitors import was_cancelled
 
 
 @pytest.fixture
-def line():
-    line = Line()
-    yield line
-    line.close()
+def queue():
+    queue = JobQueue()
+    yield queue
+    queue.close()
 
 
 def stepping(job, started, going):
@@ -30,25 +32,25 @@ def stepping(job, started, going):
     return work
 
 
-def test_jobs_run_in_the_order_they_came_and_know_their_place(line):
+def test_jobs_run_in_the_order_they_came_and_know_their_place(queue):
     started, going, done = threading.Event(), threading.Event(), []
     first, second, third = Job(), Job(), Job()
-    line.add(first, stepping(first, started, going))
-    line.add(second, lambda: done.append("second"))
-    line.add(third, lambda: done.append("third"))
+    queue.add(first, stepping(first, started, going))
+    queue.add(second, lambda: done.append("second"))
+    queue.add(third, lambda: done.append("third"))
     assert started.wait(5)
-    assert [line.before(job) for job in (first, second, third)] == [0, 1, 2]
+    assert [queue.before(job) for job in (first, second, third)] == [0, 1, 2]
     assert not (first.ended or second.ended)
     going.set()
     third.future.result(10)
     assert first.future.result() == "made" and done == ["second", "third"]
-    assert line.before(third) == 0 and third.ended
+    assert queue.before(third) == 0 and third.ended
 
 
-def test_a_running_job_ends_at_its_next_step(line):
+def test_a_running_job_ends_at_its_next_step(queue):
     started, going = threading.Event(), threading.Event()
     job = Job()
-    line.add(job, stepping(job, started, going))
+    queue.add(job, stepping(job, started, going))
     assert started.wait(5)
     job.cancel()
     assert job.status().cancelling and not job.ended
@@ -58,39 +60,39 @@ def test_a_running_job_ends_at_its_next_step(line):
     assert was_cancelled(job)
 
 
-def test_a_waiting_job_never_begins_and_the_others_go_on(line):
+def test_a_waiting_job_never_begins_and_the_others_go_on(queue):
     started, going, done = threading.Event(), threading.Event(), []
     first, second, third = Job(), Job(), Job()
-    line.add(first, stepping(first, started, going))
-    line.add(second, lambda: done.append("second"))
-    line.add(third, lambda: done.append("third"))
+    queue.add(first, stepping(first, started, going))
+    queue.add(second, lambda: done.append("second"))
+    queue.add(third, lambda: done.append("third"))
     second.cancel()
-    assert second.ended and was_cancelled(second) and line.before(third) == 1
+    assert second.ended and was_cancelled(second) and queue.before(third) == 1
     going.set()
     third.future.result(10)
     assert done == ["third"] and not was_cancelled(first)
 
 
-def test_an_error_is_kept_and_the_next_job_runs(line):
+def test_an_error_is_kept_and_the_next_job_runs(queue):
     def fail():
         raise ValueError("bad input")
 
-    first = line.add(Job(), fail)
-    assert line.add(Job(), lambda: 7).future.result(5) == 7
+    first = queue.add(Job(), fail)
+    assert queue.add(Job(), lambda: 7).future.result(5) == 7
     assert str(first.future.exception()) == "bad input" and not was_cancelled(first)
 
 
 def test_closing_ends_all_jobs():
-    line, started, going = Line(), threading.Event(), threading.Event()
+    queue, started, going = JobQueue(), threading.Event(), threading.Event()
     running, waiting = Job(), Job()
-    line.add(running, stepping(running, started, going))
-    line.add(waiting, lambda: None)
+    queue.add(running, stepping(running, started, going))
+    queue.add(waiting, lambda: None)
     assert started.wait(5)
     threading.Timer(0.05, going.set).start()
-    line.close()
+    queue.close()
     assert was_cancelled(running) and was_cancelled(waiting)
     with pytest.raises(RuntimeError):
-        line.add(Job(), lambda: None)
+        queue.add(Job(), lambda: None)
 
 
 def test_the_time_left_follows_what_is_done(monkeypatch):
@@ -109,3 +111,30 @@ def test_the_time_left_follows_what_is_done(monkeypatch):
     job.cancel()
     with pytest.raises(Cancelled):
         job.progress("writing", 1, 10)
+
+
+@pytest.mark.parametrize(
+    "changes, says",
+    [
+        ({"cancelling": True, "before": 1}, "Cancelling"),
+        ({"before": 1}, "Waiting: one run is ahead of yours"),
+        ({"before": 2}, "Waiting: 2 runs are ahead of yours"),
+        ({"phase": ""}, "Starting"),
+        ({"total": 0}, "Syncing"),
+        ({"done": 3.9}, "Syncing, 3 of 10 frames"),
+        ({"seconds_left": 0.2}, "Syncing, 2 of 10 frames, 1 s left"),
+        ({"seconds_left": 59.4}, "Syncing, 2 of 10 frames, 59 s left"),
+        ({"seconds_left": 59.6}, "Syncing, 2 of 10 frames, 1 min 0 s left"),
+        ({"done": 10, "seconds_left": 0.0}, "Syncing, 10 of 10 frames"),
+        ({"phase": "<b>"}, "&lt;b&gt;, 2 of 10 frames"),
+    ],
+)
+def test_a_status_in_words(changes, says):
+    usual = {"phase": "syncing", "cancelling": False, "done": 2, "total": 10, "seconds_left": None, "before": 0}
+    assert f"<p>{says}</p><progress" in status_html(Status(**usual | {"frame": None} | changes))
+
+
+def test_the_latest_frame_is_shown_small():
+    status = Status("syncing", False, 2, 10, None, 0, torch.zeros(330, 640, 3))
+    assert '<progress max="10" value="2.00">' in status_html(status)
+    assert 'width="320" height="165"' in status_html(status)

@@ -74,7 +74,7 @@ def test_one_job_for_each_visitor(visits, clip):
     with pytest.raises(ValueError, match="has not ended: wait for it, or cancel it"):
         begun(visits, clip)
     other = begun(visits, clip, session="other")
-    assert visits.line.before(other) == 1
+    assert visits.queue.before(other) == 1
     visits.cancel("me")
     assert made(other).summary.startswith("12 frames") and was_cancelled(first)
 
