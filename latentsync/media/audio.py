@@ -3,8 +3,8 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
-from types import TracebackType
 
 import av
 import numpy as np
@@ -26,11 +26,6 @@ def read_audio(path: PathLike) -> tuple[torch.Tensor, int]:
     The waveform is (channels, samples) float32 in [-1, 1] at the file's own rate in Hz, one row per channel
     in FFmpeg's order. Sample 0 is heard with the first picture of a video file: what starts later has silence
     before it, what starts earlier is cut. Without pictures it is the first sample of the track.
-
-    Raises:
-        FileNotFoundError: no such file.
-        OSError: the file may not be read.
-        ValueError: not a media file, no audio track, or no samples in it.
     """
     with AudioReader(path) as reader:
         chunks = list(reader)
@@ -40,13 +35,12 @@ def read_audio(path: PathLike) -> tuple[torch.Tensor, int]:
         return torch.from_numpy(waveform).clamp_(-1.0, 1.0), reader.rate
 
 
-class AudioReader:
-    """The first audio track of a file in chunks of (channels, n) float32, with `read_audio`'s clock and errors.
+class AudioReader(AbstractContextManager):
+    """The first audio track of a file in chunks of (channels, n) float32, on `read_audio`'s clock.
 
     Attributes:
         rate: samples per second.
         layout: FFmpeg's name of the channel layout, such as "stereo".
-        channels: their number.
         codec: FFmpeg's name of the codec, such as "aac".
         zero: the time, on the clock of the file's stamps, at which the samples start; seconds.
         duration: seconds of sound from there on, as far as the file says; None where it does not.
@@ -92,7 +86,9 @@ class AudioReader:
             # Where the next sample belongs, seen from where we are.
             lead = 0 if time is None else round((time - self.zero) * self.rate) - position
             if lead > (0 if position == 0 else GAP_SECONDS * self.rate):
-                yield from _silence(self.channels, lead, self.rate)
+                # A second at a time.
+                for start in range(0, lead, self.rate):
+                    yield np.zeros((self.channels, min(self.rate, lead - start)), dtype=np.float32)
                 position += lead
             elif lead < 0 and position == 0:
                 samples = samples[:, -lead:]
@@ -118,20 +114,9 @@ class AudioReader:
     def close(self) -> None:
         self._container.close()
 
-    def __enter__(self) -> "AudioReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_) -> None:
         self.close()
 
 
 def _time(frame: AudioFrame) -> Fraction | None:
     return None if frame.pts is None else frame.pts * frame.time_base
-
-
-def _silence(channels: int, count: int, most: int) -> Iterator[np.ndarray]:
-    """`count` samples of silence, at most `most` at a time."""
-    for start in range(0, count, most):
-        yield np.zeros((channels, min(most, count - start)), dtype=np.float32)

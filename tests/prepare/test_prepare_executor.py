@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from deeds import NAP, job
 
-from latentsync.prepare.executor import CRASHED, Local, Outcome
+from latentsync.prepare.executor import CRASHED, Local, Outcome, Ray
 
 
 def test_a_deadly_file_is_found_and_the_rest_is_done():
@@ -53,7 +53,6 @@ if __name__ == "__main__":
 
 def test_each_ray_worker_holds_a_gpu_and_outlives_a_deadly_job():
     ray = pytest.importorskip("ray")
-    from latentsync.prepare.executor import Ray
 
     def do(job):
         if job == "deadly":
