@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from itertools import chain
 
 import av
 import numpy as np
@@ -81,9 +82,19 @@ class AudioReader(AbstractContextManager):
                 warned = True
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        position = 0
-        for time, samples in self._floats():
-            # Where the next sample belongs, seen from where we are.
+        position, kind, resampler = 0, None, None
+        for frame in chain([self._first], self._frames):
+            time = _time(frame)
+            # In the format of the first frame, whatever follows.
+            if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
+                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+                # Packed: PyAV miscounts the planes of planar audio with eight channels.
+                resampler = av.AudioResampler(format="flt", layout=self._first.layout, rate=self.rate)
+            parts = [part.to_ndarray().reshape(-1, self.channels) for part in resampler.resample(frame)]
+            if not parts:
+                continue
+            samples = np.concatenate(parts).T
+            # Where these samples belong, seen from where we are.
             lead = 0 if time is None else round((time - self.zero) * self.rate) - position
             if lead > (0 if position == 0 else GAP_SECONDS * self.rate):
                 # A second at a time.
@@ -95,21 +106,6 @@ class AudioReader(AbstractContextManager):
             if samples.shape[1]:
                 yield samples
                 position += samples.shape[1]
-
-    def _floats(self) -> Iterator[tuple[Fraction | None, np.ndarray]]:
-        """(time, samples) of each decoded frame, in the format of the first one, whatever follows."""
-        kind, resampler = None, None
-        frame: AudioFrame | None = self._first
-        while frame is not None:
-            if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
-                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-                # Packed: PyAV miscounts the planes of planar audio with eight channels.
-                resampler = av.AudioResampler(format="flt", layout=self._first.layout, rate=self.rate)
-            time = _time(frame)
-            parts = [part.to_ndarray().reshape(-1, self.channels) for part in resampler.resample(frame)]
-            if parts:
-                yield time, np.concatenate(parts).T
-            frame = next(self._frames, None)
 
     def close(self) -> None:
         self._container.close()

@@ -128,8 +128,14 @@ class _Workers(AbstractContextManager):
             self._add_worker(number)
         while waiting or running:
             while waiting and self._idle:
-                (worker, number), (job, retries) = self._idle.pop(), waiting.popleft()
-                running[worker.submit(do, job)] = worker, number, job, retries
+                (worker, number), (job, retries) = self._idle.pop(), waiting[0]
+                try:
+                    future = worker.submit(do, job)
+                except self.died:  # while it had nothing to do
+                    self._add_worker(number)
+                    continue
+                running[future] = worker, number, job, retries
+                waiting.popleft()
             for future in wait([*running, *self._starting], return_when=FIRST_COMPLETED).done:
                 if future in self._starting:
                     future.result()
@@ -170,11 +176,11 @@ class Local(_Workers):
 
     def __exit__(self, kind, *_) -> None:
         for pool in self._pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - self._others:
-            if kind is not None:
+            pool.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
-            process.join()
+                process.join()
 
 
 def _begin_worker(number: int, workers: int) -> None:
