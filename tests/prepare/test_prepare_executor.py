@@ -67,7 +67,9 @@ def test_each_ray_worker_holds_a_gpu_and_outlives_a_deadly_job(tmp_path):
         if job == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
         (tmp_path / str(os.getpid())).touch()
-        wait_for(lambda: len(os.listdir(tmp_path)) >= 2, 120)  # until another worker has a job, too
+        end = time.monotonic() + 120
+        while len(os.listdir(tmp_path)) < 2 and time.monotonic() < end:  # until another worker has a job, too
+            time.sleep(0.05)
         return Outcome({"process": os.getpid(), "gpu": os.environ["CUDA_VISIBLE_DEVICES"]})
 
     environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}}
