@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -39,11 +39,7 @@ def sentence_of(error: BaseException) -> str:
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A path to write to in a `with` block; it gets the name `path` at the end, or is removed after an error.
-
-    Raises:
-        OSError: it cannot be written; says which file, why and what to do.
-    """
+    """A path to write to in a `with` block; it gets the name `path` at the end, or is removed after an error."""
     path = Path(path)
     # Of this process: two programs that write the same file must not write into each other's.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -67,17 +63,13 @@ def file_sha256(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-class JsonLines:
+class JsonLines(AbstractContextManager):
     """A file of JSON values, one a line, which one process at a time appends to; a context manager.
 
     A line is written at once and counts when its end is there: what a killed process left of its last one is cut off.
 
     Attributes:
         values: those that were there at first. Lines that are no JSON are passed over: a power cut can leave anything.
-
-    Raises:
-        ValueError: another process has it open.
-        OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: Path):
@@ -85,12 +77,9 @@ class JsonLines:
         self._file = path.open("a+b")
         try:
             _lock(self._file, path.parent)
-            self._load()
         except BaseException:
             self._file.close()
             raise
-
-    def _load(self) -> None:
         self._file.seek(0)
         whole = 0
         for line in self._file:
@@ -104,9 +93,6 @@ class JsonLines:
     def append(self, value: object) -> None:
         self._file.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
         self._file.flush()
-
-    def __enter__(self) -> "JsonLines":
-        return self
 
     def __exit__(self, *_) -> None:
         self._file.close()

@@ -53,9 +53,6 @@ def end_map(count: int, length: int, mode: EndMode, repeat_turns: bool = False) 
     `pingpong` plays forward and backward, `loop` starts over, `hold` repeats the last frame; `stop` never goes past the
     end, so its result may be shorter than `length`. With `repeat_turns` the frames at which pingpong turns stand twice,
     as in the published program, which plays whole passes; without it they stand once.
-
-    Raises:
-        ValueError: an unknown mode, or a clip without frames.
     """
     if mode not in get_args(EndMode):
         raise InputError(f"end mode is {mode!r}: choose one of {', '.join(get_args(EndMode))}")

@@ -67,6 +67,26 @@ def encode_audio(path, codec, samples: np.ndarray, rate: int, layout: str = "mon
         container.mux(stream.encode(None))
 
 
+def film(path, start: float, pictures_from: float = 0.0, rate: int = 48000) -> np.ndarray:
+    """A film with sound from `start` seconds and pictures from `pictures_from`; the samples."""
+    samples = tone(1.0, rate)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        video.codec_context.time_base = Fraction(1, 1000)
+        audio = container.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
+        frame.rate, frame.pts, frame.time_base = rate, round(start * rate), Fraction(1, rate)
+        packets = audio.encode(frame) + audio.encode(None)
+        for i in range(25):
+            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24")
+            frame.pts, frame.time_base = round(1000 * pictures_from) + 40 * i, Fraction(1, 1000)
+            packets += video.encode(frame)
+        for packet in sorted(packets + video.encode(None), key=lambda p: p.dts * p.time_base):
+            container.mux(packet)
+    return samples
+
+
 def delay(reference, signal) -> int:
     """By how many samples `signal` comes later than `reference`: the peak of their cross-correlation."""
     a, b = np.asarray(reference, dtype=np.float64), np.asarray(signal, dtype=np.float64)

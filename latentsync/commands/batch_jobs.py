@@ -22,7 +22,7 @@ from ..face.landmarks import Detector, Face
 from ..face.track_file import FaceFile
 from ..files import JsonLines, replacing, write_error
 from ..media.output import container_format
-from ..media.source import SUFFIXES
+from ..media.source import VIDEO_SUFFIXES
 from ..models.embedded import EMBEDDED, choose_folder
 from ..models.load import needed_checkpoints
 from ..pipelines.lip_sync import Progress, Summary, lip_sync
@@ -174,7 +174,7 @@ def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
 def _pairs(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(name, cells by column) of the videos in a folder and the voices of the same name."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    videos = [path for path in files if path.suffix.lower() in SUFFIXES]
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
     voices = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
     pairs = [(video, voice) for video in videos for voice in voices if video.stem == voice.stem]
     if alone := len({*videos, *voices} - {path for pair in pairs for path in pair}):

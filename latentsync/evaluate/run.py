@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
-from ..media.source import SUFFIXES
+from ..media.source import VIDEO_SUFFIXES
 from ..progress import Progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
 from .frechet import FID_FEATURES
@@ -36,14 +36,14 @@ def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = N
 
 def _videos_in(folder: Path) -> dict[str, Path]:
     """The videos of a folder by name without suffix, in order."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
     found: dict[str, Path] = {}
     for path in paths:
         if path.stem in found:
             raise InputError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
         found[path.stem] = path
     if not found:
-        raise InputError(f"the folder {folder} has no videos ({', '.join(sorted(SUFFIXES))}): give another one")
+        raise InputError(f"the folder {folder} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))}): give another one")
     return found
 
 

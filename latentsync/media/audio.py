@@ -3,8 +3,9 @@
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
-from types import TracebackType
+from itertools import chain
 
 import av
 import numpy as np
@@ -26,11 +27,6 @@ def read_audio(path: PathLike) -> tuple[torch.Tensor, int]:
     The waveform is (channels, samples) float32 in [-1, 1] at the file's own rate in Hz, one row per channel
     in FFmpeg's order. Sample 0 is heard with the first picture of a video file: what starts later has silence
     before it, what starts earlier is cut. Without pictures it is the first sample of the track.
-
-    Raises:
-        FileNotFoundError: no such file.
-        OSError: the file may not be read.
-        ValueError: not a media file, no audio track, or no samples in it.
     """
     with AudioReader(path) as reader:
         chunks = list(reader)
@@ -40,13 +36,12 @@ def read_audio(path: PathLike) -> tuple[torch.Tensor, int]:
         return torch.from_numpy(waveform).clamp_(-1.0, 1.0), reader.rate
 
 
-class AudioReader:
-    """The first audio track of a file in chunks of (channels, n) float32, with `read_audio`'s clock and errors.
+class AudioReader(AbstractContextManager):
+    """The first audio track of a file in chunks of (channels, n) float32, on `read_audio`'s clock.
 
     Attributes:
         rate: samples per second.
         layout: FFmpeg's name of the channel layout, such as "stereo".
-        channels: their number.
         codec: FFmpeg's name of the codec, such as "aac".
         zero: the time, on the clock of the file's stamps, at which the samples start; seconds.
         duration: seconds of sound from there on, as far as the file says; None where it does not.
@@ -87,12 +82,24 @@ class AudioReader:
                 warned = True
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        position = 0
-        for time, samples in self._floats():
-            # Where the next sample belongs, seen from where we are.
+        position, kind, resampler = 0, None, None
+        for frame in chain([self._first], self._frames):
+            time = _time(frame)
+            # In the format of the first frame, whatever follows.
+            if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
+                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+                # Packed: PyAV miscounts the planes of planar audio with eight channels.
+                resampler = av.AudioResampler(format="flt", layout=self._first.layout, rate=self.rate)
+            parts = [part.to_ndarray().reshape(-1, self.channels) for part in resampler.resample(frame)]
+            if not parts:
+                continue
+            samples = np.concatenate(parts).T
+            # Where these samples belong, seen from where we are.
             lead = 0 if time is None else round((time - self.zero) * self.rate) - position
             if lead > (0 if position == 0 else GAP_SECONDS * self.rate):
-                yield from _silence(self.channels, lead, self.rate)
+                # A second at a time.
+                for start in range(0, lead, self.rate):
+                    yield np.zeros((self.channels, min(self.rate, lead - start)), dtype=np.float32)
                 position += lead
             elif lead < 0 and position == 0:
                 samples = samples[:, -lead:]
@@ -100,38 +107,12 @@ class AudioReader:
                 yield samples
                 position += samples.shape[1]
 
-    def _floats(self) -> Iterator[tuple[Fraction | None, np.ndarray]]:
-        """(time, samples) of each decoded frame, in the format of the first one, whatever follows."""
-        kind, resampler = None, None
-        frame: AudioFrame | None = self._first
-        while frame is not None:
-            if (frame.format.name, frame.layout.name, frame.sample_rate) != kind:
-                kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-                # Packed: PyAV miscounts the planes of planar audio with eight channels.
-                resampler = av.AudioResampler(format="flt", layout=self._first.layout, rate=self.rate)
-            time = _time(frame)
-            parts = [part.to_ndarray().reshape(-1, self.channels) for part in resampler.resample(frame)]
-            if parts:
-                yield time, np.concatenate(parts).T
-            frame = next(self._frames, None)
-
     def close(self) -> None:
         self._container.close()
 
-    def __enter__(self) -> "AudioReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_) -> None:
         self.close()
 
 
 def _time(frame: AudioFrame) -> Fraction | None:
     return None if frame.pts is None else frame.pts * frame.time_base
-
-
-def _silence(channels: int, count: int, most: int) -> Iterator[np.ndarray]:
-    """`count` samples of silence, at most `most` at a time."""
-    for start in range(0, count, most):
-        yield np.zeros((channels, min(most, count - start)), dtype=np.float32)

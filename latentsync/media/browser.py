@@ -6,17 +6,13 @@ from .source import PathLike, open_source, video_stream
 
 LONGEST_SIDE = 1280  # pixels of a video that is only looked at
 QUALITY = {"crf": 20, "preset": "veryfast"}  # of `VideoWriter`, for the same
-# By suffix, FFmpeg's names of codecs, and of pixel formats.
+# FFmpeg's names of the codecs that browsers play, by suffix, and of pixel formats.
 CODECS = {".mp4": {"h264"}, ".m4v": {"h264"}, ".webm": {"vp8", "vp9"}}
 PIXELS = {"yuv420p", "yuvj420p"}
 
 
 def playable(path: PathLike) -> bool:
-    """Whether every browser plays this video file.
-
-    Raises:
-        ValueError, OSError: see `source.open_source`.
-    """
+    """Whether every browser plays this video file."""
     with open_source(path, "video") as container:
         stream = video_stream(container)
         known = stream is not None and stream.codec_context.name in CODECS.get(Path(path).suffix.lower(), ())

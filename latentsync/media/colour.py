@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from av.codec.context import CodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
@@ -36,11 +35,6 @@ class Colour(NamedTuple):
     transfer: int = UNSPECIFIED
 
 
-def read_colour(context: CodecContext) -> Colour:
-    """The tags of a decoder, after its first frame."""
-    return Colour(context.color_range, context.colorspace, context.color_primaries, context.color_trc)
-
-
 def written_colour(colour: Colour | None, height: int) -> Colour:
     """The tags to write for H.264 or VP9 made from RGB: gaps filled by the rule that readers follow.
 
@@ -50,11 +44,6 @@ def written_colour(colour: Colour | None, height: int) -> Colour:
         return Colour(LIMITED, BT709, BT709, BT709)
     matrix = colour.matrix if colour.matrix in SWS_MATRIX else _untagged_matrix(height)
     return colour._replace(range=colour.range or LIMITED, matrix=matrix)
-
-
-def tag(context: CodecContext, colour: Colour) -> None:
-    """Set the tags of an encoder."""
-    context.color_range, context.colorspace, context.color_primaries, context.color_trc = colour
 
 
 def to_rgb(frame: VideoFrame, colour: Colour, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:

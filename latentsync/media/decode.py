@@ -1,7 +1,6 @@
 """Decoding the frames of a video file in any order of request."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 import av
 from av.video.frame import VideoFrame
@@ -21,6 +20,7 @@ class FrameDecoder:
         seeks: jumps made so far.
         threaded: whether several frames are decoded at a time. An error then takes good frames with it.
         last: number and picture of the frame decoded last since the last jump.
+        context: the codec context.
     """
 
     def __init__(self, path: PathLike, index: FrameIndex):
@@ -29,12 +29,18 @@ class FrameDecoder:
         self.count = self.seeks = 0
         self.threaded = True
         self._open()
-        self._restart(None)
 
-    def _open(self) -> None:
+    def _open(self, start: int | None = None) -> None:
         self._container = open_source(self.path, "video")
         self._stream = video_stream(self._container)
         self._stream.thread_type = "AUTO" if self.threaded else "SLICE"
+        self.context = self._stream.codec_context
+        self._restart(start)
+
+    def _restart(self, start: int | None) -> None:
+        self._next = 0
+        self.last: tuple[int, VideoFrame] | None = None
+        self._frames = self._decode(start)
 
     def close(self) -> None:
         self._frames.close()
@@ -45,11 +51,6 @@ class FrameDecoder:
         self.close()
         self.threaded = False
         self._open()
-        self._restart(None)
-
-    @property
-    def context(self) -> av.VideoCodecContext:
-        return self._stream.codec_context
 
     def up_to(self, number: int) -> Iterator[tuple[int, VideoFrame]]:
         """Decode on the way to frame `number`: (frame number, picture) in the order shown.
@@ -68,60 +69,46 @@ class FrameDecoder:
             landed = False
             for found, frame in self._run(number):
                 if not landed and found > number and start is not None:
-                    break
+                    break  # past it: try an earlier key frame
                 landed = True
                 yield found, frame
             if landed:
                 return
 
     def _run(self, number: int) -> Iterator[tuple[int, VideoFrame]]:
-        while number >= self._next:
-            found, frame = next(self._frames, (None, None))
-            if found is None:
-                return
+        while number >= self._next and (found := next(self._frames, None)):
             self.count += 1
-            self._next, self.last = found + 1, (found, frame)
-            yield found, frame
+            self._next, self.last = found[0] + 1, found
+            yield found
 
     def _jump(self, start: int | None) -> bool:
         """Go to the key frame with the stamp `start`; None opens the file anew. False: it cannot be reached."""
         self.seeks += 1
         if start is None or self.index.places is not None:
             self.close()
-            self._open()
-            self._restart(start)
+            self._open(start)
             return True
-        with suppress(av.error.FFmpegError):
+        try:
             self._container.seek(start, stream=self._stream)
-            self._restart(start)
-            return True
-        return False
-
-    def _restart(self, start: int | None) -> None:
-        self._next = 0
-        self.last: tuple[int, VideoFrame] | None = None
-        self._frames = self._decode(start)
+        except av.error.FFmpegError:
+            return False
+        self._restart(start)
+        return True
 
     def _decode(self, start: int | None) -> Iterator[tuple[int, VideoFrame]]:
         """(frame number, picture) from where the file stands; nothing of before `start`, which may be broken."""
-        feed = packets(self._container, self._stream)
-        if self.index.places is not None:
-            feed = self._numbered(feed, start)
+        places = None if self.index.places is None else iter(self.index.places)
+        waiting = places is not None and start is not None
         newest = -1
-        for packet in feed:
+        for packet in packets(self._container, self._stream):
+            if places is not None and packet.size:
+                # A file without time stamps: the number of its frame serves each packet as one.
+                packet.pts, packet.dts = next(places, None), None
+                waiting = waiting and packet.pts != start
+            if waiting:
+                continue
             for frame in decoded(packet):
                 number = self.index.find(frame.pts)
                 if number is not None and number > newest and (start is None or frame.pts >= start):
                     newest = number
                     yield number, frame
-
-    def _numbered(self, feed: Iterator[av.Packet], start: int | None) -> Iterator[av.Packet]:
-        """Packets of a file without time stamps, with frame numbers for stamps, from the key frame `start` on."""
-        places = iter(self.index.places)
-        waiting = start is not None
-        for packet in feed:
-            if packet.size:
-                packet.pts, packet.dts = next(places, None), None
-                waiting = waiting and packet.pts != start
-            if not waiting:
-                yield packet

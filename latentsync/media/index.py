@@ -53,9 +53,7 @@ class FrameIndex:
 
     def find(self, stamp: int | None) -> int | None:
         """The number of the frame with this stamp, or None."""
-        if stamp is None:
-            return None
-        number = bisect_left(self.stamps, stamp)
+        number = len(self.stamps) if stamp is None else bisect_left(self.stamps, stamp)
         return number if number < len(self.stamps) and self.stamps[number] == stamp else None
 
     def key_before(self, number: int) -> int | None:
@@ -83,11 +81,7 @@ class FrameIndex:
 
 
 def scan(path: PathLike) -> FrameIndex:
-    """Index the first video stream of a file.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: see `open_source`; no video stream; no frames.
-    """
+    """Index the first video stream of a file."""
     with open_source(path, "video") as container:
         index = _scan_packets(container, moving_pictures(container, path))
     if index is None:
@@ -110,27 +104,25 @@ def _scan_packets(container: InputContainer, stream: VideoStream) -> FrameIndex 
             return None
         if packet.is_keyframe:
             keys.add(packet.pts)
-        if packet.is_discard or _never_shown(packet, stream):
+        # VP8 has packets that only serve as reference; bit 4 of the frame header says so (RFC 6386, section 9.1).
+        hidden = stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
+        if packet.is_discard or hidden:
             continue
         stamps.add(packet.pts)
         if last is None or packet.pts > last:
             last, last_duration = packet.pts, packet.duration or 0
     if stream.codec_context.name in CANVAS_CODECS:
-        keys = set(sorted(keys)[:1])
-    return _timed(sorted(stamps), sorted(keys), stream, last_duration)
-
-
-def _timed(stamps: list[int], keys: list[int], stream: VideoStream, last_duration: int) -> FrameIndex:
-    hints = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate and 0 < rate <= MAX_RATE]
-    rate, constant = frame_rate(stamps, stream.time_base, hints)
+        keys = {min(keys)} if keys else keys
+    stamps, keys = sorted(stamps), sorted(keys)
+    rate, constant = frame_rate(stamps, stream.time_base, _named_rates(stream))
     interval = round(1 / (rate * stream.time_base))
     end = stamps[-1] + (last_duration or interval) if stamps else 0
     return FrameIndex(stamps, keys, stream.time_base, end, rate, constant)
 
 
-def _never_shown(packet: Packet, stream: VideoStream) -> bool:
-    # VP8 has packets that only serve as reference; bit 4 of the frame header says so (RFC 6386, section 9.1).
-    return stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10
+def _named_rates(stream: VideoStream) -> list[Fraction]:
+    """The frame rates that the file names, the likelier one first."""
+    return [rate for rate in (stream.guessed_rate, stream.average_rate) if rate and 0 < rate <= MAX_RATE]
 
 
 def _scan_frames(path: PathLike) -> FrameIndex:
@@ -143,7 +135,7 @@ def _scan_frames(path: PathLike) -> FrameIndex:
     with open_source(path, "video") as container:
         stream = video_stream(container)
         stream.thread_type = "AUTO"
-        hints = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate and 0 < rate <= MAX_RATE]
+        rate = next(iter(_named_rates(stream)), DEFAULT_RATE)
         for packet in packets(container, stream):
             if packet.size:
                 packet.pts, packet.dts = count, None
@@ -154,7 +146,6 @@ def _scan_frames(path: PathLike) -> FrameIndex:
     places: list[int | None] = [None] * count
     for number, place in enumerate(order):
         places[place] = number
-    rate = hints[0] if hints else DEFAULT_RATE
     stamps = list(range(len(order)))
     known = sorted(places[key] for key in keys if places[key] is not None)
     return FrameIndex(stamps, known, 1 / rate, len(order), rate, True, places)

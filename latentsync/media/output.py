@@ -11,18 +11,14 @@ from av.packet import Packet
 
 from ..errors import InputError
 from ..files import write_error
-from .source import PathLike, local_url
-from .track import Track, open_track
+from .source import SCHEME, PathLike
+from .track import open_track
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
 def container_format(path: PathLike) -> str:
-    """FFmpeg's name of the container that `path` asks for by its extension.
-
-    Raises:
-        ValueError: an extension that is not in `FORMATS`.
-    """
+    """FFmpeg's name of the container that `path` asks for by its extension."""
     extension = os.path.splitext(path)[1].lower()
     if extension not in FORMATS:
         raise InputError(f"cannot write {path}: its name must end in one of {', '.join(FORMATS)}")
@@ -30,12 +26,7 @@ def container_format(path: PathLike) -> str:
 
 
 def output_format(path: PathLike) -> str:
-    """FFmpeg's name of the container that `path` asks for, where a file can be written there.
-
-    Raises:
-        ValueError: an extension that is not in `FORMATS`.
-        OSError: the folder is missing, or `path` is a folder.
-    """
+    """FFmpeg's name of the container that `path` asks for, where a file can be written there."""
     path = os.fspath(path)
     if os.path.isdir(path):
         raise write_error(path, errno.EISDIR)
@@ -50,10 +41,6 @@ class OutputFile:
 
     Add streams, `start`, `mux` the pictures, then `commit` or `discard`. Sound is muxed as far as the
     pictures have come, so that nothing piles up.
-
-    Raises:
-        ValueError: an extension that is not in `FORMATS`.
-        OSError: the folder is missing, or `path` is a folder.
     """
 
     def __init__(self, path: PathLike):
@@ -63,8 +50,8 @@ class OutputFile:
         self.format = output_format(path)
         # The index goes to the front, so that playback starts before the whole file is there.
         options = {"movflags": "+faststart"} if self.format in ("mp4", "mov") else {}
-        self.container = av.open(local_url(self.part), "w", format=self.format, container_options=options)
-        self._track: Track | None = None
+        self.container = av.open(SCHEME + self.part, "w", format=self.format, container_options=options)
+        self._track = None
         self._duration: Fraction | None = None
         self._open = True
 
@@ -87,13 +74,15 @@ class OutputFile:
             with self._writing():
                 self.container.mux(packet)
                 if self._track is not None and (self._duration is None or time < self._duration):
-                    self._mux_all(self._track.until(time))
+                    for sound in self._track.until(time):
+                        self.container.mux(sound)
 
     def commit(self, end: Fraction) -> None:
         """Complete the file, whose pictures end at `end` seconds, and give it its name."""
         with self._writing():
             if self._track is not None:
-                self._mux_all(self._track.finish(end if self._duration is None else self._duration))
+                for sound in self._track.finish(end if self._duration is None else self._duration):
+                    self.container.mux(sound)
                 self._track.close()
             self.container.close()
             os.replace(self.part, self.path)
@@ -113,10 +102,6 @@ class OutputFile:
             self.container.close()
         with suppress(FileNotFoundError):
             os.unlink(self.part)
-
-    def _mux_all(self, packets: Iterator[Packet]) -> None:
-        for packet in packets:
-            self.container.mux(packet)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

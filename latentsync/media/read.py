@@ -4,8 +4,8 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from fractions import Fraction
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ..errors import InputError
-from .colour import read_colour, to_rgb
+from .colour import Colour, to_rgb
 from .decode import FrameDecoder
 from .index import scan
 from .source import PathLike, as_rate
@@ -21,7 +21,7 @@ from .source import PathLike, as_rate
 log = logging.getLogger(__name__)
 
 
-class VideoReader:
+class VideoReader(AbstractContextManager):
     """The pictures of a video file as `Frames`: `reader[[0, 5]]` is (2, h, w, 3) uint8 RGB, upright.
 
     Without `fps`, output frame i of a constant-rate file is its frame i. Of a variable-rate file, and with
@@ -30,13 +30,7 @@ class VideoReader:
 
     Any order of access works. A jump seeks to the nearest key frame and decodes from there; the last `cache`
     pictures stay in memory, so playing backward decodes a group of g frames about g / (2 * cache) + 1 times.
-    Memory depends on `cache` and the picture size, not on the duration. A damaged frame repeats the good one
-    before it, and a warning is logged once. HDR is not tone-mapped; 10-bit video gives 8 bits.
-
-    Args:
-        path: a video file in any format that FFmpeg reads.
-        fps: frames per second of the output; None keeps the file's.
-        cache: how many pictures to keep, at least 1.
+    A damaged frame repeats the good one before it, and a warning is logged once. HDR is not tone-mapped.
 
     Attributes:
         fps: Fraction, frames per second of the output.
@@ -44,11 +38,6 @@ class VideoReader:
         duration: seconds, `len(reader) / fps`.
         colour: the file's `Colour` tags.
         sample_aspect_ratio: Fraction, width of an upright pixel by its height; None where the file does not say.
-
-    Raises:
-        FileNotFoundError: no such file.
-        OSError: the file may not be read.
-        ValueError: not a video, no video stream, no frame that can be decoded, or `fps` or `cache` not positive.
     """
 
     def __init__(self, path: PathLike, fps: float | Fraction | None = None, cache: int = 48):
@@ -61,24 +50,18 @@ class VideoReader:
         resample = fps is not None or not index.constant
         self._numbers = index.resampled(self.fps) if resample else range(self._count)
         self._capacity = min(cache, self._count)
-        self._repeats: dict[int, int] = {}
+        self._repeats: dict[int, int] = {}  # damaged frame -> the good one that is shown in its place
         # Frame number -> its place in the block of kept pictures, the one used last at the end.
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._reformatter = VideoReformatter()
         self._closed = False
         self._decoder = FrameDecoder(path, index)
-        try:
-            self._read_first()
-        except BaseException:
-            self.close()
-            raise
-
-    def _read_first(self) -> None:
         _, frame = next(self._decoder.up_to(0), (0, None))
         if frame is None:
+            self._decoder.close()
             raise InputError(f"no frame of {self.path} can be decoded: it is damaged or in an unknown format")
         context = self._decoder.context
-        self.colour = read_colour(context)
+        self.colour = Colour(context.color_range, context.colorspace, context.color_primaries, context.color_trc)
         self._turns = round(frame.rotation / 90) % 4
         self._size = (frame.height, frame.width)
         self.height, self.width = self._size if self._turns % 2 == 0 else self._size[::-1]
@@ -92,21 +75,11 @@ class VideoReader:
     def duration(self) -> float:
         return float(len(self) / self.fps)
 
-    @property
-    def decoded(self) -> int:
-        """How many frames have been decoded so far: what an order of access costs."""
-        return self._decoder.count
-
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
-        """The frames with these numbers, in this order: (n, height, width, 3) uint8 RGB.
-
-        Raises:
-            IndexError: a number below 0 or not below `len(reader)`.
-            ValueError: the reader is closed.
-        """
+        """The frames with these numbers, in this order: (n, height, width, 3) uint8 RGB."""
         if self._closed:
             raise InputError(f"cannot read frames of {self.path}: it is closed")
         places: dict[int, list[int]] = {}
@@ -159,8 +132,9 @@ class VideoReader:
         picture = np.rot90(to_rgb(frame, self.colour, self._size, self._reformatter), self._turns)
         place = self._kept.pop(number, None)
         if place is None:
-            full = len(self._kept) == self._capacity
-            place = self._kept.popitem(last=False)[1] if full else len(self._kept)
+            place = len(self._kept)
+            if place == self._capacity:
+                _, place = self._kept.popitem(last=False)
         self._kept[number] = place
         np.copyto(self._pictures[place].numpy(), picture)
 
@@ -171,10 +145,5 @@ class VideoReader:
         self._kept.clear()
         self._pictures = torch.empty(0)
 
-    def __enter__(self) -> "VideoReader":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_) -> None:
         self.close()

@@ -19,80 +19,57 @@ log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
-# Wide enough for the NTSC rates (30000/1001), narrow enough to turn the float 29.97 into a short fraction.
-RATE_DENOMINATOR = 1001
-
-SCHEME = "file:"
+# What a folder is searched for; a list file may name anything.
+VIDEO_SUFFIXES = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
+SCHEME = "file:"  # FFmpeg then takes a name for a local file even if it has a colon in it
 
 
 def as_rate(fps: float | Fraction) -> Fraction:
-    """Frames per second as a fraction: 25, 29.97 and Fraction(30000, 1001) are all taken.
-
-    Raises:
-        ValueError: not a positive, finite number.
-    """
+    """Frames per second as a fraction: 25, 29.97 and Fraction(30000, 1001) are all taken."""
     try:
-        rate = Fraction(fps).limit_denominator(RATE_DENOMINATOR)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"fps is {fps!r}: give a positive number of frames per second") from error
+        # Wide enough for the NTSC rates, narrow enough to turn the float 29.97 into a short fraction.
+        rate = Fraction(fps).limit_denominator(1001)
+    except (TypeError, ValueError, OverflowError):
+        rate = Fraction(0)
     if rate <= 0:
         raise InputError(f"fps is {fps!r}: give a positive number of frames per second")
     return rate
-
-
-def local_url(path: PathLike) -> str:
-    """The name under which FFmpeg takes `path` for a local file even if it has a colon in it."""
-    return SCHEME + os.fspath(path)
 
 
 def open_source(path: PathLike, kind: str) -> InputContainer:
     """Open a file for reading; `kind` ("video", "audio") is what the caller wants from it.
 
     Only local files are opened, also where the file itself (a playlist) names others.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the system does not let us read it.
-        ValueError: it is no media file.
     """
     name = os.fspath(path)
     if not os.path.exists(name):
         raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
     if os.path.isdir(name):
         raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
+    unreadable = f"{name} is not readable as {kind}: it is damaged, incomplete or not a media file"
     try:
         # Tags in old encodings must not stop a file from being read.
         options = {"protocol_whitelist": "file"}
-        container = av.open(local_url(name), container_options=options, metadata_errors="ignore")
+        container = av.open(SCHEME + name, container_options=options, metadata_errors="ignore")
     except OSError as error:
         raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(_unreadable(name, kind)) from error
+        raise InputError(unreadable) from error
     # FFmpeg renders any text as pictures of a terminal.
     if container.format.name == "tty":
         container.close()
-        raise InputError(_unreadable(name, kind))
+        raise InputError(unreadable)
     return container
-
-
-def _unreadable(name: str, kind: str) -> str:
-    return f"{name} is not readable as {kind}: it is damaged, incomplete or not a media file"
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The first stream of moving pictures (a song's cover is none) in a known format, or None."""
-    for stream in container.streams.video:
-        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
-            return stream
-    return None
+    streams = (stream for stream in container.streams.video if stream.codec_context is not None)
+    return next((stream for stream in streams if not stream.disposition & Disposition.attached_pic), None)
 
 
 def moving_pictures(container: InputContainer, path: PathLike) -> VideoStream:
-    """As `video_stream`.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """As `video_stream`, which must be there."""
     stream = video_stream(container)
     if stream is None:
         raise InputError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
@@ -100,11 +77,7 @@ def moving_pictures(container: InputContainer, path: PathLike) -> VideoStream:
 
 
 def audio_stream(container: InputContainer, path: PathLike) -> AudioStream:
-    """The first audio track of a file in a known format.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """The first audio track of a file in a known format, which must be there."""
     for stream in container.streams.audio:
         if stream.codec_context is not None:
             return stream
@@ -122,8 +95,3 @@ def packets(container: InputContainer, stream: Stream, warn: bool = False) -> It
         flush = Packet()
         flush.stream = stream
         yield flush
-
-
-# What a folder is searched for; a list file may name anything.
-SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm",
-            ".wmv"}  # fmt: skip

@@ -1,9 +1,7 @@
 """The audio track of a file being written: the source's packets as they are, or encoded anew."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -22,11 +20,11 @@ COPYABLE = {
     "webm": ("opus", "vorbis"),
 }
 
-# ISO/IEC 14496-3, table 1.18; ascending.
+# ISO/IEC 14496-3, table 1.18; of two that are as near, the lower one comes first.
 AAC_RATES = [7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000]
 AAC_LAYOUTS = ["mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1", "7.1"]
 # RFC 7845, section 5.1.1.2: the layouts of mapping family 1. Opus runs at 48 kHz whatever goes in.
-OPUS_RATES = [48000]
+OPUS_RATE = 48000
 OPUS_LAYOUTS = ["mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1"]
 BITS_PER_CHANNEL = 96_000
 
@@ -36,26 +34,13 @@ PRIMING_SECONDS = Fraction(1, 10)
 SLIVER_SECONDS = Fraction(1, 50)
 
 
-class Track(Protocol):
-    """Audio packets for muxing, in pieces: first up to where the pictures are, at last up to the end."""
-
-    def until(self, time: Fraction) -> Iterator[Packet]:
-        """Packets of sound before `time` (seconds) that have not been given yet."""
-
-    def finish(self, end: Fraction) -> Iterator[Packet]:
-        """What is missing up to `end` (seconds), and no more."""
-
-    def close(self) -> None: ...
-
-
-def open_track(container: OutputContainer, path: PathLike, duration: Fraction | None, pad: bool) -> Track:
+def open_track(
+    container: OutputContainer, path: PathLike, duration: Fraction | None, pad: bool
+) -> "CopiedTrack | EncodedTrack":
     """Add the first audio track of the file `path` to an output that has not been started.
 
     It is copied if the container allows for its codec and no silence must be added; else it is encoded.
     `duration` is the length of the output in seconds, None if not known yet.
-
-    Raises:
-        FileNotFoundError, OSError, ValueError: as `read_audio`; more channels than 8.
     """
     reader = AudioReader(path)
     try:
@@ -100,17 +85,17 @@ class CopiedTrack:
             yield packet
 
     def until(self, time: Fraction) -> Iterator[Packet]:
-        while self._next is not None:
-            packet = self._next
+        """Packets of sound before `time` (seconds) that have not been given yet."""
+        while (packet := self._next) is not None:
             # What reaches beyond `time` may have to be shortened by `finish`.
             if (packet.pts + (packet.duration or 0)) * packet.time_base > time:
                 return
             yield from self._give()
 
     def finish(self, end: Fraction) -> Iterator[Packet]:
-        while self._next is not None:
-            packet, unit = self._next, self._next.time_base
-            length = packet.duration or 0
+        """What is missing up to `end` (seconds), and no more."""
+        while (packet := self._next) is not None:
+            unit, length = packet.time_base, packet.duration or 0
             if packet.pts * unit + min(length * unit / 2, SLIVER_SECONDS) >= end:
                 return
             packet.duration = min(length, round(end / unit) - packet.pts)
@@ -133,7 +118,7 @@ class EncodedTrack:
             raise InputError(f"{reader.path} has {reader.channels} audio channels: mix them down to at most 8")
         opus = container.format.name == "webm"
         layout = (OPUS_LAYOUTS if opus else AAC_LAYOUTS)[reader.channels - 1]
-        rate = _nearest(OPUS_RATES if opus else AAC_RATES, reader.rate)
+        rate = OPUS_RATE if opus else min(AAC_RATES, key=lambda rate: abs(rate - reader.rate))
         self._stream = container.add_stream("libopus" if opus else "aac", rate=rate, layout=layout)
         self._stream.bit_rate = BITS_PER_CHANNEL * reader.channels
         self._reader = reader
@@ -145,6 +130,7 @@ class EncodedTrack:
         self._count = 0
 
     def until(self, time: Fraction) -> Iterator[Packet]:
+        """As `CopiedTrack.until`."""
         target = round(time * self._reader.rate)
         while self._count < target:
             if self._rest.shape[1] == 0:
@@ -155,6 +141,7 @@ class EncodedTrack:
             yield from self._encode(piece)
 
     def finish(self, end: Fraction) -> Iterator[Packet]:
+        """As `CopiedTrack.finish`."""
         yield from self.until(end)
         rate = self._reader.rate
         while self._pad and self._count < round(end * rate):
@@ -172,8 +159,3 @@ class EncodedTrack:
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _nearest(rates: list[int], rate: int) -> int:
-    place = bisect_left(rates, rate)
-    return min(rates[max(0, place - 1) : place + 1], key=lambda r: abs(r - rate))

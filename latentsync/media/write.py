@@ -1,7 +1,7 @@
 """Writing frames to a video file, with a sound track."""
 
+from contextlib import AbstractContextManager
 from fractions import Fraction
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from av.video.stream import VideoStream
 
 from ..errors import InputError
 from ..frames import as_uint8
-from .colour import Colour, tag, to_yuv420, written_colour
+from .colour import Colour, to_yuv420, written_colour
 from .output import OutputFile
 from .source import PathLike, as_rate
 
@@ -19,7 +19,7 @@ PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 MAX_CRF = {"libx264": 51, "libvpx-vp9": 63}
 
 
-class VideoWriter:
+class VideoWriter(AbstractContextManager):
     """Writes pictures as H.264 to .mp4, .m4v, .mov or .mkv, or as VP9 to .webm; 8 bits, 4:2:0.
 
     Use it in a `with` block, or call `close` or `discard`. The file appears under its name when it is
@@ -28,9 +28,8 @@ class VideoWriter:
 
     Args:
         path: where to write; the extension chooses the container.
-        fps: frames per second.
         height, width: of the pictures that will come.
-        crf: quality in the codec's scale, less is better: H.264 0 to 51, VP9 0 to 63.
+        crf: quality on the codec's scale, lower is better: H.264 0 to 51, VP9 0 to 63.
         preset: the name of an x264 preset; for VP9 the speed of that rank.
         colour: tags to write (`VideoReader.colour`), by which RGB is converted too; None is limited BT.709.
         sample_aspect_ratio: width of a pixel by its height; None for square ones.
@@ -41,13 +40,8 @@ class VideoWriter:
         pad_audio: fill up sound that is shorter with silence, for which it is encoded.
 
     Attributes:
-        path, fps, height, width: as given; `fps` as a Fraction.
+        fps: as a Fraction.
         count: pictures written so far.
-
-    Raises:
-        ValueError: an unknown extension, a number out of range, or audio that cannot be read.
-        FileNotFoundError: no such audio file.
-        OSError: the file cannot be written; the message says why and what to do.
     """
 
     def __init__(
@@ -89,26 +83,23 @@ class VideoWriter:
             raise InputError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}")
         if not 0 <= crf <= MAX_CRF[codec]:
             raise InputError(f"crf is {crf}: choose from 0 (best) to {MAX_CRF[codec]}")
-        options = {"crf": str(crf), "preset": preset}
-        if codec == "libvpx-vp9":
+        if codec == "libx264":
+            options = {"crf": str(crf), "preset": preset}
+        else:
             speed = str(len(PRESETS) - 1 - PRESETS.index(preset))
             options = {"crf": str(round(crf)), "cpu-used": speed, "deadline": "good", "row-mt": "1"}
         stream = self._output.container.add_stream(codec, rate=self.fps, options=options)
         # 4:2:0 has one colour sample for two by two pixels.
         stream.height, stream.width = self.height + self.height % 2, self.width + self.width % 2
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = 1 / self.fps
+        context = stream.codec_context
+        context.time_base = 1 / self.fps
         stream.thread_type = "AUTO"
-        tag(stream.codec_context, self._colour)
+        context.color_range, context.colorspace, context.color_primaries, context.color_trc = self._colour
         return stream
 
     def write(self, frames: torch.Tensor) -> None:
-        """Add pictures: (n, height, width, 3) RGB, float in [0, 1] or uint8.
-
-        Raises:
-            ValueError: another shape or dtype, or the writer is closed.
-            OSError: the file cannot be written; it has been removed.
-        """
+        """Add pictures: (n, height, width, 3) RGB, float in [0, 1] or uint8."""
         if self._closed:
             raise InputError(f"cannot add frames to {self.path}: it is closed")
         if frames.ndim != 4 or frames.shape[1:] != (self.height, self.width, 3):
@@ -118,26 +109,19 @@ class VideoWriter:
             raise InputError(f"cannot write frames of {frames.dtype}: give uint8, or float in [0, 1]")
         try:
             for frame in frames:
-                self._write_picture(as_uint8(frame).cpu().numpy())
+                picture = as_uint8(frame).cpu().numpy()
+                if self.height % 2 or self.width % 2:
+                    picture = np.pad(picture, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
+                encoded = to_yuv420(np.ascontiguousarray(picture), self._colour, self._reformatter)
+                encoded.pts, encoded.time_base = self.count, 1 / self.fps
+                self._output.mux(self._stream.encode(encoded))
+                self.count += 1
         except BaseException:
             self.discard()
             raise
 
-    def _write_picture(self, picture: np.ndarray) -> None:
-        padding = ((0, self.height % 2), (0, self.width % 2), (0, 0))
-        picture = np.pad(picture, padding, mode="edge") if self.height % 2 or self.width % 2 else picture
-        frame = to_yuv420(np.ascontiguousarray(picture), self._colour, self._reformatter)
-        frame.pts, frame.time_base = self.count, 1 / self.fps
-        self._output.mux(self._stream.encode(frame))
-        self.count += 1
-
     def close(self) -> None:
-        """Complete the file and give it its name.
-
-        Raises:
-            ValueError: no frames were written.
-            OSError: the file cannot be written; it has been removed.
-        """
+        """Complete the file and give it its name."""
         if self._closed:
             return
         try:
@@ -155,12 +139,7 @@ class VideoWriter:
         self._closed = True
         self._output.discard()
 
-    def __enter__(self) -> "VideoWriter":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind, *_) -> None:
         if kind is None:
             self.close()
         else:

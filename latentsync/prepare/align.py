@@ -1,8 +1,9 @@
 """The face of every frame, brought to one place and size."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from ..audio.syncnet import SAMPLES_PER_FRAME
 from ..face.align import AlignedFaces
 from ..face.detect import load_detector
-from ..face.landmarks import PUBLISHED_LIMITS, Detection, Detector
+from ..face.landmarks import PUBLISHED_LIMITS, Detection, Detector, Face
 from ..face.shots import detect_faces
 from ..face.track import choose_faces, place_faces
 from ..face.track_file import FaceFile
@@ -21,29 +22,19 @@ from ..media import VideoReader, VideoWriter, join
 from ..settings import TrackSettings
 from .executor import Outcome
 from .read import read_sound, write_flac
-from .settings import FPS
+from .settings import FPS, Tools
 from .sources import Source, reading
 
 WINDOW = 16  # frames decoded, aligned and encoded at a time
 
 
-@dataclass(frozen=True)
-class DetectorChoice:
-    """A face detector by name, as `detect.load_detector` takes it; of a track file, that of one source."""
-
-    name: str
-    model: Path | None
-    checkpoints: Path
-    device: str | None
-
-
 @lru_cache(maxsize=2)
-def detector_of(choice: DetectorChoice) -> Detector:
+def detector_of(tools: Tools) -> Detector:
     """The detector, loaded once in each process."""
-    return load_detector(choice.name, model=choice.model, checkpoints=choice.checkpoints, device=choice.device)
+    return load_detector(tools.detector, model=tools.detector_model, checkpoints=tools.checkpoints, device=tools.device)
 
 
-class Segment:
+class Segment(AbstractContextManager):
     """Frames `start` to `stop` of a source at 25 frames/s, as `Frames`, in a `with` block."""
 
     def __init__(self, source: Source, start: int, stop: int):
@@ -58,21 +49,25 @@ class Segment:
         with reading(self.source):
             return self._video[[self.start + i for i in indices]]
 
-    def __enter__(self) -> "Segment":
-        return self
-
     def __exit__(self, *_) -> None:
         self._video.close()
 
 
+def _shifted(detector: Detector, start: int, frame: np.ndarray, index: int) -> list[Face]:
+    return detector(frame, start + index)
+
+
 @dataclass(frozen=True)
 class Align:
-    """Write the aligned crops of a segment, without sound, and the boxes of its face; drop it without a face."""
+    """Write the aligned crops of a segment, without sound, and the boxes of its face; drop it without a face.
+
+    Of track files, `tools` names that of the source.
+    """
 
     source: Source
     start: int
     stop: int
-    detector: DetectorChoice
+    tools: Tools
     resolution: int
     crf: float
     video: Path
@@ -81,13 +76,13 @@ class Align:
     def run(self) -> Outcome:
         settings = TrackSettings()
         with Segment(self.source, self.start, self.stop) as frames:
-            chosen = choose_faces(until_faceless(self._detections(frames)), FPS, settings)
+            chosen = choose_faces(self._detections(frames), FPS, settings)
             missing = next((i for i, face in enumerate(chosen.faces) if face is None), None)
             if missing is not None:
                 return Outcome(reason="no_face", sentence=f"no face at {(self.start + missing) / FPS:.2f} s")
             track = place_faces(chosen, self.resolution, FPS, settings)
-            crops = AlignedFaces(frames, track.matrices, track.found, self.resolution)
             side = self.resolution
+            crops = AlignedFaces(frames, track.matrices, track.found, side)
             with VideoWriter(self.video, FPS, side, side, crf=self.crf) as writer:
                 for indices in batches(len(crops), WINDOW):
                     writer.write(crops[indices])
@@ -98,20 +93,14 @@ class Align:
         return Outcome({"face_size": round(float(np.median(sides)), 1)})
 
     def _detections(self, frames: Frames) -> Iterator[Detection]:
-        """Every frame is looked at. A track file knows the source's frames, and what it says is a face."""
-        detector, limits = detector_of(self.detector), PUBLISHED_LIMITS
-        if isinstance(detector, FaceFile):
-            at_25, limits = detector.at(FPS), None
-            return detect_faces(frames, lambda frame, i: at_25(frame, self.start + i), limits=limits)
-        return detect_faces(frames, detector, limits=limits)
-
-
-def until_faceless(detections: Iterable[Detection]) -> Iterator[Detection]:
-    """`detections` up to the first frame without a face, that one included: the rest need not be looked at."""
-    for detection in detections:
-        yield detection
-        if not detection.faces:
-            return
+        """The faces of each frame, up to the first frame without one: the rest need not be looked at."""
+        detector, limits = detector_of(self.tools), PUBLISHED_LIMITS
+        if isinstance(detector, FaceFile):  # of the whole source; and what it says is a face
+            detector, limits = partial(_shifted, detector.at(FPS), self.start), None
+        for detection in detect_faces(frames, detector, limits=limits):
+            yield detection
+            if not detection.faces:
+                return
 
 
 @dataclass(frozen=True)

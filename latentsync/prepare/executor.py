@@ -1,4 +1,4 @@
-"""Who does the work: this process, processes of this machine, or Ray. All give the same outcomes."""
+"""Who does the work: this process, other processes of this machine, or Ray. All give the same outcomes."""
 
 import hashlib
 import json
@@ -11,14 +11,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import torch
 
 from .sources import SourceError
+
+PACKAGE = Path(__file__).parents[1]
+CONNECT_SECONDS = 10
+RETRIES = 1  # of a job whose process died
+
+worker_number = 0  # of this process among those that share the machine
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,13 @@ class Outcome:
     final: bool = True
 
 
+CRASHED = Outcome(
+    reason="crashed",
+    sentence="the process that worked on it died: out of memory, or a damaged file that crashes its decoder",
+    final=False,
+)
+
+
 class Work(Protocol):
     """A frozen dataclass of paths and numbers, which other processes get by pickling."""
 
@@ -47,14 +62,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One stage of one item.
-
-    Attributes:
-        stage, item: what it is called in the journal.
-        fingerprint: of everything that its outcome and its files depend on.
-        work: what is to be done.
-        files: what it writes.
-    """
+    """One stage of one item: its names in the journal, a hash of all that it depends on, and the files it writes."""
 
     stage: str
     item: str
@@ -80,119 +88,108 @@ def perform(job: Job) -> Outcome:
         torch.set_num_threads(threads)
 
 
-AHEAD = 2  # jobs handed out for each worker, so that none waits for the next
-CRASHED = Outcome(
-    reason="crashed",
-    sentence="the process that worked on it died: out of memory, or a damaged file that its decoder cannot stand",
-    final=False,
-)
 Do = Callable[[Any], Outcome]  # what is done with a job
-worker_number = 0  # of this process among those that share the machine
 
 
-class Executor(Protocol):
-    """Does jobs; a context manager, which stops what is going on when it is left by an exception."""
-
-    def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
-        """Every job with what `do` makes of it, as they are finished; what that raises ends it all."""
-
-    def __enter__(self) -> "Executor": ...
-
-    def __exit__(self, kind, error, trace) -> None: ...
-
-
-class InProcess:
-    """One job after the other, here."""
+class InProcess(AbstractContextManager):
+    """Does one job after the other in this process."""
 
     def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
+        """Each job with its outcome, in the order they finish; an exception in `do` ends the work."""
         for job in jobs:
             yield job, do(job)
 
-    def __enter__(self) -> "InProcess":
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(self, *_) -> None:
         pass
 
 
-class Local:
-    """Processes of this machine.
+class _Workers(AbstractContextManager):
+    """Does jobs in up to `count` processes. One that dies is replaced; a job whose process dies twice is `CRASHED`.
 
-    A process that dies takes the others of its pool with it; then the jobs that were going on are done one by one,
-    and the one with which it happens again has `CRASHED`.
+    Subclasses make workers in `_start_worker`; a worker has `submit(function, *arguments)`, which returns a `Future`.
     """
+
+    died: tuple[type[Exception], ...] = (BrokenProcessPool,)
+
+    def _prepare(self, count: int) -> None:
+        self._numbers = iter(range(count))
+        self._starting: dict[Future, Any] = {}
+        self._idle: list = []
+
+    def _add_worker(self, number: int) -> None:
+        """Start a worker. It gets jobs once it has answered: a cluster may not have room for all of them."""
+        worker = self._start_worker(number)
+        self._starting[worker.submit(int)] = worker, number
+
+    def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
+        """As `InProcess.results`."""
+        waiting, running = deque((job, RETRIES) for job in jobs), {}
+        for number in islice(self._numbers, max(0, len(waiting) - len(self._idle) - len(self._starting))):
+            self._add_worker(number)
+        while waiting or running:
+            while waiting and self._idle:
+                (worker, number), (job, retries) = self._idle.pop(), waiting[0]
+                try:
+                    future = worker.submit(do, job)
+                except self.died:  # while it had nothing to do
+                    self._add_worker(number)
+                    continue
+                running[future] = worker, number, job, retries
+                waiting.popleft()
+            for future in wait([*running, *self._starting], return_when=FIRST_COMPLETED).done:
+                if future in self._starting:
+                    future.result()
+                    self._idle.append(self._starting.pop(future))
+                    continue
+                worker, number, job, retries = running.pop(future)
+                try:
+                    outcome = future.result()
+                except self.died:
+                    self._add_worker(number)
+                    if retries:
+                        waiting.append((job, retries - 1))
+                        continue
+                    outcome = CRASHED
+                else:
+                    self._idle.append((worker, number))
+                yield job, outcome
+
+
+class Local(_Workers):
+    """Processes of this machine, one pool for each, so that one that dies leaves the others alone."""
 
     def __init__(self, workers: int):
         self.workers = workers
 
     def __enter__(self) -> "Local":
-        self._start()
+        self._prepare(self.workers)
+        self._others = set(multiprocessing.active_children())
+        self._pools: list[ProcessPoolExecutor] = []
         return self
 
-    def _start(self) -> None:
-        self._others = set(multiprocessing.active_children())
+    def _start_worker(self, number: int) -> ProcessPoolExecutor:
         # Started afresh: threads of torch and OpenCV do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        given = (context.Value("i", 0), self.workers)
-        self._pool = ProcessPoolExecutor(self.workers, context, initializer=_begin_worker, initargs=given)
+        pool = ProcessPoolExecutor(1, context, initializer=_begin_worker, initargs=(number, self.workers))
+        self._pools.append(pool)
+        return pool
 
-    def __exit__(self, kind, error, trace) -> None:
-        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+    def __exit__(self, kind, *_) -> None:
+        for pool in self._pools:
+            pool.shutdown(wait=kind is None, cancel_futures=True)
         if kind is not None:
             for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
                 process.join()
 
-    def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
-        waiting, running = deque(jobs), {}
-        while waiting or running:
-            try:
-                while waiting and len(running) < AHEAD * self.workers:
-                    running[self._pool.submit(do, waiting[0])] = waiting[0]
-                    waiting.popleft()
-            except BrokenProcessPool:
-                yield from self._one_by_one(running.values(), do)
-                running = {}
-                continue
-            done = wait(running, return_when=FIRST_COMPLETED).done
-            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                yield from self._one_by_one(running.values(), do)
-                running = {}
-                continue
-            for future in done:
-                yield running.pop(future), future.result()
 
-    def _one_by_one(self, jobs: Iterable, do: Do) -> Iterator[tuple[Any, Outcome]]:
-        self._restart()
-        for job in list(jobs):
-            future: Future[Outcome] = self._pool.submit(do, job)
-            if isinstance(future.exception(), BrokenProcessPool):
-                self._restart()
-                yield job, CRASHED
-            else:
-                yield job, future.result()
-
-    def _restart(self) -> None:
-        self._pool.shutdown()
-        self._start()
-
-
-def _begin_worker(taken, workers: int) -> None:
-    """Take a number, which `taken` counts, and a share of the cores.
-
-    Ctrl-C is the main process's business, and without that one nobody goes on.
-    """
-    import signal
-
-    import cv2
-
+def _begin_worker(number: int, workers: int) -> None:
+    """Take a number and a share of the cores, leave Ctrl-C to the main process, and end when that one ends."""
+    global worker_number
+    worker_number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    global worker_number
-    with taken.get_lock():
-        worker_number = taken.value
-        taken.value += 1
 
     def follow() -> None:
         multiprocessing.parent_process().join()
@@ -201,45 +198,30 @@ def _begin_worker(taken, workers: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-PACKAGE = Path(__file__).parents[1]
-SECONDS_TO_ANSWER = 10
-RETRIES = 1  # of a job whose process died
+class _Actor:
+    """A process on Ray that keeps its share of a GPU, and what it has loaded, until the work is done."""
+
+    def call(self, function: Callable, *arguments):
+        return function(*arguments)
 
 
-class _Worker:
-    """A process that keeps its share of a GPU, and what it has loaded, until the work is done."""
+@dataclass
+class _RayWorker:
+    actor: Any
 
-    def ready(self) -> None:
-        """Answers when the process is there."""
-
-    def do(self, work: Do, job: object) -> Outcome:
-        return work(job)
+    def submit(self, function: Callable, *arguments) -> Future:
+        return self.actor.call.remote(function, *arguments).future()
 
 
-@contextmanager
-def _kept_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself; who runs the command has already said what it does."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-class Ray:
+class Ray(_Workers):
     """An executor on Ray.
 
     Args:
         address: of a running cluster, as `ray.init` takes it; None is RAY_ADDRESS, or else a Ray of this machine that
             is started and stopped with the work.
-        workers: jobs at the same time; None is as many as the cluster has cores, or GPUs for if they get some.
+        workers: jobs at the same time; None is one per core of the cluster, or per share of a GPU if they get one.
         gpus: share of a GPU that each worker gets; Ray hides the GPUs from those that ask for none. None is one where
             the cluster has GPUs.
-
-    Raises:
-        ImportError: Ray is not installed.
-        ConnectionError: the cluster does not answer, or no Ray can be started here.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, gpus: float | None = 0.0):
@@ -248,19 +230,16 @@ class Ray:
         except ImportError as error:
             raise ImportError(f"the executor ray needs its package ({error}): pip install ray") from error
         self._ray = ray
+        self.died = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
         self.workers, self.gpus = workers, gpus
 
     def __enter__(self) -> "Ray":
-        ray = self._ray
+        ray, self._actors = self._ray, []
         self._ours = not ray.is_initialized()
         if self._ours:
-            options = {"num_cpus": self.workers, "include_dashboard": False} if self.address == "local" else {}
-            quiet = {"log_to_driver": False, "logging_level": "ERROR"}
             try:
-                self._knock()
-                with _kept_signals():
-                    ray.init(self.address, runtime_env=self._environment(), **options, **quiet)
+                self._connect()
             except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = "this machine" if self.address == "local" else self.address
@@ -269,70 +248,45 @@ class Ray:
                 ) from error
         has = ray.cluster_resources()
         gpus = float("GPU" in has) if self.gpus is None else self.gpus
-        count = self.workers or max(1, int(has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1)))
-        # A task's process would give its GPU back after each job, with all that it has loaded.
-        self._worker = ray.remote(_Worker).options(num_cpus=1, num_gpus=gpus)
-        self._workers: list = []
-        self._idle: list = []
-        self._running: dict = {}
-        for _ in range(count):
-            self._add_worker()
+        # An actor, since a task's process would give its GPU back after each job, with all that it has loaded.
+        self._actor = ray.remote(_Actor).options(num_cpus=1, num_gpus=gpus)
+        self._prepare(self.workers or max(1, int(has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1))))
         return self
 
-    def _add_worker(self) -> None:
-        """Ask for a worker; it gets jobs once it has answered, for which the cluster must have room."""
-        worker = self._worker.remote()
-        self._workers.append(worker)
-        self._running[worker.ready.remote()] = worker, None, 0
-
-    def _knock(self) -> None:
-        """Ray itself asks a closed port for two minutes."""
+    def _connect(self) -> None:
+        # Ray itself asks a closed port for two minutes.
         host, colon, port = self.address.rpartition(":")
         if colon and port.isdigit():
-            socket.create_connection((host.rpartition("/")[2], int(port)), SECONDS_TO_ANSWER).close()
+            socket.create_connection((host.rpartition("/")[2], int(port)), CONNECT_SECONDS).close()
+        # Workers find this package here by its place, and on other machines by a copy.
+        options = {"runtime_env": {"py_modules": [str(PACKAGE)]}}
+        if self.address == "local":
+            places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+            environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(places)}}
+            options = {"runtime_env": environment, "num_cpus": self.workers, "include_dashboard": False}
+        # Ray takes SIGTERM for itself; what it does here is up to the command.
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            self._ray.init(self.address, log_to_driver=False, logging_level="ERROR", **options)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
 
-    def _environment(self) -> dict[str, object]:
-        """How the workers find this package: here by its place, on other machines by a copy."""
-        if self.address != "local":
-            return {"py_modules": [str(PACKAGE)]}
-        places = [str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {"env_vars": {"PYTHONPATH": os.pathsep.join(places)}}
+    def _start_worker(self, number: int) -> _RayWorker:
+        self._actors.append(self._actor.remote())
+        return _RayWorker(self._actors[-1])
 
-    def __exit__(self, kind, error, trace) -> None:
-        for worker in self._workers:
-            self._ray.kill(worker)
+    def __exit__(self, *_) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
         if self._ours:
             self._ray.shutdown()
 
     def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
-        waiting, running = deque((job, RETRIES) for job in jobs), self._running
-        while waiting or any(job is not None for _, job, _ in running.values()):
-            while waiting and self._idle:
-                worker, (job, retries) = self._idle.pop(), waiting.popleft()
-                running[worker.do.remote(do, job)] = worker, job, retries
-            (reference,), _ = self._ray.wait(list(running), num_returns=1)
-            worker, job, retries = running.pop(reference)
-            if job is None:
-                self._ray.get(reference)
-                self._idle.append(worker)
-                continue
-            outcome = self._outcome(reference)
-            if outcome is not CRASHED:
-                self._idle.append(worker)
-                yield job, outcome
-                continue
-            self._workers.remove(worker)
-            self._add_worker()
-            if retries:
-                waiting.append((job, retries - 1))
-            else:
-                yield job, CRASHED
-
-    def _outcome(self, reference) -> Outcome:
-        errors = self._ray.exceptions
         try:
-            return self._ray.get(reference)
-        except (errors.RayActorError, errors.OutOfMemoryError):
-            return CRASHED
-        except errors.RayTaskError as error:
+            yield from super().results(jobs, do)
+        except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
+
+
+Executor = InProcess | Local | Ray

@@ -18,20 +18,16 @@ from .sources import Source
 JOURNAL, MANIFEST = "journal.jsonl", "manifest.jsonl"
 
 
-class Journal:
-    """The outcomes of all jobs done in an output folder, whatever ended the runs; a context manager.
+class Journal(JsonLines):
+    """The outcomes of all jobs done in an output folder, whatever ended the runs.
 
     A later line of the same stage and item replaces an earlier one, and one without outcome makes it unknown.
-
-    Raises:
-        ValueError: another run is at work in the folder.
-        OSError: the file cannot be read or written.
     """
 
     def __init__(self, folder: Path):
         self._entries: dict[tuple[str, str], tuple[str, Outcome | None]] = {}
-        self._file = JsonLines(folder / JOURNAL)
-        for line in self._file.values:
+        super().__init__(folder / JOURNAL)
+        for line in self.values:
             with suppress(ValueError, TypeError):  # of another version; that piece of work is done again
                 stage, item, fingerprint, outcome = line
                 self._entries[stage, item] = fingerprint, outcome and Outcome(**outcome)
@@ -44,22 +40,16 @@ class Journal:
     def add(self, job: Job, outcome: Outcome) -> None:
         """Keep an outcome, unless another run should try again."""
         if outcome.final:
-            self._append(job, {"figures": outcome.figures, "reason": outcome.reason, "sentence": outcome.sentence})
+            self._note(job, {"figures": outcome.figures, "reason": outcome.reason, "sentence": outcome.sentence})
 
     def forget(self, job: Job) -> None:
         """Its files are about to be written: from now on an older outcome no longer speaks of what is in them."""
         if (job.stage, job.item) in self._entries:
-            self._append(job, None)
+            self._note(job, None)
 
-    def _append(self, job: Job, outcome: dict | None) -> None:
-        self._file.append([job.stage, job.item, job.fingerprint, outcome])
+    def _note(self, job: Job, outcome: dict | None) -> None:
+        self.append([job.stage, job.item, job.fingerprint, outcome])
         self._entries[job.stage, job.item] = job.fingerprint, outcome and Outcome(**outcome)
-
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self._file.__exit__(*error)
 
 
 @dataclass
@@ -115,10 +105,6 @@ def write_manifest(path: Path, items: Iterable[Item]) -> None:
 
 
 def read_manifest(folder: str | os.PathLike) -> list[dict[str, object]]:
-    """The lines of an output folder's manifest; see `Item.line`.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """The lines of an output folder's manifest; see `Item.line`."""
     text = (Path(folder) / MANIFEST).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]

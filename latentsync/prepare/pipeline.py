@@ -1,30 +1,33 @@
 """All stages in order, over all items, going on where an earlier run stopped."""
 
 import logging
-import os
 import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
 from ..face.detect import load_detector
 from ..models.folders import find_checkpoints
-from .align import Align, Clip, DetectorChoice
-from .executor import Executor, InProcess, Job, Outcome, fingerprint
+from ..progress import Progress
+from .align import Align, Clip
+from .executor import Executor, InProcess, Job, Outcome, Work, fingerprint
 from .filters import Quality, Sync
 from .manifest import MANIFEST, Item, Journal, write_manifest
 from .read import Cuts, Read, import_scenedetect, shots, split
 from .settings import FPS, PrepareSettings, Tools
 from .sources import Source, find_sources, identity
 
+log = logging.getLogger(__name__)
+
 # The stages that are done by jobs. A number is raised when its stage computes something else than before, so that
 # older outcomes of it are not taken.
 VERSIONS = {"read": 1, "cuts": 1, "align": 1, "sync": 1, "quality": 1, "clip": 1}
 DETECTOR_NAMES = {"InsightFace": "insightface", "YuNet": "yunet", "RetinaFace": "facexlib"}
+CLIP_NAME = re.compile(r"(.+-[0-9a-f]{10})-\d{6,}-\d{6,}\.mp4")  # `Source.label`, start, stop
 NEEDED = {
     "sync": ("syncnet_v2", "auxiliary/syncnet_v2.model"),
     "quality": ("hyperiqa", "auxiliary/koniq_pretrained.pkl"),
@@ -32,13 +35,7 @@ NEEDED = {
 
 
 def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) -> tuple[Tools, dict[str, Path]]:
-    """The tools with the detector by its own name, and the weights of each stage that needs some.
-
-    Raises:
-        FileNotFoundError: weights, a detector's model or track files are not there; the sentence says how to get them.
-        ImportError: PySceneDetect is not installed, or what the detector needs.
-        ValueError: see `detect.load_detector`.
-    """
+    """The tools with the detector by its own name, and the weights of each stage that needs some."""
     if "cuts" in settings.stages:
         import_scenedetect()
     # Workers may have another current folder.
@@ -53,34 +50,26 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
             f"auxiliary --checkpoints {tools.checkpoints}`, or leave the stages out with --skip {','.join(missing)}"
         )
     if tools.detector == "file":
-        _check_track_files(tools, sources)
+        if model is None or not model.is_dir():
+            raise FileNotFoundError(
+                f"the detector file needs a folder of track files, and detector_model is {model}: it holds NAME.json "
+                "for each video NAME.mp4"
+            )
+        if lacking := [file for source in sources if not (file := _track_file(model, source)).is_file()]:
+            raise FileNotFoundError(
+                f"{lacking[0]}: no such track file ({len(lacking)} are missing); write it with "
+                "`python -m latentsync track`"
+            )
         return tools, weights
-    detector = load_detector(
-        tools.detector, model=tools.detector_model, checkpoints=tools.checkpoints, device=tools.device
-    )
+    detector = load_detector(tools.detector, model=model, checkpoints=tools.checkpoints, device=tools.device)
     name = DETECTOR_NAMES.get(type(detector).__name__)
     if name is None:
-        raise InputError(f"{tools.detector_model} is for one video: give the detector file and a folder of track files")
+        raise InputError(f"{model} is for one video: give the detector file and a folder of track files")
     return replace(tools, detector=name), weights
 
 
-def _check_track_files(tools: Tools, sources: list[Source]) -> None:
-    folder = tools.detector_model
-    if folder is None or not Path(folder).is_dir():
-        raise FileNotFoundError(
-            f"the detector file needs a folder of track files, and detector_model is {folder}: it holds NAME.json for "
-            "each video NAME.mp4"
-        )
-    lacking = [source for source in sources if not _track_file(folder, source).is_file()]
-    if lacking:
-        raise FileNotFoundError(
-            f"{_track_file(folder, lacking[0])}: no such track file ({len(lacking)} are missing); write it with "
-            "`python -m latentsync track`"
-        )
-
-
-def _track_file(folder: str | os.PathLike, source: Source) -> Path:
-    return (Path(folder) / source.name).with_suffix(".json")
+def _track_file(folder: Path, source: Source) -> Path:
+    return (folder / source.name).with_suffix(".json")
 
 
 @dataclass
@@ -92,85 +81,40 @@ class Plan:
     tools: Tools
     weights: dict[str, Path]
 
-    @property
-    def work_folder(self) -> Path:
-        return self.folder / "work"
-
-    @property
-    def clips_folder(self) -> Path:
-        return self.folder / "clips"
-
-    def make_folders(self) -> None:
-        for folder in (self.clips_folder, self.work_folder / "read", self.work_folder / "align"):
-            folder.mkdir(parents=True, exist_ok=True)
+    def __post_init__(self):
+        self.work, self.clips = self.folder / "work", self.folder / "clips"
 
     def job(self, stage: str, item: Item) -> Job:
         """The job of this stage; for "clip", the item must have been through "sync" if that is run."""
-        return {
-            "read": self._read,
-            "cuts": self._cuts,
-            "align": self._align,
-            "sync": self._sync,
-            "quality": self._quality,
-            "clip": self._clip,
-        }[stage](item)
-
-    def _read(self, item: Item) -> Job:
-        sound = self._sound(item)
-        return self._job("read", item, Read(item.source, sound), (sound,))
-
-    def _cuts(self, item: Item) -> Job:
-        threshold = self.settings.cut_threshold
-        return self._job("cuts", item, Cuts(item.source, threshold), (), threshold)
-
-    def _align(self, item: Item) -> Job:
-        video, boxes = self._aligned(item)
-        detector = DetectorChoice(
-            self.tools.detector, self._detector_model(item), self.tools.checkpoints, self.tools.device
-        )
-        work = Align(
-            item.source, item.start, item.stop, detector, self.settings.resolution, self.settings.crf, video, boxes
-        )
-        return self._job("align", item, work, (video, boxes), *self._align_facts(item))
-
-    def _sync(self, item: Item) -> Job:
-        weights = self.weights["sync"]
-        boxes = self._aligned(item)[1]
-        work = Sync(item.source, item.start, item.stop, boxes, self._sound(item), weights, self.tools.device)
-        return self._job("sync", item, work, (), *self._detector_facts(item), identity(weights))
-
-    def _quality(self, item: Item) -> Job:
-        weights = self.weights["quality"]
-        work = Quality(self._aligned(item)[0], weights, self.tools.device)
-        return self._job("quality", item, work, (), *self._align_facts(item), identity(weights))
-
-    def _clip(self, item: Item) -> Job:
-        offset = item.figures.get("offset", 0)
-        out = self.clips_folder / f"{item.label}.mp4"
-        work = Clip(item.start, item.stop, offset, self._sound(item), self._aligned(item)[0], out)
-        return self._job("clip", item, work, (out,), *self._align_facts(item), offset)
-
-    def _job(self, stage: str, item: Item, work, files: tuple[Path, ...], *facts: object) -> Job:
-        mark = fingerprint(stage, VERSIONS[stage], item.name, identity(item.source.path), *facts)
+        source, settings, tools = item.source, self.settings, self.tools
+        model = _track_file(tools.detector_model, source) if tools.detector == "file" else tools.detector_model
+        sound = self.work / "read" / f"{source.label}.wav"
+        video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
+        detected_by = tools.detector, model and identity(model)
+        aligned_by = *detected_by, settings.resolution, settings.crf
+        weights = self.weights.get(stage)
+        files: tuple[Path, ...] = ()
+        facts: tuple = ()
+        work: Work
+        if stage == "read":
+            work, files = Read(source, sound), (sound,)
+        elif stage == "cuts":
+            work, facts = Cuts(source, settings.cut_threshold), (settings.cut_threshold,)
+        elif stage == "align":
+            detector = replace(tools, detector_model=model)
+            work = Align(source, item.start, item.stop, detector, settings.resolution, settings.crf, video, boxes)
+            files, facts = (video, boxes), aligned_by
+        elif stage == "sync":
+            work = Sync(source, item.start, item.stop, boxes, sound, weights, tools.device)
+            facts = *detected_by, identity(weights)
+        elif stage == "quality":
+            work, facts = Quality(video, weights, tools.device), (*aligned_by, identity(weights))
+        else:
+            offset, out = item.figures.get("offset", 0), self.clips / f"{item.label}.mp4"
+            work = Clip(item.start, item.stop, offset, sound, video, out)
+            files, facts = (out,), (*aligned_by, offset)
+        mark = fingerprint(stage, VERSIONS[stage], item.name, identity(source.path), *facts)
         return Job(stage, item.name, mark, work, files)
-
-    def _detector_model(self, item: Item) -> Path | None:
-        model = self.tools.detector_model
-        return _track_file(model, item.source) if self.tools.detector == "file" else model
-
-    def _detector_facts(self, item: Item) -> tuple:
-        model = self._detector_model(item)
-        return self.tools.detector, model and identity(model)
-
-    def _align_facts(self, item: Item) -> tuple:
-        return *self._detector_facts(item), self.settings.resolution, self.settings.crf
-
-    def _sound(self, item: Item) -> Path:
-        return self.work_folder / "read" / f"{item.source.label}.wav"
-
-    def _aligned(self, item: Item) -> tuple[Path, Path]:
-        folder = self.work_folder / "align"
-        return folder / f"{item.label}.mp4", folder / f"{item.label}.npy"
 
 
 def judge(stage: str, item: Item, settings: PrepareSettings) -> tuple[str, str] | None:
@@ -188,12 +132,9 @@ def judge(stage: str, item: Item, settings: PrepareSettings) -> tuple[str, str] 
     return None
 
 
-HEAD = ("stage", "in", "out", "dropped", "per minute")
-
-
 @dataclass(frozen=True)
 class Row:
-    """One stage.
+    """How one stage went.
 
     Attributes:
         entered, left: items before and after it.
@@ -224,18 +165,10 @@ class Report:
     manifest: Path
 
     def __str__(self) -> str:
-        table = [HEAD, *(row.cells() for row in self.rows)]
+        table = [("stage", "in", "out", "dropped", "per minute"), *(row.cells() for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
         return "\n".join([*lines, f"{self.clips} clips; the fate of each item is in {self.manifest}"])
-
-
-logger = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-CLIP_NAME = re.compile(r"(.+-[0-9a-f]{10})-\d{6,}-\d{6,}\.mp4")  # `Source.label`, start, stop
 
 
 def prepare(
@@ -260,29 +193,26 @@ def prepare(
         executor: None does everything in this process.
         keep_work: leave work/ there at the end.
         progress: called as (stage, items done, items in all); what it raises ends the run.
-
-    Raises:
-        ValueError, OSError, ImportError: bad input, in one sentence, before any work is started.
     """
     settings, tools, output = settings or PrepareSettings(), tools or Tools(), Path(output).absolute()
     sources = find_sources(inputs, output)
     plan = Plan(output, settings, *check_tools(settings, tools, sources))
-    plan.make_folders()
+    for folder in (plan.clips, plan.work / "read", plan.work / "align"):
+        folder.mkdir(parents=True, exist_ok=True)
     with Journal(output) as journal, executor or InProcess() as executor:
-        for part in plan.clips_folder.glob("*.part"):  # of a killed run; no other one is at work here
+        for part in plan.clips.glob("*.part"):  # of a killed run; no other one is at work here
             part.unlink()
-        line = Line(plan, journal, executor, progress or (lambda stage, done, total: None))
-        items, rows = line.run(sources)
+        items, rows = Run(plan, journal, executor, progress or (lambda stage, done, total: None)).all_stages(sources)
         write_manifest(output / MANIFEST, items)
         kept = {item.clip for item in items if item.clip}
-        _remove_outdated(plan, sources, kept)
+        _remove_outdated(plan.clips, sources, kept)
         if not keep_work:
-            shutil.rmtree(plan.work_folder)
+            shutil.rmtree(plan.work)
     return Report(tuple(rows), len(kept), output / MANIFEST)
 
 
 @dataclass(frozen=True)
-class Line:
+class Run:
     """What the stages share: how jobs are made, remembered and done."""
 
     plan: Plan
@@ -290,7 +220,7 @@ class Line:
     executor: Executor
     progress: Progress
 
-    def run(self, sources: Sequence[Source]) -> tuple[list[Item], list[Row]]:
+    def all_stages(self, sources: Sequence[Source]) -> tuple[list[Item], list[Row]]:
         """Every item at its end (dropped sources, shots that are too short, segments), and how each stage went."""
         items, ended, rows = [Item(source) for source in sources], [], []
         settled = {item.name for item in items if self._all_settled(item)}
@@ -383,16 +313,12 @@ def segments(source: Item, settings: PrepareSettings) -> list[Item]:
     return found
 
 
-def _remove_outdated(plan: Plan, sources: Iterable[Source], kept: set[str]) -> None:
+def _remove_outdated(folder: Path, sources: Iterable[Source], kept: set[str]) -> None:
     """Remove clips of `sources` that did not come out this time; files of other names are not ours."""
-    labels, strangers = {source.label for source in sources}, 0
-    for path in plan.clips_folder.iterdir():
-        match = CLIP_NAME.fullmatch(path.name)
-        if match is None:
-            continue
-        if match[1] not in labels:
-            strangers += 1
-        elif f"clips/{path.name}" not in kept:
-            path.unlink()
-    if strangers:
-        logger.info("%s also holds %d clips of sources that were not given this time", plan.clips_folder, strangers)
+    labels = {source.label for source in sources}
+    matches = [match for path in folder.iterdir() if (match := CLIP_NAME.fullmatch(path.name))]
+    for match in matches:
+        if match[1] in labels and f"clips/{match[0]}" not in kept:
+            (folder / match[0]).unlink()
+    if others := sum(match[1] not in labels for match in matches):
+        log.info("%s also holds %d clips of sources that were not given this time", folder, others)

@@ -142,11 +142,7 @@ def import_scenedetect() -> ModuleType:
 
 
 def find_cuts(pictures: Iterator[np.ndarray], threshold: float) -> Iterator[int]:
-    """Numbers of the pictures, (h, w, 3) uint8 RGB, that begin a new shot; by PySceneDetect's adaptive detector.
-
-    Raises:
-        ImportError: PySceneDetect is not installed.
-    """
+    """Numbers of the pictures, (h, w, 3) uint8 RGB, that begin a new shot; by PySceneDetect's adaptive detector."""
     scenedetect = import_scenedetect()
     detector = scenedetect.AdaptiveDetector(adaptive_threshold=threshold)
     time = scenedetect.FrameTimecode(0, fps=float(FPS))

@@ -31,10 +31,7 @@ class PrepareSettings:
         min_quality: least hyperIQA score, the mean of the first, the middle and the last frame.
         skip: stages to leave out, of `SKIPPABLE`.
         also: stages to add, of `OPTIONAL`; face_size drops faces smaller than `resolution`.
-        crf: quality of the H.264 pictures, less is better.
-
-    Raises:
-        ValueError: a value out of range, or an unknown stage.
+        crf: quality of the H.264 pictures, lower is better.
     """
 
     resolution: int = 256

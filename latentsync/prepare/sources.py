@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..media.source import SUFFIXES
+from ..media.source import VIDEO_SUFFIXES
 
 SHOWN_STEM = 40  # characters of a source's name that its clips are called by
 
@@ -40,13 +40,9 @@ class Source:
 
 
 def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[Source]:
-    """The videos of a folder and the folders in it, or those that a text file lists, one path a line; by name.
+    """The videos in a folder and its subfolders, or those that a text file lists, one path per line; by name.
 
-    Paths in a list are relative to its own folder; empty lines and lines that begin with # are passed over.
-
-    Raises:
-        FileNotFoundError: no such folder or file.
-        ValueError: no videos, or the output folder lies in the input folder.
+    Paths in a list are relative to its own folder; empty lines and lines that begin with # are skipped.
     """
     inputs, output = Path(inputs).absolute(), Path(output)
     if inputs.is_dir():
@@ -54,13 +50,13 @@ def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[S
             raise InputError(
                 f"the output folder {output} lies in the input folder {inputs}: choose another place for it"
             )
-        paths = (path for path in inputs.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        paths = (path for path in inputs.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
         found = {path.relative_to(inputs).as_posix(): path for path in paths if not path.name.startswith(".")}
     elif inputs.is_file():
         try:
             lines = [line.strip() for line in inputs.read_text(encoding="utf-8").splitlines()]
         except UnicodeDecodeError as error:
-            raise InputError(f"{inputs} is no text file: give a folder, or a list with one path a line") from error
+            raise InputError(f"{inputs} is not a text file: give a folder, or a list with one path per line") from error
         found = {line: inputs.parent / line for line in lines if line and not line.startswith("#")}
     else:
         raise FileNotFoundError(f"there is no folder or list of videos {inputs}: check the path")

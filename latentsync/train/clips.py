@@ -20,12 +20,12 @@ from ..audio.whisper import resample, to_mono
 from ..errors import InputError
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
+from ..media.source import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
 SCAN_THREADS = 8  # the scan waits for the drive more than it computes
 OPEN_CLIPS = 4  # readers kept open per process; each has threads of its own
 

@@ -1,28 +1,11 @@
 import os
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 import torch
-from media_clips import (
-    HEIGHT,
-    WIDTH,
-    clip,
-    encode_sounds,
-    encode_video,
-    packet_bytes,
-    read_all,
-    stamps,
-    stream_seconds,
-    write,
-)
+from media_clips import HEIGHT, WIDTH, clip, encode_video, packet_bytes, read_all, stamps, stream_seconds, write
 
 from latentsync.media import VideoReader, VideoWriter, join
-
-
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory) -> dict[str, Path]:
-    return encode_sounds(tmp_path_factory.mktemp("sounds"))
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "webm"])

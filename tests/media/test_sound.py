@@ -1,11 +1,10 @@
 import wave
-from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 import torch
-from media_clips import delay, encode_audio, encode_video, numbered, tone
+from media_clips import delay, encode_audio, encode_video, film, tone
 from real_clips import media_file
 
 from latentsync.media import read_audio
@@ -62,38 +61,14 @@ def test_wav_without_channel_places(tmp_path):
     assert np.array_equal((waveform.numpy() * 32768).round().astype("<i2"), samples.T)
 
 
-def film(path, start: float, pictures_from: float = 0.0, rate: int = 48000) -> np.ndarray:
-    """A film with sound from `start` seconds and pictures from `pictures_from`; the samples."""
-    samples = tone(1.0, rate)
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25)
-        video.height, video.width, video.pix_fmt = 64, 96, "yuv420p"
-        video.codec_context.time_base = Fraction(1, 1000)
-        audio = container.add_stream("flac" if path.suffix == ".mkv" else "aac", rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout="mono")
-        frame.rate, frame.pts, frame.time_base = rate, round(start * rate), Fraction(1, rate)
-        packets = audio.encode(frame) + audio.encode(None)
-        for i in range(25):
-            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24")
-            frame.pts, frame.time_base = round(1000 * pictures_from) + 40 * i, Fraction(1, 1000)
-            packets += video.encode(frame)
-        for packet in sorted(packets + video.encode(None), key=lambda p: p.dts * p.time_base):
-            container.mux(packet)
-    return samples
-
-
-def test_sound_that_starts_late_has_silence_before_it(tmp_path):
-    samples = film(tmp_path / "late.mkv", 0.3)
-    waveform, rate = read_audio(tmp_path / "late.mkv")
-    assert waveform.shape[1] == round(1.3 * rate)
-    assert waveform[0, : round(0.3 * rate)].abs().max() == 0
-    assert np.abs(waveform[0, round(0.3 * rate) :].numpy() - samples[0]).max() < 1e-3
-
-
-def test_sound_before_the_first_picture_is_cut(tmp_path):
-    samples = film(tmp_path / "early.mkv", 0.0, pictures_from=0.25)
-    waveform, rate = read_audio(tmp_path / "early.mkv")
-    assert np.abs(waveform[0].numpy() - samples[0, round(0.25 * rate) :]).max() < 1e-3
+@pytest.mark.parametrize("sound_from, pictures_from", [(0.3, 0.0), (0.0, 0.25)])
+def test_sample_0_is_heard_with_the_first_picture(tmp_path, sound_from, pictures_from):
+    samples = film(tmp_path / "film.mkv", sound_from, pictures_from)
+    waveform, rate = read_audio(tmp_path / "film.mkv")
+    late, cut = round(sound_from * rate), round(pictures_from * rate)
+    wanted = np.pad(samples[0], (late, 0))[cut:]
+    assert waveform.shape[1] == len(wanted) and not waveform[0, :late].any()
+    assert np.abs(waveform[0].numpy() - wanted).max() < 1e-3
 
 
 def test_left_out_silence_is_put_back(tmp_path):

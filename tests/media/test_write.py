@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from media_clips import HEIGHT, WIDTH, clip, encode_sounds, numbers, read_all, stamps, write
+from media_clips import HEIGHT, WIDTH, clip, numbers, read_all, stamps, write
 
 from latentsync.frames import as_float
 from latentsync.media import Colour, VideoReader, VideoWriter, join, read_audio
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def sounds(tmp_path_factory) -> dict[str, Path]:
-    return encode_sounds(tmp_path_factory.mktemp("sounds"))
 
 
 @pytest.mark.parametrize("extension", ["mp4", "m4v", "mov", "mkv", "webm"])

@@ -30,19 +30,18 @@ def write_video(path: Path, clips: Sequence[Clip], volume: float = 1.0) -> None:
     sound.unlink()
 
 
-def write_track_of(path: Path, boxes: Sequence[tuple[float, float, float, float]], size: int) -> None:
+def write_track_of(path: Path, boxes: Sequence, size: int, points: Sequence | None = None, without_face=()) -> None:
+    """A track file of one face in every frame but those `without_face`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    faces = (Face(box, 1.0, points_from_box(box)) for box in boxes)
-    write_track_file(path, (Detection([face]) for face in faces), size, size, 25.0)
+    points = map(points_from_box, boxes) if points is None else points
+    faces = (Face(tuple(box), 1.0, triple) for box, triple in zip(boxes, points, strict=True))
+    seen = (Detection([] if i in without_face else [face]) for i, face in enumerate(faces))
+    write_track_file(path, seen, size, size, 25.0)
 
 
 def write_track(path: Path, clips: Sequence[Clip], without_face: Sequence[int] = ()) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     boxes = np.concatenate([clip.boxes for clip in clips])
-    points = np.concatenate([clip.landmarks for clip in clips])
-    faces = (Face(tuple(box), 1.0, triple) for box, triple in zip(boxes, points, strict=True))
-    seen = (Detection([] if i in without_face else [face]) for i, face in enumerate(faces))
-    write_track_file(path, seen, SIZE, SIZE, 25.0)
+    write_track_of(path, boxes, SIZE, np.concatenate([clip.landmarks for clip in clips]), without_face)
 
 
 def make_raw(folder: Path) -> tuple[Path, Tools]:

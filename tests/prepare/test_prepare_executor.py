@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from deeds import NAP, job
 
-from latentsync.prepare.executor import CRASHED, Local, Outcome
+from latentsync.prepare.executor import CRASHED, Local, Outcome, Ray
 
 
 def test_a_deadly_file_is_found_and_the_rest_is_done():
@@ -19,6 +19,15 @@ def test_a_deadly_file_is_found_and_the_rest_is_done():
     with Local(1) as executor:
         outcomes = {job.item: outcome for job, outcome in executor.results(jobs)}
     assert outcomes == {str(i): CRASHED if i == 2 else Outcome({"number": i}) for i in range(6)}
+
+
+def test_a_worker_that_dies_between_jobs_is_replaced():
+    with Local(1) as executor:
+        list(executor.results([job(0)]))
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        assert [outcome for _, outcome in executor.results([job(1)])] == [Outcome({"number": 1})]
 
 
 def test_a_mistake_ends_the_work_at_once(tmp_path):
@@ -51,14 +60,16 @@ if __name__ == "__main__":
     wait_for(lambda: not alive(int(note.read_text())), 60)
 
 
-def test_each_ray_worker_holds_a_gpu_and_outlives_a_deadly_job():
+def test_each_ray_worker_holds_a_gpu_and_outlives_a_deadly_job(tmp_path):
     ray = pytest.importorskip("ray")
-    from latentsync.prepare.executor import Ray
 
     def do(job):
         if job == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.3)
+        (tmp_path / str(os.getpid())).touch()
+        end = time.monotonic() + 120
+        while len(os.listdir(tmp_path)) < 2 and time.monotonic() < end:  # until another worker has a job, too
+            time.sleep(0.05)
         return Outcome({"process": os.getpid(), "gpu": os.environ["CUDA_VISIBLE_DEVICES"]})
 
     environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parents[2])}}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from raw_videos import SETTINGS, again, clips_of
 
-from latentsync.prepare.executor import Local
+from latentsync.prepare.executor import Local, Ray
 from latentsync.prepare.manifest import JOURNAL, MANIFEST
 from latentsync.prepare.pipeline import prepare
 
@@ -48,25 +48,18 @@ prepare({str(raw[0])!r}, {str(out)!r}, SETTINGS, Tools("file", Path({str(raw[1].
     assert clips_of(out) == clips_of(made[0])
 
 
-def test_processes_make_the_same(made, raw, tmp_path):
-    prepare(raw[0], tmp_path / "data", SETTINGS, raw[1], executor=Local(2))
+@pytest.mark.parametrize("kind", [Local, Ray])
+def test_other_processes_make_the_same(made, raw, tmp_path, monkeypatch, kind):
+    if kind is Ray:
+        pytest.importorskip("ray")
+    monkeypatch.chdir(tmp_path)
+    prepare(os.path.relpath(raw[0]), "data", SETTINGS, raw[1], executor=kind(workers=2))
     assert (tmp_path / "data" / MANIFEST).read_bytes() == (made[0] / MANIFEST).read_bytes()
     assert clips_of(tmp_path / "data") == clips_of(made[0])
 
 
-def test_ray_makes_the_same(made, raw, tmp_path, monkeypatch):
-    pytest.importorskip("ray")
-    from latentsync.prepare.executor import Ray
-
-    monkeypatch.chdir(tmp_path)
-    prepare(os.path.relpath(raw[0]), "data", SETTINGS, raw[1], executor=Ray(workers=2))
-    assert (tmp_path / "data" / MANIFEST).read_bytes() == (made[0] / MANIFEST).read_bytes()
-
-
 def test_a_ray_cluster_that_is_not_there_is_named(raw, tmp_path):
     pytest.importorskip("ray")
-    from latentsync.prepare.executor import Ray
-
     with socket.socket() as closed:  # bound and not listening
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
