@@ -16,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from latentsync.models import download as download_module
-from latentsync.models import download as transfer
 from latentsync.models import registry
 from latentsync.models.download import download, tree
 
@@ -115,7 +114,7 @@ def server(monkeypatch):
         monkeypatch.setattr(module, "WEIGHTS", tuple(rows))
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setattr(transfer, "CHUNK", 1000)
+    monkeypatch.setattr(download_module, "CHUNK", 1000)
     yield server
     server.shutdown()
     thread.join()
@@ -317,10 +316,12 @@ def test_second_download_waits_for_the_first_and_can_be_cancelled(server, tmp_pa
 def test_full_disk_is_found_before_the_first_byte(server, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "WEIGHTS", tuple(replace(row, about=5_000_000_000) for row in registry.WEIGHTS))
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, 1_200_000_000))
+    free = [5_000_000_000, 1_200_000_000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, free.pop()))
     with pytest.raises(OSError, match="1.20GB of free space .* needs 5.00GB"):
         download(tmp_path, only=["unet"])
     assert server.gets == []
+    assert len(download(tmp_path, only=["unet"])) == 1
 
 
 def test_tree_shows_sizes_gaps_and_terms(server, tmp_path):

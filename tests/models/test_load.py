@@ -202,6 +202,8 @@ def test_resolution_of_the_other_version_is_warned_of(folder, caplog, version, w
 
 @pytest.mark.parametrize("resolution", [0, 100, 1088])
 def test_resolution_out_of_range(made, resolution):
+    for side in (64, 1024):
+        checkpoint.check_resolution(side)
     with pytest.raises(ValueError, match=f"resolution is {resolution}: choose a multiple of 64 from 64 to 1024"):
         load_model(made, device="cpu", resolution=resolution)
 
