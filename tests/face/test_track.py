@@ -198,6 +198,25 @@ def test_someone_else_in_the_same_place_after_a_cut_is_not_similar():
         choose_faces([seen(face()), seen(face())], FPS, TrackSettings(which="similar"))
 
 
+@pytest.mark.parametrize(("kind", "same"), [("embedding", 0.3), ("appearance", 0.75)])
+def test_how_alike_one_person_is(kind, same):
+    def alike(cosine):
+        other = 2 * np.array([cosine, np.sqrt(1 - cosine**2)])
+        clip = [seen(face(**{kind: np.array([1.0, 0.0])})), seen(face(**{kind: other}))]
+        return choose_faces(clip, FPS, TrackSettings(which="similar")).faces[1] is not None
+
+    assert alike(same + 0.01) and not alike(same - 0.01)
+
+
+@pytest.mark.parametrize(("jump", "frames_after", "found"), [(4.1, 10, [10]), (3.9, 10, []), (9, 3, [10]), (9, 2, [])])
+def test_a_jump_is_4_times_the_usual_step_and_lasts_3_frames(jump, frames_after, found):
+    x = np.arange(10.0 + frames_after)
+    x[10:] += jump - 1
+    path = np.stack([x, np.zeros_like(x)], 1)
+    assert jumps(path, 2) == found and jumps(path[::-1], 2) == ([] if not found else [frames_after])
+    assert jumps(path, 2 + jump) == []
+
+
 def test_no_face_at_all_is_an_error_that_says_what_was_asked():
     with pytest.raises(ValueError, match=r"no frame of the clip's 7 shows the face asked for \(largest\)"):
         track_faces([seen()] * 7, 256, FPS)
