@@ -158,6 +158,15 @@ def test_an_edit_inside_a_shot_is_not_smoothed_over():
     assert jumps(np.array([[0.0, 0]] * 10 + [[50.0, 0]] + [[0.0, 0]] * 10), 8) == []
 
 
+@pytest.mark.parametrize(("share", "edit"), [(0.0315, True), (0.0285, False)])
+def test_an_edit_moves_the_face_by_more_than_3_percent_of_its_height(share, edit):
+    height = 280 / np.hypot(*fit_similarity(face().points, 256)[0][:, 0])
+    x = 300 + np.random.default_rng(0).normal(0, 0.05, 40) + np.repeat([0, share * height], 20)
+    track = track_faces([seen(face(x=v)) for v in x], 256, FPS)
+    step = np.diff(track.matrices[18:22, 0, 2])
+    assert (abs(step[1]) > 0.95 * 280 * share) == edit
+
+
 def boxes(detections, settings):
     return [face and face.box for face in choose_faces(detections, FPS, settings).faces]
 
