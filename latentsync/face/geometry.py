@@ -93,10 +93,7 @@ def published_matrices(points: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def to_pose(matrix: np.ndarray, resolution: int) -> np.ndarray:
-    """A similarity as (4,): the canvas centre in frame pixels x and y, log scale, angle in radians.
-
-    These are the four numbers that can be averaged over time without shearing the face.
-    """
+    """A similarity as (4,), to average over time: canvas centre x, y in frame pixels, log scale, angle in radians."""
     height, width = canvas_size(resolution)
     x, y = apply(invert(matrix), np.array([[(width - 1) / 2, (height - 1) / 2]]))[0]
     return np.array([x, y, np.log(np.hypot(matrix[0, 0], matrix[1, 0])), np.arctan2(matrix[1, 0], matrix[0, 0])])

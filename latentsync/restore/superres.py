@@ -51,7 +51,6 @@ class SuperRes:
 
     @property
     def restores(self) -> bool:
-        """Whether faces change at all."""
         return self.restorer is not None and self.settings.strength > 0
 
     @property

@@ -87,6 +87,7 @@ def test_box_from_coinciding_brows_is_refused():
         (face(150, 100), True),
         (face(151, 100), False),
         (face(100, 501), False),
+        (face(60, 300), True),
         (face(60, 301), False),
         (face(-100, -120), False),
     ],
@@ -96,5 +97,6 @@ def test_the_published_limits_are_inclusive(candidate, good):
 
 
 def test_loose_limits_take_small_faces():
-    assert plausible(face(24, 30), LOOSE_LIMITS) and not plausible(face(24, 30))
+    assert plausible(face(24, 24, score=0.5), LOOSE_LIMITS) and not plausible(face(24, 24))
+    assert not plausible(face(23.9, 24), LOOSE_LIMITS) and not plausible(face(24, 23.9), LOOSE_LIMITS)
     assert not plausible(face(24, 30, score=0.4), LOOSE_LIMITS)

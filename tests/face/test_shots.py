@@ -63,6 +63,38 @@ def test_a_fast_pan_is_at_most_one_cut_and_a_cut_after_it_is_found():
     assert cuts(shaken(pan[-1], 30) + shaken(B, 3)) == [30]
 
 
+CHECKER = np.indices((36, 64)).sum(0) % 2 * 2.0 - 1  # at the size at which pictures are compared
+STRIPES = np.indices((36, 64))[0] % 2 * 2.0 - 1
+
+
+def grey(levels):
+    return np.rint(levels)[..., None].repeat(3, -1)
+
+
+@pytest.mark.parametrize(("contrast", "cut"), [(12, False), (13, True)])
+def test_a_cut_differs_by_more_than_8_levels(contrast, cut):
+    """Grey pictures differ in one of three channels: by 24 levels there, 8 in the mean."""
+    assert cuts([grey(128 + contrast * CHECKER), grey(128 - contrast * CHECKER)]) == [1] * cut
+
+
+@pytest.mark.parametrize(("contrast", "cut"), [(15, False), (17, True)])
+def test_a_cut_differs_by_more_than_4_times_the_usual(contrast, cut):
+    """The light changes by 9 levels, 3 in the mean, from frame to frame, so a cut needs more than 36."""
+    flicker = [grey(128 + 9 * (i % 2) + 20 * CHECKER) for i in range(9)]
+    assert cuts([*flicker, grey(128 - contrast * CHECKER)]) == [9] * cut
+
+
+@pytest.mark.parametrize(("contrast", "cut"), [(2, False), (3, True)])
+def test_a_picture_that_varies_by_less_than_3_levels_shows_no_shot(contrast, cut):
+    assert cuts([grey(128 + 40 * CHECKER), grey(128 - contrast * CHECKER)]) == [1] * cut
+
+
+@pytest.mark.parametrize(("correlation", "cut"), [(0.88, False), (0.82, True)])
+def test_the_same_pattern_of_light_is_no_cut(correlation, cut):
+    other = correlation * CHECKER + np.sqrt(1 - correlation**2) * STRIPES
+    assert cuts([grey(128 + 80 * CHECKER), grey(128 + 80 * other)]) == [1] * cut
+
+
 def test_real_clips_have_no_cut_and_their_joint_is_one():
     first = [picture for _, picture in clip_frames("demo1_video.mp4", stop=30)]
     second = [picture for _, picture in clip_frames("demo3_video.mp4", stop=30)]

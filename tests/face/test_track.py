@@ -159,6 +159,15 @@ def test_an_edit_inside_a_shot_is_not_smoothed_over():
     assert jumps(np.array([[0.0, 0]] * 10 + [[50.0, 0]] + [[0.0, 0]] * 10), 8) == []
 
 
+@pytest.mark.parametrize(("share", "edit"), [(0.0315, True), (0.0285, False)])
+def test_an_edit_moves_the_face_by_more_than_3_percent_of_its_height(share, edit):
+    height = 280 / np.hypot(*fit_similarity(face().points, 256)[0][:, 0])
+    x = 300 + np.random.default_rng(0).normal(0, 0.05, 40) + np.repeat([0, share * height], 20)
+    track = track_faces([seen(face(x=v)) for v in x], 256, FPS)
+    step = np.diff(track.matrices[18:22, 0, 2])
+    assert (abs(step[1]) > 0.95 * 280 * share) == edit
+
+
 def boxes(detections, settings):
     return [face and face.box for face in choose_faces(detections, FPS, settings).faces]
 
@@ -197,6 +206,25 @@ def test_someone_else_in_the_same_place_after_a_cut_is_not_similar():
     assert all(f is None or f.appearance is None for f in kept)  # a long clip's would fill the memory
     with pytest.raises(ValueError, match="not described"):
         choose_faces([seen(face()), seen(face())], FPS, TrackSettings(which="similar"))
+
+
+@pytest.mark.parametrize(("kind", "same"), [("embedding", 0.3), ("appearance", 0.75)])
+def test_how_alike_one_person_is(kind, same):
+    def alike(cosine):
+        other = 2 * np.array([cosine, np.sqrt(1 - cosine**2)])
+        clip = [seen(face(**{kind: np.array([1.0, 0.0])})), seen(face(**{kind: other}))]
+        return choose_faces(clip, FPS, TrackSettings(which="similar")).faces[1] is not None
+
+    assert alike(same + 0.01) and not alike(same - 0.01)
+
+
+@pytest.mark.parametrize(("jump", "frames_after", "found"), [(4.1, 10, [10]), (3.9, 10, []), (9, 3, [10]), (9, 2, [])])
+def test_a_jump_is_4_times_the_usual_step_and_lasts_3_frames(jump, frames_after, found):
+    x = np.arange(10.0 + frames_after)
+    x[10:] += jump - 1
+    path = np.stack([x, np.zeros_like(x)], 1)
+    assert jumps(path, 2) == found and jumps(path[::-1], 2) == ([] if not found else [frames_after])
+    assert jumps(path, 2 + jump) == []
 
 
 def test_no_face_at_all_is_an_error_that_says_what_was_asked():

@@ -164,6 +164,26 @@ def test_a_bad_header_is_named(tmp_path, changes, says):
         read_track_file(saved(tmp_path, content([]) | changes))
 
 
+def test_limits_of_a_track_file_are_inclusive(tmp_path):
+    far = {"frame": 19, "box": [-1e6, -1e6, 1e6, 1e6], "score": 0}
+    near = {"frame": 0, "points": [[0, 10], [0.001, 10], [10, 20]], "score": 1}
+    for fps in (1e-3, 1e4):
+        assert sorted(read(tmp_path, [far, near], fps=fps).faces) == [0, 19]
+    for fps, says in ((0.9e-3, "fps is 0.0009"), (10_001, "fps is 10001")):
+        with pytest.raises(ValueError, match=says):
+            read(tmp_path, [], fps=fps)
+    with pytest.raises(ValueError, match=r"box\[2\] is 1000001"):
+        read(tmp_path, [far | {"box": [0, 0, 1_000_001, 9]}])
+    with pytest.raises(ValueError, match="apart"):
+        read(tmp_path, [near | {"points": [[0, 10], [0.0009, 10], [10, 20]]}])
+
+
+def test_a_frame_rate_within_a_thousandth_is_the_same(tmp_path):
+    file = read(tmp_path, [boxed(0)], fps=25)
+    assert file.at(25.02) is file and file.at(24.98) is file
+    assert file.at(25.03).rate == 25.03 and file.at(24.97).rate == 24.97
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]", '{"format": ' + "9" * 5000 + "}"])
 def test_a_file_that_is_no_track_file_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match="track file|latentsync-track"):
@@ -171,8 +191,5 @@ def test_a_file_that_is_no_track_file_is_refused(tmp_path, text):
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a JSON text file"):
         read_track_file(tmp_path / "bytes.json")
-
-
-def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.json"):
         read_track_file(tmp_path / "nowhere.json")
