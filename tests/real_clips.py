@@ -19,7 +19,7 @@ def media_file(name: str) -> Path:
 
 
 def clip_frames(name: str, every: int = 1, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """(number, uint8 RGB (h, w, 3)) of every so-manieth frame before `stop`."""
+    """(number, uint8 RGB (h, w, 3)) of frames 0, `every`, 2 `every` and so on, before `stop`."""
     with av.open(str(media_file(name))) as container:
         container.streams.video[0].thread_type = "AUTO"
         for number, frame in enumerate(container.decode(video=0)):

@@ -15,6 +15,7 @@ from latentsync.drawn.demo.report import measure
 from latentsync.drawn.demo.scene import SIZE, make_scene, write_scene
 from latentsync.drawn.demo.show import check_request, show
 from latentsync.drawn.heads.corpus import track_clip
+from latentsync.errors import InputError
 from latentsync.evaluate.charts import Canvas, Curve, Panel, curve_chart, picture_sheet
 from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader, read_audio
@@ -110,32 +111,34 @@ def test_an_interrupted_demo_leaves_nothing_and_keeps_older_results(model, tmp_p
     assert (out / "result.mp4").read_bytes() == b"older"
 
 
-@pytest.mark.parametrize("seconds", [0.5, 61, float("nan")])
-def test_lengths_out_of_range(tmp_path, seconds):
-    with pytest.raises(ValueError, match="seconds is .*: give a length from 1 to 60"):
-        check_request(tmp_path / "out", 0, seconds)
-
-
-def test_what_cannot_be_drawn_or_written_is_refused_first(tmp_path):
+@pytest.mark.parametrize(
+    ("out", "seed", "seconds", "error", "message"),
+    [
+        ("out", 0, 0.99, InputError, "seconds is 0.99: give a length from 1 to 60"),
+        ("out", 0, 60.01, InputError, "seconds is 60.01"),
+        ("out", 0, float("nan"), InputError, "seconds is nan"),
+        ("out", -1, 4, InputError, "seed is -1"),
+        ("file", 0, 4, NotADirectoryError, "file is a file"),
+        ("no/out", 0, 4, FileNotFoundError, "does not exist"),
+    ],
+)
+def test_what_cannot_be_drawn_or_written_is_refused_first(tmp_path, out, seed, seconds, error, message):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ValueError, match="seed is -1"):
-        check_request(tmp_path / "out", -1, 4)
-    with pytest.raises(OSError, match="file is a file"):
-        check_request(tmp_path / "file", 0, 4)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        check_request(tmp_path / "no" / "out", 0, 4)
-
-
-def demo_arguments(*argv: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_demo(parser.add_subparsers())
-    return parser.parse_args(["demo", *argv])
+    for allowed in (1, 60):
+        check_request(tmp_path / "out", 0, allowed)
+    with pytest.raises(error, match=message):
+        check_request(tmp_path / out, seed, seconds)
 
 
 def test_the_command_has_the_promised_options():
-    given = demo_arguments("--out", "x", "--seed", "5", "--seconds", "2", "--guidance_scale", "2")
+    parser = argparse.ArgumentParser()
+    add_demo(parser.add_subparsers())
+    given = parser.parse_args("demo --out x --seed 5 --seconds 2 --guidance_scale 2 --device cpu".split())
     assert (given.out, given.seed, given.seconds, given.guidance_scale) == ("x", 5, 2.0, 2.0)
-    assert demo_arguments().out == "latentsync_demo" and demo_arguments().seconds == 4
+    default = parser.parse_args(["demo"])
+    assert (default.out, default.seconds, default.inference_steps, default.guidance_scale) == (
+        "latentsync_demo", 4, 20, 1.5,
+    )  # fmt: skip
 
 
 def test_a_curve_is_drawn_where_its_values_are():

@@ -163,12 +163,35 @@ def test_the_opening_can_be_read_off_the_pixels(seed):
     assert np.corrcoef(measure_opening(torch.from_numpy(blurred).float() / 255).numpy(), clip.opening)[0, 1] >= 0.95
 
 
-def test_bad_input_is_named():
-    with pytest.raises(ValueError, match="less than one frame"):
-        make_speech(0, 0.01)
-    with pytest.raises(ValueError, match="unknown phones.*'q'"):
-        speak([Phone("q", 0.0, 0.1)], 1.0)
-    with pytest.raises(ValueError, match="size is 32 x 32"):
-        make_clip(0, 0.2, 32)
-    with pytest.raises(ValueError, match=r"\(3, 8, 9, 3\)"):
-        measure_opening(torch.zeros(3, 8, 9, 3))
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_speech(0, 0.01), "less than one frame"),
+        (lambda: speak([Phone("q", 0.0, 0.1)], 1.0), "unknown phones.*'q'"),
+        (lambda: make_clip(0, 0.2, 47), "size is 47 x 47"),
+        (lambda: make_clip(0, 0.2, (100, 69)), "size is 100 x 69"),
+        (lambda: measure_opening(torch.zeros(3, 8, 9, 3)), r"\(3, 8, 9, 3\)"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_least_clip_has_one_frame_of_the_least_size():
+    assert make_clip(0, 0.04, 48).frames.shape == (1, 48, 48, 3)
+    assert make_clip(0, 0.04, (100, 70)).frames.shape == (1, 100, 70, 3)
+
+
+def test_heads_and_voices_stay_those_the_packaged_model_was_trained_on():
+    for variety, rms, peak in ((0.0, 0.142219, 26471), (1.0, 0.108179, 26736)):
+        wave = make_speech(7, 2.0, variety=variety).waveform
+        assert float(wave.square().mean().sqrt()) == pytest.approx(rms, rel=1e-4)
+        assert int(wave.abs().argmax()) == peak
+    clip = make_clip(7, 0.4, 64)
+    assert clip.frames.float().mean(dim=(0, 1, 2)).tolist() == pytest.approx([96.603, 87.352, 83.008], abs=0.02)
+    assert clip.opening.tolist()[::3] == pytest.approx([0.0, 0.0, 0.00775, 0.21211], abs=1e-4)
+    assert clip.landmarks[-1].ravel().tolist() == pytest.approx(
+        [24.8491, 27.1782, 38.3634, 26.3877, 32.1531, 36.1319], abs=1e-3
+    )
+    assert clip.boxes[-1].tolist() == pytest.approx([17.6607, 17.434, 45.7973, 49.8691], abs=1e-3)
