@@ -13,7 +13,7 @@ from ..latentsync.errors import InputError
 from ..latentsync.face.blend import BlendSettings
 from ..latentsync.face.track import TrackSettings
 from ..latentsync.frames import EndMode
-from ..latentsync.pipelines.lip_sync import RunSettings
+from ..latentsync.settings import RunSettings
 from . import sockets
 
 logger = logging.getLogger(__name__)
