@@ -27,7 +27,9 @@ def make_sampler(name: str, steps: int) -> Any:
         sampler = diffusers.DPMSolverMultistepScheduler(**SCHEDULE, algorithm_type="dpmsolver++")
     elif name == "unipc":
         sampler = diffusers.UniPCMultistepScheduler(**SCHEDULE)
-    else:
+    elif name == "euler":
         sampler = diffusers.EulerDiscreteScheduler(**SCHEDULE)
+    else:
+        raise ValueError(f"there is no sampler {name!r}")
     sampler.set_timesteps(steps)
     return sampler

@@ -203,7 +203,7 @@ class Judge(torch.nn.Module):
     ("cosines", "accuracy"), [((0.2, 0.8), 1), ((0.8, 0.2), 0), ((0.9, 0.9), 0.5), ((0.45, 0.55), 1), ((0.1, 0.4), 0.5)]
 )
 def test_accuracy_is_the_share_on_the_right_side_of_a_half(cosines, accuracy, monkeypatch):
-    monkeypatch.setattr("latentsync.train.dataset.SyncNetClips", Told)
+    monkeypatch.setattr("latentsync.train.syncnet.SyncNetClips", Told)
     assert syncnet_accuracy(SyncJudge(Judge(*cosines)), None, Path("clips"), 40, quiet) == accuracy
     assert sorted(Told.last.asked) == list(range(40))
 

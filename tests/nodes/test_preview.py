@@ -134,7 +134,7 @@ def test_cancelled_it_leaves_nothing(pack, comfy_folders, monkeypatch):
     from comfy import model_management
 
     monkeypatch.setattr(
-        pack.nodes.preview.VideoWriter, "_write_picture", lambda *_: model_management.interrupt_current_processing(True)
+        pack.nodes.preview.VideoWriter, "write", lambda *_: model_management.interrupt_current_processing(True)
     )
     with pytest.raises(model_management.InterruptProcessingException):
         pack.run("LatentSyncPreview", after=pictures(40), audio=tone(2.0), fps=25.0)

@@ -174,7 +174,7 @@ def test_cancelled_in_any_phase_it_ends_and_leaves_nothing(
             return detector(frame, index)
 
     if phase == "encoding":
-        monkeypatch.setattr(pack.nodes.video.VideoWriter, "_write_picture", cancel)
+        monkeypatch.setattr(pack.nodes.video.VideoWriter, "write", cancel)
     elif phase != "detection":
         net = model.audio_encoder if phase == "hearing" else model.unet
         net.register_forward_pre_hook(cancel)

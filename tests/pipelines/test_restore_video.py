@@ -294,14 +294,13 @@ def test_tiles_meet_without_a_seam_and_are_halved_when_memory_runs_out(tmp_path,
     assert tuple(whole.shape) == (300, 420, 3)
     upscaler.tile = 64
     assert torch.allclose(upscaler(picture), whole, atol=1e-6)
-    upscaler.tile, through = 256, upscaler._through
+    upscaler.tile = 256
 
-    def small_memory(tile):
-        if tile.shape[1] > 128 + 32:
+    def small_memory(_, tiles):
+        if tiles[0].shape[3] > 128 + 32:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return through(tile)
 
-    upscaler._through = small_memory
+    upscaler.net.net.register_forward_pre_hook(small_memory)
     assert (
         torch.allclose(upscaler(picture), whole, atol=1e-6) and upscaler.tile == 128 and "tiles of 128" in caplog.text
     )
