@@ -29,7 +29,7 @@ from pydantic.dataclasses import dataclass
 from ..errors import InputError
 from ..nets.config import Motion, UNetConfig
 
-PRESETS = Path(__file__).parents[1] / "presets"
+PRESETS = Path(__file__).parent / "presets"
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 settings = partial(dataclass, frozen=True, config=STRICT)
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
