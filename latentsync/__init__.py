@@ -5,8 +5,7 @@
     model = load_model("checkpoints")
     lip_sync("video.mp4", "voice.wav", "out.mp4", model, load_detector("auto", checkpoints="checkpoints"))
 
-The names below are imported when they are first used, so that importing the package costs nothing. Functions that
-are called like their module are found there: `latentsync.sampling.sample.sync`, `latentsync.face.blend.blend`.
+The names below are imported when they are first used, so that importing the package costs nothing.
 """
 
 import importlib

@@ -10,6 +10,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 Progress = Callable[[str, float, int], None]  # (phase, frames done, frames in all)
 
 
+def no_progress(phase: str, done: float, total: int) -> None:
+    """A `Progress` that shows nothing."""
+
+
 class StepProgress:
     """A `Progress` that moves within a window too: each denoising step is its share of the window's frames."""
 

@@ -22,7 +22,6 @@ SEGMENT_SECONDS = 30
 SEGMENT_COLUMNS = SEGMENT_SECONDS * COLUMNS_PER_SECOND  # 3000: all that Whisper hears at once
 SEGMENT_OVERLAP = SEGMENT_COLUMNS // 6  # 5 s heard by two neighbours, whose states are cross-faded
 STATES_BEFORE, STATES_AFTER = 4, 5  # neighbours of the centre state in a frame's window
-WINDOW_STATES = STATES_BEFORE + 1 + STATES_AFTER  # 10
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..media.source import VIDEO_SUFFIXES
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
 from .frechet import FID_FEATURES
 from .metrics import METRICS
@@ -51,7 +51,7 @@ def evaluate(
     pairs: Sequence[Pair],
     metrics: Sequence[str],
     settings: EvaluateSettings | None = None,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = no_progress,
     true_set: Sequence[Path] | None = None,
     accuracy: Callable[..., float] | None = None,
 ) -> Report:

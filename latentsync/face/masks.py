@@ -80,12 +80,6 @@ def _checked(picture: np.ndarray, name: str, colour: str) -> np.ndarray:
     return picture
 
 
-def check_smooth(value: float, name: str = "mask_smooth") -> None:
-    """Refuse a softness outside 0..1."""
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} is {value}: give a number from 0 (hard edge) to 1 (widest)")
-
-
 def face_mask(
     resolution: int,
     shape: FaceShape = "mouth",
@@ -105,7 +99,8 @@ def face_mask(
     """
     if shape not in get_args(FaceShape):
         raise InputError(f"shape is {shape!r}: choose one of {', '.join(get_args(FaceShape))}")
-    check_smooth(feather, "feather")
+    if not 0 <= feather <= 1:
+        raise InputError(f"feather is {feather}: give a number from 0 (hard edge) to 1 (widest)")
     picture = _polygon_mask()
     if shape == "mouth" and mask_image is not None:
         picture = mask_image

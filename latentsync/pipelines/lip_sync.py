@@ -23,7 +23,7 @@ from ..files import refuse_inputs
 from ..frames import Frames, FrameView, end_map, skip_frames
 from ..media import VideoReader, VideoWriter, join, output_format, read_audio
 from ..models.load import LipSyncModel
-from ..progress import Progress, StepProgress
+from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
 from ..sampling.sample import StepCallback, sync
 from ..settings import RunSettings, TrackSettings
@@ -70,7 +70,7 @@ def lip_sync(
         FloatingPointError: the net gave NaN.
     """
     settings = settings or RunSettings()
-    progress = progress or (lambda phase, done, total: None)
+    progress = progress or no_progress
     check_paths(video, audio, out)
     with VideoReader(video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
         fps = float(reader.fps)

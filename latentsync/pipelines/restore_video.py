@@ -10,7 +10,7 @@ from ..files import refuse_inputs
 from ..media import VideoReader, output_format
 from ..media.audio import AudioReader
 from ..models.load import check_resolution
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from ..restore.superres import restore_frames
 from ..settings import RunSettings
 from .lip_sync import Summary, plan, track_or_resume, with_progress, write
@@ -51,7 +51,7 @@ def restore_video(
     """
     if settings.superres is None:
         raise InputError("there is nothing to do: give a restorer or a ratio in the settings' superres")
-    progress = progress or (lambda phase, done, total: None)
+    progress = progress or no_progress
     check_resolution(resolution)
     check_output(video, out)
     with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:

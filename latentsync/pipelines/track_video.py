@@ -10,7 +10,7 @@ from ..face.track_file import FaceFile, write_track_file
 from ..face.track_sheet import check_outputs, filled, report, strip, write_png
 from ..media import VideoReader
 from ..models.load import check_resolution
-from ..progress import Progress
+from ..progress import Progress, no_progress
 from ..settings import TrackSettings
 from .lip_sync import watch
 
@@ -45,7 +45,7 @@ def write_track(
     track_path = Path(track_path)
     strip_path = track_path.with_suffix(".png") if strip_path is None else Path(strip_path)
     check_outputs(track_path, strip_path, [video, *([detector.path] if isinstance(detector, FaceFile) else [])])
-    progress = progress or (lambda phase, done, total: None)
+    progress = progress or no_progress
     with VideoReader(video, fps=fps) as reader:
         rate = float(reader.fps)
         chosen = choose_faces(watch(reader, rate, detector, settings, detect_every, progress), rate, settings)

@@ -26,15 +26,12 @@ from ..models.load import LipSyncModel
 from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
 from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, track_or_resume, write
+from ..progress import no_progress
 from ..sampling.sample import sync
 from ..settings import TRAINED_WINDOW, RunSettings, Settings
 from .clips import Clip, Pictures
 
 log = logging.getLogger(__name__)
-
-
-def no_progress(phase: str, done: float, total: int) -> None:
-    """A progress that nobody sees."""
 
 
 def validate(

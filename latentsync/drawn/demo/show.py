@@ -12,7 +12,7 @@ from ...face.track_sheet import write_png
 from ...media import VideoReader
 from ...models.load import LipSyncModel
 from ...pipelines.lip_sync import lip_sync
-from ...progress import Progress
+from ...progress import Progress, no_progress
 from ...settings import RunSettings, Settings
 from ..heads.corpus import track_clip
 from ..heads.speech import FPS
@@ -43,7 +43,7 @@ def show(
     seconds: float = 4.0,
     settings: Settings | None = None,
     *,
-    progress: Progress = lambda phase, done, total: None,
+    progress: Progress = no_progress,
 ) -> Report:
     """Make a drawn head say other words and write into `folder`: source.mp4, audio.wav, track.json, result.mp4,
     strip.png and curve.png. They appear together, when all are complete.

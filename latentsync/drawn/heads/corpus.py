@@ -17,7 +17,7 @@ from ...face.landmarks import Detection, Face
 from ...face.track import FaceTrack, track_faces
 from ...media import VideoWriter
 from ...models.load import check_resolution
-from ...progress import Progress
+from ...progress import Progress, no_progress
 from .clip import Clip, make_clip
 
 
@@ -73,7 +73,7 @@ def align_clip(clip: Clip, resolution: int) -> torch.Tensor:
 
 
 def write_corpus(
-    folder: Path, settings: CorpusSettings, workers: int = 1, progress: Progress = lambda phase, done, total: None
+    folder: Path, settings: CorpusSettings, workers: int = 1, progress: Progress = no_progress
 ) -> list[Path]:
     """Draw the clips of a corpus and write them as `clip_000000.mp4` and so on; those already there are kept.
 
