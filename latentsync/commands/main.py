@@ -16,9 +16,8 @@ from contextlib import contextmanager
 
 from .. import __version__
 from ..drawn.demo import add_demo
-from ..pipelines.options import (
-    explained,
-)
+from ..limits import parse_limit, set_limits
+from ..pipelines.options import explained
 from .batch import add_batch
 from .evaluate import add_evaluate
 from .prepare import add_prepare
@@ -52,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Our own process: OpenCV 5 warns on stderr about every detector it loads.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
+        set_limits(dict(parse_limit(text) for text in arguments.limit))
         with _terminable():
             code = arguments.command(arguments)
     except KeyboardInterrupt as interrupt:
@@ -93,7 +93,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Says the default of an option, unless it has none or its text says what happens without it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        silent = action.default in (None, False) or action.required
+        silent = action.default in (None, False, []) or action.required
         return action.help if silent else super()._get_help_string(action)
 
 
@@ -148,5 +148,9 @@ def build_parser() -> argparse.ArgumentParser:
         command = add(commands)
         command.formatter_class = Help
         command.set_defaults(less_memory=command.get_default("less_memory") or LESS_MEMORY)
+        command.add_argument(
+            "--limit", action="append", default=[], metavar="NAME=VALUE",
+            help="raise a limit that a file was refused for; the message names it",
+        )  # fmt: skip
         command.add_argument("--debug", action="store_true", help="show where an error came from")
     return parser
