@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 
@@ -34,6 +35,10 @@ LISTS = {
     b"CompositionPlaylist": "an IMF playlist",
     b"IN IP4": "a description of a network stream (SDP)",
 }
+# Boxes of MP4 that hold boxes, in which FFmpeg looks for those of tracks.
+NESTED = frozenset(b"moov trak mdia minf stbl moof traf mvex udta edts dinf gmhd wave tref clip matt".split())
+MOST_BOXES = 1_000_000  # that are looked at; a day in fragments of a second has a fifth of it
+FEW_SAMPLES = 1_000_000  # of which no table takes much room
 SCHEME = "file:"  # FFmpeg then takes a name for a local file even if it has a colon in it
 
 
@@ -59,6 +64,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
         raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
     if os.path.isdir(name):
         raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
+    _check_announced(name)
     allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     # A decoder refuses a larger picture before it makes room for it, wherever in the file it comes. Twice, because it
     # counts the padding of its rows, too.
@@ -66,14 +72,42 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     try:
         # Tags in old encodings must not stop a file from being read.
         container = av.open(SCHEME + name, options=largest, container_options=allowed, metadata_errors="ignore")
-    except OSError as error:
-        raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
-    except (av.error.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        # EIO is what FFmpeg says of much that is damaged.
+        if isinstance(error, OSError) and error.errno != errno.EIO:
+            raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
         raise InputError(f"{name} is not readable as {kind}: {_what_it_is(name)}") from error
     for stream in container.streams.video:
         if stream.codec_context is not None:
             stream.codec_context.options = largest
     return container
+
+
+def _check_announced(name: str) -> None:
+    """Refuse an MP4 or QuickTime file of more samples than bytes, for all of which FFmpeg makes room at once.
+
+    Tables with an entry for each sample cannot lie; those of samples of one size, and those of fragments, hold only
+    how many there are (ISO/IEC 14496-12, sections 8.7.3 and 8.8.8).
+    """
+    announced = place = 0
+    with open(name, "rb") as file:
+        bytes_there = file.seek(0, os.SEEK_END)
+        for _ in range(MOST_BOXES):
+            file.seek(place)
+            head = file.read(20).ljust(20, b"\0")
+            size, kind = struct.unpack_from(">I4s", head)
+            header = 8
+            if size == 1:
+                size, header = int.from_bytes(head[8:16], "big"), 16
+            if kind == b"stsz" and head[12:16] != bytes(4):
+                announced += int.from_bytes(head[16:20], "big")
+            elif kind == b"trun":
+                announced += int.from_bytes(head[12:16], "big")
+            place += header if kind in NESTED else size
+            if size < 8 or place + 8 > bytes_there:
+                break
+    if announced > max(bytes_there, FEW_SAMPLES):
+        raise InputError(f"{name} is damaged: it announces {announced} frames or samples in {bytes_there} bytes")
 
 
 def _what_it_is(name: str) -> str:

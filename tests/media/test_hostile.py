@@ -88,6 +88,31 @@ def test_a_track_in_another_file_is_not_read(tmp_path):
         VideoReader(film)
 
 
+@pytest.mark.parametrize("count", [1_000_000, 1_000_001])
+@pytest.mark.parametrize("where", ["stsz", "moov in udta", "trun"])
+def test_a_table_without_entries_is_not_believed(tmp_path, count, where):
+    path = tmp_path / "clip.mp4"
+    encode_video(path, "libx264", range(5))
+    data = path.read_bytes()
+    table = [b"moov", b"trak", b"mdia", b"minf", b"stbl"]
+    if where == "trun":
+        data += box(b"moof", box(b"traf", box(b"trun", struct.pack(">II", 0, count))))
+    else:
+        for kind, numbers in ((b"stsz", (0, 1, count)), (b"stsc", (0, 1, 1, count, 1)), (b"stts", (0, 1, count, 1))):
+            data = replace_box(data, [*table, kind], box(kind, struct.pack(f">{len(numbers)}I", *numbers)))
+    if where == "moov in udta":
+        data = data[: data.index(b"moov") - 4] + box(b"udta", data[data.index(b"moov") - 4 :])
+    path.write_bytes(data)
+    with pytest.raises(ValueError) as raised:
+        VideoReader(path)
+    assert ("announces 1000001 frames or samples" in str(raised.value)) == (count > 1_000_000)
+
+
+def test_many_samples_of_sound_that_are_there_are_taken(tmp_path):
+    encode_audio(tmp_path / "voice.mov", "pcm_s16le", tone(25, 48000), 48000)
+    assert read_audio(tmp_path / "voice.mov")[0].shape[1] == 25 * 48000
+
+
 @pytest.mark.parametrize("name, most", [("pixels", HEIGHT * WIDTH), ("frames", 30), ("seconds", 1), ("gap", 0.5)])
 def test_a_video_at_a_limit_is_taken_and_above_it_refused(tmp_path, name, most):
     path = tmp_path / "clip.mp4"
@@ -291,7 +316,7 @@ def test_a_damaged_video_is_taken_with_one_warning_that_counts(tmp_path, caplog,
     path.write_bytes(data)
     found = read_all(path)
     (text,) = [record.getMessage() for record in caplog.records]
-    lost, total = map(int, re.search(r"is damaged: (\d+) of its (\d+) frames are lost", text).groups())
+    lost, total = map(int, re.search(r"is damaged: (\d+) of (\d+) frames lost", text).groups())
     assert path.name in text and 0 < lost < total and total - lost <= len(found) <= total
     if how == "cut":
         assert total > 20 if name == "film.mkv" else total == 60  # sound of the film may have reached further
