@@ -131,10 +131,10 @@ def read_sidecar(folder: str | Path) -> dict:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): correct or remove it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a JSON object: correct or remove it")
+    if not isinstance(content, dict) or not isinstance(content.get("files", {}), dict):
+        raise InputError(f'{path} or its "files" is not a JSON object: correct or remove it')
     return content
 
 

@@ -18,6 +18,9 @@ RUN_GROUPS = ("unet", "whisper", "vae", "yunet")
 #: Of `i3d_torchscript.pt`, a program: no other is run.
 I3D_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
 
+#: Of YuNet: OpenCV can crash at damaged files, so others are tried apart first.
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+
 HUB = "https://huggingface.co"
 GITHUB = "https://github.com"
 
@@ -72,8 +75,7 @@ _KNOWN: dict[str, tuple[int | None, str]] = {
     "stable_syncnet.pt 1.5": (1_605_324_224, "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483"),
     "tiny.pt": (None, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
     "small.pt": (None, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794"),
-    "face_detection_yunet_2023mar.onnx": (
-        232_589, "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"),
+    "face_detection_yunet_2023mar.onnx": (232_589, YUNET_SHA256),
     "syncnet_v2.model": (54_573_114, "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"),
     "koniq_pretrained.pkl": (109_768_650, "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81"),
     "i3d_torchscript.pt": (51_235_320, I3D_SHA256),
