@@ -203,8 +203,10 @@ def _in_batches(
     return torch.cat(done)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device's memory or the machine's is full; only CUDA has an exception of its own for it."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device's memory or the machine's is full; of torch, only CUDA has an exception of its own for it."""
+    if isinstance(error, MemoryError):  # NumPy, PyAV
+        return True
     said = str(error)
     full = "out of memory" in said or "allocate memory" in said  # MPS; the CPU
     return isinstance(error, torch.cuda.OutOfMemoryError) or full
