@@ -32,7 +32,9 @@ class LipSyncModel:
     """The three networks of one lip-sync model and the crop side they work at.
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
-    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from.
+    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from. Sampling asks for
+    `encode`, `denoise`, `decode` and the properties below, and never for a net: whoever holds nets in another way
+    (ComfyUI) gives the same.
     """
 
     unet: nn.Module
@@ -60,13 +62,25 @@ class LipSyncModel:
         return next(self.unet.parameters()).dtype
 
     @property
-    def scaling_factor(self) -> float:
-        """Latent = (posterior - shift_factor) * scaling_factor."""
-        return self.vae.config.scaling_factor
+    def latent_channels(self) -> int:
+        return self.unet.config.out_channels
 
     @property
-    def shift_factor(self) -> float:
-        return self.vae.config.shift_factor or 0.0
+    def max_frames(self) -> int | None:
+        """The most frames that are denoised together; None for any number."""
+        return None if self.unet.config.motion == "none" else self.unet.config.max_frames
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """See `encode_pictures`."""
+        return encode_pictures(self.vae, pictures)
+
+    def denoise(self, noisy: Tensor, t: Tensor, audio: Tensor, cache: list[Tensor] | None = None) -> Tensor:
+        """The noise in latents and their condition, (b, 13, f, h, w) in `dtype` on `device`: see `nets.unet.UNet`."""
+        return self.unet(noisy, t, audio, cache)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `decode_latents`."""
+        return decode_latents(self.vae, latents)
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "LipSyncModel":
         """Moves and casts U-Net and VAE in place; returns self.
@@ -78,6 +92,23 @@ class LipSyncModel:
             nn.Module.to(module, device=device, dtype=dtype)
         self.audio_encoder.to(device=device, dtype=torch.float32)
         return self
+
+
+def encode_pictures(vae: nn.Module, pictures: Tensor) -> Tensor:
+    """Latents (n, c, h / 8, w / 8) of pictures (n, 3, h, w) in [-1, 1]: float32, scaled as the U-Net has them.
+
+    The mode of the posterior, so that two runs agree. The VAE computes in its own dtype and on its own device.
+    """
+    weight = next(vae.parameters())
+    latents = vae.encode(pictures.to(weight.device, weight.dtype)).latent_dist.mode().float()
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Pictures (n, 3, 8h, 8w) float32 in about [-1, 1], not clamped, of latents as `encode_pictures` gives them."""
+    weight = next(vae.parameters())
+    latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    return vae.decode(latents.to(weight.device, weight.dtype)).sample.float()
 
 
 def default_device() -> torch.device:

@@ -125,7 +125,7 @@ def test_load_model_has_every_weight(made):
     assert_same(model.vae, tiny.weights(tiny.vae()))
     assert_same(model.audio_encoder, tiny.weights(tiny.audio_encoder()))
     assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
-    assert (model.resolution, model.scaling_factor, model.shift_factor) == (128, 0.18215, 0.0)
+    assert (model.resolution, model.latent_channels, model.max_frames) == (128, 4, 24)
     assert str(made) in model.source
     assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
 

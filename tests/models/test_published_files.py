@@ -134,7 +134,7 @@ def check_unet(folder: Path) -> None:
     save_vae(folder / "vae")
     model = load_model(folder, device="cpu")
     assert len(model.unet.state_dict()) == 1246 and model.unet.config.motion == "all"
-    assert model.scaling_factor == 0.18215 and model.audio_encoder.conv1.weight.dtype == torch.float32
+    assert model.vae.config.scaling_factor == 0.18215 and model.audio_encoder.conv1.weight.dtype == torch.float32
 
 
 @layout("stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors")

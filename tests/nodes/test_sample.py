@@ -86,14 +86,14 @@ def test_progress_counts_every_step_and_shows_the_face(pack, model, features, mo
 def test_cancel_ends_the_run_between_two_layers(pack, model, features, monkeypatch):
     from comfy import model_management
 
-    forward, calls = type(model.unet).forward, []
+    forward, calls = type(model.model.unet).forward, []
 
     def cancelled(net, *args):
         calls.append(1)
         model_management.interrupt_current_processing()
         return forward(net, *args)
 
-    monkeypatch.setattr(type(model.unet), "forward", cancelled)
+    monkeypatch.setattr(type(model.model.unet), "forward", cancelled)
     with pytest.raises(model_management.InterruptProcessingException):
         sampled(pack, model, features, crops_of(4))
     assert len(calls) == 1

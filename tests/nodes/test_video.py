@@ -176,7 +176,7 @@ def test_cancelled_in_any_phase_it_ends_and_leaves_nothing(
     if phase == "encoding":
         monkeypatch.setattr(pack.nodes.video.VideoWriter, "write", cancel)
     elif phase != "detection":
-        net = model.audio_encoder if phase == "hearing" else model.unet
+        net = model.audio_encoder if phase == "hearing" else model.model.unet
         net.register_forward_pre_hook(cancel)
     with pytest.raises(model_management.InterruptProcessingException):
         pack.run("LatentSyncVideo", video=from_file(clip), audio=voice(pack, sample), model=model, detector=Seeing(),
