@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
-from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
+from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
 from .state_dict import current_vae_names, load_state_dict, read_checkpoint, read_metadata, recognise
 
@@ -249,7 +249,7 @@ def load_vae(path: str | Path) -> nn.Module:
         if not math.isfinite(scale := vae.config.scaling_factor) or not math.isfinite(vae.config.shift_factor or 0):
             raise ValueError(f"scaling_factor {scale}")
         names = current_vae_names(state, vae.config)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{config} does not describe the VAE {file} ({error!s:.200}): fetch both again") from error
     return _filled(vae, names, file, "VAE")
 

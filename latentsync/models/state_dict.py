@@ -4,7 +4,6 @@ import json
 import mmap
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..limits import check_limit
+from .folders import UNREADABLE
 
 SAFE_TORCH = (2, 6)  # the first version whose restricted mode could not be evaded
 
@@ -23,11 +23,6 @@ SAFE_TORCH = (2, 6)  # the first version whose restricted mode could not be evad
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
 _PARALLEL = "module."  # what DistributedDataParallel puts before every name
 
-# What readers of damaged files raise.
-_UNREADABLE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
-    struct.error,
-)
 _ENTRY_HEAD = 1 << 17  # bytes that the head of a zip archive's entry has at most, and a few more
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
@@ -124,7 +119,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, *_UNREADABLE) as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from error
 
 
@@ -177,7 +172,7 @@ def _unpickle(path: Path) -> object:
                 "it holds Python objects, which can run code when read, so it is refused: convert it where it was made"
             )
         raise InputError(f"{path} was not read: {reason}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if "you tried to allocate" in str(error):
             raise InputError(f"{path} asks for more memory than there is: free some, or fetch it again") from error
         raise InputError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error
