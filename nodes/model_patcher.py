@@ -1,6 +1,7 @@
 """A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import comfy.model_management as mm
@@ -46,7 +47,8 @@ class ManagedModel:
     """A `LipSyncModel` that computes on ComfyUI's device in `dtype`, wherever its weights lie meanwhile.
 
     It gives the sampling what that gives. The U-Net's layers take their weights along from the other device where not
-    all of it fits; VAE and audio encoder are loaded whole. `on_device` and `hearing` load; nothing has to unload.
+    all of it fits; VAE and audio encoder are loaded whole. `on_device` and `loaded_audio_encoder` load; nothing has to
+    unload.
 
     Attributes:
         patchers: "unet", "vae" and "audio": ComfyUI's holders of the nets.
@@ -63,25 +65,11 @@ class ManagedModel:
     def device(self) -> torch.device:
         return self.patchers["unet"].load_device
 
-    @property
-    def resolution(self) -> int:
-        return self.model.resolution
-
-    @property
-    def source(self) -> str:
-        return self.model.source
-
-    @property
-    def latent_channels(self) -> int:
-        return self.model.latent_channels
-
-    @property
-    def max_frames(self) -> int | None:
-        return self.model.max_frames
-
-    @property
-    def audio_encoder(self) -> nn.Module:
-        return self.model.audio_encoder
+    resolution = property(attrgetter("model.resolution"))
+    source = property(attrgetter("model.source"))
+    latent_channels = property(attrgetter("model.latent_channels"))
+    max_frames = property(attrgetter("model.max_frames"))
+    audio_encoder = property(attrgetter("model.audio_encoder"))
 
     def encode(self, pictures: Tensor) -> Tensor:
         if self.vae is None:
@@ -109,7 +97,7 @@ class ManagedModel:
         mm.load_models_gpu(list(self.patchers.values()), memory_required=self.memory_required(frames))
         return self
 
-    def hearing(self) -> nn.Module:
+    def loaded_audio_encoder(self) -> nn.Module:
         """The audio encoder, loaded."""
         mm.load_models_gpu([self.patchers["audio"]])
         return self.audio_encoder

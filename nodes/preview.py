@@ -19,6 +19,7 @@ from ..latentsync.media.browser import QUALITY, fitted_size, playable
 from ..latentsync.media.source import open_source
 from ..latentsync.progress import Progress
 from . import folders, inputs, runtime, sockets
+from .base import node
 from .video_input import Source, opened
 
 FRAMES_AT_ONCE = 8
@@ -35,6 +36,7 @@ class Shown:
     width: int
 
 
+@node
 class Preview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -43,22 +45,14 @@ class Preview(io.ComfyNode):
             node_id="LatentSyncPreview",
             display_name="Preview Lip Sync",
             category="LatentSync/video",
-            description="Plays the result beside the source, over each other or alone, with sound, and shows where the "
-            "face was followed. Nothing is saved.",
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
             inputs=[
-                io.MultiType.Input("after", types=picture, tooltip="The result: frames or a video."),
-                io.MultiType.Input(
-                    "before", types=picture, optional=True, tooltip="The source to compare it with: frames or a video."
-                ),
-                io.Audio.Input(
-                    "audio", optional=True, tooltip="The sound of the result. Without it a video brings its own."
-                ),
-                sockets.Track.Input(
-                    "track", optional=True, tooltip="The face's track through the result, to be drawn over it."
-                ),
-                inputs.fps("Frames per second of connected frames; a video knows its own."),
+                io.MultiType.Input("after", types=picture),
+                io.MultiType.Input("before", types=picture, optional=True),
+                io.Audio.Input("audio", optional=True),
+                sockets.Track.Input("track", optional=True),
+                inputs.fps(),
             ],
             outputs=[],
         )

@@ -147,7 +147,7 @@ def test_sound_ends_in_silence_before_more_frames(pack, model):
 def test_listening_can_be_cancelled(pack, model):
     import comfy.model_management as mm
 
-    encoder = model.hearing()
+    encoder = model.loaded_audio_encoder()
     hook = encoder.blocks[0].register_forward_pre_hook(lambda *_: mm.interrupt_current_processing())
     try:
         with pytest.raises(mm.InterruptProcessingException):

@@ -14,7 +14,7 @@ def model(pack):
 @pytest.fixture
 def features(pack, model):
     wave = torch.randn(16_000, generator=torch.Generator().manual_seed(1)) / 10
-    return pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    return pack.latentsync.audio.whisper.encode_audio(model.loaded_audio_encoder(), wave, 16_000, 25.0)
 
 
 def sampled(pack, model, features, crops, **changes):
