@@ -14,6 +14,7 @@ from ..latentsync.face.track_sheet import filled, report, strip
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
 from ..latentsync.pipelines.lip_sync import watch, with_progress
+from ..latentsync.pipelines.resume import identity
 from ..latentsync.settings import RunSettings, TrackSettings
 from . import folders, inputs, runtime, sockets
 from .base import node
@@ -39,10 +40,7 @@ class LoadDetector(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, detector) -> object:
         """A track file that was edited is read again."""
-        if detector not in folders.track_files():
-            return detector
-        state = folders.input_file(detector).stat()
-        return detector, state.st_mtime_ns, state.st_size
+        return identity(folders.input_file(detector)) if detector in folders.track_files() else detector
 
     @classmethod
     def execute(cls, detector) -> io.NodeOutput:

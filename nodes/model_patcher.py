@@ -23,6 +23,7 @@ from ..latentsync.models.load import (
     load_unet,
     load_vae,
 )
+from ..latentsync.pipelines.resume import identity
 from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
 from ..latentsync.settings import TRAINED_WINDOW
 from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
@@ -210,15 +211,11 @@ def _patchers(model: LipSyncModel) -> dict[str, Any]:
     }
 
 
-def model_fingerprint(name: str) -> list[tuple[str, int, int]]:
-    """(path, size, time) of every part of a model, so that a replaced one is loaded again; [] where one is missing."""
+def model_fingerprint(name: str) -> list[list]:
+    """(path, size, time) of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
     except FileNotFoundError:
         return []
-    identity = []
-    for path in (paths.unet, paths.whisper, paths.vae):
-        stats = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
-        size, changed = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
-        identity.append((str(path), size, changed))
-    return identity
+    parts = (paths.unet, paths.whisper, paths.vae)
+    return [identity(file) for part in parts for file in (sorted(part.iterdir()) if part.is_dir() else [part])]

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io, ui
 
-from ..latentsync.audio.syncnet import VIDEO_FPS
 from ..latentsync.models.embedded import EMBEDDED
 from ..latentsync.models.folders import find_checkpoints
 from . import folders, inputs, runtime, sockets
@@ -55,7 +54,7 @@ class Quality(io.ComfyNode):
         folder = folders.models_folder()  # it may lack a SyncNet, which is said when it is loaded
         if embedded or (model is None and find_checkpoints(folder).syncnet is None):
             folder = EMBEDDED
-        watched = _Watched(crops, runtime.progress(cls), fps)
+        watched = _Watched(crops, runtime.progress(cls))
         syncnet, vae = sync_score.load_stable_syncnet(folder)
         with ExitStack() as lent:
             for net in filter(None, (syncnet.net, vae)):
@@ -73,9 +72,8 @@ class Quality(io.ComfyNode):
 class _Watched:
     """Crops as `Frames`, whose reading is counted and can be cancelled."""
 
-    def __init__(self, crops: torch.Tensor, report: runtime.Progress, fps: float):
+    def __init__(self, crops: torch.Tensor, report: runtime.Progress):
         self.crops, self.report = crops, report
-        self.total = max(1, round(len(crops) * VIDEO_FPS / fps))
 
     def __len__(self) -> int:
         return len(self.crops)

@@ -9,11 +9,6 @@ from heads import head, track_face, unchanged
 RATE = 16_000
 
 
-@pytest.fixture
-def model(pack):
-    return pack.run("LatentSyncLoadModel", model="embedded (small)", precision="fp32", resolution="auto")[0]
-
-
 def match(pack, images, audio, audio_longer="pingpong", audio_shorter="stop", fps=25.0, track=None, **inputs):
     inputs |= {"audio_longer": audio_longer, "audio_shorter": audio_shorter, "fps": fps, "track": track}
     return pack.run("LatentSyncMatchLength", images=images, audio=audio, **inputs)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import tiny
 import torch
-from crops_and_tracks import SIDE, STEPS, crops_of
+from heads import SIDE, STEPS, crops_of
 
 EMBEDDED = "embedded (small)"
 

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from crops_and_tracks import SIDE, STEPS, crops_of, track_of
-
-
-@pytest.fixture
-def model(pack):
-    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32")
+from heads import SIDE, STEPS, crops_of, track_of
 
 
 @pytest.fixture
