@@ -26,6 +26,7 @@ LIMITS = {
     "gap": Limit(600, "seconds between two neighbouring frames or pieces of sound"),
     "audio_rate": Limit(768_000, "audio samples a second"),
     "unpacked": Limit(2**36, "bytes that an archive unpacks to"),
+    "expansion": Limit(16, "bytes of content for each byte of its own"),
     "download": Limit(2**36, "bytes of one downloaded file"),
 }
 _raised: dict[str, float] = {}
