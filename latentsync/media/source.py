@@ -64,14 +64,18 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
         raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
     if os.path.isdir(name):
         raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
-    _check_announced(name)
+    if not os.path.isfile(name):
+        raise InputError(f"{name} is a pipe or a device, and it is read more than once: give a {kind} file")
     allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     # A decoder refuses a larger picture before it makes room for it, wherever in the file it comes. Twice, because it
     # counts the padding of its rows, too.
     largest = {"max_pixels": str(int(min(2 * limit("pixels"), 2**31 - 1)))}
     try:
+        _check_announced(name)
         # Tags in old encodings must not stop a file from being read.
         container = av.open(SCHEME + name, options=largest, container_options=allowed, metadata_errors="ignore")
+    except InputError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         # EIO is what FFmpeg says of much that is damaged.
         if isinstance(error, OSError) and error.errno != errno.EIO:
