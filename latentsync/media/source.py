@@ -1,10 +1,14 @@
 """Opening media files: one clear error for each way in which a file may be unfit."""
 
 import errno
+import io
 import os
 import struct
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
+from typing import BinaryIO
 
 import av
 from av.audio.stream import AudioStream
@@ -36,7 +40,10 @@ LISTS = {
     b"IN IP4": "a description of a network stream (SDP)",
 }
 # Boxes of MP4 that hold boxes, in which FFmpeg looks for those of tracks.
-NESTED = frozenset(b"moov trak mdia minf stbl moof traf mvex udta edts dinf gmhd wave tref clip matt".split())
+NESTED = frozenset(
+    b"moov cmov trak mdia minf stbl moof traf mvex udta meta edts dinf gmhd wave tref tapt ilst sinf schi iprp".split()
+)
+LARGEST_HEADER = 1 << 26  # bytes
 MOST_BOXES = 1_000_000  # that are looked at; a day in fragments of a second has a fifth of it
 FEW_SAMPLES = 1_000_000  # of which no table takes much room
 SCHEME = "file:"  # FFmpeg then takes a name for a local file even if it has a colon in it
@@ -88,30 +95,45 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
 
 
 def _check_announced(name: str) -> None:
-    """Refuse an MP4 or QuickTime file of more samples than bytes, for all of which FFmpeg makes room at once.
+    """Refuse an MP4 or QuickTime file of more samples than bytes: FFmpeg makes room for all of them at once."""
+    with open(name, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        announced = _samples_announced(file, size)
+    if announced > max(size, FEW_SAMPLES):
+        raise InputError(f"{name} is damaged: it announces {announced} frames or samples in {size} bytes")
 
-    Tables with an entry for each sample cannot lie; those of samples of one size, and those of fragments, hold only
-    how many there are (ISO/IEC 14496-12, sections 8.7.3 and 8.8.8).
+
+def _samples_announced(file: BinaryIO, end: int) -> int:
+    """How many samples there are by the tables that have no entry for each of them, and so can say anything.
+
+    Those are of samples of one size, and of fragments (ISO/IEC 14496-12, sections 8.7.3 and 8.8.8).
     """
     announced = place = 0
-    with open(name, "rb") as file:
-        bytes_there = file.seek(0, os.SEEK_END)
-        for _ in range(MOST_BOXES):
-            file.seek(place)
-            head = file.read(20).ljust(20, b"\0")
-            size, kind = struct.unpack_from(">I4s", head)
-            header = 8
-            if size == 1:
-                size, header = int.from_bytes(head[8:16], "big"), 16
-            if kind == b"stsz" and head[12:16] != bytes(4):
-                announced += int.from_bytes(head[16:20], "big")
-            elif kind == b"trun":
-                announced += int.from_bytes(head[12:16], "big")
-            place += header if kind in NESTED else size
-            if size < 8 or place + 8 > bytes_there:
-                break
-    if announced > max(bytes_there, FEW_SAMPLES):
-        raise InputError(f"{name} is damaged: it announces {announced} frames or samples in {bytes_there} bytes")
+    for _ in range(MOST_BOXES):
+        if place + 8 > end:
+            break
+        file.seek(place)
+        head = file.read(20).ljust(20, b"\0")
+        size, kind = struct.unpack_from(">I4s", head)
+        header = 8
+        if size == 1:
+            size, header = int.from_bytes(head[8:16], "big"), 16
+        size = size or end - place  # 0: up to the end
+        if size < header:
+            break
+        if kind == b"stsz" and head[12:16] != bytes(4):
+            announced += int.from_bytes(head[16:20], "big")
+        elif kind == b"trun":
+            announced += int.from_bytes(head[12:16], "big")
+        elif kind == b"cmvd":  # QuickTime's compressed header
+            file.seek(place + header + 4)
+            with suppress(zlib.error):
+                data = zlib.decompressobj().decompress(file.read(size), LARGEST_HEADER)
+                announced += _samples_announced(io.BytesIO(data), len(data))
+        elif kind == b"meta" and head[12:16] != b"hdlr":  # MP4's has a version, QuickTime's none
+            header += 4
+        place += header if kind in NESTED else size
+    return announced
 
 
 def _what_it_is(name: str) -> str:

@@ -3,6 +3,7 @@
 import os
 import re
 import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1_000_000, 1_000_001])
-@pytest.mark.parametrize("where", ["stsz", "moov in udta", "trun"])
+@pytest.mark.parametrize("where", ["stsz", "udta", "meta", "cmov", "endless", "trun"])
 def test_a_table_without_entries_is_not_believed(tmp_path, count, where):
     path = tmp_path / "clip.mp4"
     encode_video(path, "libx264", range(5))
@@ -108,9 +109,16 @@ def test_a_table_without_entries_is_not_believed(tmp_path, count, where):
     else:
         for kind, numbers in ((b"stsz", (0, 1, count)), (b"stsc", (0, 1, 1, count, 1)), (b"stts", (0, 1, count, 1))):
             data = replace_box(data, [*table, kind], box(kind, struct.pack(f">{len(numbers)}I", *numbers)))
-    if where == "moov in udta":
-        data = data[: data.index(b"moov") - 4] + box(b"udta", data[data.index(b"moov") - 4 :])
-    path.write_bytes(data)
+    place = data.index(b"moov") - 4
+    moov = data[place:]
+    if where == "cmov":
+        packed = struct.pack(">I", len(moov)) + zlib.compress(moov)
+        moov = box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", packed)))
+    elif where in ("udta", "meta"):
+        moov = box(where.encode(), bytes(4) * (where == "meta"), moov)
+    elif where == "endless":  # a size of 0 reaches to the end of the file
+        moov = bytes(4) + moov[4:]
+    path.write_bytes(data[:place] + moov)
     with pytest.raises(ValueError) as raised:
         VideoReader(path)
     assert ("announces 1000001 frames or samples" in str(raised.value)) == (count > 1_000_000)
