@@ -104,11 +104,13 @@ def _check_announced(name: str) -> None:
 
 
 def _samples_announced(file: BinaryIO, end: int) -> int:
-    """How many samples there are by the tables that have no entry for each of them, and so can say anything.
+    """How many samples there are by what has no entry for each of them, and so can say anything.
 
-    Those are of samples of one size, and of fragments (ISO/IEC 14496-12, sections 8.7.3 and 8.8.8).
+    That is the table of samples of one size, the header of a fragment, and lists of edits, each of which may show all
+    of them again (ISO/IEC 14496-12, sections 8.7.3, 8.8.8 and 8.6.6).
     """
-    announced = place = 0
+    announced = samples = place = 0
+    edits = 1
     for _ in range(MOST_BOXES):
         if place + 8 > end:
             break
@@ -121,10 +123,14 @@ def _samples_announced(file: BinaryIO, end: int) -> int:
         size = size or end - place  # 0: up to the end
         if size < header:
             break
-        if kind == b"stsz" and head[12:16] != bytes(4):
-            announced += int.from_bytes(head[16:20], "big")
+        first, second = struct.unpack_from(">II", head, 12)
+        if kind == b"stsz":
+            samples += second
+            announced += second if first else 0
         elif kind == b"trun":
-            announced += int.from_bytes(head[12:16], "big")
+            announced += first
+        elif kind == b"elst":
+            edits = max(edits, first)
         elif kind == b"cmvd":  # QuickTime's compressed header
             file.seek(place + header + 4)
             with suppress(zlib.error):
@@ -133,7 +139,7 @@ def _samples_announced(file: BinaryIO, end: int) -> int:
         elif kind == b"meta" and head[12:16] != b"hdlr":  # MP4's has a version, QuickTime's none
             header += 4
         place += header if kind in NESTED else size
-    return announced
+    return announced + (edits - 1) * samples
 
 
 def _what_it_is(name: str) -> str:
