@@ -226,7 +226,7 @@ def model_fingerprint(name: str) -> list[tuple[str, int, int]]:
     """(path, size, time) of every part of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
-    except FileNotFoundError:
+    except (FileNotFoundError, InputError):
         return []
     identity = []
     for path in (paths.unet, paths.whisper, paths.vae):
