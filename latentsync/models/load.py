@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..audio.whisper import COLUMNS_PER_STATE, N_MELS, SEGMENT_COLUMNS
 from ..errors import InputError
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
 from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
@@ -176,7 +177,7 @@ def load_unet(
 
     `unet_kwargs` go to `nets.unet.UNet.from_state_dict` (operations, attention).
     """
-    from ..nets.unet import UNet
+    from ..nets.unet import UNet, UNetConfig
 
     state, about = read_checkpoint(path)
     kind = recognise(state)
@@ -184,6 +185,8 @@ def load_unet(
         raise InputError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
         unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
+        if (channels := unet.config.out_channels) != UNetConfig.out_channels:
+            raise InputError(f"it gives {channels} channels, not {UNetConfig.out_channels}: fetch it again")
     except InputError as error:
         raise InputError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)
@@ -210,8 +213,13 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
     heads = _whisper_heads(metadata, width)
     if type(heads) is not int or heads < 1 or width > MAX_WIDTH or width % heads:
         raise InputError(f"{path} says that its {width} channels have {heads!r:.40} attention heads: fetch it again")
+    mels, states = size("conv1.weight", 1), size("positional_embedding", 0)
+    if (mels, states) != (N_MELS, SEGMENT_COLUMNS // COLUMNS_PER_STATE):
+        raise InputError(
+            f"{path} hears {mels} mels and {states} states: give Whisper tiny or small (tiny.pt, small.pt)"
+        )
     with torch.device("meta"):
-        encoder = AudioEncoder(size("conv1.weight", 1), size("positional_embedding", 0), width, heads, layers)
+        encoder = AudioEncoder(mels, states, width, heads, layers)
     return _filled(encoder, weights, Path(path), "Whisper audio encoder")
 
 
@@ -248,9 +256,12 @@ def load_vae(path: str | Path) -> nn.Module:
             vae = AutoencoderKL.from_config(settings)
         if not math.isfinite(scale := vae.config.scaling_factor) or not math.isfinite(vae.config.shift_factor or 0):
             raise ValueError(f"scaling_factor {scale}")
+        latents = f"latents of {vae.config.latent_channels} channels, {2 ** (len(blocks) - 1)} times smaller"
         names = current_vae_names(state, vae.config)
     except UNREADABLE as error:
         raise InputError(f"{config} does not describe the VAE {file} ({error!s:.200}): fetch both again") from error
+    if latents != "latents of 4 channels, 8 times smaller":
+        raise InputError(f"{file} makes {latents}: give the VAE of Stable Diffusion 1, such as sd-vae-ft-mse")
     return _filled(vae, names, file, "VAE")
 
 

@@ -366,6 +366,28 @@ def test_a_unet_of_absurd_shapes_is_refused_before_it_is_built(made, tmp_path, c
         load_unet(tmp_path / "a.safetensors")
 
 
+def test_nets_that_load_and_could_not_work_are_named(made, tmp_path):
+    from diffusers import AutoencoderKL
+    from whisper.model import AudioEncoder
+
+    unet = load_state_dict(made / "latentsync_unet.pt")
+    unet |= {"conv_out.weight": torch.zeros(5, 32, 3, 3), "conv_out.bias": torch.zeros(5)}
+    save_file(unet, tmp_path / "unet.safetensors")
+    with pytest.raises(InputError, match="unet.safetensors .* it gives 5 channels, not 4"):
+        load_unet(tmp_path / "unet.safetensors")
+    for mels, states in ((128, 1500), (80, 1499)):
+        encoder = tiny.weights(AudioEncoder(mels, states, 64, 1, 1))
+        save_file({f"encoder.{key}": value for key, value in encoder.items()}, tmp_path / "large.safetensors")
+        with pytest.raises(InputError, match=f"hears {mels} mels and {states} states: give Whisper tiny"):
+            load_audio_encoder(tmp_path / "large.safetensors")
+    for channels, blocks, words in ((16, 4, "16 channels, 8 times"), (4, 3, "4 channels, 4 times")):
+        types = {"down_block_types": ["DownEncoderBlock2D"] * blocks, "up_block_types": ["UpDecoderBlock2D"] * blocks}
+        vae = AutoencoderKL(block_out_channels=[32] * blocks, latent_channels=channels, **types)
+        vae.save_pretrained(tmp_path / "vae")
+        with pytest.raises(InputError, match=f"safetensors makes latents of {words} smaller: give the VAE of Stable"):
+            load_vae(tmp_path / "vae")
+
+
 def cut(path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
