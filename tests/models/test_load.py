@@ -463,12 +463,7 @@ def test_wrong_file_for_the_unet_is_named(made, tmp_path):
             load_unet(path)
 
 
-def test_incomplete_files_name_the_tensors(made, tmp_path):
-    state = load_state_dict(made / "latentsync_unet.pt")
-    gone = next(key for key in state if key.endswith("temporal_transformer.proj_out.weight"))
-    torch.save({key: value for key, value in state.items() if key != gone}, tmp_path / "unet.pt")
-    with pytest.raises(ValueError, match=f"unet.pt looks like a lip-sync U-Net.*1 missing.*{gone}"):
-        load_unet(tmp_path / "unet.pt")
+def test_an_incomplete_vae_names_the_tensor(made, tmp_path):
     vae = load_file(made / "vae" / "diffusion_pytorch_model.safetensors")
     vae.pop("decoder.conv_out.bias")
     save_file(vae, tmp_path / "vae.safetensors")
