@@ -6,7 +6,7 @@ import shutil
 import pytest
 import tiny
 import torch
-from crops_and_tracks import SIDE, STEPS, crops_of
+from heads import SIDE, STEPS, crops_of
 
 EMBEDDED = "embedded (small)"
 
@@ -74,7 +74,7 @@ def test_a_replaced_file_is_loaded_again(pack, installed):
 
 def synced(pack, model, frames=2):
     wave = torch.linspace(-0.5, 0.5, 8_000)
-    features = pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    features = pack.latentsync.audio.whisper.encode_audio(model.loaded_audio_encoder(), wave, 16_000, 25.0)
     settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, window=4)
     return torch.cat(list(pack.latentsync.sampling.sample.sync(model, crops_of(frames), features, settings)))
 

@@ -3,18 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from crops_and_tracks import SIDE, STEPS, crops_of, track_of
-
-
-@pytest.fixture
-def model(pack):
-    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32")
+from heads import SIDE, STEPS, crops_of, track_of
 
 
 @pytest.fixture
 def features(pack, model):
     wave = torch.randn(16_000, generator=torch.Generator().manual_seed(1)) / 10
-    return pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    return pack.latentsync.audio.whisper.encode_audio(model.loaded_audio_encoder(), wave, 16_000, 25.0)
 
 
 def sampled(pack, model, features, crops, **changes):
