@@ -215,7 +215,7 @@ def model_fingerprint(name: str) -> list[list]:
     """(path, size, time) of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
-    except FileNotFoundError:
+    except (FileNotFoundError, InputError):
         return []
     parts = (paths.unet, paths.whisper, paths.vae)
     return [identity(file) for part in parts for file in (sorted(part.iterdir()) if part.is_dir() else [part])]

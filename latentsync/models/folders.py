@@ -125,10 +125,10 @@ def _matches(root: Path, name: str) -> Iterator[Path]:
 
 
 def vae_weights(folder: Path) -> Path:
-    """The weights file in a folder as diffusers saves it; FileNotFoundError where there is none."""
+    """The weights file in a folder as diffusers saves it."""
     path = next((folder / name for name in _DIFFUSERS if (folder / name).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
+        raise InputError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
     return path
 
 

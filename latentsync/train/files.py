@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import InputError
 from ..models.folders import read_sidecar, vae_weights
 from ..models.registry import RESOLUTIONS, WEIGHTS, Weight
 
@@ -28,7 +29,7 @@ def find_file(name: str | Path, resolution: int) -> Path:
 def _is_vae(path: Path) -> bool:
     try:
         return path.is_dir() and vae_weights(path).is_file()
-    except FileNotFoundError:
+    except InputError:
         return False
 
 

@@ -124,8 +124,8 @@ def _weights_file(path: Path, resolution: int) -> Path:
     inner = path / "unet" if (path / "unet").is_dir() else path
     try:
         return vae_weights(inner)  # diffusers gives its files the same names for every net
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
+    except InputError as error:
+        raise InputError(
             f"{path} holds neither latentsync_unet.pt nor diffusion_pytorch_model.safetensors: give the file"
         ) from error
 

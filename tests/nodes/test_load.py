@@ -212,5 +212,5 @@ def test_download_can_be_cancelled(pack, monkeypatch):
 
 def test_download_without_a_network_names_address_and_target(pack, comfy_folders, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ConnectionError, match="127.0.0.1:9/.*latentsync_unet.pt.*models.latentsync"):
+    with pytest.raises(ValueError, match="127.0.0.1:9/.*latentsync_unet.pt.*models.latentsync"):
         download(pack)

@@ -370,7 +370,7 @@ def test_codeformer_without_its_package_names_it(tmp_path, monkeypatch):
 
 
 def test_files_that_are_no_restorers_say_what_they_are(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weight file"):
+    with pytest.raises(ValueError, match="no weight file"):
         load_restorer(tmp_path / "none.pth")
     torch.save({"encoder.conv_in.weight": torch.zeros(1), "decoder.x": torch.zeros(1)}, tmp_path / "vae.pth")
     with pytest.raises(ValueError, match="looks like a VAE: give a file of GFPGAN"):

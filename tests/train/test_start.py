@@ -125,7 +125,7 @@ def test_other_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         start_unet(config(start=tmp_path / "nowhere.pt"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty holds neither latentsync_unet.pt nor"):
+    with pytest.raises(ValueError, match="empty holds neither latentsync_unet.pt nor"):
         start_unet(config(start=tmp_path / "empty"))
 
 
