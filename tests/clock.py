@@ -22,10 +22,10 @@ class Clock:
     def embedded(place: torch.Tensor) -> torch.Tensor:
         return torch.stack([(place / 20).cos(), (place / 20).sin()], dim=1)
 
-    def vision(self, clip: torch.Tensor) -> torch.Tensor:
+    def embed_video(self, clip: torch.Tensor) -> torch.Tensor:
         return self.embedded((clip[:, :, 0].mean(dim=(1, 2, 3)) + 1) / 2 * 255)
 
-    def hearing(self, mel: torch.Tensor) -> torch.Tensor:
+    def embed_audio(self, mel: torch.Tensor) -> torch.Tensor:
         return self.embedded((mel.mean(dim=(1, 2, 3))[:, None] - self.known).abs().argmin(dim=1).float())
 
 

@@ -63,7 +63,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 class Frechet:
-    """FID: a `Metric` of all frames of all clips together.
+    """FID: a metric, as `FrameMean` is one, of all frames of all clips together.
 
     Args:
         name: of the metric, "fid" or "fvd".
@@ -83,13 +83,9 @@ class Frechet:
         self.made.add(self.features(as_uint8(pictures)))
         self.true.add(self.features(as_uint8(truth)))
 
-    @property
-    def count(self) -> int:
-        return self.made.count
-
     def compute(self) -> dict[str, MetricValue]:
-        if self.count < 2:
-            raise InputError(f"{self.name.upper()} needs {self.least} and got {self.count}: give longer or more videos")
+        if (got := self.made.count) < 2:
+            raise InputError(f"{self.name.upper()} needs {self.least} and got {got}: give longer or more videos")
         return {self.name: MetricValue(frechet_distance(self.made, self.true))}
 
 

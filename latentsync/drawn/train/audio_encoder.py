@@ -51,14 +51,7 @@ class AudioEncoderShape:
 
 @dataclass(frozen=True)
 class AudioEncoderTraining:
-    """Training of the audio encoder; no clips are needed.
-
-    speeches: how many different synthetic speeches of up to 30 s there are.
-    variety: how far their voices differ, 0 (as in the clips) to 1; see `heads.voice.draw_voice`.
-    start: an audio encoder to go on from, of shape `net`; null starts anew.
-    loudness, tilt: up to how many powers of ten the level, and the balance of high and low sounds, are changed.
-    validation_samples: held-out speeches to judge.
-    """
+    """Training of the audio encoder; no clips are needed."""
 
     fixed: ClassVar[tuple[str, ...]] = ("net",)
 
@@ -66,12 +59,12 @@ class AudioEncoderTraining:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: AudioEncoderShape = field(default_factory=AudioEncoderShape)
-    speeches: int = 300
-    variety: float = 0.0
-    start: str | None = None
-    loudness: float = 2.0
-    tilt: float = 1.0
-    validation_samples: int = 8
+    speeches: int = 300  # how many different synthetic speeches of up to 30 s there are
+    variety: float = 0.0  # how far their voices differ, 0 (as in the clips) to 1; see `heads.voice.draw_voice`
+    start: str | None = None  # an audio encoder to go on from, of shape `net`
+    loudness: float = 2.0  # up to how many powers of ten the level is changed
+    tilt: float = 1.0  # and the balance of high and low sounds
+    validation_samples: int = 8  # held-out speeches to judge
 
     def __post_init__(self):
         for name in ("speeches", "validation_samples"):
@@ -93,11 +86,7 @@ class SpeechSamples:
         seed: int64 scalar.
 
     Half of the speeches fill their 30 s. They stay in memory, 1 MB each. Sample n follows from `config.run.seed` and n.
-
-    Args:
-        augment: whether level, balance and noise are varied.
-        first: seed of the first speech.
-        variety: of the voices; None for the config's.
+    With `augment` level, balance and noise vary; `first` is the seed of the first speech.
     """
 
     def __init__(
@@ -113,11 +102,10 @@ class SpeechSamples:
         order = pass_order(self.config.run.seed, epoch, self.config.speeches)
         mel, shapes = self._speech(self.first + int(order[place]))
         mel = self._augmented(mel, rng) if self.augment else mel
-        frames = len(shapes)
         return {
             "mel": F.pad(mel, (0, SEGMENT_COLUMNS - mel.shape[1])),
-            "shapes": F.pad(shapes, (0, 0, 0, FRAMES - frames)),
-            "inside": torch.arange(FRAMES) < frames,
+            "shapes": F.pad(shapes, (0, 0, 0, FRAMES - len(shapes))),
+            "inside": torch.arange(FRAMES) < len(shapes),
             "seed": torch.tensor(rng.integers(2**63), dtype=torch.int64),
         }
 
@@ -140,10 +128,9 @@ class SpeechSamples:
 
         level = -MEL_PER_DECADE * self.config.loudness * rng.random()
         noise = mel.max() - MEL_PER_DECADE * rng.uniform(2.5, 8) + balance()
-        mel = mel + balance()
         # Powers add up; Whisper's numbers are a quarter of their decimal logarithms.
         scale = np.log(10) / MEL_PER_DECADE
-        mel = torch.logaddexp(mel * scale, noise.expand_as(mel) * scale) / scale
+        mel = torch.logaddexp((mel + balance()) * scale, noise.expand_as(mel) * scale) / scale
         return mel.clamp(min=mel.max() - DYNAMIC_RANGE) + level
 
 

@@ -51,18 +51,7 @@ class VAEShape:
 
 @dataclass(frozen=True)
 class VAETraining:
-    """Training of the VAE.
-
-    start: a VAE to go on from, of shape `net`; null starts anew.
-    decoder_only: leave the encoder, and so the latents, as in `start` (as sd-vae-ft-mse was made): what was trained on
-        these latents stays good.
-    every: stride in frames; the others are not looked at.
-    pictures: parts of different frames of one clip in a sample.
-    part: side of a part in pixels.
-    edges: what the error of neighbouring pixels' differences counts, which keeps edges sharp.
-    tones: what the error of the mean colours of 8 x 8 pixels counts: hues are learned late without it.
-    kl: what the divergence of the latents from a unit normal counts, per latent number.
-    """
+    """Training of the VAE."""
 
     fixed: ClassVar[tuple[str, ...]] = ("net",)
 
@@ -70,14 +59,15 @@ class VAETraining:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: VAEShape = field(default_factory=VAEShape)
-    start: str | None = None
+    start: str | None = None  # a VAE to go on from, of shape `net`
+    # Leave the encoder, and so the latents, as in `start`: what was trained on these latents stays good.
     decoder_only: bool = False
-    every: int = 6
-    pictures: int = 1
-    part: int = 64
-    edges: float = 1.0
-    tones: float = 2.0
-    kl: float = 1e-4
+    every: int = 6  # stride in frames; the others are not looked at
+    pictures: int = 1  # parts of different frames of one clip in a sample
+    part: int = 64  # side of a part in pixels
+    edges: float = 1.0  # weight of the error of neighbouring pixels' differences, which keeps edges sharp
+    tones: float = 2.0  # weight of the error of the mean colours of 8 x 8 pixels: hues are learned late without it
+    kl: float = 1e-4  # weight of the divergence of the latents from a unit normal, per latent number
 
     def __post_init__(self):
         for name in ("every", "pictures"):
@@ -114,22 +104,20 @@ class PictureParts(ClipSamples):
 
     def __init__(self, config: VAETraining):
         super().__init__(config.data, config.every * config.pictures, config.run.seed, None)
+        self.config = config
         self.thinned = ThinnedPictures(config.data.resolution, config.every)
         self.features = (self.thinned,)
-        self.every, self.pictures_each, self.part = config.every, config.pictures, config.part
 
     def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        chosen = rng.permutation(clip.frames // self.every)[: self.pictures_each]
-        parts = [self._part(self.cache.read(self.thinned, clip, k, k + 1)[0], rng) for k in chosen.tolist()]
+        side, part = self.thinned.resolution, self.config.part
+        parts = []
+        for k in rng.permutation(clip.frames // self.config.every)[: self.config.pictures].tolist():
+            x, y = rng.uniform(0, side - part, 2)
+            if rng.random() < MOUTH_SHARE:
+                x, y = side * np.array(MOUTH_AT) - part / 2 + rng.uniform(-WANDER, WANDER, 2) * side
+            x, y = np.clip(np.rint([x, y]), 0, side - part).astype(int)
+            parts.append(self.cache.read(self.thinned, clip, k, k + 1)[0, :, y : y + part, x : x + part])
         return {"pixels": for_net(torch.stack(parts).permute(0, 2, 3, 1))}
-
-    def _part(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
-        side = picture.shape[-1]
-        x, y = rng.uniform(0, side - self.part, 2)
-        if rng.random() < MOUTH_SHARE:
-            x, y = side * np.array(MOUTH_AT) - self.part / 2 + rng.uniform(-WANDER, WANDER, 2) * side
-        x, y = np.clip(np.rint([x, y]), 0, side - self.part).astype(int)
-        return picture[:, y : y + self.part, x : x + self.part]
 
 
 class VAETask(Task):
