@@ -8,6 +8,7 @@ added up, and taken off when it is freed. Weights and activations are float16, a
 import json
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -15,10 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 
-from latentsync.face.masks import keep_mask
 from latentsync.models.load import LipSyncModel
 from latentsync.nets.unet import UNet, UNetConfig
-from latentsync.sampling.sample import Limits, decode, denoise, encode_condition, initial_noise
+from latentsync.sampling.sample import Limits, initial_noise, synced_window
 from latentsync.settings import Settings
 from latentsync.train.memory import LiveBytes
 
@@ -56,14 +56,20 @@ def peaks(model: LipSyncModel, frames: int, guidance: float, limits: Limits) -> 
     settings = Settings(steps=1, guidance=guidance, window=frames)
     side = model.resolution
     pictures, audio = torch.zeros(frames, 3, side, side), torch.zeros(frames, 50, model.unet.config.cross_attention_dim)
-    found = {}
-    with torch.no_grad(), LiveBytes("cuda") as live:
-        condition = encode_condition(model, pictures, keep_mask(side), limits)
-        found["encode"], live.peak = live.peak, live.now
-        latents = denoise(model, condition, audio, initial_noise(model, 0), settings, None, limits)
-        found["denoise"], live.peak = live.peak, live.now
-        decode(model, latents, limits)
-        found["decode"] = live.peak
+    found: dict[str, int] = {}
+
+    def end_of(stage: str) -> None:
+        if stage not in found:
+            found[stage], live.peak = live.peak, live.now
+
+    def denoise(*args):
+        end_of("encode")
+        return LipSyncModel.denoise(model, *args)
+
+    with LiveBytes("cuda") as live, patch.object(model, "denoise", denoise):
+        noise = initial_noise(model, 0)
+        synced_window(model, pictures, audio, noise, settings, lambda *_: end_of("denoise"), limits)
+        end_of("decode")
     return found
 
 
@@ -78,7 +84,7 @@ def main() -> int:
             layer = max(map(largest_layer, (model.unet, model.vae)))
             for frames in (16, 8):
                 for name, guidance, together in (("off", 1.0, True), ("together", 1.5, True), ("2 passes", 1.5, False)):
-                    found = peaks(model, frames, guidance, Limits(together=together))
+                    found = peaks(model, frames, guidance, Limits(batch_cfg=together))
                     whole, streamed = (max(found.values()) + held for held in (weights, layer))
                     least.setdefault(side, {})[frames, name] = whole / 1e9, streamed / 1e9
                     print(f"{side:4} {frames:6} {name:>10} "
