@@ -169,5 +169,5 @@ def create_metric(name: str, pair: OpenPair, pooled: dict[str, Frechet]) -> Fram
             pooled[name] = Frechet(name, tools.inception)
         case "fvd" if name not in pooled:
             pooled[name] = FrechetOfClips(name, tools.i3d)
-    pooled[name].begin_clip()
+    pooled[name].begin_video()
     return pooled[name]

@@ -13,15 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..audio.syncnet import (
-    SAMPLES_PER_FRAME,
-    SYNCNET_FRAMES,
-    VIDEO_FPS,
-    mel_window,
-    mfcc,
-    mfcc_windows,
-    syncnet_mel,
-)
+from ..audio.syncnet import SAMPLES_PER_FRAME, SYNCNET_FRAMES, VIDEO_FPS, mel_window, mfcc, mfcc_windows, syncnet_mel
 from ..audio.whisper import SAMPLE_RATE
 from ..errors import InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
@@ -100,31 +92,24 @@ def sync_score(net: SyncNetV2, views: Tensor | MouthViews, samples: np.ndarray |
 
 
 def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, MetricValue]:
-    """Sync-C (LSE-C), Sync-D (LSE-D) and offset of a clip; see `nets.syncnet_v2.SyncScore`.
+    """The metrics "sync_c" (LSE-C), "sync_d" (LSE-D) and "sync_offset" of a clip; see `nets.syncnet_v2.SyncScore`.
 
     Args:
         frames: whole pictures; read 16 at a time.
         boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
         wave: (samples,) float32 at 16 kHz; the first one is heard with the first frame.
         fps: of the frames; SyncNet sees 25, so that others are dropped or repeated.
-
-    Returns:
-        "sync_c", "sync_d" and "sync_offset": frames of 1/25 s by which the mouth is late.
     """
     frames = at_25(frames, fps)
-    if isinstance(frames, FrameView):
-        boxes = boxes[frames.index_map]
-    score = sync_score(net, MouthViews(frames, boxes), wave)
+    score = sync_score(net, MouthViews(frames, boxes[frames.index_map]), wave)
     values = {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_offset": float(score.offset)}
     return {name: MetricValue(value) for name, value in values.items()}
 
 
-def at_25(pictures: Frames, fps: float) -> Frames:
-    """Pictures at `fps` as SyncNet sees them, at 25 per second: as they are, or as a `FrameView`."""
+def at_25(pictures: Frames, fps: float) -> FrameView:
+    """Pictures at `fps` as SyncNet sees them, at 25 per second."""
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give the frames per second of the crops")
-    if fps == VIDEO_FPS:
-        return pictures
     count = round(len(pictures) * VIDEO_FPS / fps)
     return FrameView(pictures, [min(int((i + 0.5) * fps / VIDEO_FPS), len(pictures) - 1) for i in range(count)])
 
@@ -157,14 +142,15 @@ class SyncScorer:
             if frames.shape[-2:] != (self.side, self.side):
                 frames = F.interpolate(frames, (self.side, self.side), mode="bicubic", align_corners=False)
             frames = frames[..., self.side // 2 :, :]
-        return self.net.visual_encoder(frames.to(self._weight.dtype))
+        return self.net.visual_encoder(frames.to(self.weight.dtype))
 
     def embed_audio(self, mel: Tensor) -> Tensor:
         """Embeddings (b, d) of `mel_window` of `frames`: (b, 1, 80, 52) for 16 of them."""
-        return self.net.audio_encoder(mel.to(self._weight.dtype))
+        return self.net.audio_encoder(mel.to(self.weight.dtype))
 
     @property
-    def _weight(self) -> Tensor:
+    def weight(self) -> Tensor:
+        """One of the net's, for its device and dtype."""
         return next(self.net.parameters())
 
 
@@ -221,7 +207,7 @@ FARTHEST = 10  # frames that pictures and sound are shifted against each other a
 @torch.no_grad()
 def video_embeddings(syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, starts: Sequence[int]) -> Tensor:
     """(len(starts), d) of the `syncnet.frames` crops from each of `starts` on."""
-    device, found = next(syncnet.net.parameters()).device, []
+    device, found = syncnet.weight.device, []
     for start in starts:
         clip = rearrange(for_net(crops[list(range(start, start + syncnet.frames))]), "f c h w -> 1 c f h w").to(device)
         found.append(syncnet.embed_video(clip if syncnet.sees_pixels else encode_clips(vae, clip)))
@@ -231,7 +217,7 @@ def video_embeddings(syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, 
 @torch.no_grad()
 def audio_embeddings(syncnet: SyncScorer, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
     """(len(starts), d) of the 16 kHz sound from each of `starts` on, of a clip of `frames`."""
-    device = next(syncnet.net.parameters()).device
+    device = syncnet.weight.device
     mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(frames / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
     windows = torch.stack([mel_window(mel, start, frames=syncnet.frames) for start in starts])
     return torch.cat([syncnet.embed_audio(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])

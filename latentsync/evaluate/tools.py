@@ -18,15 +18,6 @@ from .perceptual import load_lpips
 from .settings import EvaluateSettings
 from .sync_score import SyncScorer, load_stable_syncnet
 
-# The registry's target of each file, by its name in `models.folders.Checkpoints`.
-TARGETS = {
-    "vgg16": "auxiliary/vgg16-397923af.pth",
-    "inception": "auxiliary/weights-inception-2015-12-05-6726825d.pth",
-    "i3d": "auxiliary/i3d_torchscript.pt",
-    "syncnet_v2": "auxiliary/syncnet_v2.model",
-    "insightface": "insightface/models/buffalo_l",
-}
-
 
 class Tools:
     """What the settings ask for, loaded once. A missing weight file raises a FileNotFoundError that says how to get it,
@@ -98,7 +89,7 @@ def weight_file(folder: Path, name: str) -> Path:
     """The file of this name in `models.folders.Checkpoints`; where it is missing, the error says how to get it."""
     path = getattr(find_checkpoints(folder), name)
     if path is None:
-        row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
+        row = next(weight for weight in WEIGHTS if name in weight.target)
         raise FileNotFoundError(
             f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
             f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
