@@ -6,13 +6,14 @@ layer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from ...audio.syncnet import VIDEO_FPS
@@ -21,7 +22,7 @@ from ...errors import InputError
 from ...models.load import load_audio_encoder
 from ...nets.layers import Attention, FeedForward, Parts
 from ...nets.loading import check_state_dict
-from ...train.config import DataConfig, OptimizerConfig, RunConfig
+from ...train.config import DataConfig, OptimizerConfig, RunConfig, settings
 from ...train.dataset import pass_order
 from ...train.init_weights import seeded, write_weights
 from ...train.task import Samples, Task
@@ -36,20 +37,20 @@ MEL_PER_DECADE = 0.25  # Whisper's scaling: (log10 + 4) / 4
 DYNAMIC_RANGE = 8 * MEL_PER_DECADE  # below the loudest, as Whisper cuts it off
 
 
-@dataclass(frozen=True)
+@settings
 class AudioEncoderShape:
     """Whisper's `AudioEncoder`: width of a state, heads and layers. The states are the rows that the U-Net sees."""
 
-    n_state: int = 64
-    n_head: int = 4
-    n_layer: int = 4
+    n_state: PositiveInt = 64
+    n_head: PositiveInt = 4
+    n_layer: PositiveInt = 4
 
     def __post_init__(self):
-        if self.n_layer < 1 or self.n_head < 1 or self.n_state % (2 * self.n_head):
+        if self.n_state % (2 * self.n_head):
             raise InputError(f"n_state is {self.n_state}: give a multiple of twice the {self.n_head} heads")
 
 
-@dataclass(frozen=True)
+@settings
 class AudioEncoderTraining:
     """Training of the audio encoder; no clips are needed."""
 
@@ -59,21 +60,12 @@ class AudioEncoderTraining:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: AudioEncoderShape = field(default_factory=AudioEncoderShape)
-    speeches: int = 300  # how many different synthetic speeches of up to 30 s there are
-    variety: float = 0.0  # how far their voices differ, 0 (as in the clips) to 1; see `heads.voice.draw_voice`
+    speeches: PositiveInt = 300  # how many different synthetic speeches of up to 30 s there are
+    variety: Annotated[float, Field(ge=0, le=1)] = 0.0  # how far voices differ from the clips'; see `voice.draw_voice`
     start: str | None = None  # an audio encoder to go on from, of shape `net`
-    loudness: float = 2.0  # up to how many powers of ten the level is changed
-    tilt: float = 1.0  # and the balance of high and low sounds
-    validation_samples: int = 8  # held-out speeches to judge
-
-    def __post_init__(self):
-        for name in ("speeches", "validation_samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
-        if not 0 <= self.variety <= 1:
-            raise InputError(f"variety is {self.variety}: give 0 (voices as in the clips) to 1")
-        if self.loudness < 0 or self.tilt < 0:
-            raise InputError(f"loudness is {self.loudness} and tilt {self.tilt}: give 0 or more")
+    loudness: NonNegativeFloat = 2.0  # up to how many powers of ten the level is changed
+    tilt: NonNegativeFloat = 1.0  # and the balance of high and low sounds
+    validation_samples: PositiveInt = 8  # held-out speeches to judge
 
 
 class SpeechSamples:

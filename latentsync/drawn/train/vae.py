@@ -3,15 +3,15 @@
 It learns from parts of aligned crops: a convolutional net that knows parts knows wholes, and they cost less.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from ...models.load import load_vae
 from ...nets.loading import check_state_dict
 from ...sampling.sample import LATENT_SCALE
 from ...train.clips import Clip, Pictures
-from ...train.config import DataConfig, OptimizerConfig, RunConfig
+from ...train.config import DataConfig, OptimizerConfig, RunConfig, settings
 from ...train.dataset import ClipSamples
 from ...train.init_weights import seeded
 from ...train.task import Samples, Task
@@ -34,22 +34,22 @@ MOUTH_AT = (0.5, 0.625)  # columns and rows of the crop, as fractions, around wh
 WANDER = 0.14  # of the crop's side, by which they lie off it at most
 
 
-@dataclass(frozen=True)
+@settings
 class VAEShape:
     """diffusers' AutoencoderKL: width of each of the four blocks, layers in them, channels of the latents."""
 
-    block_out_channels: tuple[int, int, int, int] = (32, 48, 64, 64)
-    layers_per_block: int = 1
-    latent_channels: int = 4
-    groups: int = 16
+    block_out_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (32, 48, 64, 64)
+    layers_per_block: PositiveInt = 1
+    latent_channels: PositiveInt = 4
+    groups: PositiveInt = 16
 
     def __post_init__(self):
         for width in self.block_out_channels:
-            if width < 1 or width % self.groups:
+            if width % self.groups:
                 raise InputError(f"block_out_channels has {width}: give multiples of the {self.groups} groups")
 
 
-@dataclass(frozen=True)
+@settings
 class VAETraining:
     """Training of the VAE."""
 
@@ -60,25 +60,19 @@ class VAETraining:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: VAEShape = field(default_factory=VAEShape)
     start: str | None = None  # a VAE to go on from, of shape `net`
-    # Leave the encoder, and so the latents, as in `start`: what was trained on these latents stays good.
-    decoder_only: bool = False
-    every: int = 6  # stride in frames; the others are not looked at
-    pictures: int = 1  # parts of different frames of one clip in a sample
-    part: int = 64  # side of a part in pixels
+    decoder_only: bool = False  # leaves the encoder, and so the latents, as in `start`: what knows them stays good
+    every: PositiveInt = 6  # stride in frames; the others are not looked at
+    pictures: PositiveInt = 1  # parts of different frames of one clip in a sample
+    part: Annotated[int, Field(ge=LATENT_SCALE, multiple_of=LATENT_SCALE)] = 64  # side of a part in pixels
     edges: float = 1.0  # weight of the error of neighbouring pixels' differences, which keeps edges sharp
     tones: float = 2.0  # weight of the error of the mean colours of 8 x 8 pixels: hues are learned late without it
     kl: float = 1e-4  # weight of the divergence of the latents from a unit normal, per latent number
 
     def __post_init__(self):
-        for name in ("every", "pictures"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
         if self.decoder_only and self.start is None:
             raise InputError("decoder_only is set and start is null: give the VAE whose decoder is to be trained")
-        if self.part % LATENT_SCALE or not LATENT_SCALE <= self.part <= self.data.resolution:
-            raise InputError(
-                f"part is {self.part}: give a multiple of {LATENT_SCALE} up to data.resolution, {self.data.resolution}"
-            )
+        if self.part > self.data.resolution:
+            raise InputError(f"part is {self.part}: give at most data.resolution, {self.data.resolution}")
 
 
 class ThinnedPictures:
@@ -174,16 +168,15 @@ class VAETask(Task):
             pictures = torch.cat([self.data[n]["pixels"] for n in range(SAMPLES_FOR_SCALE)])
             with torch.no_grad():
                 scale = round(1 / float(vae.eval().encode(pictures).latent_dist.mode().std()), 5)
-        config = dict(vae.config) | {"scaling_factor": scale, "shift_factor": None}
-        config = {"_class_name": "AutoencoderKL"} | {k: v for k, v in config.items() if not k.startswith("_")}
-        files = [folder / "vae" / "diffusion_pytorch_model.safetensors", folder / "vae" / "config.json"]
-        files[0].parent.mkdir(parents=True, exist_ok=True)
+        vae.register_to_config(scaling_factor=scale)
+        weights, config = folder / "vae" / "diffusion_pytorch_model.safetensors", folder / "vae" / "config.json"
+        weights.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-        with replacing(files[0]) as part:
+        with replacing(weights) as part:
             save_file(tensors, part, {"format": "pt", "global_step": str(step)})
-        with replacing(files[1]) as part:
-            part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        return files
+        with replacing(config) as part:
+            part.write_text(vae.to_json_string(), encoding="utf-8")
+        return [weights, config]
 
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """Nothing: the training figures say it all for a net that sees every clip only a few times."""
