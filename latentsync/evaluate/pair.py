@@ -71,7 +71,7 @@ class OpenPair:
     """
 
     def __init__(self, pair: Pair, tools: Tools, progress: Progress):
-        self.pair, self.tools, self.progress = pair, tools, progress
+        self.paths, self.tools, self.progress = pair, tools, progress
         self._track_settings = tools.settings.track
         with ExitStack() as stack:
             self.video, self.reference = stack.enter_context(VideoReader(pair.video, cache=CACHE)), None
@@ -96,7 +96,7 @@ class OpenPair:
 
     @cached_property
     def _chosen(self) -> Chosen:
-        detector, settings = self.tools.detector(self.pair.video), self._track_settings
+        detector, settings = self.tools.detector(self.paths.video), self._track_settings
         return choose_faces(watch(self.video, self.fps, detector, settings, 1, self.progress), self.fps, settings)
 
     def track(self, resolution: int | None = None) -> FaceTrack:
@@ -108,14 +108,14 @@ class OpenPair:
         """(frames, 4) of the face, on straight lines where it was not found."""
         known = {i: face.box for i, face in enumerate(self._chosen.faces) if face is not None}
         if not known:
-            raise InputError(f"{self.pair.video} shows no face ({self._track_settings.which}): try another detector")
+            raise InputError(f"{self.paths.video} shows no face ({self._track_settings.which}): try another detector")
         sides = zip(*known.values(), strict=True)
         return np.stack([np.interp(np.arange(len(self.video)), list(known), side) for side in sides], axis=1)
 
     @cached_property
     def wave(self) -> Tensor:
         """The video's sound, (samples,) at 16 kHz."""
-        return load_mono_16k(self.pair.video)
+        return load_mono_16k(self.paths.video)
 
     def crops(self, frames: Frames, resolution: int | None = None) -> AlignedFaces:
         """The face in the first frames of the video or of the reference, as far as `frames` go; see `track`."""

@@ -78,10 +78,10 @@ def evaluate(
 
 def evaluate_pair(pair: OpenPair, names: Sequence[str], pooled: dict[str, Frechet]) -> VideoReport:
     """The metrics of one video; `pooled` holds those that go on from video to video."""
-    report = VideoReport(names, pair.pair.video, pair.pair.reference, pair.count, pair.fps)
+    report = VideoReport(names, pair.paths.video, pair.paths.reference, pair.count, pair.fps)
     if pair.reference is not None and len(pair.video) != len(pair.reference):
         had = f"{len(pair.video)} frames, its reference {len(pair.reference)}"
-        report.notes.append(f"{pair.pair.video.name} has {had}: the first {pair.count} are compared")
+        report.notes.append(f"{pair.paths.video.name} has {had}: the first {pair.count} are compared")
     wanted: dict[View, dict[str, None]] = {}  # measurements by what they see, in order and once each
     for name in names:
         if METRICS[name].reference and pair.reference is None:
@@ -99,13 +99,13 @@ def evaluate_pair(pair: OpenPair, names: Sequence[str], pooled: dict[str, Freche
 def _evaluate_sync(pair: OpenPair, measurements: Sequence[str], report: VideoReport) -> None:
     tools = pair.tools
     for name in measurements:
-        pair.progress(f"judging lips and sound of {pair.pair.video.name}", 0, len(pair.video))
+        pair.progress(f"judging lips and sound of {pair.paths.video.name}", 0, len(pair.video))
         try:
             if name == "stable_syncnet":
                 syncnet, vae = tools.stable_syncnet
                 found = stable_syncnet(syncnet, vae, pair.crops(pair.video, syncnet.side), pair.wave, pair.fps)
             elif tools.settings.protocol == "published":
-                detector = tools.detector(pair.pair.video)
+                detector = tools.detector(pair.paths.video)
                 found = sync_of_video(tools.syncnet_v2, pair.video, pair.fps, detector, pair.wave, pair.progress)
             else:
                 found = syncnet_v2(tools.syncnet_v2, pair.video, pair.boxes, pair.wave, pair.fps)
@@ -128,7 +128,7 @@ def _evaluate_pictures(
             report.fail(name, error)
     if not metrics:
         return
-    phase, done, total = f"measuring {pair.pair.video.name}", 0, sum(stop - start for start, stop in runs)
+    phase, done, total = f"measuring {pair.paths.video.name}", 0, sum(stop - start for start, stop in runs)
     for numbers in windows(made, runs):
         pair.progress(phase, done, total)
         pictures, truth = made[numbers], None if true is None else true[numbers]
