@@ -47,44 +47,6 @@ def images_of(pack, path):
         return reader[range(len(reader))].float() / 255
 
 
-@pytest.fixture
-def rendered(pack, monkeypatch):
-    """The frames that the node hands to the encoder."""
-    frames, writer = [], pack.nodes.video.VideoWriter
-
-    class Recorder(writer):
-        def write(self, window):
-            frames.append(window.clone())
-            super().write(window)
-
-    monkeypatch.setattr(pack.nodes.video, "VideoWriter", Recorder)
-    return frames
-
-
-def test_frames_before_encoding_are_those_of_the_graph(pack, model, sample, detector, clip, rendered):
-    images, audio = images_of(pack, clip), voice(pack, sample)
-    before = images.clone()
-    settings = {**WIDGETS, "overlap": 2, "steps": 2, "deep_cache": 2}
-    pack.run("LatentSyncVideo", video=from_images(images), audio=audio, model=model, detector=detector, **settings)
-    run = pack.run
-    where = {name: WIDGETS[name] for name in ("face", "index", "x", "y", "smoothing", "max_gap", "detect_every")}
-    track = run("LatentSyncTrackFace", images=images, detector=detector, model=model, fps=25.0, fade=0.2,
-                resolution=256, **where).args[0]  # fmt: skip
-    images, audio, track, count = run(
-        "LatentSyncMatchLength", images=images, audio=audio, fps=25.0, track=track, audio_longer="pingpong",
-        audio_shorter="stop",
-    ).args  # fmt: skip
-    features = run("LatentSyncEncodeAudio", model=model, audio=audio, fps=25.0, images=images, hard_cut=False).args[0]
-    crops = run("LatentSyncCropFaces", images=images, track=track).args[0]
-    how = {name: settings[name] for name in ("steps", "guidance", "seed", "sampler", "window", "overlap", "deep_cache")}
-    crops = run("LatentSyncSampler", model=model, crops=crops, features=features, track=track, guidance_start=0.0,
-                guidance_end=1.0, **how).args[0]  # fmt: skip
-    blended = run("LatentSyncBlendFaces", images=images, track=track, crops=crops, mask_smooth=0.5,
-                  match_colour=False).args[0]  # fmt: skip
-    assert count == 15 and torch.equal(torch.cat(rendered), blended)
-    assert torch.equal(before, images_of(pack, clip))
-
-
 def test_a_file_keeps_its_size_rate_and_gets_the_whole_sound(pack, model, sample, detector, clip, comfy_folders):
     audio = voice(pack, sample, 0.4, rate=8000, channels=2)
     out = pack.run("LatentSyncVideo", video=from_file(clip), audio=audio, model=model, detector=detector, **WIDGETS)
