@@ -96,6 +96,8 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
 
 def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
     """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
+    if source.file is not None:
+        source.frames.warn_of_losses()
     sound = runtime.audio_file(audio)
     try:
         track = result.sound(sound, float(source.fps))

@@ -256,6 +256,8 @@ def restorer_file(name: str, checkpoints: str):
 
 def explained(error: Exception, less_memory: str) -> str | None:
     """What a user needs to know of an error; None for a bug, whose traceback is needed."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({error}): try {less_memory}"
     if isinstance(error, RuntimeError):
         from ..sampling.sample import out_of_memory
 

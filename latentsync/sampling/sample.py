@@ -203,7 +203,7 @@ def _in_batches(
     return torch.cat(done)
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether a device's memory or the machine's is full; of the devices only CUDA has an exception of its own."""
     said = str(error)
     full = "out of memory" in said or "allocate memory" in said  # MPS; the CPU
