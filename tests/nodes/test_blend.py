@@ -61,11 +61,3 @@ def test_inputs_of_different_clips_are_refused(pack, made):
         blend(pack, made, crops=made.crops[1:])
     with pytest.raises(ValueError, match="of 12 frames.*|do not fit a track"):
         blend(pack, made, crops=torch.rand(12, 64, 64, 3))
-
-
-def test_blending_can_be_cancelled(pack, made):
-    import comfy.model_management as mm
-
-    mm.interrupt_current_processing()
-    with pytest.raises(mm.InterruptProcessingException):
-        blend(pack, made)

@@ -173,18 +173,6 @@ def test_download_asks_for_the_ticked_parts_and_puts_a_second_version_beside(pac
     assert asked[1] == (folder, ["whisper", "vae", "yunet", "gfpgan", "codeformer", "restoreformer"])
 
 
-def test_download_can_be_cancelled(pack, monkeypatch):
-    from comfy import model_management
-
-    def cancelled(*_, progress):
-        model_management.interrupt_current_processing()
-        progress(1, None, "latentsync_unet.pt")
-
-    monkeypatch.setattr(pack.nodes.load, "download", cancelled)
-    with pytest.raises(model_management.InterruptProcessingException):
-        download(pack)
-
-
 def test_download_without_a_network_names_address_and_target(pack, comfy_folders, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ValueError, match="127.0.0.1:9/.*latentsync_unet.pt.*models.latentsync"):
