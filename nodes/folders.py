@@ -100,5 +100,6 @@ def served(path: Path) -> dict[str, str] | None:
         folder = Path(folder_paths.get_directory_by_type(kind)).resolve()
         if folder in path.resolve().parents:
             place = path.resolve().relative_to(folder)
-            return {"filename": place.name, "subfolder": place.parent.as_posix().strip("."), "type": kind}
+            subfolder = "" if place.parent == Path() else place.parent.as_posix()
+            return {"filename": place.name, "subfolder": subfolder, "type": kind}
     return None

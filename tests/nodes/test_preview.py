@@ -66,11 +66,11 @@ def test_large_frames_are_made_smaller(pack, comfy_folders):
 
 @pytest.mark.parametrize("kind", ["temp", "output", "input"])
 def test_a_video_that_is_served_already_is_not_copied(pack, comfy_folders, write_video, kind):
-    folder = getattr(comfy_folders, kind) / "deep er"
+    folder = getattr(comfy_folders, kind) / ".deep er."
     folder.mkdir(parents=True)
     path = write_video(folder / "a clip.mp4")
     shown = payload(pack.run("LatentSyncPreview", after=from_file(path), fps=50.0))
-    assert shown["after"] == {"filename": "a clip.mp4", "subfolder": "deep er", "type": kind}
+    assert shown["after"] == {"filename": "a clip.mp4", "subfolder": ".deep er.", "type": kind}
     assert (shown["fps"], shown["frames"]) == (25.0, 6)
     assert [p for p in comfy_folders.base.rglob("*.mp4")] == [path]
 
