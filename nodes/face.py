@@ -13,7 +13,8 @@ from ..latentsync.face.track import choose_faces, place_faces
 from ..latentsync.face.track_sheet import filled, report, strip
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
-from ..latentsync.pipelines.lip_sync import watch, with_progress
+from ..latentsync.pipelines.lip_sync import watch
+from ..latentsync.progress import with_progress
 from ..latentsync.settings import TrackSettings
 from . import folders, inputs, runtime, sockets
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latentsync.errors import InputError
+from ..latentsync.errors import FileError, InputError
 from ..latentsync.models.embedded import embedded_folder
 from ..latentsync.models.folders import find_checkpoints
 from ..latentsync.models.load import (
@@ -172,7 +172,7 @@ def model_paths(name: str) -> Checkpoints:
         return find_checkpoints(embedded_folder())
     paths = checkpoints_of(name)
     if missing := [kind for kind in ("whisper", "vae") if getattr(paths, kind) is None]:
-        raise FileNotFoundError(
+        raise FileError(
             f"{name} needs {' and '.join(missing)}, which {models_folder()} lacks: run the node Download LatentSync "
             "Models, or put whisper/tiny.pt and vae/diffusion_pytorch_model.safetensors there"
         )

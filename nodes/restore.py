@@ -6,7 +6,7 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
-from ..latentsync.pipelines.lip_sync import with_progress
+from ..latentsync.progress import with_progress
 from ..latentsync.restore.apply import restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
 from ..latentsync.settings import REGIONS, RestoreSettings

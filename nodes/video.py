@@ -130,10 +130,10 @@ def write(spoken: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: 
     """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
     sound = runtime.audio_file(audio)
     try:
-        track = spoken.sound(sound, float(source.fps))
+        track = spoken.sound(sound)
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
-            for window in spoken.windows:
-                for frame in window:
+            for window in spoken.windows():
+                for frame in window.pictures:
                     runtime.check_interrupted()
                     writer.write(frame[None])
     finally:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..pipelines.options import DetectorOptions
 from ..settings import TrackSettings, add_options
 
@@ -110,7 +110,7 @@ def _check_inputs(arguments: argparse.Namespace, metrics: list[str]) -> None:
     if arguments.clips is None and "syncnet_accuracy" in metrics:
         raise InputError("syncnet_accuracy needs --clips, a folder of aligned clips such as `prepare` makes")
     if arguments.syncnet is not None and not Path(arguments.syncnet).exists():
-        raise FileNotFoundError(f"there is no SyncNet {arguments.syncnet}: check the path")
+        raise FileError(f"there is no SyncNet {arguments.syncnet}: check the path")
 
 
 def _check_output(path: Path, inputs: list[Path]) -> None:
@@ -119,4 +119,4 @@ def _check_output(path: Path, inputs: list[Path]) -> None:
 
     refuse_inputs(path, inputs)
     if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}: make it, or choose another place")
+        raise FileError(f"there is no folder {path.parent} for {path.name}: make it, or choose another place")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import file_sha256
 from ..frames import as_float, as_uint8
 from ..models.registry import I3D_SHA256
@@ -137,7 +137,7 @@ def inception_net(path: str | Path | None) -> nn.Module:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise ImportError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
+        raise InputError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
 
     class Inception(FeatureExtractorInceptionV3):
         def load_state_dict(self, state, *args, **options):
@@ -167,7 +167,7 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
     if path is None:
         return _random_clip_features(device)
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no I3D file {path}: fetch it with the download command")
+        raise FileError(f"there is no I3D file {path}: fetch it with the download command")
     if (actual := file_sha256(path)) != I3D_SHA256:
         raise InputError(
             f"{path} is a program and not the published one (SHA-256 {actual}, expected {I3D_SHA256}), so it is not "

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..media.source import VIDEO_SUFFIXES
 from ..progress import Progress, no_progress
 from .clip import CANNOT, Clip, Pair, evaluate_clip
@@ -20,7 +20,7 @@ def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = N
     video, reference = Path(video), None if reference is None else Path(reference)
     for path in (video, reference):
         if path is not None and not path.exists():
-            raise FileNotFoundError(f"there is no video or folder {path}: check the path")
+            raise FileError(f"there is no video or folder {path}: check the path")
     if reference is not None and video.is_dir() != reference.is_dir():
         raise InputError(f"{video} and {reference} are a folder and a file: give two videos or two folders")
     if not video.is_dir():

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import torch
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector
 from ..face.track_file import read_track_file
@@ -125,7 +125,7 @@ class Tools:
         folder = self.settings.checkpoints
         try:
             return load_detector("insightface", checkpoints=folder, device=self.device, embeddings=True).described
-        except FileNotFoundError:
+        except FileError:
             weight_file(folder, "insightface")  # says which licence the file has, too
             raise
 
@@ -150,7 +150,7 @@ def weight_file(folder: Path, name: str) -> Path:
     path = getattr(find_checkpoints(folder), name)
     if path is None:
         row = next(weight for weight in WEIGHTS if weight.target == TARGETS[name])
-        raise FileNotFoundError(
+        raise FileError(
             f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
             f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
         )

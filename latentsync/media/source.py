@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     """
     name = os.fspath(path)
     if not os.path.exists(name):
-        raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
+        raise FileError(f"there is no {kind} file {name}: check the path", errno.ENOENT)
     if os.path.isdir(name):
         raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
     unreadable = f"{name} is not readable as {kind}: it is damaged, incomplete or not a media file"
@@ -52,7 +52,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
         options = {"protocol_whitelist": "file"}
         container = av.open(SCHEME + name, container_options=options, metadata_errors="ignore")
     except OSError as error:
-        raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
+        raise FileError(f"cannot read {name} ({error.strerror}): check its permissions", error.errno) from error
     except (av.error.FFmpegError, ValueError) as error:
         raise InputError(unreadable) from error
     # FFmpeg renders any text as pictures of a terminal.

@@ -17,8 +17,8 @@ from huggingface_hub import get_hf_file_metadata
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from ..errors import InputError
-from ..files import file_sha256, replacing, write_error
+from ..errors import FileError, InputError
+from ..files import file_sha256, make_folder, publish, replacing, write_error
 from .folders import find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
 
@@ -141,7 +141,7 @@ def download(
         wanted = _wanted(folder, version, rows, force)  # another download may have fetched them meanwhile
         needed = sum(max(0, row.bytes_hint - bytes_in(_part(folder, row))) for row in wanted)
         if needed > (free := shutil.disk_usage(folder).free):
-            raise OSError(
+            raise FileError(
                 f"{folder} has {in_words(free)} of free space and the download needs {in_words(needed)}: make room, or "
                 "choose another folder (--checkpoints)"
             )
@@ -213,19 +213,19 @@ def _published_size(row: Weight, found: Path) -> int | None:
 def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:
     """One file, to its `.part`, checked, then under its own name."""
     target, part = folder / row.target, _part(folder, row)
-    part.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(part.parent)
     try:
         fetch(_address(row), part, _expected(row), hub=row.repo is not None, name=row.target, progress=progress)
     except ConnectionError as error:
         by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
-        raise ConnectionError(
+        raise InputError(
             f"{error}: run the command again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand"
         ) from error
     if row.members:
         _unpack(row, part, target)
         return target
     size = bytes_in(part)
-    os.replace(part, target)
+    publish(part, target)
     # Only now: a U-Net that comes from elsewhere after a failed download has a version of its own.
     facts = {"version": row.version, "resolution": RESOLUTIONS[row.version]} if row.group == "unet" else {}
     write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: size}, **facts)

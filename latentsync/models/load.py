@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
 from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
@@ -32,7 +32,8 @@ class LipSyncModel:
     """The three networks of one lip-sync model and the crop side they work at.
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
-    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from. Sampling asks for
+    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from, and `files` lists
+    their files and folders, where they came from such. Sampling asks for
     `encode`, `denoise`, `decode` and the properties below, and never for a net: whoever holds nets in another way
     (ComfyUI) gives the same.
     """
@@ -42,6 +43,7 @@ class LipSyncModel:
     audio_encoder: nn.Module
     resolution: int
     source: str = ""
+    files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
@@ -129,12 +131,12 @@ def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Ch
     paths = find_checkpoints(folder)
     if unet is not None:
         if not Path(unet).is_file():
-            raise FileNotFoundError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
+            raise FileError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
         paths = replace(paths, unet=Path(unet))
     if missing := [name for name in NEEDED if getattr(paths, name) is None]:
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
         other = "" if unet is None else "name the folder that has them with --checkpoints, or "
-        raise FileNotFoundError(
+        raise FileError(
             f"{folder} lacks {', '.join(missing)}: {other}fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
@@ -162,8 +164,9 @@ def load_model(
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
     net = load_unet(paths.unet, device, dtype)
-    whisper = load_audio_encoder(fitting_whisper(paths.whisper, net))
-    return LipSyncModel(net, load_vae(paths.vae), whisper, resolution, str(paths.unet)).to(device, dtype)
+    files = paths.unet, paths.vae, fitting_whisper(paths.whisper, net)
+    vae, whisper = load_vae(paths.vae), load_audio_encoder(files[2])
+    return LipSyncModel(net, vae, whisper, resolution, str(paths.unet), files).to(device, dtype)
 
 
 def load_unet(
@@ -198,7 +201,7 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
     try:
         from whisper.model import AudioEncoder
     except ImportError as error:
-        raise ImportError("the audio encoder needs the whisper package: pip install openai-whisper") from error
+        raise InputError("the audio encoder needs the whisper package: pip install openai-whisper") from error
 
     state, metadata = read_checkpoint(path)
     weights = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
@@ -233,7 +236,7 @@ def load_vae(path: str | Path) -> nn.Module:
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
-        raise ImportError("the VAE needs the diffusers package: pip install diffusers") from error
+        raise InputError("the VAE needs the diffusers package: pip install diffusers") from error
     path = Path(path)
     file = vae_weights(path) if path.is_dir() else path
     state = load_state_dict(file)
@@ -291,7 +294,7 @@ def published_resolution(config: str | Path) -> int:
     if not config.is_file():
         named = re.search(r"512|256", config.stem)
         if named is None and config.stem not in PUBLISHED_AT_256:
-            raise FileNotFoundError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
+            raise FileError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
         side = int(named[0]) if named else 256
         logger.info("there is no file %s: by its name the resolution is %d", config, side)
         return side

@@ -190,7 +190,7 @@ def test_folders_pair_by_name(tmp_path):
         find_pairs(true, made)
     with pytest.raises(ValueError, match="are a folder and a file"):
         find_pairs(made, true / "a.mov")
-    with pytest.raises(FileNotFoundError, match="there is no video or folder"):
+    with pytest.raises(ValueError, match="there is no video or folder"):
         find_pairs(tmp_path / "nothing.mp4")
     (made / "a.avi").touch()
     with pytest.raises(ValueError, match="keep one video of each name"):

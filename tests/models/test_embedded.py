@@ -59,7 +59,7 @@ def test_half_precision_on_disk_is_single_precision_on_the_cpu(installed):
 
 def test_a_package_without_weights_says_so(bare):
     for ask in (load_embedded, lambda: choose_folder("embedded", "checkpoints")):
-        with pytest.raises(FileNotFoundError, match="lacks unet, whisper, vae: .* belongs to the package"):
+        with pytest.raises(ValueError, match="lacks unet, whisper, vae: .* belongs to the package"):
             ask()
 
 

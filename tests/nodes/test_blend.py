@@ -116,4 +116,4 @@ def test_the_graph_gives_the_frames_of_a_run(pack, tmp_path, monkeypatch, second
 
     voice = {"waveform": samples[None], "sample_rate": rate}
     frames = graph(pack, source, voice, 1, track_first, audio_shorter=shorter)
-    assert torch.equal(library.frames.as_uint8(frames), torch.cat(made))
+    assert torch.equal(library.frames.as_uint8(frames), torch.cat([window.pictures for window in made]))
