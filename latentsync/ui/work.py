@@ -17,7 +17,7 @@ from ..pipelines.lip_sync import LipSyncInput, frame_map, lip_sync_frames, load_
 from ..pipelines.options import load_superres
 from ..progress import Progress
 from ..settings import RunSettings
-from .guard import Folder
+from .folder import Folder
 from .job import Job
 from .models import ModelCache
 
