@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..audio.whisper import COLUMNS_PER_STATE, N_MELS, SEGMENT_COLUMNS
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
 from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
@@ -33,7 +33,8 @@ class LipSyncModel:
     """The three networks of one lip-sync model and the crop side they work at.
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
-    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from. Sampling asks for
+    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from, and `files` lists
+    their files and folders, where they came from such. Sampling asks for
     `encode`, `denoise`, `decode` and the properties below, and never for a net: whoever holds nets in another way
     (ComfyUI) gives the same.
     """
@@ -43,6 +44,7 @@ class LipSyncModel:
     audio_encoder: nn.Module
     resolution: int
     source: str = ""
+    files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
@@ -130,12 +132,12 @@ def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Ch
     paths = find_checkpoints(folder)
     if unet is not None:
         if not Path(unet).is_file():
-            raise InputError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
+            raise FileError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
         paths = replace(paths, unet=Path(unet))
     if missing := [name for name in NEEDED if getattr(paths, name) is None]:
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
         other = "" if unet is None else "name the folder that has them with --checkpoints, or "
-        raise InputError(
+        raise FileError(
             f"{folder} lacks {', '.join(missing)}: {other}fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
@@ -163,8 +165,9 @@ def load_model(
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
     net = load_unet(paths.unet, device, dtype)
-    whisper = load_audio_encoder(fitting_whisper(paths.whisper, net))
-    return LipSyncModel(net, load_vae(paths.vae), whisper, resolution, str(paths.unet)).to(device, dtype)
+    files = paths.unet, paths.vae, fitting_whisper(paths.whisper, net)
+    vae, whisper = load_vae(paths.vae), load_audio_encoder(files[2])
+    return LipSyncModel(net, vae, whisper, resolution, str(paths.unet), files).to(device, dtype)
 
 
 def load_unet(
@@ -302,7 +305,7 @@ def published_resolution(config: str | Path) -> int:
     if not config.is_file():
         named = re.search(r"512|256", config.stem)
         if named is None and config.stem not in PUBLISHED_AT_256:
-            raise InputError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
+            raise FileError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
         side = int(named[0]) if named else 256
         logger.info("there is no file %s: by its name the resolution is %d", config, side)
         return side

@@ -10,7 +10,7 @@ from embedded_weights import make_embedded, packaged
 
 from latentsync.audio.whisper import encode_audio
 from latentsync.commands.main import main
-from latentsync.drawn.demo.scene import make_scene
+from latentsync.drawn.demo import make_scene
 from latentsync.drawn.heads.clip import make_clip as draw_clip
 from latentsync.drawn.heads.corpus import align_clip
 from latentsync.drawn.heads.opening import measure_opening
@@ -137,11 +137,11 @@ def test_the_packaged_model_makes_an_unseen_head_say_unheard_words():
 
 @packaged
 def test_the_packaged_syncnet_tells_sound_in_place_from_other_sound():
-    from latentsync.evaluate.sync_score import SyncJudge, load_syncnet
+    from latentsync.evaluate.sync_score import SyncScorer, load_syncnet
     from latentsync.train.validate import judge_sync
 
     paths = find_checkpoints(embedded.EMBEDDED)
-    clip, vae, judge = draw_clip(UNSEEN), load_vae(paths.vae), SyncJudge(*load_syncnet(paths.syncnet))
+    clip, vae, judge = draw_clip(UNSEEN), load_vae(paths.vae), SyncScorer(*load_syncnet(paths.syncnet))
     crops = align_clip(clip, 128)
     figures = judge_sync(judge, vae, crops, clip.waveform)
     other = judge_sync(judge, vae, crops, clip.waveform.roll(len(clip.waveform) // 2))

@@ -204,7 +204,7 @@ def test_results_that_cannot_be_used_are_refused(bad, match):
         def __call__(self, faces):
             return bad(faces)
 
-    with pytest.raises((FloatingPointError, ValueError), match=match):
+    with pytest.raises(ValueError, match=match):
         run(torch.rand(1, R, R, 3), Bad())
 
 
@@ -362,10 +362,10 @@ CODEFORMER = (
 def test_codeformer_without_its_package_names_it(tmp_path, monkeypatch):
     torch.save({"params_ema": {key: torch.zeros(4, 4) for key in CODEFORMER}}, tmp_path / "codeformer.pth")
     monkeypatch.setitem(sys.modules, "spandrel_extra_arches", None)
-    with pytest.raises(ImportError, match="non-commercial use .* pip install spandrel_extra_arches"):
+    with pytest.raises(ValueError, match="non-commercial use .* pip install spandrel_extra_arches"):
         load_restorer(tmp_path / "codeformer.pth")
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(ImportError, match="pip install spandrel"):
+    with pytest.raises(ValueError, match="pip install spandrel"):
         load_restorer(tmp_path / "codeformer.pth")
 
 
