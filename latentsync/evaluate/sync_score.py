@@ -17,6 +17,7 @@ from ..audio.syncnet import SAMPLES_PER_FRAME, SYNCNET_FRAMES, VIDEO_FPS, mel_wi
 from ..audio.whisper import SAMPLE_RATE
 from ..errors import FileError, InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
+from ..models.folders import UNREADABLE
 from ..models.load import find_checkpoints, load_vae
 from ..models.state_dict import read_checkpoint, recognise
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
@@ -170,9 +171,10 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
             tables = {k: EncoderConfig.from_table(**table) for k, table in json.loads(about["tables"]).items()}
             config = SyncNetConfig(**tables, frames=json.loads(about.get("frames", str(SYNCNET_FRAMES))))
         net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
-    except (ValueError, TypeError) as error:
+        side = int(json.loads(about.get("resolution", str(PUBLISHED_SIDE))))
+    except UNREADABLE as error:
         raise InputError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
-    return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
+    return net.requires_grad_(False), side
 
 
 def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> tuple[SyncScorer, nn.Module | None]:
