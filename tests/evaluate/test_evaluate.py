@@ -175,7 +175,7 @@ def test_folders_pair_by_name(tmp_path):
     assert find_pairs(made, true) == [Pair(made / "a.mp4", true / "a.mov"), Pair(made / "b.mkv", true / "b.mp4")]
     assert find_pairs(made) == [Pair(made / "a.mp4"), Pair(made / "b.mkv")]
     assert find_pairs(made / "a.mp4") == [Pair(made / "a.mp4")]
-    with pytest.raises(ValueError, match="has no video called as c.mp4: give each its reference"):
+    with pytest.raises(ValueError, match="has no video named like c.mp4: give each its reference"):
         find_pairs(true, made)
     with pytest.raises(ValueError, match="are a folder and a file"):
         find_pairs(made, true / "a.mov")

@@ -105,7 +105,7 @@ def test_the_command_takes_two_folders_as_two_sets(tmp_path, capsys, monkeypatch
     assert out.startswith("Protocol: published. ") and "found by Right" in out and "Not comparable" in out
     # Frame by frame is still by name; and what is too short for one clip is said.
     code, _, err = evaluated(capsys, *files, *how, "psnr")
-    assert code == 2 and "has no video called as a.mp4" in err
+    assert code == 2 and "has no video named like a.mp4" in err
     write_steps(tmp_path / "true" / "short.mp4", 35)
     code, out, _ = evaluated(capsys, *files, *how)
     assert code == 1 and "missing: FVD: " in out and "short.mp4 has 35 frames" in out
