@@ -21,6 +21,7 @@ from latentsync.evaluate.sync_score import (
     SyncCurve,
     load_stable_syncnet,
     load_syncnet,
+    running_median,
     stable_syncnet,
     sync_curve,
     syncnet_v2,
@@ -54,6 +55,8 @@ def test_views_made_one_by_one_are_those_of_the_whole_clip():
     whole = views[:]
     assert len(views) == 18 and torch.equal(torch.cat([views[i : i + 1] for i in range(18)]), whole)
     assert torch.equal(views[14:30], whole[14:])
+    spikes = [running_median(np.repeat([0.0, 1, 0], (20, length, 20))).max() for length in (6, 7)]
+    assert spikes == [0, 1]  # over 13 frames
 
 
 @packaged
