@@ -97,7 +97,7 @@ class Report:
         return "\n\n".join(["  \n".join(head), table, *(["\n".join(lines)] if lines else [])])
 
     def write_json(self, path: Path) -> None:
-        """Everything but the curves; a missing value is null, the PSNR of equal pictures, for which JSON has no number, "inf"."""
+        """Everything but the curves; a missing value is null, and the PSNR of equal pictures is "inf"."""
 
         def plain(figures: Mapping[str, float]) -> dict[str, float | str | None]:
             found = {name: figures.get(name) for name in self.metrics}
