@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..evaluate.settings import EvaluateSettings
 from ..settings import TrackSettings, add_options, from_arguments
 
@@ -64,7 +64,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if settings.clips is None and "syncnet_accuracy" in metrics:
         raise InputError("syncnet_accuracy needs --clips, a folder of aligned clips such as `prepare` makes")
     if settings.syncnet is not None and not settings.syncnet.exists():
-        raise FileNotFoundError(f"there is no SyncNet {settings.syncnet}: check the path")
+        raise FileError(f"there is no SyncNet {settings.syncnet}: check the path")
     reference, true_set = arguments.reference, None
     if settings.protocol == "published" and reference:
         true_set = [pair.video for pair in find_pairs(reference)]
@@ -74,7 +74,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if out:
         refuse_inputs(out, [path for pair in pairs for path in (pair.video, pair.reference) if path] + (true_set or []))
         if not out.absolute().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {out.parent} for {out.name}: make it, or choose another place")
+            raise FileError(f"there is no folder {out.parent} for {out.name}: make it, or choose another place")
     with Bar() as bar:
         report = evaluate(pairs, metrics, settings, bar, true_set, syncnet_accuracy)
     if out:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..evaluate.charts import GREY, drawn, new_figure, style
 from ..evaluate.curves import best_lag, correlation
 from ..evaluate.image_metrics import psnr, ssim
@@ -93,9 +93,9 @@ def check_request(folder: str | os.PathLike, seed: int, seconds: float) -> None:
     if seed < 0:
         raise InputError(f"seed is {seed}: give a whole number from 0 up")
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file: give the name of a folder")
+        raise FileError(f"{folder} is a file: give the name of a folder")
     if not folder.parent.is_dir():
-        raise FileNotFoundError(f"{folder.parent} does not exist: create it first, or choose another folder")
+        raise FileError(f"{folder.parent} does not exist: create it first, or choose another folder")
 
 
 def run_demo(

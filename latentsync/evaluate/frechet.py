@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import file_sha256
 from ..frames import as_float, as_uint8
 from ..models.registry import I3D_SHA256
@@ -128,7 +128,7 @@ def inception_net(path: str | Path | None) -> nn.Module:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise ImportError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
+        raise InputError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
 
     class Inception(FeatureExtractorInceptionV3):
         def load_state_dict(self, state, *args, **options):
@@ -160,7 +160,7 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
         stand_in = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool3d(2), nn.Flatten(), last).to(device)
         return torch.inference_mode()(lambda clips: stand_in(as_float(clips).permute(0, 4, 1, 2, 3).to(device)))
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no I3D file {path}: fetch it with the download command")
+        raise FileError(f"there is no I3D file {path}: fetch it with the download command")
     if (actual := file_sha256(path)) != I3D_SHA256:
         raise InputError(
             f"{path} is a program and not the published one (SHA-256 {actual}, expected {I3D_SHA256}), so it is not "

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..face.landmarks import Face
 from ..face.masks import face_mask
 from ..frames import as_float, as_uint8
@@ -78,7 +79,7 @@ def ms_ssim_metric() -> FrameMean:
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
     except ImportError as error:
-        raise ImportError(f"MS-SSIM needs the package torchmetrics: {MISSING_PACKAGE}") from error
+        raise InputError(f"MS-SSIM needs the package torchmetrics: {MISSING_PACKAGE}") from error
 
     def ms_ssim(pictures: Tensor, truth: Tensor) -> Tensor:
         a, b = (as_float(x).permute(0, 3, 1, 2) for x in (pictures, truth))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..face.align import AlignedFaces
 from ..face.track import Chosen, FaceTrack, choose_faces, place_faces
 from ..frames import Frames, FrameView
@@ -37,7 +37,7 @@ def find_pairs(video: str | Path, reference: str | Path | None = None) -> list[P
     video, reference = Path(video), None if reference is None else Path(reference)
     for path in (video, reference):
         if path is not None and not path.exists():
-            raise FileNotFoundError(f"there is no video or folder {path}: check the path")
+            raise FileError(f"there is no video or folder {path}: check the path")
     if reference is not None and video.is_dir() != reference.is_dir():
         raise InputError(f"{video} and {reference} are a folder and a file: give two videos or two folders")
     if not video.is_dir():

@@ -14,7 +14,7 @@ from .settings import EvaluateSettings
 from .sync_score import stable_syncnet, syncnet_v2
 from .tools import Tools
 
-CANNOT = (FileNotFoundError, ImportError, ValueError)  # why one metric has no value while the others go on
+CANNOT = (ImportError, ValueError)  # why one metric has no value while the others go on
 RANDOM = ("lpips", "fid", "fvd")  # metrics that can be tried out with random weights
 ABOUT_OWN = "FVD and sync figures are not comparable with those of the published protocol (--protocol published)."
 ABOUT_PUBLISHED = (

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..audio.syncnet import SAMPLES_PER_FRAME, SYNCNET_FRAMES, VIDEO_FPS, mel_window, mfcc, mfcc_windows, syncnet_mel
 from ..audio.whisper import SAMPLE_RATE
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
 from ..models.load import find_checkpoints, load_vae
 from ..models.state_dict import read_checkpoint, recognise
@@ -191,7 +191,7 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
     beside = paths if file is None else find_checkpoints(Path(file).parent)
     path, vae = file or paths.syncnet, beside.vae or paths.vae
     if path is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"{folder} lacks stable_syncnet: fetch it with `python -m latentsync download --checkpoints {folder} "
             "--only syncnet`, in ComfyUI with Download LatentSync Models and syncnet on"
         )
@@ -199,7 +199,7 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
     if syncnet.sees_pixels:
         return syncnet, None
     if vae is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"{path} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
             f"--checkpoints {folder} --only vae`"
         )

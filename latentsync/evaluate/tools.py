@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import FileError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector
 from ..face.track_file import read_track_file
@@ -20,7 +21,7 @@ from .sync_score import SyncScorer, load_stable_syncnet
 
 
 class Tools:
-    """What the settings ask for, loaded once. A missing weight file raises a FileNotFoundError that says how to get it,
+    """What the settings ask for, loaded once. A missing weight file raises an InputError that says how to get it,
     a missing package an ImportError, a file of another kind an InputError."""
 
     def __init__(self, settings: EvaluateSettings):
@@ -66,7 +67,7 @@ class Tools:
         folder = self.settings.checkpoints
         try:
             return load_detector("insightface", checkpoints=folder, device=self.device, embeddings=True).described
-        except FileNotFoundError:
+        except FileError:
             weight_file(folder, "insightface")  # says which licence the file has, too
             raise
 
@@ -90,7 +91,7 @@ def weight_file(folder: Path, name: str) -> Path:
     path = getattr(find_checkpoints(folder), name)
     if path is None:
         row = next(weight for weight in WEIGHTS if name in weight.target)
-        raise FileNotFoundError(
+        raise FileError(
             f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
             f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"
         )

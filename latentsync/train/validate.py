@@ -75,8 +75,8 @@ def validate(
 class WholeClip:
     """A video as a camera made it and a voice, to be validated with at 25 frames per second.
 
-    The face is detected once, here, so that a clip without one is refused before training; to `lip_sync_frames` this is
-    the `Workspace` that keeps the track. `resolution` is the side of the crops.
+    The face is detected once, here, so that a clip without one is refused before training. `resolution` is the side of
+    the crops.
     """
 
     def __init__(
@@ -91,29 +91,20 @@ class WholeClip:
     ):
         self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
-        self.wave, self._track = load_mono_16k(audio), None
+        self.wave = load_mono_16k(audio)
         with self._open() as reader:
-            track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress, self)
+            self.track = track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress)
 
     def _open(self) -> VideoReader:
         return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
-
-    def track(self) -> FaceTrack | None:
-        return self._track
-
-    def keep_track(self, track: FaceTrack) -> None:
-        self._track = track
-
-    def frames_done(self) -> int:
-        return 0
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as reader:
             take = LipSyncInput(reader, VIDEO_FPS, self.wave)
-            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, work=self)
-            write(made.windows, out, reader, self.settings, made.sound(self.audio, VIDEO_FPS))
+            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, self.track)
+            write(made.windows(), out, reader, self.settings, made.sound(self.audio))
         return made.track
 
 

@@ -14,6 +14,7 @@ from latentsync.drawn.demo import make_scene
 from latentsync.drawn.heads.clip import make_clip as draw_clip
 from latentsync.drawn.heads.corpus import align_clip
 from latentsync.drawn.heads.opening import measure_opening
+from latentsync.errors import InputError
 from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.evaluate.image_metrics import psnr
 from latentsync.face.masks import keep_mask
@@ -59,7 +60,7 @@ def test_half_precision_on_disk_is_single_precision_on_the_cpu(installed):
 
 def test_a_package_without_weights_says_so(bare):
     for ask in (load_embedded, lambda: choose_folder("embedded", "checkpoints")):
-        with pytest.raises(FileNotFoundError, match="lacks unet, whisper, vae: .* belongs to the package"):
+        with pytest.raises(InputError, match="lacks unet, whisper, vae: .* belongs to the package"):
             ask()
 
 

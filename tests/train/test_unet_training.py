@@ -293,7 +293,7 @@ def test_nets_are_loaded_where_a_loss_needs_them_and_in_the_precision_of_the_run
         assert (loaded.judge, loaded.lpips, loaded.trepa) == (None, None, None)
         assert config.frozen_half and loaded.vae.dtype == dtype
         assert loaded.audio_encoder.conv1.weight.dtype == torch.float32
-    with pytest.raises(FileNotFoundError, match="unused"):
+    with pytest.raises(ValueError, match="unused"):
         load_frozen(load_config(UNetTraining, "stage1", [*QUICK, *files, "losses.sync=1"]))
 
 
