@@ -202,7 +202,7 @@ def test_accuracy_is_the_share_on_the_right_side_of_a_half(cosines, accuracy, mo
 
 @packaged
 def test_the_command_finds_the_embedded_syncnet_accurate(tmp_path, capsys):
-    write_corpus(tmp_path / "clips", CorpusSettings(2, 2.0, resolution=128), 1, quiet)
+    write_corpus(tmp_path / "clips", CorpusSettings(2, 2.0, resolution=128))
     what = ["--metric", "syncnet_accuracy", "--syncnet", EMBEDDED / "stable_syncnet.safetensors"]
     code, out, _ = evaluated(capsys, *what, "--clips", tmp_path / "clips", "--samples", 40)
     assert code == 0 and "over 40 samples" in out and "Pictures compared" not in out
