@@ -245,6 +245,7 @@ def test_the_exit_code_tells_what_is_missing_and_what_was_wrong(clip, tmp_path, 
     for wrong, sentence in (
         (["--metric", "beauty"], "no metric is called 'beauty'"),
         (["--metric", "psnr", "--resolution", "100"], "resolution is 100"),
+        (["--metric", "psnr", "--resolution", "48"], "resolution is 48: give a multiple of 16, 64 or more"),
         (["--metric", "psnr", "--face", "third"], "face is 'third'"),
         (["--metric", "psnr", "--device", "abacus"], "device is 'abacus'"),
         (["--metric", "psnr", "--json", tmp_path / "none" / "out.json"], "there is no folder"),

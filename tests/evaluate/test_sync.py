@@ -19,6 +19,7 @@ from latentsync.evaluate.sync_report import chart, describe, mouth_metrics, unst
 from latentsync.evaluate.sync_score import (
     MouthViews,
     SyncCurve,
+    at_25,
     load_stable_syncnet,
     load_syncnet,
     running_median,
@@ -100,6 +101,8 @@ def test_the_curve_peaks_where_the_mouth_is_late_by(late, at_once):
 @pytest.mark.parametrize("fps", [12.5, 30.0, 50.0])
 def test_other_frame_rates_are_judged_at_25(fps):
     assert abs(judged(3, fps).offset - 3) <= 1 and judged(0, fps).confidence > 0.95
+    middles = [i * fps / 25 for i in (0.5, 1.5, 2.5, 3.5)]  # of the first frames on screen
+    assert at_25(torch.zeros(COUNT, 1), fps).index_map[:4] == [int(middle) for middle in middles]
 
 
 def test_a_clip_that_barely_suffices_has_no_figures_for_far_offsets():
