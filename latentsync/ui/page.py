@@ -23,7 +23,7 @@ FAULT = "something went wrong, and not because of your input: see the terminal i
 
 JOBS = ("lip_sync", "show_faces")  # what programs call them
 VISITORS = 100  # of whom gradio keeps what their page shows; of others it shows what a new page does
-EXPECTED = (InputError, OSError, ImportError, FloatingPointError, MemoryError)
+EXPECTED = (InputError, MemoryError)
 
 Change = dict[Any, Any]  # component -> its new value or properties
 
@@ -125,7 +125,7 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
     def sample() -> list[str]:
         try:
             return [str(path) for path in visits.sample()]
-        except (InputError, OSError) as error:
+        except InputError as error:
             raise gr.Error(visits.failure(error), print_exception=False) from error
 
     def cancel(request: gr.Request) -> None:
