@@ -6,6 +6,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..latentsync.errors import FileError
 from ..latentsync.models.folders import Checkpoints, find_checkpoints
 from ..latentsync.models.registry import WEIGHTS
 from ..latentsync.models.samples import TRACK_SUFFIX
@@ -50,7 +51,7 @@ def checkpoints_of(name: str) -> Checkpoints:
     folder = models_folder()
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"there is no model {name!r} in {folder}: choose another one, or fetch it with the node "
             "Download LatentSync Models"
         )

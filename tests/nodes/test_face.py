@@ -132,7 +132,7 @@ def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folde
 
 
 def test_detectors_without_weights_and_unknown_ones_are_refused(pack, comfy_folders):
-    with pytest.raises(FileNotFoundError, match="face_detection_yunet_2023mar.onnx: not there; download"):
+    with pytest.raises(ValueError, match="face_detection_yunet_2023mar.onnx: not there; download"):
         load(pack, "yunet")
     with pytest.raises(ValueError, match=r"detector is '../x.faces.json': choose one of auto, yunet"):
         load(pack, os.path.join("..", "x.faces.json"))

@@ -43,9 +43,9 @@ def test_parts_are_found_beside_in_the_folder_and_in_those_of_other_nodes(pack, 
 
 def test_missing_files_are_named_with_the_way_to_get_them(pack, installed):
     shutil.rmtree(installed / "vae")
-    with pytest.raises(FileNotFoundError, match="needs vae, .*Download LatentSync Models"):
+    with pytest.raises(ValueError, match="needs vae, .*Download LatentSync Models"):
         load(pack, "latentsync_unet.pt")
-    with pytest.raises(FileNotFoundError, match="no model 'gone.pt'.*Download LatentSync Models"):
+    with pytest.raises(ValueError, match="no model 'gone.pt'.*Download LatentSync Models"):
         load(pack, "gone.pt")
 
 
