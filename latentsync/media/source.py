@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..limits import check_limit, limit
 
 PathLike = str | os.PathLike[str]
@@ -68,7 +68,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     """
     name = os.fspath(path)
     if not os.path.exists(name):
-        raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
+        raise FileError(f"there is no {kind} file {name}: check the path", errno.ENOENT)
     if os.path.isdir(name):
         raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
     if not os.path.isfile(name):
@@ -86,7 +86,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         # EIO is what FFmpeg says of much that is damaged.
         if isinstance(error, OSError) and error.errno != errno.EIO:
-            raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
+            raise FileError(f"cannot read {name} ({error.strerror}): check its permissions", error.errno) from error
         raise InputError(f"{name} is not readable as {kind}: {_what_it_is(name)}") from error
     for stream in container.streams.video:
         if stream.codec_context is not None:

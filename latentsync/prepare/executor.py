@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import cv2
 import torch
 
+from ..errors import InputError
 from .sources import SourceError
 
 PACKAGE = Path(__file__).parents[1]
@@ -228,7 +229,7 @@ class Ray(_Workers):
         try:
             import ray
         except ImportError as error:
-            raise ImportError(f"the executor ray needs its package ({error}): pip install ray") from error
+            raise InputError(f"the executor ray needs its package ({error}): pip install ray") from error
         self._ray = ray
         self.died = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -243,7 +244,7 @@ class Ray(_Workers):
             except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = "this machine" if self.address == "local" else self.address
-                raise ConnectionError(
+                raise InputError(
                     f"Ray cannot be started on {where} ({reason}): look into Ray's logs, or use --executor local"
                 ) from error
         has = ray.cluster_resources()

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..face.detect import load_detector
+from ..files import file_version
 from ..models.folders import find_checkpoints
 from ..progress import Progress
 from .align import Align, Clip
@@ -19,7 +20,7 @@ from .filters import Quality, Sync
 from .manifest import MANIFEST, Item, Journal, write_manifest
 from .read import Cuts, Read, import_scenedetect, shots, split
 from .settings import FPS, PrepareSettings, Tools
-from .sources import Source, find_sources, identity
+from .sources import Source, find_sources
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +46,18 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
     weights = {stage: getattr(found, name) for stage, (name, _) in NEEDED.items() if stage in settings.stages}
     if missing := [stage for stage, path in weights.items() if path is None]:
         files = " and ".join(str(Path(tools.checkpoints) / NEEDED[stage][1]) for stage in missing)
-        raise FileNotFoundError(
+        raise FileError(
             f"{files} not there, which {' and '.join(missing)} need: fetch with `python -m latentsync download --only "
             f"auxiliary --checkpoints {tools.checkpoints}`, or leave the stages out with --skip {','.join(missing)}"
         )
     if tools.detector == "file":
         if model is None or not model.is_dir():
-            raise FileNotFoundError(
+            raise FileError(
                 f"the detector file needs a folder of track files, and detector_model is {model}: it holds NAME.json "
                 "for each video NAME.mp4"
             )
         if lacking := [file for source in sources if not (file := _track_file(model, source)).is_file()]:
-            raise FileNotFoundError(
+            raise FileError(
                 f"{lacking[0]}: no such track file ({len(lacking)} are missing); write it with "
                 "`python -m latentsync track`"
             )
@@ -90,7 +91,7 @@ class Plan:
         model = _track_file(tools.detector_model, source) if tools.detector == "file" else tools.detector_model
         sound = self.work / "read" / f"{source.label}.wav"
         video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
-        detected_by = tools.detector, model and identity(model)
+        detected_by = tools.detector, model and file_version(model)
         aligned_by = *detected_by, settings.resolution, settings.crf
         weights = self.weights.get(stage)
         files: tuple[Path, ...] = ()
@@ -106,14 +107,14 @@ class Plan:
             files, facts = (video, boxes), aligned_by
         elif stage == "sync":
             work = Sync(source, item.start, item.stop, boxes, sound, weights, tools.device)
-            facts = *detected_by, identity(weights)
+            facts = *detected_by, file_version(weights)
         elif stage == "quality":
-            work, facts = Quality(video, weights, tools.device), (*aligned_by, identity(weights))
+            work, facts = Quality(video, weights, tools.device), (*aligned_by, file_version(weights))
         else:
             offset, out = item.figures.get("offset", 0), self.clips / f"{item.label}.mp4"
             work = Clip(item.start, item.stop, offset, sound, video, out)
             files, facts = (out,), (*aligned_by, offset)
-        mark = fingerprint(stage, VERSIONS[stage], item.name, identity(source.path), *facts)
+        mark = fingerprint(stage, VERSIONS[stage], item.name, file_version(source.path), *facts)
         return Job(stage, item.name, mark, work, files)
 
 

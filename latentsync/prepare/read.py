@@ -14,6 +14,7 @@ import numpy as np
 
 from ..audio.syncnet import SAMPLES_PER_FRAME
 from ..audio.whisper import SAMPLE_RATE
+from ..errors import InputError
 from ..files import replacing
 from ..frames import batches
 from ..media import VideoReader
@@ -115,7 +116,7 @@ def import_scenedetect() -> ModuleType:
     try:
         import scenedetect
     except ImportError as error:
-        raise ImportError(
+        raise InputError(
             f"cutting at scene changes needs PySceneDetect ({error}): pip install 'scenedetect>=0.7', or --skip cuts"
         ) from error
     return scenedetect

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from ..audio.whisper import AudioFeatures
+from ..errors import InputError
 from ..face.masks import keep_mask
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
@@ -95,7 +96,7 @@ def sync(
         (n, resolution, resolution, 3) float32 in [0, 1] (see `Settings.clamp`), together len(crops) - start frames.
 
     Raises:
-        FloatingPointError: the net gave values that are not finite.
+        InputError: the net gave values that are not finite.
     """
     settings = settings or Settings()
     size, overlap = window_size(model, settings)
@@ -140,7 +141,7 @@ def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 def _check_finite(pictures: torch.Tensor, first: int, end: int, model: LipSyncModel) -> None:
     if not torch.isfinite(pictures).all():
         kind = str(model.dtype).removeprefix("torch.")
-        raise FloatingPointError(
+        raise InputError(
             f"the net gave NaN or infinite values in frames {first}..{end - 1} ({kind}, {model.source}): "
             + (
                 "the checkpoint is damaged, download it again"

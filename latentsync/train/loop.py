@@ -267,7 +267,7 @@ def _train_step(
     if accelerator.optimizer_step_was_skipped:
         training.skipped += 1
         if training.skipped > MAX_SKIPPED:
-            raise FloatingPointError(f"the gradient was not finite in {training.skipped} steps up to {step}: {WAY_OUT}")
+            raise InputError(f"the gradient was not finite in {training.skipped} steps up to {step}: {WAY_OUT}")
     else:
         training.skipped = 0
         if training.ema is not None:
@@ -299,7 +299,7 @@ def _prepare(task: Task, config: Any) -> Training:
         from accelerate import Accelerator
         from accelerate.utils import InitProcessGroupKwargs, set_seed
     except ImportError as error:
-        raise ImportError("training needs the accelerate package: pip install accelerate") from error
+        raise InputError("training needs the accelerate package: pip install accelerate") from error
     run, settings = config.run, config.optimizer
     if run.precision == "fp16" and not _finds_gpu(run):
         raise InputError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
@@ -369,7 +369,7 @@ def check_finite(metrics: Mapping[str, float], step: int, half: bool) -> None:
     """Stops before NaN reaches the weights; with float16 (`half`) the scaler skips the steps that overflow."""
     if not half and not all(map(math.isfinite, metrics.values())):
         listed = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        raise FloatingPointError(f"the loss or its gradient is not finite at step {step} ({listed}): {WAY_OUT}")
+        raise InputError(f"the loss or its gradient is not finite at step {step} ({listed}): {WAY_OUT}")
 
 
 def mean_metrics(recent: list[dict[str, float]]) -> dict[str, float]:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..models.state_dict import load_state_dict, recognise
 from ..nets.loading import assign, check_state_dict
 
@@ -77,7 +78,7 @@ class VideoMAE(nn.Module):
         try:
             import transformers
         except ImportError as error:
-            raise ImportError("the TREPA loss needs the transformers package: pip install transformers") from error
+            raise InputError("the TREPA loss needs the transformers package: pip install transformers") from error
 
         self.config = config
         self.backbone = transformers.VideoMAEModel(

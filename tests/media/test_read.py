@@ -269,7 +269,7 @@ def test_unfit_files_are_named(tmp_path):
     for name in ("text.mp4", "text.txt", "empty.mp4"):
         with pytest.raises(ValueError, match=f"{name} is not readable as video"):
             VideoReader(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="none.mp4"):
+    with pytest.raises(ValueError, match="none.mp4"):
         VideoReader(tmp_path / "none.mp4")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         VideoReader(tmp_path)

@@ -149,7 +149,7 @@ def test_a_folder_serves_one_run_at_a_time(made, raw):
 def test_missing_weights_and_bad_settings_are_told_before_any_work(raw, tmp_path):
     out = tmp_path / "out"
     full = replace(SETTINGS, resolution=256, skip=())
-    with pytest.raises(FileNotFoundError) as refused:
+    with pytest.raises(ValueError) as refused:
         prepare(raw[0], out, full, replace(raw[1], checkpoints=tmp_path))
     sentence = str(refused.value)
     assert "syncnet_v2.model" in sentence and "koniq_pretrained.pkl" in sentence
@@ -163,15 +163,15 @@ def test_missing_weights_and_bad_settings_are_told_before_any_work(raw, tmp_path
     ]:
         with pytest.raises(ValueError, match=message):
             replace(SETTINGS, **changes)
-    with pytest.raises(FileNotFoundError, match="no such track file"):
+    with pytest.raises(ValueError, match="no such track file"):
         prepare(raw[0], out, SETTINGS, Tools("file", tmp_path))
-    with pytest.raises(FileNotFoundError, match="folder of track files"):
+    with pytest.raises(ValueError, match="folder of track files"):
         prepare(raw[0], out, SETTINGS, Tools("file", tmp_path / "face.json"))
     with pytest.raises(ValueError, match="lies in the input folder"):
         prepare(raw[0], raw[0] / "out", SETTINGS, raw[1])
     with pytest.raises(ValueError, match="no videos in"):
         prepare(raw[1].detector_model, out, SETTINGS, raw[1])
-    with pytest.raises(FileNotFoundError, match="no folder or list"):
+    with pytest.raises(ValueError, match="no folder or list"):
         prepare(tmp_path / "nothing", out, SETTINGS, raw[1])
     assert not out.exists()
 

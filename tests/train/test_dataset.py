@@ -376,7 +376,7 @@ def test_lists_of_clips(folder, tmp_path):
 
 def test_lists_that_are_none(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no folder or list of clips .*nothing: check the path"):
+    with pytest.raises(ValueError, match="no folder or list of clips .*nothing: check the path"):
         list_clips(tmp_path / "nothing")
     with pytest.raises(ValueError, match="holds no video file"):
         list_clips(tmp_path / "empty")

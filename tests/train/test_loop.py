@@ -144,7 +144,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
     config = configured(tmp_path, save_every=1)
     task = ToyTask(config)
     task.data = Poisoned()
-    with pytest.raises(FloatingPointError, match=r"step 4 \(loss nan, half nan\).*learning_rate") as error:
+    with pytest.raises(ValueError, match=r"step 4 \(loss nan, half nan\).*learning_rate") as error:
         train(task, config)
     assert "\n" not in str(error.value)
     states = complete_states(tmp_path)
@@ -155,7 +155,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
 def test_what_overflows_in_float16_is_left_out_of_the_log():
     """The loss scaler takes no step then, as in the published program."""
     check_finite({"loss": math.inf}, 3, half=True)
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(ValueError):
         check_finite({"loss": math.inf}, 3, half=False)
     means = mean_metrics(
         [{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}]
@@ -170,7 +170,7 @@ def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_
 
     config = configured(tmp_path)
     task = Cliff(config)
-    with pytest.raises(FloatingPointError, match=r"step 1 \(loss 0, gradient_norm nan\)"):
+    with pytest.raises(ValueError, match=r"step 1 \(loss 0, gradient_norm nan\)"):
         train(task, config)
     assert all(parameter.isfinite().all() for parameter in task.net.parameters())
     assert not list(tmp_path.glob("step-*"))
@@ -181,7 +181,7 @@ def test_a_run_of_nothing_but_overflows_is_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", True)
     config = configured(tmp_path, max_steps=102, save_every=100, ema=0.5)
-    with pytest.raises(FloatingPointError, match="not finite in 101 steps up to 101"):
+    with pytest.raises(ValueError, match="not finite in 101 steps up to 101"):
         train(ToyTask(config), config)
     state = load_file(tmp_path / "step-00000100" / "state" / "ema.safetensors")
     assert state["updates"] == 0
@@ -216,7 +216,7 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path):
     shutil.copytree(last, tmp_path / "step-00000009.part")
     with (last / "state" / "optimizer.bin").open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(FileNotFoundError, match="step-00000004 is not a complete checkpoint"):
+    with pytest.raises(ValueError, match="step-00000004 is not a complete checkpoint"):
         train(ToyTask(config), config, resume=last)
     task = ToyTask(config)
     train(task, config, resume="auto")
@@ -228,7 +228,7 @@ def test_a_damaged_state_is_not_gone_on_from(tmp_path):
 def test_a_new_run_does_not_mix_with_an_old_one(tmp_path):
     config = configured(tmp_path, max_steps=1)
     train(ToyTask(config), config)
-    with pytest.raises(FileExistsError, match="--resume auto"):
+    with pytest.raises(ValueError, match="--resume auto"):
         train(ToyTask(config), config)
     empty = configured(tmp_path / "new", max_steps=1)
     assert train(ToyTask(empty), empty, resume="auto").name == "step-00000001"  # auto without a state: a new run
@@ -315,5 +315,5 @@ def test_what_this_machine_cannot_do_is_said_in_one_sentence(tmp_path, monkeypat
         return imported(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without_accelerate)
-    with pytest.raises(ImportError, match="pip install accelerate"):
+    with pytest.raises(ValueError, match="pip install accelerate"):
         train(ToyTask(frozen), frozen)

@@ -122,10 +122,10 @@ def test_other_files_are_named(tmp_path):
     torch.save({"encoder.conv_in.weight": torch.zeros(1)}, tmp_path / "vae.pt")
     with pytest.raises(ValueError, match="vae.pt looks like a VAE: to start from, give"):
         start_unet(config(start=tmp_path / "vae.pt"))
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(ValueError, match="nowhere"):
         start_unet(config(start=tmp_path / "nowhere.pt"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty holds neither latentsync_unet.pt nor"):
+    with pytest.raises(ValueError, match="empty holds neither latentsync_unet.pt nor"):
         start_unet(config(start=tmp_path / "empty"))
 
 
