@@ -76,13 +76,14 @@ def publish(part: str | os.PathLike, path: str | os.PathLike) -> None:
 
 
 def sweep_parts(path: str | os.PathLike) -> None:
-    """Remove what killed processes left of the file `path`, and nothing that is still being written.
+    """Remove what killed processes left of the file `path`, or in the folder, and nothing that is still being written.
 
     A part of another machine, on a shared drive, goes once it is a day old.
     """
     path = Path(path)
-    for part in path.parent.glob("*.part"):
-        match = re.fullmatch(re.escape(path.name) + r"\.(\d+)(?:\.([0-9a-f]{8}))?\.part", part.name)
+    folder, name = (path, ".+") if path.is_dir() else (path.parent, re.escape(path.name))
+    for part in folder.glob("*.part"):
+        match = re.fullmatch(name + r"\.(\d+)(?:\.([0-9a-f]{8}))?\.part", part.name)
         with suppress(OSError):  # gone by itself; on Windows, open in another process
             if match and _is_forgotten(part, int(match[1]), match[2] or _machine()):
                 part.unlink()

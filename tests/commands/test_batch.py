@@ -158,7 +158,7 @@ def test_ctrl_c_ends_workers_and_the_same_command_goes_on(jobs):
     assert "Traceback" not in text and not list(out.rglob("*.part"))
     assert sorted(path.name for path in jobs.parent.iterdir()) == before
     encode_audio(jobs.with_name("b.wav"), "pcm_s16le", tone(0.2, 16000), 16000)
-    (out / "clip_b.mp4.1.part").write_bytes(b"of a killed worker")
+    (out / f"clip_b.mp4.{process.pid}.part").write_bytes(b"of a killed worker")
     (out / "manifest.jsonl").open("a").write('{"row": "line 3", "outp')
     assert main(command(jobs)) == 0 and not list(out.rglob("*.part"))
     assert [line["row"] for line in lines(jobs)] == ["line 2", "line 3"]
