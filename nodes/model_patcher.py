@@ -1,6 +1,7 @@
 """A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import comfy.model_management as mm
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..latentsync.errors import FileError, InputError
+from ..latentsync.files import file_version
 from ..latentsync.models.embedded import embedded_folder
 from ..latentsync.models.folders import find_checkpoints
 from ..latentsync.models.load import (
@@ -46,7 +48,8 @@ class ManagedModel:
     """A `LipSyncModel` that computes on ComfyUI's device in `dtype`, wherever its weights lie meanwhile.
 
     It gives the sampling what that gives. The U-Net's layers take their weights along from the other device where not
-    all of it fits; VAE and audio encoder are loaded whole. `on_device` and `hearing` load; nothing has to unload.
+    all of it fits; VAE and audio encoder are loaded whole. `on_device` and `loaded_audio_encoder` load; nothing has to
+    unload.
 
     Attributes:
         patchers: "unet", "vae" and "audio": ComfyUI's holders of the nets.
@@ -63,25 +66,11 @@ class ManagedModel:
     def device(self) -> torch.device:
         return self.patchers["unet"].load_device
 
-    @property
-    def resolution(self) -> int:
-        return self.model.resolution
-
-    @property
-    def source(self) -> str:
-        return self.model.source
-
-    @property
-    def latent_channels(self) -> int:
-        return self.model.latent_channels
-
-    @property
-    def max_frames(self) -> int | None:
-        return self.model.max_frames
-
-    @property
-    def audio_encoder(self) -> nn.Module:
-        return self.model.audio_encoder
+    resolution = property(attrgetter("model.resolution"))
+    source = property(attrgetter("model.source"))
+    latent_channels = property(attrgetter("model.latent_channels"))
+    max_frames = property(attrgetter("model.max_frames"))
+    audio_encoder = property(attrgetter("model.audio_encoder"))
 
     def encode(self, pictures: Tensor) -> Tensor:
         if self.vae is None:
@@ -109,7 +98,7 @@ class ManagedModel:
         mm.load_models_gpu(list(self.patchers.values()), memory_required=self.memory_required(frames))
         return self
 
-    def hearing(self) -> nn.Module:
+    def loaded_audio_encoder(self) -> nn.Module:
         """The audio encoder, loaded."""
         mm.load_models_gpu([self.patchers["audio"]])
         return self.audio_encoder
@@ -222,15 +211,10 @@ def _patchers(model: LipSyncModel) -> dict[str, Any]:
     }
 
 
-def model_fingerprint(name: str) -> list[tuple[str, int, int]]:
-    """(path, size, time) of every part of a model, so that a replaced one is loaded again; [] where one is missing."""
+def model_fingerprint(name: str) -> list[list]:
+    """Path and version of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
-    except FileNotFoundError:
+    except InputError:
         return []
-    identity = []
-    for path in (paths.unet, paths.whisper, paths.vae):
-        stats = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
-        size, changed = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
-        identity.append((str(path), size, changed))
-    return identity
+    return [[str(path), file_version(path)] for path in (paths.unet, paths.whisper, paths.vae)]

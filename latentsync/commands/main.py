@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from .. import __version__
-from ..drawn.demo import add_demo
 from ..limits import parse_limit, set_limits
 from ..pipelines.options import explained
 from .batch import add_batch
+from .demo import add_demo
 from .evaluate import add_evaluate
 from .prepare import add_prepare
 from .restore import add_restore

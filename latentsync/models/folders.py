@@ -5,6 +5,7 @@ Known layouts: the published program's (`latentsync_unet.pt`, `whisper/tiny.pt`,
 """
 
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,8 +13,15 @@ from pathlib import Path
 from ..errors import FileError, InputError
 from ..files import replacing
 
-#: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: bytes}}.
+#: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: {"size", "sha256",
+#: "version", "mtime"}}}, the last being what `download` fetched.
 SIDECAR = "latentsync.json"
+
+#: What readers of damaged files raise.
+UNREADABLE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
+    struct.error,
+)
 
 _TENSORS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _CONVERTIBLE = (".pth", ".model", ".pkl")  # tensors under other names, which `convert` makes .safetensors of too
@@ -92,7 +100,7 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
     """
     folder = Path(folder)
     if folder.is_file():
-        raise FileError(f"{folder} is a file: give the folder that the weights are in (--checkpoints)")
+        raise FileError(f"{folder} is a file: give the folder of the weights (--checkpoints)")
     roots = [folder / "latentsync", folder] if (folder / "latentsync").is_dir() else [folder]
     names = [field.name for field in fields(Checkpoints)[1:]]
     return Checkpoints(
@@ -117,7 +125,7 @@ def _matches(root: Path, name: str) -> Iterator[Path]:
 
 
 def vae_weights(folder: Path) -> Path:
-    """The weights file in a folder as diffusers saves it; FileNotFoundError where there is none."""
+    """The weights file in a folder as diffusers saves it."""
     path = next((folder / name for name in _DIFFUSERS if (folder / name).is_file()), None)
     if path is None:
         raise FileError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..audio.whisper import COLUMNS_PER_STATE, N_MELS, SEGMENT_COLUMNS
 from ..errors import FileError, InputError
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
-from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
+from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
 from .state_dict import current_vae_names, load_state_dict, read_checkpoint, read_metadata, recognise
 
@@ -179,7 +180,7 @@ def load_unet(
 
     `unet_kwargs` go to `nets.unet.UNet.from_state_dict` (operations, attention).
     """
-    from ..nets.unet import UNet
+    from ..nets.unet import UNet, UNetConfig
 
     state, about = read_checkpoint(path)
     kind = recognise(state)
@@ -187,6 +188,8 @@ def load_unet(
         raise InputError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
         unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
+        if (channels := unet.config.out_channels) != UNetConfig.out_channels:
+            raise InputError(f"it gives {channels} channels, not {UNetConfig.out_channels}: fetch it again")
     except InputError as error:
         raise InputError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)
@@ -213,8 +216,13 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
     heads = _whisper_heads(metadata, width)
     if type(heads) is not int or heads < 1 or width > MAX_WIDTH or width % heads:
         raise InputError(f"{path} says that its {width} channels have {heads!r:.40} attention heads: fetch it again")
+    mels, states = size("conv1.weight", 1), size("positional_embedding", 0)
+    if (mels, states) != (N_MELS, SEGMENT_COLUMNS // COLUMNS_PER_STATE):
+        raise InputError(
+            f"{path} hears {mels} mels and {states} states: give Whisper tiny or small (tiny.pt, small.pt)"
+        )
     with torch.device("meta"):
-        encoder = AudioEncoder(size("conv1.weight", 1), size("positional_embedding", 0), width, heads, layers)
+        encoder = AudioEncoder(mels, states, width, heads, layers)
     return _filled(encoder, weights, Path(path), "Whisper audio encoder")
 
 
@@ -251,9 +259,12 @@ def load_vae(path: str | Path) -> nn.Module:
             vae = AutoencoderKL.from_config(settings)
         if not math.isfinite(scale := vae.config.scaling_factor) or not math.isfinite(vae.config.shift_factor or 0):
             raise ValueError(f"scaling_factor {scale}")
+        latents = f"latents of {vae.config.latent_channels} channels, {2 ** (len(blocks) - 1)} times smaller"
         names = current_vae_names(state, vae.config)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{config} does not describe the VAE {file} ({error!s:.200}): fetch both again") from error
+    if latents != "latents of 4 channels, 8 times smaller":
+        raise InputError(f"{file} makes {latents}: give the VAE of Stable Diffusion 1, such as sd-vae-ft-mse")
     return _filled(vae, names, file, "VAE")
 
 
@@ -304,14 +315,15 @@ def published_resolution(config: str | Path) -> int:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
     data = content.get("data") if isinstance(content, dict) else None
-    return _whole(data.get("resolution") if isinstance(data, dict) else None, f"{config}, data.resolution,")
+    side = data.get("resolution") if isinstance(data, dict) else None
+    return _whole(side, f"{config} has no whole number at data.resolution: give --resolution instead")
 
 
-def _whole(value: object, what: str) -> int:
+def _whole(value: object, refusal: str) -> int:
     """The whole number that a file gives, perhaps as text."""
-    if not re.fullmatch("[0-9]{1,5}", str(value)):
-        raise InputError(f"{what} is {value!r:.40}, not a whole number: give --resolution")
-    return int(str(value))
+    if not isinstance(value, (int, str)) or not re.fullmatch("[0-9]{1,5}", str(value)):
+        raise InputError(refusal)
+    return int(value)
 
 
 def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
@@ -320,7 +332,8 @@ def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     version = str(stated.get("version") or _version_in_names(paths.unet, paths.folder))
     resolution = explicit
     if resolution is None and "resolution" in stated:
-        resolution = _whole(stated["resolution"], f"the resolution that is stated for {paths.unet}")
+        refusal = f"the resolution that stands in or beside {paths.unet} is no whole number: give --resolution"
+        resolution = _whole(stated["resolution"], refusal)
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)
         logger.info("%s does not say its resolution: taking %d", paths.unet, resolution)

@@ -1,7 +1,8 @@
 """Every published file this project can use: what for, where it comes from, under which licence.
 
 Sizes and checksums are what a download is checked against where the hub sends none; where it sends others, the hub's
-count (see `download`). Those of LatentSync are of 1.5. `None` means "not known", never "anything goes".
+count (see `download`). Those of LatentSync are of 1.5. `None` means "not known", never "anything goes": size and
+checksum of what was fetched are kept in the folder's `latentsync.json`, for the next time.
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class Weight:
 
     `target` is relative to the checkpoints folder. The file comes from `url`, or is `filename` in the hub
     repository `repo`. `size` is exact, in bytes; `about` is the rounded size its documents give, for the
-    disk-space check. `members` are the files taken out of a zip archive into the folder `target`.
+    disk-space check and against replies without an end. `members` are the files taken out of a zip archive into the
+    folder `target`.
     A `program` (TorchScript) runs when it is loaded: only the one whose checksum stands here is ever taken.
     """
 
@@ -120,9 +122,9 @@ def _whisper(group: str, name: str, width: int, source: str, about: int) -> Weig
     return _file(group, f"whisper/{name}.pt", purpose, "MIT", source, about=about)
 
 
-def _auxiliary(name: str, purpose: str, program: bool = False) -> Weight:
-    facts = {"commercial": False, "program": program}
-    return _file("auxiliary", f"auxiliary/{name}", purpose, "research", "ByteDance/LatentSync-1.5:auxiliary/", **facts)
+def _auxiliary(name: str, purpose: str, **facts) -> Weight:
+    source = "ByteDance/LatentSync-1.5:auxiliary/"
+    return _file("auxiliary", f"auxiliary/{name}", purpose, "research", source, commercial=False, **facts)
 
 
 def _restorer(target: str, name: str, licence: str, release: str, commercial: bool = True) -> Weight:
@@ -154,7 +156,7 @@ WEIGHTS: tuple[Weight, ...] = (
         f"https://openaipublic.azureedge.net/main/whisper/models/{_KNOWN['small.pt'][1]}/",
         484_000_000,
     ),
-    _file("vae", "vae/config.json", "VAE sd-vae-ft-mse", "MIT", "stabilityai/sd-vae-ft-mse:"),
+    _file("vae", "vae/config.json", "VAE sd-vae-ft-mse", "MIT", "stabilityai/sd-vae-ft-mse:", about=547),
     _file(
         "vae",
         "vae/diffusion_pytorch_model.safetensors",
@@ -184,7 +186,7 @@ WEIGHTS: tuple[Weight, ...] = (
     _auxiliary("koniq_pretrained.pkl", "hyperIQA: picture quality of training clips"),
     _auxiliary("i3d_torchscript.pt", "I3D: FVD", program=True),
     _auxiliary("vit_g_hybrid_pt_1200e_ssv2_ft.pth", "VideoMAE v2: TREPA loss"),
-    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss"),
+    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss", about=553_000_000),
     _file(
         "inception",
         "auxiliary/weights-inception-2015-12-05-6726825d.pth",

@@ -4,7 +4,6 @@ import json
 import mmap
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..limits import check_limit
+from .folders import UNREADABLE
 
 SAFE_TORCH = (2, 6)  # the first version whose restricted mode could not be evaded
 
@@ -23,11 +23,6 @@ SAFE_TORCH = (2, 6)  # the first version whose restricted mode could not be evad
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
 _PARALLEL = "module."  # what DistributedDataParallel puts before every name
 
-# What readers of damaged files raise.
-_UNREADABLE = (
-    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
-    struct.error,
-)
 _ENTRY_HEAD = 1 << 17  # bytes that the head of a zip archive's entry has at most, and a few more
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
@@ -124,15 +119,13 @@ def _opened(path: Path) -> Iterator[safe_open]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, *_UNREADABLE) as error:
+    except (SafetensorError, *UNREADABLE) as error:
         raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from error
 
 
 def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     """`state`, if it has nothing but names and tensors that lie in the file, of about the file's size."""
-    foreign = [
-        key for key, value in state.items() if not (isinstance(key, str) and key.isprintable() and _is_ordinary(value))
-    ]
+    foreign = [key for key, value in state.items() if not (_is_name(key) and _is_ordinary(value))]
     if foreign:
         names = ", ".join(ascii(key)[:80].strip("'") for key in foreign[:3])
         raise InputError(f"{path} holds other things than tensors ({names}): not a weight file")
@@ -141,6 +134,10 @@ def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     check_limit("expansion", announced / path.stat().st_size, str(path))
     # Detached by PyTorch itself: a pickle may give a tensor attributes that hide its methods.
     return {key: Tensor.detach(value) for key, value in state.items()}
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and key.isprintable() and len(key) <= 500
 
 
 def _is_ordinary(value: object) -> bool:
@@ -177,7 +174,7 @@ def _unpickle(path: Path) -> object:
                 "it holds Python objects, which can run code when read, so it is refused: convert it where it was made"
             )
         raise InputError(f"{path} was not read: {reason}") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if "you tried to allocate" in str(error):
             raise InputError(f"{path} asks for more memory than there is: free some, or fetch it again") from error
         raise InputError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error

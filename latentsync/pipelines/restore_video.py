@@ -52,7 +52,7 @@ def restore_video(
     progress = progress or no_progress
     check_resolution(resolution)
     check_output(video, out)
-    with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:
+    with VideoReader(video, settings.fps, 2 * settings.superres.settings.batch, progress) as reader:
         fps, sound = float(reader.fps), _sound(video)
         planned = plan(video, detector, settings, resolution=resolution)
         with Workspace(Path(out), planned) if resume else nullcontext() as work:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..evaluate.sync_score import SyncJudge
+from ..evaluate.sync_score import SyncScorer
 from ..sampling.latents import decode_clips
 from .trepa import trepa_loss
 
@@ -132,7 +132,7 @@ class Supervision:
     """
 
     vae: nn.Module
-    judge: SyncJudge | None = None
+    judge: SyncScorer | None = None
     sync: bool = False
     lpips: nn.Module | None = None
     trepa: nn.Module | None = None
@@ -155,14 +155,14 @@ class Supervision:
         decoded = decode_clips(self.vae, estimate) if self.needs_pixels else None
         found = {}
         if self.judge is not None:
-            seen = self.judge.vision(decoded if self.judge.sees_pixels else estimate)
+            seen = self.judge.embed_video(decoded if self.judge.sees_pixels else estimate)
         if self.sync:
             if truth.mel is None:
                 raise ValueError(f"the sync loss got samples without mel: train on {self.judge.frames} frames")
-            found["sync"] = sync_loss(seen, self.judge.hearing(truth.mel), 1.0)
+            found["sync"] = sync_loss(seen, self.judge.embed_audio(truth.mel), 1.0)
         if self.motion_by_judge:
             with torch.no_grad():
-                wanted = self.judge.vision(self._pixels(truth) if self.judge.sees_pixels else truth.latents)
+                wanted = self.judge.embed_video(self._pixels(truth) if self.judge.sees_pixels else truth.latents)
             found["trepa"] = F.mse_loss(seen, wanted)
         if self.lpips is not None:
             found["lpips"] = lpips_loss(self.lpips, decoded, self._pixels(truth))

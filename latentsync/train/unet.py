@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..evaluate.perceptual import load_lpips
-from ..evaluate.sync_score import SyncJudge, load_syncnet
+from ..evaluate.sync_score import SyncScorer, load_syncnet
 from ..face.detect import load_detector
 from ..face.masks import keep_mask, read_mask
 from ..models.load import LipSyncModel, load_audio_encoder, load_vae
@@ -40,7 +40,7 @@ class FrozenNets:
 
     vae: nn.Module
     audio_encoder: nn.Module
-    judge: SyncJudge | None = None
+    judge: SyncScorer | None = None
     lpips: nn.Module | None = None
     trepa: nn.Module | None = None
 
@@ -66,7 +66,7 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
 
     judge = lpips = trepa = None
     if files.syncnet is not None and (config.uses_syncnet or config.validation.video is not None):
-        judge = SyncJudge(*load_syncnet(find("syncnet")))
+        judge = SyncScorer(*load_syncnet(find("syncnet")))
     if weights.lpips:
         lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import encode_audio, resample, to_mono
 from ..errors import InputError
-from ..evaluate.sync_score import FARTHEST, MouthViews, SyncJudge, mean_of_windows, sync_cosines, sync_score
+from ..evaluate.sync_score import MouthViews, SyncScorer, sync_curve, sync_score
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
@@ -40,7 +40,7 @@ def validate(
     audio: Path,
     settings: Settings,
     out: Path,
-    judge: SyncJudge | None,
+    judge: SyncScorer | None,
     mask_image: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Lip-sync the crops in `video` to `audio`, write them to `out` with the sound, and judge them.
@@ -108,7 +108,7 @@ class WholeClip:
         return made.track
 
 
-def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJudge | None) -> dict[str, float]:
+def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncScorer | None) -> dict[str, float]:
     """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
 
     Returns:
@@ -170,17 +170,17 @@ def check_crops(video: Path, side: int) -> Clip:
     return Clip(video, frames, height)
 
 
-def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
+def judge_sync(judge: SyncScorer, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
     """The metrics of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
 
     Sound that ends before the pictures goes on in silence.
     """
-    shifts, cosines = sync_cosines(judge, vae, pictures, wave)
-    if not len(cosines):
-        log.info("no sync metrics: the clip has %d frames, and SyncNet judges %d", len(pictures), judge.frames)
+    try:
+        curve = sync_curve(judge, vae, pictures, wave)
+    except InputError as error:
+        log.info("no sync metrics: %s", error)
         return {}
-    curve = mean_of_windows(cosines)
-    return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}
+    return {"sync": curve.confidence, "sync_offset": float(curve.offset)}
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class Sessions:
 
     def failure(self, error: BaseException) -> str | None:
         """What a visitor is told about the error of a job; None where the program is at fault."""
-        if isinstance(error, RuntimeError) and out_of_memory(error):
+        if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
             return f"there is not enough memory for this: {LESS_MEMORY}"
         return self.folder.without_paths(str(error)) if isinstance(error, EXPECTED) else None
 

@@ -213,7 +213,7 @@ def test_facexlib_weights_that_run_code_or_are_of_another_net_are_refused(tmp_pa
     path = tmp_path / "detection_Resnet50_Final.pth"
     for content in (pickle.dumps({"a": _Opens()}), b"<html>not found</html>", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="Resnet50_Final.pth (was not read|is a text file|is damaged)"):
+        with pytest.raises(ValueError, match="Resnet50_Final.pth (was not read|is a text file|is damaged|is empty)"):
             load_detector("facexlib", model=path)
     with pytest.raises(ValueError, match="holds a list"):
         load_detector("facexlib", model=_saved([1, 2], path))

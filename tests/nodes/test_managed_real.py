@@ -9,7 +9,7 @@ import weakref
 import pytest
 import tiny
 import torch
-from crops_and_tracks import STEPS, crops_of
+from heads import STEPS, crops_of
 
 pytestmark = pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="COMFYUI_PATH names no ComfyUI")
 

@@ -62,23 +62,6 @@ def test_a_clip_too_short_is_refused(pack, pixel_judge, crops, silence):
         pack.run("LatentSyncQuality", crops=crops[:9], audio=silence, fps=FPS)
 
 
-def test_a_cancel_ends_the_judging(pack, pixel_judge, crops, silence, monkeypatch):
-    from comfy import model_management as mm
-
-    watched, read = pack.nodes.quality._Watched, []
-    usual = watched.__getitem__
-
-    def reading(self, indices):
-        read.append(indices)
-        mm.interrupt_current_processing()
-        return usual(self, indices)
-
-    monkeypatch.setattr(watched, "__getitem__", reading)
-    with pytest.raises(mm.InterruptProcessingException):
-        pack.run("LatentSyncQuality", crops=crops, audio=silence, fps=FPS)
-    assert len(read) == 1
-
-
 @packaged
 def test_the_embedded_judge_says_that_it_knows_drawn_faces_only(pack):
     source = head(pack)

@@ -16,7 +16,7 @@ from stand_ins import write_clip
 
 from latentsync.audio.syncnet import mel_columns
 from latentsync.evaluate.perceptual import load_lpips
-from latentsync.evaluate.sync_score import SyncJudge
+from latentsync.evaluate.sync_score import SyncScorer
 from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.models.load import LipSyncModel, load_unet
@@ -176,7 +176,7 @@ def test_each_loss_on_the_estimate_moves_the_net(frozen, name):
 
 def test_small_models_are_judged_in_the_space_of_their_syncnet(frozen):
     pixel = small_task(frozen, "trepa_encoder=syncnet", mse=0, trepa=1)
-    latent = replace(frozen, judge=SyncJudge(narrow_syncnet(4, [2, 2, 2]), SIDE))
+    latent = replace(frozen, judge=SyncScorer(narrow_syncnet(4, [2, 2, 2]), SIDE))
     other = small_task(latent, "trepa_encoder=syncnet", mse=0, sync=1, trepa=1)
     assert pixel.supervision.needs_pixels and not other.supervision.needs_pixels
     for task in (pixel, other):
@@ -196,7 +196,7 @@ def test_the_truth_itself_costs_nothing(frozen, batch):
 
 
 def test_other_numbers_of_frames_train_with_a_syncnet_of_as_many(frozen):
-    nets = replace(frozen, judge=SyncJudge(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
+    nets = replace(frozen, judge=SyncScorer(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
     longer = ["data.frames=25", "motion=up", "net.max_frames=32"]
     task = small_task(nets, *longer, sync=1)
     parts = task.loss(task.net, samples(1, frames=25))
@@ -337,10 +337,10 @@ def test_frozen_nets_in_half_precision(batch, clips, tmp_path):
 def test_nets_that_do_not_belong_together_are_refused(frozen, clips):
     with pytest.raises(ValueError, match="the U-Net takes audio of width 64 and unused gives 32"):
         small_task(frozen, "net.cross_attention_dim=64")
-    latent = replace(frozen, judge=SyncJudge(narrow_syncnet(4, [2, 2, 2]), 256))
+    latent = replace(frozen, judge=SyncScorer(narrow_syncnet(4, [2, 2, 2]), 256))
     with pytest.raises(ValueError, match="judges latents of 256 pixels and data.resolution is 64"):
         small_task(latent, sync=1)
-    longer = SyncJudge(StableSyncNet(replace(frozen.judge.net.config, frames=25)))
+    longer = SyncScorer(StableSyncNet(replace(frozen.judge.net.config, frames=25)))
     with pytest.raises(ValueError, match="judges 25 frames at once and data.frames is 16: give a SyncNet for 16"):
         small_task(replace(frozen, judge=longer), sync=1)
     with pytest.raises(ValueError, match="data.workers is 2 and data.cache is null"):
