@@ -613,7 +613,7 @@ def test_conversion_does_not_overwrite_or_leave_halves(made, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(convert_module, "save_file", full)
-        with pytest.raises(ValueError, match="No space"):
+        with pytest.raises(OSError, match="No space"):
             convert(source, target, force=True)
     assert target.read_bytes() == b"mine" and [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
     convert(source, target, force=True)
