@@ -37,9 +37,22 @@ def write_error(path: str | os.PathLike, number: int | None, reason: str | None 
     return FileError(f"cannot write {path} ({reason or os.strerror(number)}): {way_out}", number)
 
 
-def read_error(path: str | os.PathLike, error: OSError) -> FileError:
-    """What to raise where the system refuses to read `path`."""
-    return FileError(f"cannot read {path} ({error.strerror or error}): check the path and its permissions", error.errno)
+@contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Around what reads `path`: where the system refuses, the error is a sentence."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        reason = f"cannot read {path} ({error.strerror or error}): check the path and its permissions"
+        raise FileError(reason, error.errno) from error
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file in UTF-8."""
+    with reading(path):
+        return Path(path).read_text(encoding="utf-8")
 
 
 def make_folder(path: str | os.PathLike) -> Path:

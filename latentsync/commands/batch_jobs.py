@@ -19,7 +19,7 @@ from ..errors import FileError, InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector, Face
 from ..face.track_file import FaceFile
-from ..files import JsonLines, file_version, make_folder, replacing, sweep_parts
+from ..files import JsonLines, file_version, make_folder, reading, replacing, sweep_parts
 from ..media.output import container_format
 from ..media.source import VIDEO_SUFFIXES
 from ..models.embedded import EMBEDDED, choose_folder
@@ -184,7 +184,7 @@ def _pairs(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
 def _lines(path: Path, check_columns: Callable[[list[str]], None]) -> Iterator[tuple[str, dict[str | None, str]]]:
     """(line, cells by column) of a CSV file, without the empty cells; cells beyond the columns are those of None."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+        with reading(path), path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
             reader = csv.DictReader(file, strict=True)
             reader.fieldnames = [name.strip().replace("-", "_") for name in reader.fieldnames or ()]
             check_columns(reader.fieldnames)

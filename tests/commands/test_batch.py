@@ -1,6 +1,7 @@
 """The command batch: what it makes is what `run` makes, once, whatever happens to some of the rows."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -8,14 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import tiny
 from embedded_weights import packaged
 from media_clips import encode_audio, tone
 from test_commands import ROOT
 
 from latentsync.commands import batch_jobs
-from latentsync.commands.main import main
+from latentsync.commands.main import build_parser, main
 from latentsync.face import detect
+from latentsync.face.landmarks import Face
 from latentsync.face.track_file import read_track_file
 
 pytestmark = packaged
@@ -131,6 +136,45 @@ def test_a_failing_row_stops_no_other_and_is_tried_again(jobs, capsys, monkeypat
 def test_bad_rows_are_told_before_anything_is_done(jobs, capsys, text, words):
     assert main(command(write(jobs.parent, text), f"--detector_model={SAMPLE / 'short_clip.faces.json'}")) == 2
     assert words.format(jobs.parent) in capsys.readouterr().err and not (jobs.parent.parent / "out").exists()
+
+
+def test_a_row_is_done_again_when_any_file_that_it_reads_has_changed(tmp_path):
+    """Weights in a folder are not named by an option, and count all the same."""
+    weights = tiny.make_checkpoints(tmp_path / "weights", resolution=64)
+    for name in ("GFPGANv1.4.pth", "mask.png", "a.mp4", "a.wav", "track.json"):
+        (weights / "GFPGAN").mkdir(exist_ok=True)
+        place = weights / "GFPGAN" if name.startswith("GFPGAN") else tmp_path
+        shutil.copy(SAMPLE / "short_clip.faces.json", place / name)
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((256, 256), np.uint8))
+    (tmp_path / "jobs.csv").write_text("video,audio\na.mp4,a.wav\n")
+    options = ["--superres=GFPGAN", "--detector=file", f"--detector_model={tmp_path / 'track.json'}"]
+    options += [f"--checkpoints={weights}", f"--mask_image={tmp_path / 'mask.png'}"]
+    arguments = build_parser().parse_args(["batch", str(tmp_path / "jobs.csv"), "--out=out", *options])
+
+    def key():
+        (row,) = batch_jobs.read_rows(tmp_path / "jobs.csv", tmp_path / "out", arguments)
+        return row.key
+
+    first = key()
+    assert key() == first
+    read = [path for path in (*weights.rglob("*"), *tmp_path.glob("*.*")) if path.is_file() and path.suffix != ".csv"]
+    read.remove(weights / "latentsync.json")  # its values are options
+    assert len(read) == 9
+    for path in read:
+        os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+        assert key() != first, path
+        first = key()
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"0": 3}', '{"0": [[1]]}'])
+def test_damaged_faces_are_looked_for_again(tmp_path, caplog, damage):
+    (tmp_path / "faces.json").write_text(damage)
+    face = Face((1.0, 2.0, 3.0, 4.0), 0.5, np.ones((3, 2)))
+    for known in (0, 1):
+        seen = batch_jobs.Remembered(lambda frame, index: [face], tmp_path / "faces.json")
+        assert len(seen.seen) == known and seen(None, 0)[0].box == face.box
+        seen.save()
+    assert "faces.json is damaged" in caplog.text
 
 
 def test_voices_of_a_folder_go_to_the_videos_of_their_names(jobs, tmp_path, caplog):
