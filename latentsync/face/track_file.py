@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..files import replacing
+from ..files import read_text, replacing
 from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def read_track_file(path: str | Path) -> FaceFile:
     if not path.is_file():
         raise FileError(f"{path}: no such track file; check the path, or write one with the track command")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not a JSON text file ({error}); expected a {FORMAT} file") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

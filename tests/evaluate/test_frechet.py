@@ -98,7 +98,7 @@ def test_i3d_is_asked_for_features_of_16_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", None)
     with pytest.raises(ValueError, match="not the published one .*, so it is not run: remove it and fetch it"):
         load_i3d(tmp_path / "i3d.pt")
-    with pytest.raises(FileNotFoundError, match="there is no I3D file"):
+    with pytest.raises(ValueError, match="there is no I3D file"):
         load_i3d(tmp_path / "none.pt")
 
 
