@@ -17,6 +17,7 @@ from ..audio.syncnet import SAMPLES_PER_FRAME, SYNCNET_FRAMES, VIDEO_FPS, mel_wi
 from ..audio.whisper import SAMPLE_RATE
 from ..errors import FileError, InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
+from ..models.folders import UNREADABLE
 from ..models.load import find_checkpoints, load_vae
 from ..models.state_dict import read_checkpoint, recognise
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
@@ -176,7 +177,7 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
             if not isinstance(frames, int) or config.visual.in_channels not in (3 * frames, 4 * frames):
                 raise ValueError(f"its {config.visual.in_channels} channels are not those of {frames!r} frames")
         net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
     return net.requires_grad_(False), side
 
