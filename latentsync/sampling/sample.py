@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from ..audio.whisper import AudioFeatures
 from ..face.masks import keep_mask
@@ -186,10 +187,19 @@ def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Te
         latent = model.vae.encode(batch).latent_dist.mode()
         return (latent - model.shift_factor) * model.scaling_factor
 
-    side = model.resolution // LATENT_SCALE
-    small = F.interpolate(mask[None], size=(side, side), mode="nearest").expand(len(pictures), -1, -1, -1)
     masked, reference = (_in_batches(encode, model, x, limits) for x in (pictures * mask, pictures))
-    return torch.cat([small.to(masked), masked, reference], dim=1).transpose(0, 1)[None]
+    return concat_condition(mask, *(rearrange(x, "f c h w -> 1 c f h w") for x in (masked, reference)))
+
+
+def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """What the U-Net sees beside the noise, in sampling and in training: (b, 1 + 2c, f, h / 8, w / 8).
+
+    That is the mask (1, h, w), 1 = keep, then the latents (b, c, f, h / 8, w / 8) of the masked crops and those of the
+    reference frames.
+    """
+    small = F.interpolate(mask[None], size=masked.shape[-2:], mode="nearest")[:, :, None]
+    small = small.expand(len(masked), -1, masked.shape[2], -1, -1)
+    return torch.cat([small.to(masked), masked, reference], dim=1)
 
 
 def decode(model: LipSyncModel, latents: torch.Tensor, limits: Limits) -> torch.Tensor:

@@ -156,12 +156,12 @@ class SyncNetTraining:
     vae: folder or file of the VAE, for latents.
     frozen_half: whether the VAE runs in `run.precision` (published), instead of float32.
     start: weights to go on from; null starts anew.
-    guide: weight of the error with which a coarse mel is predicted from either embedding; gets small nets with small
-        batches off ln 2. 0 as published.
-    contrast: weight of the contrastive loss, with which frames find their own sound in the whole batch, and sound its
-        frames: every other sample is one more out of sync. 0 as published.
-    sparse: what is taken off the last biases before training: the embeddings have more zeros, so those that do not
-        belong together are less alike. Training alone moves these biases slowly. 0 as published.
+    guide: weight of the error with which a coarse mel is predicted from either embedding, which gets small nets with
+        small batches off ln 2; 0 as published.
+    contrast: weight of the contrastive loss: frames find their own sound in the whole batch, and sound its frames;
+        0 as published.
+    sparse: what is taken off the last biases before training, so that embeddings which do not belong together are less
+        alike. Training alone moves these biases slowly. 0 as published.
     validation_clips: held-out clips, as `data.clips`; null validates nothing.
     validation_samples: how many samples of them are judged.
     """
@@ -305,11 +305,9 @@ def presets() -> list[str]:
 
 
 def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in a YAML file, or the preset of that name, with some values replaced.
+    """The dataclass `kind` from a YAML file, or the preset of that name, with some values replaced.
 
-    Args:
-        kind: one of the dataclasses of `config.py`.
-        overrides: `data.resolution=512`: keys with dots, values in YAML.
+    `overrides` are like `data.resolution=512`: keys with dots, values in YAML.
     """
     path = PRESETS / f"{source}.yaml" if str(source) in presets() else Path(source)
     if not path.is_file():
@@ -324,8 +322,7 @@ def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str]
         *groups, name = key.split(".")
         inner = values
         for group in groups:
-            if inner.get(group) is None:
-                inner[group] = {}
+            inner[group] = inner.get(group) or {}
             inner = inner[group]
             if not isinstance(inner, dict):
                 raise InputError(f"{override!r}: {group} is {inner!r}, which has no keys: replace it as a whole")
@@ -361,23 +358,41 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise InputError(_sentence(kind, errors.errors()[0])) from None
 
 
+# What is right where pydantic finds one of its kinds of error.
+ALLOWED = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "literal_error": "{expected}",
+    "too_long": "at most {max_length} entries",
+    "finite_number": "a finite number",
+    "dataclass_type": "keys and values",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+}
+
+
 def _sentence(kind: type, error: Mapping[str, Any]) -> str:
     """What is wrong with a value and what would be right, of one of pydantic's errors."""
     _, *groups = error["loc"]
-    place = ".".join(map(str, groups))
-    if error["type"] == "missing":
+    place, found = ".".join(map(str, groups)), error["type"]
+    if found == "missing":
         return f"{place} is missing: add it"
-    if error["type"] == "value_error":
+    if found == "value_error":
         return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
-    if error["type"] == "dataclass_type":
-        return f"{place or 'the configuration'} is {error['input']!r}: give keys and values"
-    if error["type"] != "unexpected_keyword_argument":
-        return f"{place} is {error['input']!r}: {error['msg'].replace('Input', 'it', 1)}"
+    if found != "unexpected_keyword_argument":
+        right = ALLOWED[found].format(**error.get("ctx", {})) if found in ALLOWED else f"another value ({error['msg']})"
+        return f"{place or 'the configuration'} is {json.dumps(error['input'], default=str)}: give {right}"
     *groups, name = groups
     for group in groups:
         kind = get_type_hints(kind)[group]
     known = [field.name for field in fields(kind)]
-    meant = "".join(
-        f" (did you mean {'.'.join([*groups, close])}?)" for close in difflib.get_close_matches(name, known, 1)
-    )
+    close = difflib.get_close_matches(name, known, 1)
+    meant = f" (did you mean {'.'.join([*groups, *close])}?)" if close else ""
     return f"unknown key {place}{meant}: {'.'.join(groups) or 'the top level'} has {', '.join(known)}"

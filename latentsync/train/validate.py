@@ -4,8 +4,6 @@ The clip is of aligned crops, as those to train on, or whole: then it goes throu
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +21,13 @@ from ..face.track import FaceTrack
 from ..frames import Frames, FrameView, as_uint8, end_map
 from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
-from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
 from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, track_or_resume, write
 from ..progress import no_progress
 from ..sampling.sample import sync
 from ..settings import TRAINED_WINDOW, RunSettings, Settings
 from .clips import Clip, Pictures
+from .task import evaluating
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +57,7 @@ def validate(
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
     made: list[Tensor] = []
     side = model.resolution
-    with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, _evaluating(model.unet):
+    with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, evaluating(model.unet):
         crops = FrameView(pictures, end_map(len(pictures), len(features), "pingpong"))
         out.parent.mkdir(parents=True, exist_ok=True)
         with VideoWriter(out, VIDEO_FPS, side, side, audio=audio) as writer:
@@ -124,7 +122,7 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJ
         What `validate` gives, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d" (distance,
         LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
     """
-    with _evaluating(model.unet):
+    with evaluating(model.unet):
         track = clip.speak(model, out)
     start, stop = max(track.runs(), key=lambda run: run[1] - run[0])
     track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
@@ -139,11 +137,6 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJ
     if judge is None and clip.judge is None:
         log.info("%s has no sync metrics: set files.syncnet or validation.syncnet_v2 to have them", out.name)
     return metrics
-
-
-def load_syncnet_v2(path: str | Path) -> SyncNetV2:
-    """SyncNet v2, float32, on the CPU."""
-    return SyncNetV2.from_state_dict(load_state_dict(path), dtype=torch.float32)
 
 
 def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
@@ -190,14 +183,3 @@ def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor)
         return {}
     curve = mean_of_windows(cosines)
     return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """`net` in evaluation mode in the block, and as it was after it."""
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)

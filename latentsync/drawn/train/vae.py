@@ -113,7 +113,7 @@ class PictureParts(ClipSamples):
     """
 
     def __init__(self, config: VAETraining):
-        super().__init__(config.data, config.every * config.pictures, config.run.seed, None)
+        super().__init__(config.data, config.every * config.pictures, config.run.seed)
         self.thinned = ThinnedPictures(config.data.resolution, config.every)
         self.features = (self.thinned,)
         self.every, self.pictures_each, self.part = config.every, config.pictures, config.part
@@ -134,8 +134,6 @@ class PictureParts(ClipSamples):
 
 class VAETask(Task):
     """The VAE, its pictures and its loss."""
-
-    frozen_nets = ()
 
     def __init__(self, config: VAETraining, data: Samples | None = None):
         self.config = config
@@ -196,10 +194,6 @@ class VAETask(Task):
         with replacing(files[1]) as part:
             part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         return files
-
-    def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Nothing: the training figures say it all for a net that sees every clip only a few times."""
-        return {}
 
 
 def make_vae(shape: VAEShape, resolution: int) -> nn.Module:
