@@ -28,7 +28,8 @@ class Option:
         name: of the field.
         flag: on the command line and in messages.
         low, high: the least and the largest value, both allowed.
-        slider: (least, largest, step) of the control that shows it.
+        slider: (least, largest, step) of the page's control.
+        widget: those of a node's widget, where they are not `low`, `high` and the slider's step.
         choices: the only values there are.
     """
 
@@ -40,6 +41,7 @@ class Option:
     low: float = -math.inf
     high: float = math.inf
     slider: tuple[float, float, float] | None = None
+    widget: tuple[float, float, float] | None = None
     choices: tuple[str, ...] | None = None
 
 
@@ -116,29 +118,42 @@ class Settings:
     """
 
     steps: int = option(
-        20, "denoising steps", low=1, high=MOST_STEPS, slider=(1, 100, 1), flag="inference_steps"
+        20, "denoising steps of each window; more are slower, and up to about 30 better", low=1, high=MOST_STEPS,
+        slider=(1, 100, 1), flag="inference_steps",
     )  # fmt: skip
     guidance: float = option(
-        1.5, "how strongly the lips follow the audio; 1 is off and faster", low=0, slider=(1, 3, 0.1),
-        flag="guidance_scale",
+        1.5, "how strongly the lips follow the audio; 1 is off and twice as fast, above about 2.5 the mouth jitters",
+        low=0, slider=(1, 3, 0.1), widget=(0, 10, 0.1), flag="guidance_scale",
     )  # fmt: skip
     guidance_start: float = option(
         0.0, "share of the steps after which guidance is on", low=0, high=1, slider=(0, 1, 0.05)
     )
     guidance_end: float = option(
-        1.0, "share of the steps after which guidance is off", low=0, high=1, slider=(0, 1, 0.05)
+        1.0, "share of the steps after which guidance is off; below 1 the last steps are twice as fast", low=0, high=1,
+        slider=(0, 1, 0.05),
+    )  # fmt: skip
+    seed: int = option(
+        1247, "seed of the noise that the mouth starts from; the same seed gives the same video on every device",
+        low=-(2**63), high=2**64 - 1, widget=(0, 2**64 - 1, 1),
+    )  # fmt: skip
+    window: int = option(
+        TRAINED_WINDOW,
+        "frames denoised together: 16 in training, at most 24 for the published models; fewer need less memory",
+        low=1, slider=(1, 24, 1), widget=(1, 240, 1),
+    )  # fmt: skip
+    overlap: int = option(
+        0, "frames that neighbouring windows share and cross-fade, against jumps between them; 4 of 16 take a third "
+        "more time", low=0, slider=(0, 23, 1), widget=(0, 239, 1),
+    )  # fmt: skip
+    sampler: str = option(
+        "ddim", "how the steps are taken: ddim is the published way, dpm++ and unipc need fewer steps", choices=SAMPLERS
     )
-    seed: int = option(1247, "seed of the noise that the mouth starts from", low=-(2**63), high=2**64 - 1)
-    window: int = option(TRAINED_WINDOW, "frames denoised together", low=1, slider=(1, 24, 1))
-    overlap: int = option(0, "frames that neighbouring windows share and cross-fade", low=0, slider=(0, 23, 1))
-    sampler: str = option("ddim", "ddim is the published one", choices=SAMPLERS)
     deep_cache: int = option(
         0,
         "run the whole net in every n-th step only, and its outermost layers in between: 3, as the published scripts "
         "have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
-        low=0,
-        slider=(0, 10, 1),
-    )
+        low=0, slider=(0, 10, 1), widget=(0, 20, 1),
+    )  # fmt: skip
     clamp: bool = True
 
     def __post_init__(self):
@@ -168,9 +183,17 @@ class TrackSettings:
 
     which: str = option("largest", "largest, similar (to the first), index:K (from the left) or nearest:X,Y",
                         flag="face")  # fmt: skip
-    max_gap: float = option(0.5, "seconds without a face that are bridged", low=0, slider=(0, 5, 0.1))
-    fade: float = option(0.2, "seconds over which the synced face fades in and out beside a longer gap", low=0)
-    smoothing: float = option(0.08, "seconds over which the face's place is smoothed", low=0, slider=(0, 1, 0.01))
+    max_gap: float = option(
+        0.5, "seconds without a face that are bridged; in longer gaps the frames stay as they are", low=0,
+        slider=(0, 5, 0.1), widget=(0, 60, 0.01),
+    )  # fmt: skip
+    fade: float = option(
+        0.2, "seconds over which the synced face fades in and out beside a longer gap", low=0, widget=(0, 60, 0.01)
+    )
+    smoothing: float = option(
+        0.08, "seconds over which the position of the face is smoothed, against jitter; 0 is off", low=0,
+        slider=(0, 1, 0.01), widget=(0, 60, 0.01),
+    )  # fmt: skip
     published: bool = False
 
     def __post_init__(self):
@@ -204,8 +227,12 @@ class BlendSettings:
         published: the published program's way: the whole aligned face, twice resampled, with its soft mask.
     """
 
-    mask_smooth: float = option(0.5, "width of the mask's soft edge, 0 (hard) to 1", low=0, high=1, slider=(0, 1, 0.05))
-    match_colour: bool = option(False, "match the colours of the skin around the mouth to the source's")
+    mask_smooth: float = option(
+        0.5, "width of the soft edge around the new mouth, 0 (hard) to 1", low=0, high=1, slider=(0, 1, 0.05)
+    )
+    match_colour: bool = option(
+        False, "shift the colours of the new mouth so that the skin around it matches the source's"
+    )
     published: bool = False
 
     def __post_init__(self):
@@ -225,14 +252,16 @@ class RestoreSettings:
     """
 
     strength: float = option(
-        0.8, "how much of the restored detail is taken, 0 to 1", low=0, high=1, slider=(0, 1, 0.05),
-        flag="superres_strength",
+        0.8, "how much of the restored detail is taken, from 0 (nothing changes) to 1", low=0, high=1,
+        slider=(0, 1, 0.05), flag="superres_strength",
     )  # fmt: skip
-    region: str = option("mouth", "what the lip sync repaints, or all of the face", choices=REGIONS,
-                         flag="superres_region")  # fmt: skip
+    region: str = option(
+        "mouth", "what is restored: what the lip sync repaints (mouth), or all of the face", choices=REGIONS,
+        flag="superres_region",
+    )  # fmt: skip
     temporal: float = option(
-        0.5, "against flicker, 0 (each frame by itself) to 1", low=0, high=1, slider=(0, 1, 0.05),
-        flag="superres_temporal",
+        0.5, "against flicker: how much of the last frame's detail is kept where the picture does not move; 0 restores "
+        "each frame by itself", low=0, high=1, slider=(0, 1, 0.05), flag="superres_temporal",
     )  # fmt: skip
     batch: int = option(4, "faces at once", low=1)
 
@@ -264,15 +293,23 @@ class RunSettings:
         None, "frame rate of the result; the model was trained at 25 (default: the video's)", low=0.001, high=MOST_FPS
     )
     detect_every: int = option(
-        1, "look for the face in every n-th frame and interpolate between", low=1, slider=(1, 25, 1)
-    )
-    audio_longer: str = option("pingpong", "the video, when the audio is longer", choices=get_args(EndMode))
-    audio_shorter: str = option("stop", "the video, when the audio is shorter", choices=("stop", "silent"))
+        1, "look for the face in every n-th frame only and interpolate between them; more is faster", low=1,
+        slider=(1, 25, 1), widget=(1, 100, 1),
+    )  # fmt: skip
+    audio_longer: str = option(
+        "pingpong", "when the audio is longer than the video: play the frames back and forth (pingpong), start over "
+        "(loop), hold the last one, or stop, which cuts the audio", choices=get_args(EndMode),
+    )  # fmt: skip
+    audio_shorter: str = option(
+        "stop", "when the audio ends first: stop the video too, or go on with a silent mouth",
+        choices=("stop", "silent"),
+    )  # fmt: skip
     repeat_turns: bool = False
     hard_cut: bool = False
     crf: int = option(
-        16, "quality of the video: lower looks better and makes a larger file", low=0, high=51, slider=(0, 51, 1)
-    )
+        16, "quality of the video, 0 (best) to 51: lower looks better and makes a larger file", low=0, high=51,
+        slider=(0, 51, 1),
+    )  # fmt: skip
     superres: Any = None
     mask_image: Any = field(default=None, compare=False)  # arrays have no one truth value
 

@@ -11,8 +11,10 @@ from ..latentsync.errors import InputError
 from ..latentsync.pipelines.lip_sync import frame_map, listen
 from ..latentsync.settings import RunSettings
 from . import inputs, runtime, sockets
+from .base import node
 
 
+@node
 class EncodeAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,40 +22,27 @@ class EncodeAudio(io.ComfyNode):
             node_id="LatentSyncEncodeAudio",
             display_name="Encode Audio for Lip Sync",
             category="LatentSync/audio",
-            description="Turns the voice into what the lip-sync model hears of it in each video frame.",
             inputs=[
-                sockets.Model.Input("model", tooltip="The lip-sync model; its audio encoder does the listening."),
-                io.Audio.Input("audio", tooltip="The voice to speak. Any sample rate, mono or stereo."),
-                inputs.fps("Frames per second of the video. The models were trained at 25."),
-                io.Image.Input(
-                    "images",
-                    optional=True,
-                    tooltip="The frames that are to speak. Sound that ends before these frames goes on in silence.",
-                ),
-                io.Boolean.Input(
-                    "hard_cut",
-                    default=False,
-                    tooltip="Let the encoder hear each 30 seconds alone, as published. Off, they overlap and do not "
-                    "jump. Up to 30 seconds there is no difference.",
-                ),
+                sockets.Model.Input("model"),
+                io.Audio.Input("audio"),
+                inputs.fps(),
+                io.Image.Input("images", optional=True),
+                io.Boolean.Input("hard_cut", default=False),
             ],
-            outputs=[
-                sockets.Audio.Output(
-                    display_name="features", tooltip="What is heard in each frame, for the Lip Sync Sampler."
-                )
-            ],
+            outputs=[sockets.Audio.Output(display_name="features")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, model, audio, fps, images=None, hard_cut=False) -> io.NodeOutput:
-        wave = inputs.heard(audio)
+        wave = inputs.mono_16k(audio)
         length = max(1, round(len(wave) / SAMPLE_RATE * fps)) if images is None else len(images)
         runtime.progress(cls)("listening", 0, length)
         # The encoder looks for the user's cancel by itself.
-        return io.NodeOutput(listen(model.hearing(), wave, fps, length, hard_cut))
+        return io.NodeOutput(listen(model.loaded_audio_encoder(), wave, fps, length, hard_cut))
 
 
+@node
 class MatchLength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -61,41 +50,19 @@ class MatchLength(io.ComfyNode):
             node_id="LatentSyncMatchLength",
             display_name="Match Length to Audio",
             category="LatentSync/audio",
-            description="Makes frames, and their face track, as long as the audio: a short clip plays back and forth "
-            "under a long voice, a long one ends with it.",
             inputs=[
-                io.Image.Input("images", tooltip="The frames of the clip."),
-                io.Audio.Input("audio", tooltip="The voice whose length the frames are brought to."),
+                io.Image.Input("images"),
+                io.Audio.Input("audio"),
                 inputs.fps(),
-                sockets.Track.Input(
-                    "track",
-                    optional=True,
-                    tooltip="The face track of these frames; tracking before this node looks at each frame only once.",
-                ),
-                inputs.audio_longer(),
-                inputs.audio_shorter(),
-                io.Float.Input(
-                    "silent_padding",
-                    default=0.0,
-                    min=0.0,
-                    max=60.0,
-                    step=0.1,
-                    optional=True,
-                    tooltip="Seconds of silence put after the voice before lengths are matched, so that the mouth can "
-                    "close; 0 is none.",
-                ),
+                sockets.Track.Input("track", optional=True),
+                *inputs.widgets(RunSettings, "audio_longer", "audio_shorter"),
+                io.Float.Input("silent_padding", default=0.0, min=0.0, max=60.0, step=0.1, optional=True),
             ],
             outputs=[
-                io.Image.Output("images_out", display_name="images", tooltip="The frames at the length of the voice."),
-                io.Audio.Output(
-                    "audio_out",
-                    display_name="audio",
-                    tooltip="The voice, cut or followed by silence where it is a frame or more off.",
-                ),
-                sockets.Track.Output(
-                    "track_out", display_name="track", tooltip="The face track of the new frames; empty without one."
-                ),
-                io.Int.Output(display_name="frame_count", tooltip="How many frames came out."),
+                io.Image.Output("images_out", display_name="images"),
+                io.Audio.Output("audio_out", display_name="audio"),
+                sockets.Track.Output("track_out", display_name="track"),
+                io.Int.Output(display_name="frame_count"),
             ],
         )
 
@@ -110,7 +77,7 @@ class MatchLength(io.ComfyNode):
             raise InputError(f"silent_padding is {silent_padding}: give the seconds of silence, 0 or more")
         _, rate = inputs.sound(audio)
         audio = _padded(audio, math.ceil(silent_padding * rate))
-        index_map = frame_map(len(images), len(inputs.heard(audio)) / SAMPLE_RATE * fps, settings)
+        index_map = frame_map(len(images), len(inputs.mono_16k(audio)) / SAMPLE_RATE * fps, settings)
         count = len(index_map)
         if index_map != list(range(len(images))):
             images = images[index_map]

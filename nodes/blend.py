@@ -8,10 +8,12 @@ from ..latentsync.face.masks import fitted
 from ..latentsync.pipelines.lip_sync import with_progress
 from ..latentsync.settings import BlendSettings
 from . import inputs, runtime, sockets
+from .base import node
 
 FRAMES_AT_ONCE = 8
 
 
+@node
 class BlendFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -19,23 +21,14 @@ class BlendFaces(io.ComfyNode):
             node_id="LatentSyncBlendFaces",
             display_name="Blend Faces",
             category="LatentSync/face",
-            description="Lays synced crops over the frames they were cut from. Pixels outside the mask stay as they "
-            "are, bit for bit.",
             inputs=[
-                io.Image.Input("images", tooltip="The frames that the crops were cut from."),
-                sockets.Track.Input("track", tooltip="The face track that the crops were cut with."),
-                io.Image.Input("crops", tooltip="Synced or restored crops, one for each frame."),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="Where the crop is shown (1) and where the frame (0), in the crop: one for all frames or "
-                    "one for each. Another size is resized. Without it the region around the mouth. A mask that the "
-                    "sampler had belongs here too.",
-                ),
-                inputs.mask_smooth(),
-                inputs.match_colour(),
+                io.Image.Input("images"),
+                sockets.Track.Input("track"),
+                io.Image.Input("crops"),
+                io.Mask.Input("mask", optional=True),
+                *inputs.widgets(BlendSettings, "mask_smooth", "match_colour"),
             ],
-            outputs=[io.Image.Output("images_out", display_name="images", tooltip="The finished frames.")],
+            outputs=[io.Image.Output("images_out", display_name="images")],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -14,8 +14,10 @@ from ..latentsync.face.track_sheet import filled, report, strip
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
 from ..latentsync.pipelines.lip_sync import watch, with_progress
-from ..latentsync.settings import TrackSettings
+from ..latentsync.pipelines.resume import identity
+from ..latentsync.settings import RunSettings, TrackSettings
 from . import folders, inputs, runtime, sockets
+from .base import node
 
 DETECTORS = ["auto", "yunet", "insightface", "facexlib"]
 FRAMES_AT_ONCE = 8
@@ -23,6 +25,7 @@ SHOWN_CROPS = 4  # side by side in the preview of a mask
 NO_CROP = 0.25  # grey of the preview where there are no crops
 
 
+@node
 class LoadDetector(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -30,31 +33,14 @@ class LoadDetector(io.ComfyNode):
             node_id="LatentSyncLoadDetector",
             display_name="Load Face Detector",
             category="LatentSync/loaders",
-            description="Loads what finds the faces: a detector, or a track file with faces marked by hand.",
-            inputs=[
-                io.Combo.Input(
-                    "detector",
-                    options=[*DETECTORS, *folders.track_files()],
-                    default="auto",
-                    tooltip="auto: InsightFace where its package and models are, else YuNet. yunet: small and free. "
-                    "insightface: what the models were trained with, for non-commercial use. facexlib: RetinaFace. "
-                    "Or a track file (*.faces.json) in ComfyUI's input folder.",
-                )
-            ],
-            outputs=[
-                sockets.Detector.Output(
-                    "detector_out", display_name="detector", tooltip="Finds the faces, for Track Face."
-                )
-            ],
+            inputs=[io.Combo.Input("detector", options=[*DETECTORS, *folders.track_files()], default="auto")],
+            outputs=[sockets.Detector.Output("detector_out", display_name="detector")],
         )
 
     @classmethod
     def fingerprint_inputs(cls, detector) -> object:
         """A track file that was edited is read again."""
-        if detector not in folders.track_files():
-            return detector
-        state = folders.input_file(detector).stat()
-        return detector, state.st_mtime_ns, state.st_size
+        return identity(folders.input_file(detector)) if detector in folders.track_files() else detector
 
     @classmethod
     def execute(cls, detector) -> io.NodeOutput:
@@ -64,6 +50,7 @@ class LoadDetector(io.ComfyNode):
         return io.NodeOutput(load_detector(detector, checkpoints=folders.models_folder()))
 
 
+@node
 class TrackFace(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -71,52 +58,29 @@ class TrackFace(io.ComfyNode):
             node_id="LatentSyncTrackFace",
             display_name="Track Face",
             category="LatentSync/face",
-            description="Follows one face through the frames, steadily and across short gaps. Frames without it are "
-            "left as they are by all that follows.",
             inputs=[
-                io.Image.Input("images", tooltip="The frames of the clip, in order."),
-                sockets.Detector.Input("detector", tooltip="Finds the faces in each frame."),
-                sockets.Model.Input(
-                    "model", optional=True, tooltip="Gives the crops the size that this model works at."
-                ),
+                io.Image.Input("images"),
+                sockets.Detector.Input("detector"),
+                sockets.Model.Input("model", optional=True),
                 inputs.fps(),
                 *inputs.face(),
-                inputs.smoothing(),
-                inputs.max_gap(),
-                inputs.seconds(
-                    "fade",
-                    TrackSettings.fade,
-                    "Seconds over which the synced face fades in and out at both ends of a longer gap.",
-                ),
-                inputs.detect_every(),
-                io.Int.Input(
-                    "resolution",
-                    default=256,
-                    min=64,
-                    max=1024,
-                    step=64,
-                    tooltip="Side of the crops in pixels, where no model is connected.",
-                ),
+                *inputs.widgets(TrackSettings, "smoothing", "max_gap", "fade"),
+                *inputs.widgets(RunSettings, "detect_every"),
+                io.Int.Input("resolution", default=256, min=64, max=1024, step=64),
             ],
             outputs=[
-                sockets.Track.Output(display_name="track", tooltip="Where the face is in each frame."),
-                io.Image.Output(
-                    display_name="preview",
-                    tooltip="Some of the frames with the crop's outline, the face's box and its "
-                    "points, and their crops below.",
-                ),
-                io.String.Output(
-                    display_name="report", tooltip="In how many frames the face was found, and how steady the crop is."
-                ),
+                sockets.Track.Output(display_name="track"),
+                io.Image.Output(display_name="preview"),
+                io.String.Output(display_name="report"),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, images, detector, fps, detect_every, resolution, model=None, **which) -> io.NodeOutput:
+    def execute(cls, images, detector, fps, detect_every, resolution, model=None, **widgets) -> io.NodeOutput:
         resolution = resolution if model is None else model.resolution
         check_resolution(resolution)
-        settings = track_settings(**which)
+        settings = inputs.track_settings(widgets)
         frames = inputs.pictures(images)
         seen = watch(frames, fps, detector, settings, detect_every, runtime.progress(cls))
         chosen = choose_faces(seen, fps, settings)
@@ -127,13 +91,7 @@ class TrackFace(io.ComfyNode):
         return io.NodeOutput(tracked, preview, report(track), ui=ui.PreviewImage(preview, cls=cls))
 
 
-def track_settings(
-    face: str, index: int, x: float, y: float, smoothing: float, max_gap: float, fade: float = TrackSettings.fade
-) -> TrackSettings:
-    """How a face is followed, from the widgets of a node."""
-    return TrackSettings(inputs.which_face(face, index, x, y), max_gap=max_gap, fade=fade, smoothing=smoothing)
-
-
+@node
 class CropFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -141,20 +99,8 @@ class CropFaces(io.ComfyNode):
             node_id="LatentSyncCropFaces",
             display_name="Crop Faces",
             category="LatentSync/face",
-            description="Cuts the followed face out of each frame, upright and always in the same place, as the "
-            "lip-sync model wants to see it.",
-            inputs=[
-                io.Image.Input("images", tooltip="The frames of the clip."),
-                sockets.Track.Input("track", tooltip="Where the face is in these frames."),
-            ],
-            outputs=[
-                io.Image.Output(
-                    display_name="crops", tooltip="The face of each frame; plain grey where there is none."
-                ),
-                io.Mask.Output(
-                    display_name="mask", tooltip="Where the model repaints the crop (1); all 0 without a face."
-                ),
-            ],
+            inputs=[io.Image.Input("images"), sockets.Track.Input("track")],
+            outputs=[io.Image.Output(display_name="crops"), io.Mask.Output(display_name="mask")],
             hidden=[io.Hidden.unique_id],
         )
 
@@ -169,6 +115,7 @@ class CropFaces(io.ComfyNode):
         return io.NodeOutput(crops, repainted * torch.from_numpy(place.found)[:, None, None])
 
 
+@node
 class FaceMask(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -176,40 +123,15 @@ class FaceMask(io.ComfyNode):
             node_id="LatentSyncFaceMask",
             display_name="Make Face Mask",
             category="LatentSync/face",
-            description="Makes a mask of a part of the cropped face: where Blend Faces shows the crop.",
             inputs=[
-                sockets.Track.Input("track", tooltip="Gives the size of the crops."),
-                io.Image.Input("crops", optional=True, tooltip="Crops to show the mask on, in the preview."),
-                io.Combo.Input(
-                    "shape",
-                    options=list(get_args(FaceShape)),
-                    default="mouth",
-                    tooltip="mouth: what the model repaints, cheeks to chin. lower face: its part below the nose. "
-                    "face: forehead to chin. oval: an ellipse over mouth and chin.",
-                ),
-                io.Int.Input(
-                    "grow",
-                    default=0,
-                    min=-64,
-                    max=64,
-                    tooltip="Crop pixels by which the shape grows; below 0 it shrinks.",
-                ),
-                inputs.fraction(
-                    "feather",
-                    0.5,
-                    "Width of the soft edge inside the shape, 0 (hard) to 1 (an eighth of the crop).",
-                ),
-                io.Mask.Input(
-                    "mask",
-                    optional=True,
-                    tooltip="A shape of your own (1), in the crop, instead of the one above: grow and feather shape "
-                    "its edge.",
-                ),
+                sockets.Track.Input("track"),
+                io.Image.Input("crops", optional=True),
+                io.Combo.Input("shape", options=list(get_args(FaceShape)), default="mouth"),
+                io.Int.Input("grow", default=0, min=-64, max=64),
+                io.Float.Input("feather", default=0.5, min=0.0, max=1.0, step=0.05),
+                io.Mask.Input("mask", optional=True),
             ],
-            outputs=[
-                io.Mask.Output(display_name="mask", tooltip="One mask for all crops, for Blend Faces."),
-                io.Image.Output(display_name="preview", tooltip="Some crops with the mask in colour."),
-            ],
+            outputs=[io.Mask.Output(display_name="mask"), io.Image.Output(display_name="preview")],
         )
 
     @classmethod

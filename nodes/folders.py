@@ -8,11 +8,11 @@ import folder_paths
 
 from ..latentsync.models.folders import Checkpoints, find_checkpoints
 from ..latentsync.models.registry import WEIGHTS
+from ..latentsync.models.samples import TRACK_SUFFIX
 
 FOLDER = "latentsync"
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".ckpt", ".bin"}
 EMBEDDED_NAME = "embedded (small)"
-TRACK_ENDING = ".faces.json"
 RESTORER_FOLDERS = ("GFPGAN", "CodeFormer", "RestoreFormer")
 
 _UNET_SUFFIXES = (".safetensors", ".pt")
@@ -86,7 +86,7 @@ def _registered(kind: str) -> list[str]:
 def track_files() -> list[str]:
     """Names of the track files in ComfyUI's input folder, in order."""
     folder = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in folder.glob(f"*{TRACK_ENDING}")) if folder.is_dir() else []
+    return sorted(path.name for path in folder.glob(f"*{TRACK_SUFFIX}")) if folder.is_dir() else []
 
 
 def input_file(name: str) -> Path:

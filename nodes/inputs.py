@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import get_args
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -10,27 +10,43 @@ from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
 from ..latentsync.errors import InputError
-from ..latentsync.face.blend import BlendSettings
-from ..latentsync.face.track import TrackSettings
-from ..latentsync.frames import EndMode
-from ..latentsync.settings import RunSettings
+from ..latentsync.settings import Option, TrackSettings, options
 from . import sockets
 
 logger = logging.getLogger(__name__)
 
 FACES = ["largest", "index", "nearest", "similar"]
+SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 
 
-def fraction(name: str, default: float, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+def widgets(settings: type, *names: str, **more) -> list[io.Input]:
+    """The widgets of options in the order of `names`: default, limits and text are those of the settings class."""
+    table = {item.name: item for item in options(settings)}
+    return [_widget(table[name], **more) for name in names]
 
 
-def seconds(name: str, default: float, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=default, min=0.0, max=60.0, step=0.01, tooltip=tooltip)
+def _widget(item: Option, **more) -> io.Input:
+    about = {"id": item.name, "default": item.default, "tooltip": f"{item.help[0].upper()}{item.help[1:]}."} | more
+    if item.choices is not None:
+        return io.Combo.Input(options=list(item.choices), **about)
+    if item.kind is bool:
+        return io.Boolean.Input(**about)
+    limits = item.widget or (item.low, item.high, item.slider and item.slider[2])
+    low, high, step = (item.kind(value) for value in limits)
+    if item.kind is int:
+        # The editor may draw a new seed after each run.
+        seed = {"control_after_generate": True} if item.name == "seed" else {}
+        return io.Int.Input(min=low, max=high, **seed, **about)
+    return io.Float.Input(min=low, max=high, step=step, **about)
 
 
-def fps(tooltip: str = "Frames per second of the clip.") -> io.Input:
-    return io.Float.Input("fps", default=25.0, min=1.0, max=240.0, step=0.01, tooltip=tooltip)
+def from_widgets(settings: type, values: Mapping[str, Any], **more) -> Any:
+    """A settings object of those values of widgets that are its options; `more` are its other fields."""
+    return settings(**{item.name: values[item.name] for item in options(settings) if item.name in values}, **more)
+
+
+def fps() -> io.Input:
+    return io.Float.Input("fps", default=25.0, min=1.0, max=240.0, step=0.01)
 
 
 def face() -> list[io.Input]:
@@ -48,50 +64,12 @@ def face() -> list[io.Input]:
     ]
 
 
-def which_face(face: str, index: int, x: float, y: float) -> str:
-    """`TrackSettings.which` of the widgets of `face`."""
-    choice("face", face, FACES)
-    return {"index": f"index:{index}", "nearest": f"nearest:{x},{y}"}.get(face, face)
-
-
-def smoothing() -> io.Input:
-    tooltip = "Seconds over which the position of the face is smoothed, against jitter; 0 is off."
-    return seconds("smoothing", TrackSettings.smoothing, tooltip)
-
-
-def max_gap() -> io.Input:
-    tooltip = "Seconds without a detection that are bridged. In longer gaps the frames stay as they are."
-    return seconds("max_gap", TrackSettings.max_gap, tooltip)
-
-
-def detect_every() -> io.Input:
-    tooltip = "Detect the face in every n-th frame only and interpolate between them; more is faster."
-    return io.Int.Input("detect_every", default=1, min=1, max=100, tooltip=tooltip)
-
-
-def mask_smooth() -> io.Input:
-    tooltip = "Width of the soft edge around the new mouth, from 0 (hard) to 1. A connected mask brings its own edge."
-    return fraction("mask_smooth", BlendSettings.mask_smooth, tooltip)
-
-
-def match_colour() -> io.Input:
-    tooltip = "Shift the colours of the new mouth so that the skin around it matches the frame."
-    return io.Boolean.Input("match_colour", default=BlendSettings.match_colour, tooltip=tooltip)
-
-
-def audio_longer() -> io.Input:
-    options, default = list(get_args(EndMode)), RunSettings.audio_longer
-    tooltip = (
-        "When the audio is longer than the video: play the frames back and forth, start over, hold the last one, or "
-        "stop (the audio is cut)."
-    )
-    return io.Combo.Input("audio_longer", options=options, default=default, tooltip=tooltip)
-
-
-def audio_shorter() -> io.Input:
-    options, default = ["stop", "silent"], RunSettings.audio_shorter
-    tooltip = "When the audio ends first: stop the video too, or go on with a silent mouth."
-    return io.Combo.Input("audio_shorter", options=options, default=default, tooltip=tooltip)
+def track_settings(values: Mapping[str, Any]) -> TrackSettings:
+    """How a face is followed, by the widgets of `face` and those of `TrackSettings`."""
+    face = choice("face", values["face"], FACES)
+    numbers = {"index": "{index}", "nearest": "{x},{y}"}
+    which = f"{face}:{numbers[face].format(**values)}" if face in numbers else face
+    return from_widgets(TrackSettings, values, which=which)
 
 
 def crops_track() -> io.Input:
@@ -151,7 +129,7 @@ def sound(audio: Mapping | None) -> tuple[Tensor, int]:
     return wave, int(rate)
 
 
-def heard(audio: Mapping | None) -> Tensor:
+def mono_16k(audio: Mapping | None) -> Tensor:
     """An AUDIO as the model hears it: (samples,) float32, mono, 16 kHz."""
     wave, rate = sound(audio)
     return resample(to_mono(wave), rate)

@@ -9,11 +9,13 @@ from ..latentsync.models.folders import read_sidecar
 from ..latentsync.models.registry import RESOLUTIONS as VERSIONS
 from ..latentsync.models.registry import RUN_GROUPS
 from . import folders, inputs, model_patcher, runtime, sockets
+from .base import node
 from .model_patcher import PRECISIONS, RESOLUTIONS
 
 RESTORER_GROUPS = ("gfpgan", "codeformer", "restoreformer")
 
 
+@node
 class LoadModel(io.ComfyNode):
     """A lip-sync model: U-Net, VAE and audio encoder."""
 
@@ -23,31 +25,12 @@ class LoadModel(io.ComfyNode):
             node_id="LatentSyncLoadModel",
             display_name="Load LatentSync Model",
             category="LatentSync/loaders",
-            description="Loads a lip-sync model: its U-Net from models/latentsync, and the VAE and the audio encoder "
-            "that go with it. The embedded model is small, knows drawn faces only and needs no download.",
             inputs=[
-                io.Combo.Input(
-                    "model",
-                    options=[folders.EMBEDDED_NAME, *folders.model_files()],
-                    tooltip="A U-Net file in models/latentsync, or the small model that comes with these nodes. "
-                    "Fetch the published ones with Download LatentSync Models.",
-                ),
-                io.Combo.Input(
-                    "precision",
-                    options=list(PRECISIONS),
-                    default="auto",
-                    tooltip="Number format of the computation. auto takes what suits the device: half precision on "
-                    "most GPUs, fp32 on the CPU. Choose fp32 where the picture turns black.",
-                ),
-                io.Combo.Input(
-                    "resolution",
-                    options=list(RESOLUTIONS),
-                    default="auto",
-                    tooltip="Side of the face crop in pixels. auto takes what the model was trained for: 256 for 1.5, "
-                    "512 for 1.6, 128 for the embedded one.",
-                ),
+                io.Combo.Input("model", options=[folders.EMBEDDED_NAME, *folders.model_files()]),
+                io.Combo.Input("precision", options=list(PRECISIONS), default="auto"),
+                io.Combo.Input("resolution", options=list(RESOLUTIONS), default="auto"),
             ],
-            outputs=[sockets.Model.Output(display_name="model", tooltip="The lip-sync model.")],
+            outputs=[sockets.Model.Output(display_name="model")],
         )
 
     @classmethod
@@ -60,6 +43,7 @@ class LoadModel(io.ComfyNode):
         return io.NodeOutput(model_patcher.load_managed_model(model, precision, resolution))
 
 
+@node
 class DownloadModels(io.ComfyNode):
     """The published weights, into models/latentsync."""
 
@@ -69,35 +53,13 @@ class DownloadModels(io.ComfyNode):
             node_id="LatentSyncDownloadModels",
             display_name="Download LatentSync Models",
             category="LatentSync/loaders",
-            description="Downloads the published LatentSync weights (U-Net, VAE, Whisper) into models/latentsync. "
-            "Files that are there are left alone, and an interrupted download goes on where it stopped. Afterwards "
-            "press R to see them in Load LatentSync Model.",
             inputs=[
-                io.Combo.Input(
-                    "version",
-                    options=list(VERSIONS)[::-1],
-                    default="1.6",
-                    tooltip="1.6 works on 512 pixel crops and is sharper, 1.5 on 256 pixel crops and needs less "
-                    "memory. A second version goes into a folder of its own.",
-                ),
-                io.Boolean.Input(
-                    "detector", default=True, tooltip="Fetch the YuNet face detector too (230 kB, MIT licence)."
-                ),
-                io.Boolean.Input(
-                    "restorers",
-                    default=False,
-                    tooltip="Fetch the face restorers GFPGAN, CodeFormer and RestoreFormer too (1.4 GB). CodeFormer "
-                    "is not for commercial use.",
-                ),
-                io.Boolean.Input(
-                    "syncnet",
-                    default=False,
-                    tooltip="Fetch StableSyncNet too (1.6 GB), the judge of Measure Sync Quality.",
-                ),
+                io.Combo.Input("version", options=list(VERSIONS)[::-1], default="1.6"),
+                io.Boolean.Input("detector", default=True),
+                io.Boolean.Input("restorers", default=False),
+                io.Boolean.Input("syncnet", default=False),
             ],
-            outputs=[
-                io.String.Output(display_name="report", tooltip="What is in the models folder now, and its licences.")
-            ],
+            outputs=[io.String.Output(display_name="report")],
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )

@@ -1,8 +1,7 @@
 """A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
+from operator import attrgetter
 from typing import Any
 
 import comfy.model_management as mm
@@ -24,6 +23,7 @@ from ..latentsync.models.load import (
     load_unet,
     load_vae,
 )
+from ..latentsync.pipelines.resume import identity
 from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
 from ..latentsync.settings import TRAINED_WINDOW
 from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
@@ -43,32 +43,62 @@ WORKSPACE = 1.2  # what convolutions and attention need beside
 SD_SCALE = 0.18215  # latent = posterior * scale, for every VAE of Stable Diffusion 1
 
 
-@dataclass
-class ManagedModel(LipSyncModel):
-    """A `LipSyncModel` that computes on `device` in `dtype`, wherever its weights lie meanwhile.
+@dataclass(frozen=True)
+class ManagedModel:
+    """A `LipSyncModel` that computes on ComfyUI's device in `dtype`, wherever its weights lie meanwhile.
 
-    The U-Net's layers take their weights along from the other device where not all of it fits; VAE and audio encoder
-    are loaded whole. `on_device` and `hearing` load; nothing has to unload.
+    It gives the sampling what that gives. The U-Net's layers take their weights along from the other device where not
+    all of it fits; VAE and audio encoder are loaded whole. `on_device` and `loaded_audio_encoder` load; nothing has to
+    unload.
+
+    Attributes:
+        patchers: "unet", "vae" and "audio": ComfyUI's holders of the nets.
+        vae: ComfyUI's VAE of a socket, in place of the model's own; it takes and gives (n, h, w, 3) in [0, 1] and
+            finds its batch size and its memory by itself.
     """
 
-    #: "unet", "vae" and "audio": ComfyUI's holders of the nets. A VAE from a socket has its own holder.
-    patchers: dict[str, Any] | None = None
-    compute_dtype: torch.dtype = torch.float32
+    model: LipSyncModel
+    patchers: dict[str, Any]
+    dtype: torch.dtype
+    vae: Any = None
 
     @property
     def device(self) -> torch.device:
         return self.patchers["unet"].load_device
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.compute_dtype
+    resolution = property(attrgetter("model.resolution"))
+    source = property(attrgetter("model.source"))
+    latent_channels = property(attrgetter("model.latent_channels"))
+    max_frames = property(attrgetter("model.max_frames"))
+    audio_encoder = property(attrgetter("model.audio_encoder"))
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        if self.vae is None:
+            return self.model.encode(pictures)
+        latents = self.vae.encode((pictures.movedim(1, -1) + 1) / 2)
+        self._reload()
+        return latents.float() * SD_SCALE
+
+    def denoise(self, noisy: Tensor, t: Tensor, audio: Tensor, cache: list[Tensor] | None = None) -> Tensor:
+        return self.model.denoise(noisy, t, audio, cache)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        if self.vae is None:
+            return self.model.decode(latents)
+        pictures = self.vae.decode(latents / SD_SCALE)
+        self._reload()
+        return pictures.float().movedim(-1, 1) * 2 - 1
+
+    def _reload(self) -> None:
+        # ComfyUI may have taken the U-Net off the device to make room for the VAE of the socket.
+        mm.load_models_gpu([self.patchers["unet"]])
 
     def on_device(self, frames: int = TRAINED_WINDOW) -> "ManagedModel":
         """This model with all its nets loaded, and memory left for windows of so many frames."""
         mm.load_models_gpu(list(self.patchers.values()), memory_required=self.memory_required(frames))
         return self
 
-    def hearing(self) -> nn.Module:
+    def loaded_audio_encoder(self) -> nn.Module:
         """The audio encoder, loaded."""
         mm.load_models_gpu([self.patchers["audio"]])
         return self.audio_encoder
@@ -78,51 +108,22 @@ class ManagedModel(LipSyncModel):
         pixels = frames * self.resolution**2
         at_once = min(pixels, max(PIXELS_AT_ONCE, self.resolution**2))
         values = max(2 * pixels * UNET_VALUES, at_once * VAE_VALUES)
-        return int(values * self.compute_dtype.itemsize * WORKSPACE)
+        return int(values * self.dtype.itemsize * WORKSPACE)
 
     def with_vae(self, vae: Any) -> "ManagedModel":
-        """This model with the VAE of a socket in place of its own; everything else is shared."""
-        check_vae(vae, self)
+        """This model with the VAE of a socket, whose latents must be those that the U-Net was trained on."""
+        channels, scale = getattr(vae, "latent_channels", None), vae.spacial_compression_encode()
+        if channels != self.latent_channels or scale != LATENT_SCALE or getattr(vae, "latent_dim", 2) != 2:
+            raise InputError(
+                f"the VAE makes latents of {channels} channels, {scale} times smaller, and this U-Net takes "
+                f"{self.latent_channels} channels, {LATENT_SCALE} times smaller: connect a VAE of Stable Diffusion 1 "
+                "(sd-vae-ft-mse), or none"
+            )
+        own = self.model.vae.config
+        if abs(own.scaling_factor - SD_SCALE) > 1e-6 or own.shift_factor:
+            raise InputError(f"{self.source} was trained with the VAE that comes with it: disconnect the other VAE")
         patchers = {name: patcher for name, patcher in self.patchers.items() if name != "vae"}
-        model = replace(self, patchers=patchers)
-        # ComfyUI may take the U-Net off the device to make room for that VAE.
-        model.vae = SocketVae(vae, lambda: mm.load_models_gpu([patchers["unet"]]))
-        return model
-
-
-def check_vae(vae: Any, model: LipSyncModel) -> None:
-    """Refuse a VAE whose latents are not those that the U-Net was trained on."""
-    channels, scale = getattr(vae, "latent_channels", None), vae.spacial_compression_encode()
-    wanted = model.unet.config.out_channels
-    if channels != wanted or scale != LATENT_SCALE or getattr(vae, "latent_dim", 2) != 2:
-        raise InputError(
-            f"the VAE makes latents of {channels} channels, {scale} times smaller, and this U-Net takes {wanted} "
-            f"channels, {LATENT_SCALE} times smaller: connect a VAE of Stable Diffusion 1 (sd-vae-ft-mse), or none"
-        )
-    if abs(model.scaling_factor - SD_SCALE) > 1e-6 or model.shift_factor:
-        raise InputError(f"{model.source} was trained with the VAE that comes with it: disconnect the other VAE")
-
-
-class SocketVae:
-    """ComfyUI's VAE, which takes and gives (n, h, w, 3) in [0, 1], with the calls of the one it replaces.
-
-    Inside `sync` pictures are (n, 3, h, w) in [-1, 1]. It finds its batch size and its memory by itself; `reload`
-    is called after each use, because it may have pushed the U-Net off the device.
-    """
-
-    def __init__(self, vae: Any, reload: Callable[[], None]):
-        self.vae, self.reload = vae, reload
-        self.config = SimpleNamespace(latent_channels=vae.latent_channels, scaling_factor=SD_SCALE, shift_factor=0.0)
-
-    def encode(self, x: Tensor) -> SimpleNamespace:
-        latents = self.vae.encode(((x.float() + 1) / 2).movedim(1, -1)).to(x)
-        self.reload()
-        return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: latents))
-
-    def decode(self, z: Tensor) -> SimpleNamespace:
-        decoded = self.vae.decode(z.float()).movedim(-1, 1) * 2 - 1
-        self.reload()
-        return SimpleNamespace(sample=decoded)
+        return replace(self, patchers=patchers, vae=vae)
 
 
 class Whole(nn.Module):
@@ -186,7 +187,8 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
         nn.Module.to(net, dtype=dtype)
     for net in (unet, vae, audio):
         make_interruptible(net)
-    return ManagedModel(unet, vae, audio, side, str(paths.unet), _patchers(unet, vae, audio), compute)
+    model = LipSyncModel(unet, vae, audio, side, str(paths.unet))
+    return ManagedModel(model, _patchers(model), compute)
 
 
 def _dtypes(precision: str, unet: nn.Module) -> tuple[torch.dtype, torch.dtype]:
@@ -198,26 +200,22 @@ def _dtypes(precision: str, unet: nn.Module) -> tuple[torch.dtype, torch.dtype]:
     return stored, mm.unet_manual_cast(stored, device, _DTYPES) or stored
 
 
-def _patchers(unet: nn.Module, vae: nn.Module, audio: nn.Module) -> dict[str, Any]:
+def _patchers(model: LipSyncModel) -> dict[str, Any]:
     # Newer ComfyUI has a patcher of its choice under this name, which it sets after import.
     core = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     device = mm.get_torch_device()
     return {
-        "unet": core(unet, device, mm.unet_offload_device()),
-        "vae": WholePatcher(Whole(vae), device, mm.vae_offload_device()),
-        "audio": WholePatcher(Whole(audio), device, mm.text_encoder_offload_device()),
+        "unet": core(model.unet, device, mm.unet_offload_device()),
+        "vae": WholePatcher(Whole(model.vae), device, mm.vae_offload_device()),
+        "audio": WholePatcher(Whole(model.audio_encoder), device, mm.text_encoder_offload_device()),
     }
 
 
-def model_fingerprint(name: str) -> list[tuple[str, int, int]]:
-    """(path, size, time) of every part of a model, so that a replaced one is loaded again; [] where one is missing."""
+def model_fingerprint(name: str) -> list[list]:
+    """(path, size, time) of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
     except FileNotFoundError:
         return []
-    identity = []
-    for path in (paths.unet, paths.whisper, paths.vae):
-        stats = [file.stat() for file in (path.iterdir() if path.is_dir() else [path])]
-        size, changed = sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)
-        identity.append((str(path), size, changed))
-    return identity
+    parts = (paths.unet, paths.whisper, paths.vae)
+    return [identity(file) for part in parts for file in (sorted(part.iterdir()) if part.is_dir() else [part])]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,13 @@ from ..latentsync.media.browser import QUALITY, fitted_size, playable
 from ..latentsync.media.source import open_source
 from ..latentsync.progress import Progress
 from . import folders, inputs, runtime, sockets
+from .base import node
 from .video_input import Source, opened
 
 FRAMES_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A video that the browser can play: its address in ComfyUI's `/view`, frame rate, frames and size in pixels."""
-
-    file: dict[str, str]
-    fps: Fraction
-    frames: int
-    height: int
-    width: int
-
-
+@node
 class Preview(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -43,22 +34,14 @@ class Preview(io.ComfyNode):
             node_id="LatentSyncPreview",
             display_name="Preview Lip Sync",
             category="LatentSync/video",
-            description="Plays the result beside the source, over each other or alone, with sound, and shows where the "
-            "face was followed. Nothing is saved.",
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
             inputs=[
-                io.MultiType.Input("after", types=picture, tooltip="The result: frames or a video."),
-                io.MultiType.Input(
-                    "before", types=picture, optional=True, tooltip="The source to compare it with: frames or a video."
-                ),
-                io.Audio.Input(
-                    "audio", optional=True, tooltip="The sound of the result. Without it a video brings its own."
-                ),
-                sockets.Track.Input(
-                    "track", optional=True, tooltip="The face's track through the result, to be drawn over it."
-                ),
-                inputs.fps("Frames per second of connected frames; a video knows its own."),
+                io.MultiType.Input("after", types=picture),
+                io.MultiType.Input("before", types=picture, optional=True),
+                io.Audio.Input("audio", optional=True),
+                sockets.Track.Input("track", optional=True),
+                inputs.fps(),
             ],
             outputs=[],
         )
@@ -66,22 +49,16 @@ class Preview(io.ComfyNode):
     @classmethod
     def execute(cls, after, fps, before=None, audio=None, track=None) -> io.NodeOutput:
         progress = runtime.progress(cls)
-        shown = show(after, fps, audio, progress)
-        other = None if before is None else show(before, fps, None, progress)
-        payload = {
-            "after": shown.file,
-            "before": other and other.file,
-            "fps": round(float(shown.fps), 3),
-            "frames": shown.frames,
-            "width": shown.width,
-            "height": shown.height,
-            "track": None if track is None else drawn(track, shown),
-        }
-        return io.NodeOutput(ui={"images": [shown.file], "animated": (True,), "latentsync_preview": [payload]})
+        address, payload = show(after, fps, audio, progress)
+        payload["after"] = address
+        payload["before"] = None if before is None else show(before, fps, None, progress)[0]
+        payload["track"] = None if track is None else drawn(track, payload)
+        return io.NodeOutput(ui={"images": [address], "animated": (True,), "latentsync_preview": [payload]})
 
 
-def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> Shown:
-    """An IMAGE (at `fps`) or VIDEO as something to play, with the sound `audio`, else its own.
+def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> tuple[dict, dict]:
+    """An IMAGE (at `fps`) or VIDEO as something to play, with the sound `audio`, else its own: its address in ComfyUI's
+    `/view`, and its fps, frames, width and height.
 
     A file that the browser can play and that ComfyUI serves is taken as it is; all else is encoded.
     """
@@ -92,11 +69,11 @@ def show(media: Any, fps: float, audio: Mapping | None, progress: Progress) -> S
     with opened(media) as source:
         address = folders.served(source.file) if source.file and audio is None and playable(source.file) else None
         if address is not None:
-            return Shown(address, source.fps, len(source.frames), *source.size)
+            return address, _facts(source, *source.size)
         return encode(source if audio is None else replace(source, sound=audio), progress)
 
 
-def encode(source: Source, progress: Progress) -> Shown:
+def encode(source: Source, progress: Progress) -> tuple[dict, dict]:
     """The pictures of a source as a new file in the temp folder, of `browser.fitted_size`, with its sound."""
     height, width = fitted_size(*source.size)
     out, count = runtime.temp_file(".mp4"), len(source.frames)
@@ -106,7 +83,11 @@ def encode(source: Source, progress: Progress) -> Shown:
             for numbers in batches(count, FRAMES_AT_ONCE):
                 progress("writing the preview", numbers[0], count)
                 writer.write(resized(source.frames[numbers], height, width))
-    return Shown(folders.served(out), source.fps, count, height, width)
+    return folders.served(out), _facts(source, height, width)
+
+
+def _facts(source: Source, height: int, width: int) -> dict[str, Any]:
+    return {"fps": round(float(source.fps), 3), "frames": len(source.frames), "width": width, "height": height}
 
 
 @contextmanager
@@ -136,10 +117,10 @@ def resized(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(small))
 
 
-def drawn(tracked: sockets.TrackedFace, shown: Shown) -> dict[str, list]:
+def drawn(tracked: sockets.TrackedFace, shown: Mapping[str, Any]) -> dict[str, list]:
     """Outline of the crop, points and box of the face in pixels of the video; None in frames without."""
     height, width = tracked.size
-    scale = np.array([shown.width / width, shown.height / height])
+    scale = np.array([shown["width"] / width, shown["height"] / height])
 
     def flat(points: Any) -> list[float]:
         # Pixel centres are at integers.
@@ -147,8 +128,8 @@ def drawn(tracked: sockets.TrackedFace, shown: Shown) -> dict[str, list]:
         return [round(value, 1) for value in moved.ravel().tolist()]
 
     track, faces = tracked.track, tracked.faces
-    missing = [None] * max(0, shown.frames - len(faces))
-    count = min(shown.frames, len(faces))
+    missing = [None] * max(0, shown["frames"] - len(faces))
+    count = min(shown["frames"], len(faces))
     outline = [flat(corners(track.matrices[i], track.resolution)) if track.found[i] else None for i in range(count)]
     points = [face and flat(face.points) for face in faces[:count]]
     boxes = [face and flat(face.box) for face in faces[:count]]

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io, ui
 
-from ..latentsync.audio.syncnet import VIDEO_FPS
 from ..latentsync.models.embedded import EMBEDDED
 from ..latentsync.models.folders import find_checkpoints
 from . import folders, inputs, runtime, sockets
+from .base import node
 
 # Beside the weights: 16 crops through the VAE's encoder, which is what takes most.
 BYTES_AT_ONCE = 3 << 30
@@ -20,6 +20,7 @@ DRAWN_ONLY = (
 )
 
 
+@node
 class Quality(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,31 +28,18 @@ class Quality(io.ComfyNode):
             node_id="LatentSyncQuality",
             display_name="Measure Sync Quality",
             category="LatentSync/video",
-            description="How well lips and sound fit, by SyncNet: a report, a chart of all offsets, the confidence "
-            "(0 to 1) and the offset. With the true crops also how alike and how steady the mouth is.",
             inputs=[
-                io.Image.Input("crops", tooltip="Aligned crops of the face, from Crop Faces or the sampler."),
-                io.Audio.Input("audio", tooltip="What the face says."),
+                io.Image.Input("crops"),
+                io.Audio.Input("audio"),
                 inputs.fps(),
-                sockets.Model.Input(
-                    "model",
-                    optional=True,
-                    tooltip="Whose SyncNet judges: the small one's own for the embedded model, else the one in "
-                    "models/latentsync. Without a model that one too or, where there is none, the small one.",
-                ),
-                io.Image.Input(
-                    "reference",
-                    optional=True,
-                    tooltip="The true crops, where they are known: as many and as large as the crops.",
-                ),
+                sockets.Model.Input("model", optional=True),
+                io.Image.Input("reference", optional=True),
             ],
             outputs=[
-                io.String.Output(display_name="report", tooltip="All figures, in lines of text."),
-                io.Image.Output(display_name="plot", tooltip="Cosine by offset and over time."),
-                io.Float.Output(
-                    display_name="confidence", tooltip="Mean cosine of lips and sound as they are, 0 to 1."
-                ),
-                io.Int.Output(display_name="offset", tooltip="Frames of 1/25 s that the mouth is late, -10 to 10."),
+                io.String.Output(display_name="report"),
+                io.Image.Output(display_name="plot"),
+                io.Float.Output(display_name="confidence"),
+                io.Int.Output(display_name="offset"),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -60,13 +48,13 @@ class Quality(io.ComfyNode):
     def execute(cls, crops, audio, fps, model=None, reference=None) -> io.NodeOutput:
         from ..latentsync.evaluate import sync_report, sync_score
 
-        crops, wave = inputs.pictures(crops), inputs.heard(audio)
+        crops, wave = inputs.pictures(crops), inputs.mono_16k(audio)
         mouth = None if reference is None else sync_report.mouth_metrics(crops, inputs.pictures(reference))
         embedded = model is not None and EMBEDDED in Path(model.source).parents
         folder = folders.models_folder()  # it may lack a SyncNet, which is said when it is loaded
         if embedded or (model is None and find_checkpoints(folder).syncnet is None):
             folder = EMBEDDED
-        watched = _Watched(crops, runtime.progress(cls), fps)
+        watched = _Watched(crops, runtime.progress(cls))
         syncnet, vae = sync_score.load_stable_syncnet(folder)
         with ExitStack() as lent:
             for net in filter(None, (syncnet.net, vae)):
@@ -84,9 +72,8 @@ class Quality(io.ComfyNode):
 class _Watched:
     """Crops as `Frames`, whose reading is counted and can be cancelled."""
 
-    def __init__(self, crops: torch.Tensor, report: runtime.Progress, fps: float):
+    def __init__(self, crops: torch.Tensor, report: runtime.Progress):
         self.crops, self.report = crops, report
-        self.total = max(1, round(len(crops) * VIDEO_FPS / fps))
 
     def __len__(self) -> int:
         return len(self.crops)

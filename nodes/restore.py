@@ -7,18 +7,21 @@ from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
 from ..latentsync.pipelines.lip_sync import with_progress
+from ..latentsync.pipelines.options import RestorerOptions
+from ..latentsync.pipelines.resume import identity
 from ..latentsync.restore.apply import restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
-from ..latentsync.settings import REGIONS, RestoreSettings
+from ..latentsync.settings import RestoreSettings
 from . import folders, inputs, runtime, sockets
+from .base import node
 
 SHARPEN = Sharpen().name
 FRAMES_AT_ONCE = 4
 # Beside the weights, for one face of 512 x 512: what ComfyUI reckons with for a tile of this size.
 BYTES_PER_FACE = 512 * 512 * 3 * 4 * 384
-DEFAULTS = RestoreSettings()
 
 
+@node
 class LoadRestorer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -26,26 +29,15 @@ class LoadRestorer(io.ComfyNode):
             node_id="LatentSyncLoadRestorer",
             display_name="Load Face Restorer",
             category="LatentSync/loaders",
-            description="Loads GFPGAN, CodeFormer or RestoreFormer, or the built-in sharpening filter, which needs no "
-            "file and makes clearer what is there, without inventing anything.",
-            inputs=[
-                io.Combo.Input(
-                    "restorer",
-                    options=[SHARPEN, *folders.restorer_files()],
-                    default=SHARPEN,
-                    tooltip="Files in models/latentsync/GFPGAN, /CodeFormer and /RestoreFormer, in "
-                    "models/facerestore_models and models/upscale_models. CodeFormer is for non-commercial use and "
-                    "needs `pip install spandrel_extra_arches`.",
-                )
-            ],
-            outputs=[sockets.Restorer.Output(display_name="restorer", tooltip="Restores faces, for Restore Faces.")],
+            inputs=[io.Combo.Input("restorer", options=[SHARPEN, *folders.restorer_files()], default=SHARPEN)],
+            outputs=[sockets.Restorer.Output(display_name="restorer")],
         )
 
     @classmethod
     def fingerprint_inputs(cls, restorer) -> object:
         """A file that was replaced is read again."""
         path = folders.restorer_files().get(restorer)
-        return restorer if path is None else (str(path), path.stat().st_mtime_ns, path.stat().st_size)
+        return restorer if path is None else identity(path)
 
     @classmethod
     def execute(cls, restorer) -> io.NodeOutput:
@@ -54,6 +46,7 @@ class LoadRestorer(io.ComfyNode):
         return io.NodeOutput(Sharpen() if restorer == SHARPEN else load_restorer(files[restorer]))
 
 
+@node
 class RestoreFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -61,39 +54,16 @@ class RestoreFaces(io.ComfyNode):
             node_id="LatentSyncRestoreFaces",
             display_name="Restore Faces",
             category="LatentSync/face",
-            description="Adds detail to synced crops, between the sampler and Blend Faces. Colours and light stay "
-            "those of the crops. Connect a restorer or an upscale model.",
             inputs=[
-                io.Image.Input("crops", tooltip="Crops from the sampler."),
-                sockets.Restorer.Input("restorer", optional=True, tooltip="From Load Face Restorer."),
-                io.UpscaleModel.Input(
-                    "upscale_model",
-                    optional=True,
-                    tooltip="Instead of a restorer: any model from Load Upscale Model, such as a GFPGAN or "
-                    "RestoreFormer file or an upscaler.",
-                ),
+                io.Image.Input("crops"),
+                sockets.Restorer.Input("restorer", optional=True),
+                io.UpscaleModel.Input("upscale_model", optional=True),
                 inputs.crops_track(),
-                inputs.fraction(
-                    "strength",
-                    DEFAULTS.strength,
-                    "How much of the restored detail is taken. 0 gives the crops back unchanged.",
-                ),
-                io.Combo.Input(
-                    "region",
-                    options=list(REGIONS),
-                    default=DEFAULTS.region,
-                    tooltip="mouth: what the lip sync repaints, so that the rest stays the source's. face: the whole "
-                    "face; Blend Faces shows it only with a mask of that shape.",
-                ),
-                inputs.fraction("fidelity", 0.5, "CodeFormer only: 0 is the best picture, 1 the closest to the crop."),
-                inputs.fraction(
-                    "temporal",
-                    DEFAULTS.temporal,
-                    "Against flicker: how much of the last frame's detail is kept where the picture does not move. "
-                    "0 restores each frame by itself.",
-                ),
+                *inputs.widgets(RestoreSettings, "strength", "region"),
+                *inputs.widgets(RestorerOptions, "superres_fidelity", id="fidelity"),
+                *inputs.widgets(RestoreSettings, "temporal"),
             ],
-            outputs=[io.Image.Output(display_name="crops", tooltip="The restored crops, for Blend Faces.")],
+            outputs=[io.Image.Output(display_name="crops")],
             hidden=[io.Hidden.unique_id],
         )
 

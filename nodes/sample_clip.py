@@ -9,10 +9,12 @@ from ..latentsync.files import replacing
 from ..latentsync.frames import as_float
 from ..latentsync.media import VideoReader, read_audio
 from . import folders, inputs, sockets
+from .base import node
 
 CLIPS = ("talking head", "two speakers", "short clip")  # those of latentsync.drawn.heads.samples
 
 
+@node
 class SampleClip(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,34 +22,17 @@ class SampleClip(io.ComfyNode):
             node_id="LatentSyncSampleClip",
             display_name="Load Sample Clip",
             category="LatentSync/loaders",
-            description="A drawn person who speaks, and other words in the same voice: made for the small model that "
-            "comes along, so that a first run needs no download.",
             inputs=[
-                io.Combo.Input(
-                    "clip",
-                    options=list(CLIPS),
-                    default=CLIPS[0],
-                    tooltip="talking head: one person, 3 s. two speakers: two people who speak in turn. short clip: "
-                    "a video much shorter than its words.",
-                ),
-                io.Boolean.Input(
-                    "copy_to_input",
-                    default=False,
-                    tooltip="Copy the video, the words and the track file to ComfyUI's input folder as well, to load "
-                    "them with other nodes.",
-                ),
+                io.Combo.Input("clip", options=list(CLIPS), default=CLIPS[0]),
+                io.Boolean.Input("copy_to_input", default=False),
             ],
             outputs=[
-                io.Video.Output(display_name="video", tooltip="The clip, with the sound of its old words."),
-                io.Audio.Output(display_name="audio", tooltip="The new words; of two speakers the left one's."),
-                io.Audio.Output(
-                    display_name="audio_2", tooltip="The right speaker's new words; with one speaker the same as audio."
-                ),
-                sockets.Detector.Output(
-                    display_name="detector", tooltip="Knows where the faces are, from the clip's track file."
-                ),
-                io.Image.Output(display_name="images", tooltip="The frames of the clip."),
-                io.Float.Output(display_name="fps", tooltip="Its frames per second."),
+                io.Video.Output(display_name="video"),
+                io.Audio.Output(display_name="audio"),
+                io.Audio.Output(display_name="audio_2"),
+                sockets.Detector.Output(display_name="detector"),
+                io.Image.Output(display_name="images"),
+                io.Float.Output(display_name="fps"),
             ],
         )
 

@@ -67,7 +67,7 @@ def _in_memory(video: Input.Video) -> Source:
 
 
 def _from_file(path: Path, cache: int) -> Iterator[Source]:
-    with VideoReader(path, cache=cache) as reader:
+    with VideoReader(path, cache=cache, progress=lambda *_: runtime.check_interrupted()) as reader:
         tags = {"colour": reader.colour, "sample_aspect_ratio": reader.sample_aspect_ratio}
         yield Source(reader, reader.fps, (reader.height, reader.width), path, tags=tags)
 

@@ -35,16 +35,18 @@ def numbers(frames: torch.Tensor) -> list[int]:
 
 
 def encode_video(
-    path, codec, stamps, *, time_base=Fraction(1, 30), pix_fmt="yuv420p", rate=30, color_range=0, **options
+    path, codec, stamps, *, time_base=Fraction(1, 30), pix_fmt="yuv420p", rate=30, color_range=0, size=1, **options
 ) -> None:
     """Write `numbered(i)` at the time `stamps[i]`; encoder options with a hyphen are given with an underscore."""
     options = {key.replace("_", "-"): str(value) for key, value in options.items()}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, pix_fmt
+        stream.height, stream.width, stream.pix_fmt = size * HEIGHT, size * WIDTH, pix_fmt
         stream.codec_context.time_base, stream.codec_context.color_range = time_base, color_range
         for i, stamp in enumerate(stamps):
-            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24").reformat(format=pix_fmt)
+            frame = av.VideoFrame.from_ndarray(numbered(i, size * HEIGHT, size * WIDTH), format="rgb24").reformat(
+                format=pix_fmt
+            )
             frame.pts, frame.time_base = stamp, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -1,10 +1,13 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from latentsync.commands.main import main
 from latentsync.errors import InputError
+from latentsync.face import detect
 from latentsync.limits import LIMITS, check_limit, limit, parse_limit, raised_limits, set_limits
+from latentsync.ui.visitors import Sessions
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,20 @@ def test_a_command_sets_its_limits_and_only_its_own(capsys):
     assert raised_limits() == {}
     assert main([*missing, "--limit", "speed=7"]) == 2
     assert "--limit speed=7: there are pixels" in capsys.readouterr().err
+
+
+def test_a_command_that_runs_out_of_memory_says_so(capsys, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise MemoryError("Unable to allocate 19 GiB")
+
+    monkeypatch.setattr(detect, "load_detector", full)
+    (tmp_path / "clip.mp4").touch()
+    assert main(["track", "--video_path", f"{tmp_path}/clip.mp4", "--track_path", f"{tmp_path}/t.json"]) == 2
+    assert "there is not enough memory (Unable to allocate 19 GiB): try" in capsys.readouterr().err
+
+
+def test_the_page_says_that_there_is_not_enough_memory():
+    nets = SimpleNamespace(options=SimpleNamespace(checkpoints=None))
+    sessions = Sessions(nets, folder=None)
+    assert sessions.failure(MemoryError()).startswith("there is not enough memory for this: try")
+    sessions.close()

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         left = "the same command goes on from here" if resumable else "nothing was left behind"
         print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError, MemoryError) as error:
         sentence = explained(error, arguments.less_memory)
         if arguments.debug or sentence is None:
             raise

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
@@ -44,6 +45,19 @@ def written_colour(colour: Colour | None, height: int) -> Colour:
         return Colour(LIMITED, BT709, BT709, BT709)
     matrix = colour.matrix if colour.matrix in SWS_MATRIX else _untagged_matrix(height)
     return colour._replace(range=colour.range or LIMITED, matrix=matrix)
+
+
+def lost_by_output(pixels: VideoFormat | None) -> str:
+    """What pictures of a pixel format lose as 8-bit 4:2:0, in words; empty for nothing."""
+    if pixels is None:
+        return ""
+    bits = max(component.bits for component in pixels.components)
+    found = [f"{bits} bits"] if bits > 8 else []
+    if not pixels.is_rgb and len(pixels.components) >= 3:
+        chroma = (pixels.chroma_width(16), pixels.chroma_height(16))
+        found += [{(16, 16): "4:4:4", (8, 16): "4:2:2"}[chroma]] if chroma in ((16, 16), (8, 16)) else []
+    found += ["alpha"] if any(component.is_alpha for component in pixels.components) else []
+    return ", ".join(found)
 
 
 def to_rgb(frame: VideoFrame, colour: Colour, size: tuple[int, int], reformatter: VideoReformatter) -> np.ndarray:

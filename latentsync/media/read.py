@@ -13,12 +13,16 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from ..errors import InputError
-from .colour import Colour, to_rgb
+from ..limits import check_limit, limit
+from ..progress import Progress, no_progress
+from .colour import Colour, lost_by_output, to_rgb
 from .decode import FrameDecoder
 from .index import scan
 from .source import PathLike, as_rate
 
 log = logging.getLogger(__name__)
+
+CACHE_BYTES = 1 << 31  # of kept pictures at most: 86 of 4K
 
 
 class VideoReader(AbstractContextManager):
@@ -30,7 +34,7 @@ class VideoReader(AbstractContextManager):
 
     Any order of access works. A jump seeks to the nearest key frame and decodes from there; the last `cache`
     pictures stay in memory, so playing backward decodes a group of g frames about g / (2 * cache) + 1 times.
-    A damaged frame repeats the good one before it, and a warning is logged once. HDR is not tone-mapped.
+    A damaged frame repeats the good one before it, and closing logs how many there were. HDR is not tone-mapped.
 
     Attributes:
         fps: Fraction, frames per second of the output.
@@ -40,16 +44,22 @@ class VideoReader(AbstractContextManager):
         sample_aspect_ratio: Fraction, width of an upright pixel by its height; None where the file does not say.
     """
 
-    def __init__(self, path: PathLike, fps: float | Fraction | None = None, cache: int = 48):
+    def __init__(
+        self,
+        path: PathLike,
+        fps: float | Fraction | None = None,
+        cache: int = 48,
+        progress: Progress = no_progress,
+    ):
         if cache < 1:
             raise InputError(f"cache is {cache}: keep at least 1 picture")
         self.path = os.fspath(path)
-        index = scan(path)
+        self._index = index = scan(path, progress)
         self.fps = index.rate if fps is None else as_rate(fps)
         self._count = len(index.stamps)
-        resample = fps is not None or not index.constant
-        self._numbers = index.resampled(self.fps) if resample else range(self._count)
-        self._capacity = min(cache, self._count)
+        self._resampled = fps is not None or not index.constant
+        self._length = index.count_at(self.fps) if self._resampled else self._count
+        check_limit("frames", self._length, self.path)
         self._repeats: dict[int, int] = {}  # damaged frame -> the good one that is shown in its place
         # Frame number -> its place in the block of kept pictures, the one used last at the end.
         self._kept: OrderedDict[int, int] = OrderedDict()
@@ -59,14 +69,20 @@ class VideoReader(AbstractContextManager):
         _, frame = next(self._decoder.up_to(0), (0, None))
         if frame is None:
             self._decoder.close()
-            raise InputError(f"no frame of {self.path} can be decoded: it is damaged or in an unknown format")
+            raise InputError(
+                f"no frame of {self.path} can be decoded: it is damaged, in an unknown format, or has more than "
+                f"{limit('pixels'):.12g} pixels (if you trust the file, raise that on the command line with "
+                "--limit pixels=N)"
+            )
         context = self._decoder.context
         self.colour = Colour(context.color_range, context.colorspace, context.color_primaries, context.color_trc)
+        self._format = frame.format
         self._turns = round(frame.rotation / 90) % 4
         self._size = (frame.height, frame.width)
         self.height, self.width = self._size if self._turns % 2 == 0 else self._size[::-1]
         aspect = context.sample_aspect_ratio or None
         self.sample_aspect_ratio = 1 / aspect if aspect and self._turns % 2 else aspect
+        self._capacity = max(1, min(cache, self._count, CACHE_BYTES // (3 * self.height * self.width)))
         # One block for good: pictures that come and go one by one between large windows fragment the memory.
         self._pictures = torch.empty((self._capacity, self.height, self.width, 3), dtype=torch.uint8)
         self._keep(*self._decoder.last)
@@ -76,7 +92,7 @@ class VideoReader(AbstractContextManager):
         return float(len(self) / self.fps)
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return self._length
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
         """The frames with these numbers, in this order: (n, height, width, 3) uint8 RGB."""
@@ -86,7 +102,8 @@ class VideoReader(AbstractContextManager):
         for place, i in enumerate(indices):
             if not 0 <= i < len(self):
                 raise IndexError(f"frame {i} of {self.path}: it has the frames 0 to {len(self) - 1}")
-            places.setdefault(self._numbers[i], []).append(place)
+            number = self._index.shown_at(i, self.fps) if self._resampled else i
+            places.setdefault(number, []).append(place)
         frames = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.uint8)
         # In the file's order, so that a window played backward is decoded forward, once.
         for number in sorted(places):
@@ -117,8 +134,6 @@ class VideoReader(AbstractContextManager):
         good = before if before and before[0] < number else after
         if good is None:
             raise InputError(f"{self.path} can no longer be decoded at frame {number}: the file has changed")
-        if not self._repeats:
-            log.warning("%s is damaged at frame %d: frame %d is shown instead", self.path, number, good[0])
         # The whole gap at once: to look for each of its frames would decode the way there each time.
         first = good[0] + 1 if good[0] < number else 0
         end = after[0] if after[0] > number else self._count
@@ -138,8 +153,23 @@ class VideoReader(AbstractContextManager):
         self._kept[number] = place
         np.copyto(self._pictures[place].numpy(), picture)
 
+    def warn_of_losses(self) -> None:
+        """Say what a `VideoWriter` cannot keep of these pictures."""
+        if lost := lost_by_output(self._format):
+            log.warning("%s has %s: the result has 8 bits, 4:2:0 and no alpha", self.path, lost)
+
     def close(self) -> None:
         """Close the file. Pictures can no longer be read."""
+        lost = self._index.lost + len(self._repeats)
+        if lost and not self._closed:
+            log.warning(
+                "%s is damaged: %d of its %d frames are lost, the first of them frame %d; %s",
+                self.path,
+                lost,
+                self._index.lost + self._count,
+                min(self._repeats, default=self._count),
+                "good ones beside them are shown instead" if self._repeats else "the video ends there",
+            )
         self._closed = True
         self._decoder.close()
         self._kept.clear()

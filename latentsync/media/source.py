@@ -1,9 +1,8 @@
 """Opening media files: one clear error for each way in which a file may be unfit."""
 
 import errno
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import av
@@ -14,13 +13,27 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from ..errors import InputError
-
-log = logging.getLogger(__name__)
+from ..limits import check_limit, limit
 
 PathLike = str | os.PathLike[str]
 
 # What a folder is searched for; a list file may name anything.
 VIDEO_SUFFIXES = frozenset(".3gp .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv".split())
+# FFmpeg's names of the formats that are opened. Each is one file with all in it: playlists, lists and numbered pictures
+# would read other files of this machine. Of QuickTime, FFmpeg reads no external tracks unless told to.
+CONTAINERS = (
+    "mov matroska avi mpegts mpeg mpegvideo m4v h264 hevc vvc av1 obu ivf vc1 dv asf flv mxf gxf nut nsv rm wtv "
+    "yuv4mpegpipe mjpeg mpjpeg gif apng png_pipe jpeg_pipe jpegxl_pipe bmp_pipe webp_pipe tiff_pipe "
+    "ogg wav w64 aiff caf au flac mp3 aac ac3 eac3 dts dtshd truehd mlp amr ape wv tta tak mpc mpc8 dsf voc loas"
+).split()
+# What begins a file that names others, and what it is then called.
+LISTS = {
+    b"#EXTM3U": "an HLS playlist",
+    b"ffconcat": "a list of files to join (ffconcat)",
+    b"<MPD": "a DASH manifest",
+    b"CompositionPlaylist": "an IMF playlist",
+    b"IN IP4": "a description of a network stream (SDP)",
+}
 SCHEME = "file:"  # FFmpeg then takes a name for a local file even if it has a colon in it
 
 
@@ -39,27 +52,40 @@ def as_rate(fps: float | Fraction) -> Fraction:
 def open_source(path: PathLike, kind: str) -> InputContainer:
     """Open a file for reading; `kind` ("video", "audio") is what the caller wants from it.
 
-    Only local files are opened, also where the file itself (a playlist) names others.
+    Nothing but this file is read, whatever it names: `CONTAINERS` alone are opened.
     """
     name = os.fspath(path)
     if not os.path.exists(name):
         raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
     if os.path.isdir(name):
         raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
-    unreadable = f"{name} is not readable as {kind}: it is damaged, incomplete or not a media file"
+    allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
+    # A decoder refuses a larger picture before it makes room for it, wherever in the file it comes. Twice, because it
+    # counts the padding of its rows, too.
+    largest = {"max_pixels": str(int(min(2 * limit("pixels"), 2**31 - 1)))}
     try:
         # Tags in old encodings must not stop a file from being read.
-        options = {"protocol_whitelist": "file"}
-        container = av.open(SCHEME + name, container_options=options, metadata_errors="ignore")
+        container = av.open(SCHEME + name, options=largest, container_options=allowed, metadata_errors="ignore")
     except OSError as error:
         raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
     except (av.error.FFmpegError, ValueError) as error:
-        raise InputError(unreadable) from error
-    # FFmpeg renders any text as pictures of a terminal.
-    if container.format.name == "tty":
-        container.close()
-        raise InputError(unreadable)
+        raise InputError(f"{name} is not readable as {kind}: {_what_it_is(name)}") from error
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            stream.codec_context.options = largest
     return container
+
+
+def _what_it_is(name: str) -> str:
+    """Why a file is not opened, in words."""
+    with open(name, "rb") as file:
+        head = file.read(4096)
+    found = next((text for mark, text in LISTS.items() if mark in head), None)
+    if found is None and any(c in os.path.basename(name) for c in "%*?{"):
+        found = "the name of a sequence of pictures"
+    if found is None:
+        return "it is damaged, incomplete or not a media file"
+    return f"it is {found}, which stands for other files; give a file that holds all itself, such as .mp4 or .wav"
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
@@ -73,6 +99,7 @@ def moving_pictures(container: InputContainer, path: PathLike) -> VideoStream:
     stream = video_stream(container)
     if stream is None:
         raise InputError(f"{path} has no video stream that can be decoded: give a file with moving pictures")
+    check_limit("pixels", stream.width * stream.height, os.fspath(path))
     return stream
 
 
@@ -84,14 +111,21 @@ def audio_stream(container: InputContainer, path: PathLike) -> AudioStream:
     raise InputError(f"{os.fspath(path)} has no audio track that can be decoded: give a file with sound")
 
 
-def packets(container: InputContainer, stream: Stream, warn: bool = False) -> Iterator[Packet]:
-    """The packets of one stream; a damaged file ends where it cannot be read on, with a warning if `warn`."""
+def all_packets(container: InputContainer, damaged: Callable[[str], object]) -> Iterator[Packet]:
+    """The packets of a file; a damaged one ends where it cannot be read on, and `damaged` is told why."""
     try:
-        yield from container.demux(stream)
-    except av.error.FFmpegError as error:
-        if warn:
-            log.warning("%s ends early: it is damaged (%s)", container.name.removeprefix(SCHEME), error.strerror)
+        yield from container.demux()
+    except (av.error.FFmpegError, IndexError) as error:  # an IndexError where a stream appears on the way
+        damaged(getattr(error, "strerror", None) or str(error))
         # FFmpeg drains its decoders on an empty packet: what came before the damage is still delivered.
-        flush = Packet()
-        flush.stream = stream
-        yield flush
+        for stream in container.streams:
+            flush = Packet()
+            flush.stream = stream
+            yield flush
+
+
+def packets(
+    container: InputContainer, stream: Stream, damaged: Callable[[str], object] = lambda reason: None
+) -> Iterator[Packet]:
+    """Those of one stream; Ctrl-C need not wait for one where thousands of others come first."""
+    return (packet for packet in all_packets(container, damaged) if packet.stream is stream)

@@ -1,6 +1,8 @@
 """Fetches the published weights into a checkpoints folder, and shows what such a folder has."""
 
 import logging
+import lzma
+import math
 import os
 import re
 import shutil
@@ -19,7 +21,8 @@ from tqdm import tqdm
 
 from ..errors import InputError
 from ..files import file_sha256, replacing, write_error
-from .folders import find_checkpoints, read_sidecar, write_sidecar
+from ..limits import check_limit, limit
+from .folders import UNREADABLE, find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
 
 logger = logging.getLogger(__name__)
@@ -53,16 +56,19 @@ def hub_states(url: str) -> Expected:
     return Expected(metadata.size, metadata.etag if re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") else None)
 
 
-def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, progress: Progress | None = None) -> None:
-    """Fetches `url` into `part`, going on behind the bytes that are there, and checks the whole.
+def fetch(
+    url: str, part: Path, expected: Expected, *, hub: bool, name: str, most: float, progress: Progress | None = None
+) -> str:
+    """Fetches `url` into `part`, going on behind the bytes that are there, checks the whole and returns its SHA-256.
 
     A connection that breaks is taken up again as long as each attempt brings something. What has arrived stays in
-    `part` when it fails, unless it is wrong. `hub`: with the user's token, which a redirect elsewhere does not get.
+    `part` when it fails, unless it is wrong, such as longer than `most`. `hub`: with the user's token, which a redirect
+    elsewhere does not get.
     """
     while True:
         before = bytes_in(part)
         try:
-            wrong = _append(url, part, expected, build_hf_headers() if hub else {}, name, progress)
+            wrong = _append(url, part, expected, build_hf_headers() if hub else {}, name, most, progress)
             break
         except httpx.HTTPStatusError as error:
             answer = f"{error.response.status_code} {error.response.reason_phrase}"
@@ -71,14 +77,23 @@ def fetch(url: str, part: Path, expected: Expected, *, hub: bool, name: str, pro
             if bytes_in(part) <= before:
                 raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
             logger.info("%s: %s, going on at byte %d", url, _reason(error), bytes_in(part))
-    if not wrong and expected.sha256 and (actual := file_sha256(part)) != expected.sha256:
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())  # before it gets its name
+    actual = "" if wrong else file_sha256(part)
+    if not wrong and expected.sha256 not in (None, actual):
         wrong = f"SHA-256 {actual}, expected {expected.sha256}"
     if wrong:
         part.unlink(missing_ok=True)
-        raise InputError(f"{url} gave {wrong}: the file was removed, fetch it again or from another mirror")
+        raise InputError(
+            f"{url} gave {wrong}: the file was removed, fetch it again, from another mirror, or with --force what was "
+            "published anew"
+        )
+    return actual
 
 
-def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, progress: Progress | None) -> str:
+def _append(
+    url: str, part: Path, expected: Expected, headers: dict, name: str, most: float, progress: Progress | None
+) -> str:
     """Adds to `part` what it lacks; returns what is wrong with the size, "" for nothing."""
     start = bytes_in(part)
     if start and start == expected.size:
@@ -97,12 +112,14 @@ def _append(url: str, part: Path, expected: Expected, headers: dict, name: str, 
             if not done:  # says nothing against what is there already
                 raise InputError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
             return f"{size:,} bytes, expected {expected.size:,}"
+        if size and size > most:
+            raise InputError(f"{url} has {size:,} bytes, far more than the known file: fetch it from another mirror")
         with part.open("ab" if done else "wb") as file:
             for data in reply.iter_bytes(CHUNK):
                 file.write(data)
                 done += len(data)
-                if size and done > size:
-                    return f"more than {size:,} bytes"
+                if done > (size or most):
+                    return f"more than {size or most:,.0f} bytes"
                 if progress is not None:
                     progress(done, size, name)
     if size and done < size:
@@ -135,17 +152,19 @@ def download(
     environment variables hold (HF_ENDPOINT for a mirror, HF_TOKEN, HF_HUB_OFFLINE), and those of proxies.
     """
     folder, rows = Path(folder), select(version, only)
+    if folder.is_file():
+        raise InputError(f"{folder} is a file: give the folder to put the weights in (--checkpoints)")
     if not _wanted(folder, version, rows, force):
         return []
     with _locked(folder, progress):
         wanted = _wanted(folder, version, rows, force)  # another download may have fetched them meanwhile
         needed = sum(max(0, row.bytes_hint - bytes_in(_part(folder, row))) for row in wanted)
         if needed > (free := shutil.disk_usage(folder).free):
-            raise OSError(
+            raise InputError(
                 f"{folder} has {in_words(free)} of free space and the download needs {in_words(needed)}: make room, or "
                 "choose another folder (--checkpoints)"
             )
-        return [_fetch(folder, row, progress) for row in wanted]
+        return [_fetch(folder, row, force, progress) for row in wanted]
 
 
 def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
@@ -184,8 +203,15 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
                 raise InputError(f"{found} was converted from another version: move it away first")
             wanted.append(row)
             continue
-        actual = bytes_in(found)
-        if row.members or converted or actual in (row.size, sidecar.get("files", {}).get(row.target)):
+        actual, kept = bytes_in(found), _kept(folder, row)
+        if row.members or converted:
+            continue
+        if actual in (row.size, kept.get("size")):
+            # Its checksum is looked at only if its time says that it was written since.
+            written_since = kept.get("mtime", 0) not in (0, found.stat().st_mtime_ns)
+            if written_since and file_sha256(found) != kept["sha256"]:
+                logger.warning("%s is not what was downloaded: it is kept, unless with --force", found)
+                wanted += [row] * force
             continue
         published = _published_size(row, found)
         if published in (None, actual):
@@ -210,31 +236,50 @@ def _published_size(row: Weight, found: Path) -> int | None:
         return None
 
 
-def _fetch(folder: Path, row: Weight, progress: Progress | None) -> Path:
+def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) -> Path:
     """One file, to its `.part`, checked, then under its own name."""
     target, part = folder / row.target, _part(folder, row)
-    part.parent.mkdir(parents=True, exist_ok=True)
+    most = min(max(4 * row.bytes_hint, 1 << 20) if row.bytes_hint else math.inf, limit("download"))
     try:
-        fetch(_address(row), part, _expected(row), hub=row.repo is not None, name=row.target, progress=progress)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        expected = _expected(row, {} if force else _kept(folder, row))
+        facts = {"hub": row.repo is not None, "name": row.target, "most": most, "progress": progress}
+        sha256 = fetch(_address(row), part, expected, **facts)
     except ConnectionError as error:
         by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
-        raise ConnectionError(
+        raise InputError(
             f"{error}: run the command again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand"
         ) from error
+    except OSError as error:
+        raise write_error(part, error.errno) from error
+    kept = {"size": bytes_in(part), "sha256": sha256, "version": row.version}
     if row.members:
         _unpack(row, part, target)
-        return target
-    size = bytes_in(part)
-    os.replace(part, target)
+    else:
+        os.replace(part, target)
+        kept["mtime"] = target.stat().st_mtime_ns
     # Only now: a U-Net that comes from elsewhere after a failed download has a version of its own.
     facts = {"version": row.version, "resolution": RESOLUTIONS[row.version]} if row.group == "unet" else {}
-    write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: size}, **facts)
+    write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: kept}, **facts)
     return target
 
 
-def _expected(row: Weight) -> Expected:
-    """What the hub says of the file, else what is pinned in the registry; for a program nothing but the pin counts."""
-    pin = Expected(row.size, row.sha256)
+def _kept(folder: Path, row: Weight) -> dict:
+    """What is known of the file that was downloaded to the place of `row` last; {} for one of another version."""
+    kept = read_sidecar(folder).get("files", {}).get(row.target)
+    if type(kept) is int:  # older folders have the size alone
+        return {"size": kept}
+    if not isinstance(kept, dict) or type(kept.get("size")) is not int or not isinstance(kept.get("sha256"), str):
+        return {}
+    return kept if kept.get("version") == row.version else {}
+
+
+def _expected(row: Weight, kept: dict) -> Expected:
+    """What the hub says of the file, else what is pinned in the registry or was `kept` when it was fetched last.
+
+    For a program nothing but the pin counts.
+    """
+    pin = Expected(row.size or kept.get("size"), row.sha256 or kept.get("sha256"))
     stated = hub_states(_address(row)) if row.repo else pin
     if stated.sha256 is None:
         return pin | stated
@@ -253,14 +298,25 @@ def _unpack(row: Weight, archive: Path, folder: Path) -> None:
     """Takes `row.members` out of a zip archive into `folder`, by file name, and removes the archive."""
     try:
         with zipfile.ZipFile(archive) as zipped:
-            entries = {Path(name).name: name for name in zipped.namelist()}
-            folder.mkdir(parents=True, exist_ok=True)
-            for member in row.members:
-                with replacing(folder / member) as part:
-                    part.write_bytes(zipped.read(entries[member]))
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, NotImplementedError) as error:
+            entries = {Path(entry.filename).name: entry for entry in zipped.infolist()}
+            entries = {member: entries[member] for member in row.members}
+            unpacked = sum(entry.file_size for entry in entries.values())
+            check_limit("unpacked", unpacked, _address(row))
+            check_limit("expansion", unpacked / bytes_in(archive), _address(row))
+            for entry in entries.values():  # all of them are whole before the first gets its name
+                with zipped.open(entry) as source:
+                    while source.read(CHUNK):
+                        pass
+    except (*UNREADABLE, OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         archive.unlink()
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive) as zipped:
+        for member, entry in entries.items():
+            with replacing(folder / member) as part, zipped.open(entry) as source, part.open("wb") as file:
+                shutil.copyfileobj(source, file)
     archive.unlink()
 
 

@@ -5,6 +5,7 @@ Known layouts: the published program's (`latentsync_unet.pt`, `whisper/tiny.pt`,
 """
 
 import json
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,8 +13,15 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import replacing
 
-#: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: bytes}}.
+#: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: {"size", "sha256",
+#: "version", "mtime"}}}, the last being what `download` fetched.
 SIDECAR = "latentsync.json"
+
+#: What readers of damaged files raise.
+UNREADABLE = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, RuntimeError, TypeError, ValueError),
+    struct.error,
+)
 
 _TENSORS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 _CONVERTIBLE = (".pth", ".model", ".pkl")  # tensors under other names, which `convert` makes .safetensors of too
@@ -92,7 +100,7 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
     """
     folder = Path(folder)
     if folder.is_file():
-        raise NotADirectoryError(f"{folder} is a file: give the folder that the weights are in (--checkpoints)")
+        raise InputError(f"{folder} is a file: give the folder of the weights (--checkpoints)")
     roots = [folder / "latentsync", folder] if (folder / "latentsync").is_dir() else [folder]
     names = [field.name for field in fields(Checkpoints)[1:]]
     return Checkpoints(
@@ -131,10 +139,10 @@ def read_sidecar(folder: str | Path) -> dict:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): correct or remove it") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}, not a JSON object: correct or remove it")
+    if not isinstance(content, dict) or not isinstance(content.get("files", {}), dict):
+        raise InputError(f'{path} or its "files" is not a JSON object: correct or remove it')
     return content
 
 

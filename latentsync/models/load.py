@@ -2,17 +2,19 @@
 
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..nets.loading import assign, check_state_dict
-from .folders import Checkpoints, find_checkpoints, read_sidecar, vae_weights
+from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
+from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
 from .state_dict import current_vae_names, load_state_dict, read_checkpoint, read_metadata, recognise
 
@@ -30,7 +32,9 @@ class LipSyncModel:
     """The three networks of one lip-sync model and the crop side they work at.
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
-    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from.
+    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from. Sampling asks for
+    `encode`, `denoise`, `decode` and the properties below, and never for a net: whoever holds nets in another way
+    (ComfyUI) gives the same.
     """
 
     unet: nn.Module
@@ -58,13 +62,25 @@ class LipSyncModel:
         return next(self.unet.parameters()).dtype
 
     @property
-    def scaling_factor(self) -> float:
-        """Latent = (posterior - shift_factor) * scaling_factor."""
-        return self.vae.config.scaling_factor
+    def latent_channels(self) -> int:
+        return self.unet.config.out_channels
 
     @property
-    def shift_factor(self) -> float:
-        return self.vae.config.shift_factor or 0.0
+    def max_frames(self) -> int | None:
+        """The most frames that are denoised together; None for any number."""
+        return None if self.unet.config.motion == "none" else self.unet.config.max_frames
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """See `encode_pictures`."""
+        return encode_pictures(self.vae, pictures)
+
+    def denoise(self, noisy: Tensor, t: Tensor, audio: Tensor, cache: list[Tensor] | None = None) -> Tensor:
+        """The noise in latents and their condition, (b, 13, f, h, w) in `dtype` on `device`: see `nets.unet.UNet`."""
+        return self.unet(noisy, t, audio, cache)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """See `decode_latents`."""
+        return decode_latents(self.vae, latents)
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> "LipSyncModel":
         """Moves and casts U-Net and VAE in place; returns self.
@@ -76,6 +92,23 @@ class LipSyncModel:
             nn.Module.to(module, device=device, dtype=dtype)
         self.audio_encoder.to(device=device, dtype=torch.float32)
         return self
+
+
+def encode_pictures(vae: nn.Module, pictures: Tensor) -> Tensor:
+    """Latents (n, c, h / 8, w / 8) of pictures (n, 3, h, w) in [-1, 1]: float32, scaled as the U-Net has them.
+
+    The mode of the posterior, so that two runs agree. The VAE computes in its own dtype and on its own device.
+    """
+    weight = next(vae.parameters())
+    latents = vae.encode(pictures.to(weight.device, weight.dtype)).latent_dist.mode().float()
+    return (latents - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+
+
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Pictures (n, 3, 8h, 8w) float32 in about [-1, 1], not clamped, of latents as `encode_pictures` gives them."""
+    weight = next(vae.parameters())
+    latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    return vae.decode(latents.to(weight.device, weight.dtype)).sample.float()
 
 
 def default_device() -> torch.device:
@@ -169,19 +202,26 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
 
     state, metadata = read_checkpoint(path)
     weights = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
-    if "positional_embedding" not in weights or "conv1.weight" not in weights:
+    layers = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+    if "positional_embedding" not in weights or "conv1.weight" not in weights or layers > MAX_BLOCKS:
         raise InputError(f"{path} looks like {recognise(state)}: give an OpenAI Whisper file (tiny.pt or small.pt)")
-    dims = json.loads(metadata.get("dims", "{}"))
-    width, mels = weights["conv1.weight"].shape[:2]
+    size = partial(axis_size, weights, net="Whisper audio encoder", file="tiny.pt")
+    width = size("conv1.weight", 0)
+    heads = _whisper_heads(metadata, width)
+    if type(heads) is not int or heads < 1 or width > MAX_WIDTH or width % heads:
+        raise InputError(f"{path} says that its {width} channels have {heads!r:.40} attention heads: fetch it again")
     with torch.device("meta"):
-        encoder = AudioEncoder(
-            n_mels=mels,
-            n_ctx=weights["positional_embedding"].shape[0],
-            n_state=width,
-            n_head=dims.get("n_audio_head", max(1, width // 64)),
-            n_layer=len({key.split(".")[1] for key in weights if key.startswith("blocks.")}),
-        )
+        encoder = AudioEncoder(size("conv1.weight", 1), size("positional_embedding", 0), width, heads, layers)
     return _filled(encoder, weights, Path(path), "Whisper audio encoder")
+
+
+def _whisper_heads(metadata: Mapping[str, str], width: int) -> object:
+    """What the file says, whatever that is, else one for every 64 channels."""
+    try:
+        dims = json.loads(metadata.get("dims", "{}"))
+    except (ValueError, RecursionError):
+        return metadata["dims"]
+    return dims.get("n_audio_head", max(1, width // 64)) if isinstance(dims, dict) else dims
 
 
 def load_vae(path: str | Path) -> nn.Module:
@@ -199,9 +239,19 @@ def load_vae(path: str | Path) -> nn.Module:
     state = load_state_dict(file)
     beside = file.parent / "config.json"
     config = beside if beside.is_file() else Path(__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
-    with torch.device("meta"):
-        vae = AutoencoderKL.from_config(json.loads(config.read_text(encoding="utf-8")))
-    return _filled(vae, current_vae_names(state, vae.config), file, "VAE")
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        blocks, layers = settings.get("block_out_channels", [64]), settings.get("layers_per_block", 1)
+        if len(blocks) > MAX_BLOCKS or layers > MAX_BLOCKS:
+            raise ValueError(f"{len(blocks)} blocks of {layers} layers")
+        with torch.device("meta"):
+            vae = AutoencoderKL.from_config(settings)
+        if not math.isfinite(scale := vae.config.scaling_factor) or not math.isfinite(vae.config.shift_factor or 0):
+            raise ValueError(f"scaling_factor {scale}")
+        names = current_vae_names(state, vae.config)
+    except UNREADABLE as error:
+        raise InputError(f"{config} does not describe the VAE {file} ({error!s:.200}): fetch both again") from error
+    return _filled(vae, names, file, "VAE")
 
 
 def _filled(module: nn.Module, state: Mapping[str, Tensor], path: Path, name: str) -> nn.Module:
@@ -246,23 +296,28 @@ def published_resolution(config: str | Path) -> int:
         logger.info("there is no file %s: by its name the resolution is %d", config, side)
         return side
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        # Everything is text to this loader: others raise all kinds of errors at dates and numbers that are none.
+        content = yaml.load(config.read_text(encoding="utf-8"), yaml.BaseLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
     data = content.get("data") if isinstance(content, dict) else None
-    side = data.get("resolution") if isinstance(data, dict) else None
-    if type(side) is not int:
-        raise InputError(f"{config} has no whole number at data.resolution: give --resolution instead")
-    return side
+    return _whole(data.get("resolution") if isinstance(data, dict) else None, f"{config}, data.resolution,")
+
+
+def _whole(value: object, what: str) -> int:
+    """The whole number that a file gives, perhaps as text."""
+    if not re.fullmatch("[0-9]{1,5}", str(value)):
+        raise InputError(f"{what} is {value!r:.40}, not a whole number: give --resolution")
+    return int(str(value))
 
 
 def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     """The crop side in pixels, by the order in `load_model`; warns where it is not what the version was trained for."""
     stated = read_metadata(paths.unet) | read_sidecar(paths.unet.parent)
-    version = stated.get("version") or _version_in_names(paths.unet, paths.folder)
+    version = str(stated.get("version") or _version_in_names(paths.unet, paths.folder))
     resolution = explicit
     if resolution is None and "resolution" in stated:
-        resolution = int(stated["resolution"])
+        resolution = _whole(stated["resolution"], f"the resolution that is stated for {paths.unet}")
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)
         logger.info("%s does not say its resolution: taking %d", paths.unet, resolution)

@@ -1,7 +1,8 @@
 """Every published file this project can use: what for, where it comes from, under which licence.
 
 Sizes and checksums are what a download is checked against where the hub sends none; where it sends others, the hub's
-count (see `download`). Those of LatentSync are of 1.5. `None` means "not known", never "anything goes".
+count (see `download`). Those of LatentSync are of 1.5. `None` means "not known", never "anything goes": size and
+checksum of what was fetched are kept in the folder's `latentsync.json`, for the next time.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ RUN_GROUPS = ("unet", "whisper", "vae", "yunet")
 #: Of `i3d_torchscript.pt`, a program: no other is run.
 I3D_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
 
+#: Of YuNet: OpenCV can crash at damaged files, so others are tried apart first.
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+
 HUB = "https://huggingface.co"
 GITHUB = "https://github.com"
 
@@ -28,7 +32,8 @@ class Weight:
 
     `target` is relative to the checkpoints folder. The file comes from `url`, or is `filename` in the hub
     repository `repo`. `size` is exact, in bytes; `about` is the rounded size its documents give, for the
-    disk-space check. `members` are the files taken out of a zip archive into the folder `target`.
+    disk-space check and against replies without an end. `members` are the files taken out of a zip archive into the
+    folder `target`.
     A `program` (TorchScript) runs when it is loaded: only the one whose checksum stands here is ever taken.
     """
 
@@ -72,8 +77,7 @@ _KNOWN: dict[str, tuple[int | None, str]] = {
     "stable_syncnet.pt 1.5": (1_605_324_224, "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483"),
     "tiny.pt": (None, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
     "small.pt": (None, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794"),
-    "face_detection_yunet_2023mar.onnx": (
-        232_589, "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"),
+    "face_detection_yunet_2023mar.onnx": (232_589, YUNET_SHA256),
     "syncnet_v2.model": (54_573_114, "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"),
     "koniq_pretrained.pkl": (109_768_650, "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81"),
     "i3d_torchscript.pt": (51_235_320, I3D_SHA256),
@@ -118,9 +122,9 @@ def _whisper(group: str, name: str, width: int, source: str, about: int) -> Weig
     return _file(group, f"whisper/{name}.pt", purpose, "MIT", source, about=about)
 
 
-def _auxiliary(name: str, purpose: str, program: bool = False) -> Weight:
-    facts = {"commercial": False, "program": program}
-    return _file("auxiliary", f"auxiliary/{name}", purpose, "research", "ByteDance/LatentSync-1.5:auxiliary/", **facts)
+def _auxiliary(name: str, purpose: str, **facts) -> Weight:
+    source = "ByteDance/LatentSync-1.5:auxiliary/"
+    return _file("auxiliary", f"auxiliary/{name}", purpose, "research", source, commercial=False, **facts)
 
 
 def _restorer(target: str, name: str, licence: str, release: str, commercial: bool = True) -> Weight:
@@ -152,7 +156,7 @@ WEIGHTS: tuple[Weight, ...] = (
         f"https://openaipublic.azureedge.net/main/whisper/models/{_KNOWN['small.pt'][1]}/",
         484_000_000,
     ),
-    _file("vae", "vae/config.json", "VAE sd-vae-ft-mse", "MIT", "stabilityai/sd-vae-ft-mse:"),
+    _file("vae", "vae/config.json", "VAE sd-vae-ft-mse", "MIT", "stabilityai/sd-vae-ft-mse:", about=547),
     _file(
         "vae",
         "vae/diffusion_pytorch_model.safetensors",
@@ -182,7 +186,7 @@ WEIGHTS: tuple[Weight, ...] = (
     _auxiliary("koniq_pretrained.pkl", "hyperIQA: picture quality of training clips"),
     _auxiliary("i3d_torchscript.pt", "I3D: FVD", program=True),
     _auxiliary("vit_g_hybrid_pt_1200e_ssv2_ft.pth", "VideoMAE v2: TREPA loss"),
-    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss"),
+    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss", about=553_000_000),
     _file(
         "inception",
         "auxiliary/weights-inception-2015-12-05-6726825d.pth",

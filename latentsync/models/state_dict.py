@@ -1,10 +1,12 @@
 """Weight files: read without running code from them, and recognised by their names."""
 
 import json
+import mmap
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,10 +14,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
+from ..limits import check_limit
+from .folders import UNREADABLE
+
+SAFE_TORCH = (2, 6)  # the first version whose restricted mode could not be evaded
 
 # The entry of a saved dict that holds the tensors: training programs, OpenAI Whisper, VideoMAE, face restorers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "params_ema", "params")
 _PARALLEL = "module."  # what DistributedDataParallel puts before every name
+
+_ENTRY_HEAD = 1 << 17  # bytes that the head of a zip archive's entry has at most, and a few more
 
 # A key that only one kind of file has (as prefix), and what to call that file; the first match wins.
 _KINDS = (
@@ -44,21 +52,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no weight file {path}: check the path or fetch it with the download command")
+        raise InputError(f"there is no weight file {path}: check the path or fetch it with the download command")
     if path.suffix == ".safetensors":
         with _opened(path) as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+            state, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
+        return _plain_tensors(state, path), metadata
     content = _unpickle(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dict of tensors: it is another kind of file")
     wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    state = dict(content[wrapper] if wrapper else content)
-    if state and all(str(key).startswith(_PARALLEL) for key in state):
+    state = _plain_tensors(content[wrapper] if wrapper else content, path)
+    if state and all(key.startswith(_PARALLEL) for key in state):
         state = {key.removeprefix(_PARALLEL): value for key, value in state.items()}
-    if foreign := [str(key) for key, value in state.items() if not isinstance(value, Tensor)]:
-        raise InputError(f"{path} holds other things than tensors ({', '.join(foreign[:3])}): not a weight file")
     others = {key: value for key, value in content.items() if key != wrapper} if wrapper else {}
-    return state, {key: json.dumps(value) for key, value in others.items() if _is_plain(value)}
+    seen: set[int] = set()
+    plain = {key: value for key, value in others.items() if isinstance(key, str) and _is_plain(value, seen)}
+    return state, {key: json.dumps(value) for key, value in plain.items()}
 
 
 def load_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -82,7 +91,7 @@ def recognise(state: Mapping[str, Tensor]) -> str:
     conv_in = state.get("conv_in.weight")
     parts = {key.partition(".")[0] for key in state}
     if parts >= {"down_blocks", "mid_block", "up_blocks"} or parts >= {"conv_in", "time_embedding"}:
-        inputs = 13 if conv_in is None else conv_in.shape[1]
+        inputs = 13 if conv_in is None or conv_in.ndim < 2 else conv_in.shape[1]
         return "a lip-sync U-Net" if inputs == 13 else f"a Stable Diffusion U-Net with {inputs} input channels"
     for prefix, kind in _KINDS:
         if any(key.startswith(prefix) for key in state):
@@ -105,26 +114,57 @@ def current_vae_names(state: Mapping[str, Tensor], config: Mapping) -> dict[str,
     return {old.sub(lambda m: f"{m[1]}.{_OLD_ATTENTION[m[2]]}.", key): value for key, value in state.items()}
 
 
-def _opened(path: Path):
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
     try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from None
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, *UNREADABLE) as error:
+        raise InputError(f"{path} is not a safetensors file or is cut off ({error}): fetch it again") from error
+
+
+def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
+    """`state`, if it has nothing but names and tensors that lie in the file, of about the file's size."""
+    foreign = [
+        key for key, value in state.items() if not (isinstance(key, str) and key.isprintable() and _is_ordinary(value))
+    ]
+    if foreign:
+        names = ", ".join(ascii(key)[:80].strip("'") for key in foreign[:3])
+        raise InputError(f"{path} holds other things than tensors ({names}): not a weight file")
+    # Views with stride 0, and many names for one piece of memory: copied or cast they would be of any size.
+    announced = sum(value.nbytes for value in state.values())
+    check_limit("expansion", announced / path.stat().st_size, str(path))
+    # Detached by PyTorch itself: a pickle may give a tensor attributes that hide its methods.
+    return {key: Tensor.detach(value) for key, value in state.items()}
+
+
+def _is_ordinary(value: object) -> bool:
+    """Whether a value is an ordinary tensor: neither sparse nor nested, quantized or without memory."""
+    if not isinstance(value, Tensor) or value.is_nested or value.is_quantized:
+        return False
+    return value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _unpickle(path: Path) -> object:
-    zipped = zipfile.is_zipfile(path)
-    if not zipped:  # the first bytes may tell what it is instead
-        with path.open("rb") as file:
-            head = file.read(64)
-        if head.startswith(b"PK"):
-            raise InputError(f"{path} is cut off ({path.stat().st_size:,} bytes): fetch it again")
-        if head.startswith(b"version https://git-lfs"):
-            raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
-        if head.lstrip().startswith((b"<", b"{")):
-            raise InputError(f"{path} is a text file, not weights: fetch it again")
+    if tuple(int(number) for number in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        raise InputError(
+            f"{path} is a pickle, which could run code when torch {torch.__version__} reads it (CVE-2025-32434): "
+            "convert it to .safetensors on another machine, or update torch to 2.6 or later"
+        )
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path} is a Git LFS pointer, not the weights: fetch the file itself")
+    if not head or head.lstrip().startswith((b"<", b"{")):
+        raise InputError(f"{path} is {'a text file, not weights' if head else 'empty'}: fetch it again")
+    zipped = head.startswith(b"PK")
     try:
+        _refuse_bombs(path, zipped)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except InputError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is cut off or damaged ({path.stat().st_size:,} bytes): fetch it again") from error
     except pickle.UnpicklingError as error:
         reason = "it is not a PyTorch weight file: fetch it again"
         if "weights_only" in str(error) or "Unsupported" in str(error):
@@ -132,14 +172,36 @@ def _unpickle(path: Path) -> object:
                 "it holds Python objects, which can run code when read, so it is refused: convert it where it was made"
             )
         raise InputError(f"{path} was not read: {reason}") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
+        if "you tried to allocate" in str(error):
+            raise InputError(f"{path} asks for more memory than there is: free some, or fetch it again") from error
         raise InputError(f"{path} is damaged or not a PyTorch weight file: fetch it again") from error
 
 
-def _is_plain(value: object) -> bool:
-    """Whether a value can be written as JSON and read back the same."""
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
-    if isinstance(value, list):
-        return all(_is_plain(entry) for entry in value)
-    return value is None or isinstance(value, (bool, int, float, str))
+def _refuse_bombs(path: Path, zipped: bool) -> None:
+    """Refuse what lets a small file take any amount of memory while it is read."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        spans = [(0, len(content))]
+        if zipped:
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise InputError(f"{path} is compressed, which PyTorch's own files are not: fetch it again")
+            pickles = [entry for entry in entries if entry.filename.lower().endswith(".pkl")]
+            spans = [(e.header_offset, e.header_offset + e.file_size + _ENTRY_HEAD) for e in pickles]
+        # The one harmless function that makes something large of a number; the restricted mode knows it by this line.
+        if any(content.find(b"\nbytearray\n", *span) >= 0 for span in spans):
+            raise InputError(f"{path} holds byte arrays, which weight files do not: fetch it again")
+
+
+def _is_plain(value: object, seen: set[int], depth: int = 0) -> bool:
+    """Whether a value can be written as JSON and read back the same.
+
+    A list or dict in two places is not: written out, lists of one list of one list grow without bound.
+    """
+    if not isinstance(value, (dict, list)):
+        return value is None or isinstance(value, (bool, int, float, str))
+    if id(value) in seen or depth > 20 or (isinstance(value, dict) and not all(isinstance(key, str) for key in value)):
+        return False
+    seen.add(id(value))
+    return all(_is_plain(entry, seen, depth + 1) for entry in (value.values() if isinstance(value, dict) else value))

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from ..errors import InputError
-from .loading import axis_size
+from .loading import MAX_BLOCKS, MAX_WIDTH, axis_size
 
 Motion = Literal["none", "up", "all"]
 _size = partial(axis_size, net="LatentSync U-Net", file="latentsync_unet.pt")
@@ -41,18 +41,20 @@ class UNetConfig:
                 f"block_attention has {len(self.block_attention)} entries and block_out_channels has "
                 f"{len(self.block_out_channels)}: give one of each for every down block"
             )
-        if not self.block_out_channels or self.layers_per_block < 1:
+        if not (1 <= len(self.block_out_channels) <= MAX_BLOCKS and 1 <= self.layers_per_block <= MAX_BLOCKS):
             raise InputError(
                 f"the net has {len(self.block_out_channels)} down blocks of {self.layers_per_block} layers: "
-                "give at least one of each"
+                f"give 1 to {MAX_BLOCKS} of each"
             )
+        if self.n_head < 1 or self.groups < 1:
+            raise InputError(f"the net has {self.n_head} heads and {self.groups} groups: give at least one of each")
         if self.motion not in get_args(Motion):
             raise InputError(f"motion is {self.motion!r}: choose one of {', '.join(get_args(Motion))}")
         for width in self.block_out_channels:
-            if width < 1 or width % self.groups or width % self.n_head:
+            if not 1 <= width <= MAX_WIDTH or width % self.groups or width % self.n_head:
                 raise InputError(
                     f"block_out_channels has {width}: give multiples of the {self.groups} groups and of the "
-                    f"{self.n_head} heads"
+                    f"{self.n_head} heads, up to {MAX_WIDTH}"
                 )
 
     @classmethod
@@ -67,9 +69,9 @@ class UNetConfig:
         unseen = {}
         for name in UNSEEN:
             if about and name in about:
-                if not str(about[name]).isdecimal():
+                if not re.fullmatch(r"[0-9]{1,5}", str(about[name])):
                     raise InputError(
-                        f"the file's metadata has {name} = {about[name]!r}: a whole number is needed there"
+                        f"the file's metadata has {name} = {about[name][:40]!r}: a whole number is needed there"
                     )
                 unseen[name] = int(about[name])
         table = next((name for name in names if name.endswith(".pos_encoder.pe")), None)

@@ -8,6 +8,9 @@ from torch import nn
 from ..errors import InputError
 
 SHOWN_KEYS = 5
+# What a file's names and shapes may ask for, far above any published net: modules take time to make, even without
+# memory for their weights.
+MAX_BLOCKS, MAX_WIDTH = 64, 1 << 16
 
 
 def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], net: str) -> None:
@@ -15,12 +18,14 @@ def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[s
 
     The message calls the network `net`, counts each kind of fault and shows the first five with their shapes.
     """
-    faults = {"missing": [], "unexpected": [], "of the wrong shape": []}
+    faults = {"missing": [], "unexpected": [], "of the wrong shape": [], "of the wrong type": []}
     for name, tensor in expected.items():
         if name not in state_dict:
             faults["missing"].append(f"{name} {_shape(tensor)}")
         elif _shape(state_dict[name]) != _shape(tensor):
             faults["of the wrong shape"].append(f"{name} {_shape(state_dict[name])}, expected {_shape(tensor)}")
+        elif tensor.is_floating_point() != state_dict[name].is_floating_point():
+            faults["of the wrong type"].append(f"{name} {state_dict[name].dtype}")
     faults["unexpected"] = [f"{name} {_shape(tensor)}" for name, tensor in state_dict.items() if name not in expected]
     sentences = [
         f"{len(found)} {kind} ({'; '.join(found[:SHOWN_KEYS] + ['...'] * (len(found) > SHOWN_KEYS))})"
@@ -51,7 +56,7 @@ def assign(
 def axis_size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int, net: str, file: str) -> int:
     """Length of an axis of the tensor that a hyper-parameter of `net` is read off."""
     tensor = state_dict.get(name)
-    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis:
+    if isinstance(tensor, torch.Tensor) and tensor.ndim > axis and tensor.numel():
         return tensor.shape[axis]
     first = ", ".join(list(state_dict)[:SHOWN_KEYS]) or "none"
     raise InputError(

@@ -13,11 +13,9 @@ from .layers import Attention, FeedForward, Parts, Recomputed
 
 def position_table(max_frames: int, width: int) -> torch.Tensor:
     """(1, max_frames, width) float32: sines of the frame number on even columns, cosines on odd ones."""
-    # NumPy: arithmetic on the meta device, where nets are built for loading, imports PyTorch's compiler (4 s).
     frame = np.arange(max_frames, dtype=np.float32)[:, None]
     angles = frame * np.exp(np.arange(0, width, 2, dtype=np.float32) * np.float32(-np.log(10000) / width))
-    table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(1, max_frames, width)
-    return torch.empty(table.shape, dtype=torch.float32).copy_(torch.from_numpy(table))
+    return torch.from_numpy(np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(1, max_frames, width))
 
 
 class PositionTable(nn.Module):
@@ -25,7 +23,9 @@ class PositionTable(nn.Module):
 
     def __init__(self, max_frames: int, width: int):
         super().__init__()
-        self.register_buffer("pe", position_table(max_frames, width))
+        table = torch.empty(1, max_frames, width)
+        # A net that is to be filled from a file has no memory yet, and the sizes are the file's.
+        self.register_buffer("pe", table if table.is_meta else table.copy_(position_table(max_frames, width)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # `to`: under partial offload the table may lie on another device, or in another dtype, than the input.

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import InputError
 from .layers import Attention, FeedForward, MadeOfRecomputed, Parts, Recomputed
-from .loading import assign, axis_size, check_state_dict
+from .loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
 
 GROUPS = 32  # of every group norm; not visible in the weights
 N_HEAD = 8  # of every attention; not visible in the weights
@@ -33,8 +33,10 @@ class Stage:
     attention: bool = False
 
     def __post_init__(self):
-        if self.channels < 1 or self.channels % GROUPS:
-            raise InputError(f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS}")
+        if not 1 <= self.channels <= MAX_WIDTH or self.channels % GROUPS:
+            raise InputError(
+                f"a stage of SyncNet has {self.channels} channels: give a multiple of {GROUPS} up to {MAX_WIDTH}"
+            )
         if len(self.factor) != 2 or min(self.factor) < 1:
             raise InputError(f"a stage of SyncNet has the factor {self.factor}: give two whole numbers from 1 up")
 
@@ -52,8 +54,8 @@ class EncoderConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
-        if not self.stages:
-            raise InputError("an encoder of SyncNet has no stages: give at least one")
+        if not 1 <= len(self.stages) <= MAX_BLOCKS:
+            raise InputError(f"an encoder of SyncNet has {len(self.stages)} stages: give 1 to {MAX_BLOCKS}")
 
     @classmethod
     def from_table(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
+from ..audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio
 from ..face.align import AlignedFaces
 from ..face.blend import blend
 from ..face.detect.insightface import InsightFace
@@ -21,7 +21,8 @@ from ..face.track import FaceTrack, track_faces
 from ..face.track_file import FaceFile
 from ..files import refuse_inputs
 from ..frames import Frames, FrameView, end_map, skip_frames
-from ..media import VideoReader, VideoWriter, join, output_format, read_audio
+from ..media import VideoReader, VideoWriter, join, output_format
+from ..media.audio import load_mono_16k
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
@@ -72,7 +73,7 @@ def lip_sync(
     settings = settings or RunSettings()
     progress = progress or no_progress
     check_paths(video, audio, out)
-    with VideoReader(video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
+    with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
         fps = float(reader.fps)
         wave = load_mono_16k(audio)
         work = _workspace(video, audio, out, model, detector, settings) if resume else None
@@ -172,7 +173,7 @@ def write(
 
     `sound` is what `VideoWriter` and `join` take: audio, duration and pad_audio.
     """
-
+    source.warn_of_losses()
     size = (source.height, source.width)
     size = size if settings.superres is None else settings.superres.size(*size)
 
@@ -194,12 +195,6 @@ def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | o
     """Refuse, before any work, an output that cannot be written and one that would replace an input."""
     output_format(out)
     refuse_inputs(out, (video, audio))
-
-
-def load_mono_16k(audio: str | os.PathLike) -> torch.Tensor:
-    """What the model hears of an audio file: (samples,) float32, mono, 16 kHz."""
-    wave, rate = read_audio(audio)
-    return resample(to_mono(wave), rate)
 
 
 def frame_map(count: int, audio_frames: float, settings: RunSettings) -> list[int]:

@@ -73,7 +73,7 @@ class RestorerOptions:
         choices=(*NETS, SHARPEN),
     )
     superres_fidelity: float = option(
-        0.5, "CodeFormer: 0 (best picture) to 1 (most like the input)", slider=(0, 1, 0.05)
+        0.5, "CodeFormer only: 0 is the best picture, 1 the closest to the input", low=0, high=1, slider=(0, 1, 0.05)
     )
     sr_ratio: float = option(
         None, "size of the result relative to the video's, 1 to 4 (default: 2 with --superres, else 1)"
@@ -256,6 +256,8 @@ def restorer_file(name: str, checkpoints: str):
 
 def explained(error: Exception, less_memory: str) -> str | None:
     """What a user needs to know of an error; None for a bug, whose traceback is needed."""
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({error}): try {less_memory}"
     if isinstance(error, RuntimeError):
         from ..sampling.sample import out_of_memory
 

@@ -54,7 +54,7 @@ def restore_video(
     progress = progress or no_progress
     check_resolution(resolution)
     check_output(video, out)
-    with VideoReader(video, fps=settings.fps, cache=2 * settings.superres.settings.batch) as reader:
+    with VideoReader(video, settings.fps, 2 * settings.superres.settings.batch, progress) as reader:
         fps, sound = float(reader.fps), _sound(video)
         work = Workspace(Path(out), plan(video, detector, settings, resolution=resolution)) if resume else None
         track = track_or_resume(reader, fps, detector, resolution, settings, progress, work)

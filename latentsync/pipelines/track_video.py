@@ -46,7 +46,7 @@ def write_track(
     strip_path = track_path.with_suffix(".png") if strip_path is None else Path(strip_path)
     check_outputs(track_path, strip_path, [video, *([detector.path] if isinstance(detector, FaceFile) else [])])
     progress = progress or no_progress
-    with VideoReader(video, fps=fps) as reader:
+    with VideoReader(video, fps=fps, progress=progress) as reader:
         rate = float(reader.fps)
         chosen = choose_faces(watch(reader, rate, detector, settings, detect_every, progress), rate, settings)
         track = place_faces(chosen, resolution, rate, settings)

@@ -11,38 +11,18 @@ from types import ModuleType
 
 import cv2
 import numpy as np
-import torch
 
 from ..audio.syncnet import SAMPLES_PER_FRAME
-from ..audio.whisper import SAMPLE_RATE, resample, to_mono
+from ..audio.whisper import SAMPLE_RATE
 from ..files import replacing
 from ..frames import batches
 from ..media import VideoReader
-from ..media.audio import AudioReader
+from ..media.audio import AudioReader, blocks_16k
 from .executor import Outcome
 from .settings import FPS, PrepareSettings
 from .sources import Source, reading
 
 FULL_SCALE = 32767
-BLOCK, MARGIN = 30, 1  # seconds that are resampled at once, and that the filter sees on either side
-
-
-def sound_16k(reader: AudioReader) -> Iterator[torch.Tensor]:
-    """A file's sound at 16 kHz, mono, (samples,) float32, in blocks: the same as all of it resampled at once."""
-    rate, given = reader.rate, 0  # seconds at the front of what is held that are out already
-    held: list[torch.Tensor] = []
-    size = 0
-    for chunk in reader:
-        held.append(to_mono(chunk))
-        size += len(held[-1])
-        while size >= (given + BLOCK + MARGIN) * rate:
-            wave_in = torch.cat(held)
-            block = resample(wave_in[: (given + BLOCK + MARGIN) * rate], rate)
-            yield block[given * SAMPLE_RATE : (given + BLOCK) * SAMPLE_RATE]
-            held = [wave_in[(given + BLOCK - MARGIN) * rate :]]
-            given, size = MARGIN, len(held[0])
-    if size > given * rate:
-        yield resample(torch.cat(held), rate)[given * SAMPLE_RATE :]
 
 
 def write_sound(reader: AudioReader, path: Path, samples: int) -> float:
@@ -50,7 +30,7 @@ def write_sound(reader: AudioReader, path: Path, samples: int) -> float:
     peak, missing = 0.0, samples
     with replacing(path) as part, wave.open(os.fspath(part), "wb") as file:
         file.setparams((1, 2, SAMPLE_RATE, samples, "NONE", ""))
-        for block in sound_16k(reader):
+        for block in blocks_16k(reader, reader.rate):
             block = block[:missing].numpy().clip(-1, 1)
             peak = max(peak, float(np.abs(block).max(initial=0)))
             file.writeframesraw(np.rint(block * FULL_SCALE).astype("<i2").tobytes())

@@ -1,7 +1,6 @@
 """Clips through the frozen VAE, a few pictures at a time: (b, 3, f, h, w) in [-1, 1] and latents, both float32.
 
 The VAE may be in half precision, and computes in it.
-Latents are scaled as the U-Net has them: (posterior - shift) * scale.
 """
 
 import torch
@@ -9,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..models.load import decode_latents, encode_pictures
 from .sample import LATENT_SCALE, PIXELS_AT_ONCE
 
 # With gradients the decoder keeps about 1.2 GB for each 256 x 256 picture in its part of the backward pass.
@@ -17,11 +17,10 @@ PIXELS_WITH_GRADIENTS = 2 * 256 * 256
 
 @torch.no_grad()
 def encode_clips(vae: nn.Module, clips: Tensor) -> Tensor:
-    """Latents (b, c, f, h / 8, w / 8) of clips (b, 3, f, h, w): the mode of the posterior, so that none is random."""
+    """Latents (b, c, f, h / 8, w / 8) of clips (b, 3, f, h, w); see `encode_pictures`."""
     pictures = rearrange(clips, "b c f h w -> (b f) c h w")
-    parts = [vae.encode(batch.to(vae.dtype)).latent_dist.mode() for batch in _batches(pictures, PIXELS_AT_ONCE)]
-    latents = (torch.cat(parts).float() - _shift(vae)) * vae.config.scaling_factor
-    return rearrange(latents, "(b f) c h w -> b c f h w", b=len(clips))
+    parts = [encode_pictures(vae, batch) for batch in _batches(pictures, PIXELS_AT_ONCE)]
+    return rearrange(torch.cat(parts), "(b f) c h w -> b c f h w", b=len(clips))
 
 
 def decode_clips(vae: nn.Module, latents: Tensor) -> Tensor:
@@ -32,20 +31,11 @@ def decode_clips(vae: nn.Module, latents: Tensor) -> Tensor:
     """
     gradients = torch.is_grad_enabled() and latents.requires_grad
     pixels = (PIXELS_WITH_GRADIENTS if gradients else PIXELS_AT_ONCE) // LATENT_SCALE**2
-    pictures = rearrange(latents / vae.config.scaling_factor + _shift(vae), "b c f h w -> (b f) c h w")
-
-    def decode(batch: Tensor) -> Tensor:
-        return vae.decode(batch.to(vae.dtype)).sample.float()
-
     parts = [
-        checkpoint(decode, batch, use_reentrant=False) if gradients else decode(batch)
-        for batch in _batches(pictures, pixels)
+        checkpoint(decode_latents, vae, batch, use_reentrant=False) if gradients else decode_latents(vae, batch)
+        for batch in _batches(rearrange(latents, "b c f h w -> (b f) c h w"), pixels)
     ]
     return rearrange(torch.cat(parts), "(b f) c h w -> b c f h w", b=len(latents))
-
-
-def _shift(vae: nn.Module) -> float:
-    return vae.config.shift_factor or 0.0
 
 
 def _batches(pictures: Tensor, pixels: int) -> tuple[Tensor, ...]:

@@ -59,10 +59,9 @@ def fit_preview(model: LipSyncModel, crops: Frames, frames: Sequence[int]) -> La
         raise InputError("no frame shows the face: there is nothing to fit a preview to")
     chosen = [frames[i * len(frames) // SAMPLES] for i in range(SAMPLES)] if len(frames) > SAMPLES else list(frames)
     pictures = as_float(crops[chosen])
-    batch = (pictures.movedim(-1, 1) * 2 - 1).to(model.device, model.dtype)
     # One at a time, which always fits where the run itself does.
-    latents = torch.cat([model.vae.encode(one).latent_dist.mode().cpu() for one in batch.split(1)])
-    return LatentPreview.fit((latents - model.shift_factor) * model.scaling_factor, pictures)
+    latents = torch.cat([model.encode(one).cpu() for one in (pictures.movedim(-1, 1) * 2 - 1).split(1)])
+    return LatentPreview.fit(latents, pictures)
 
 
 def _rows(latents: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Limits:
     both halves of the guidance go through the U-Net together."""
 
     pixels: int = PIXELS_AT_ONCE
-    together: bool = True
+    batch_cfg: bool = True
 
 
 def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int, int]]:
@@ -55,8 +55,7 @@ def windows(start: int, stop: int, window: int, overlap: int) -> list[tuple[int,
 
 def window_size(model: LipSyncModel, settings: Settings) -> tuple[int, int]:
     """Frames of a window and of the overlap that `sync` uses: those of `settings`, as far as the net takes them."""
-    config = model.unet.config
-    size = settings.window if config.motion == "none" else min(settings.window, config.max_frames)
+    size = min(settings.window, model.max_frames or settings.window)
     return size, min(settings.overlap, size - 1)
 
 
@@ -66,8 +65,7 @@ def initial_noise(model: LipSyncModel, seed: int) -> torch.Tensor:
     Drawn on the CPU, so that a seed means the same noise on every device.
     """
     side = model.resolution // LATENT_SCALE
-    channels = model.vae.config.latent_channels
-    return torch.randn(1, channels, 1, side, side, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(1, model.latent_channels, 1, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 def sync(
@@ -173,22 +171,15 @@ def synced_window(
     mask = keep_mask(model.resolution) if mask is None else mask
     condition = encode_condition(model, pictures, mask, limits)
     latents = denoise(model, condition, audio, noise, settings, on_step, limits)
-    decoded = decode(model, latents, limits)
+    decoded = _in_batches(lambda batch: model.decode(batch).cpu(), model, latents[0].transpose(0, 1), limits)
     return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
 
 
 def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, limits: Limits) -> torch.Tensor:
-    """What the U-Net sees beside the noise: (1, 9, f, h / 8, w / 8) = mask, masked-crop and reference latents.
-
-    The mode of the VAE's posterior is taken instead of a sample of it, so that two runs agree.
-    """
-
-    def encode(batch: torch.Tensor) -> torch.Tensor:
-        latent = model.vae.encode(batch).latent_dist.mode()
-        return (latent - model.shift_factor) * model.scaling_factor
-
-    masked, reference = (_in_batches(encode, model, x, limits) for x in (pictures * mask, pictures))
-    return concat_condition(mask, *(rearrange(x, "f c h w -> 1 c f h w") for x in (masked, reference)))
+    """The `concat_condition` of one window's pictures (f, 3, h, w), which are its reference frames too."""
+    encoded = (_in_batches(model.encode, model, x, limits) for x in (pictures * mask, pictures))
+    masked, reference = (rearrange(x, "f c h w -> 1 c f h w") for x in encoded)
+    return concat_condition(mask, masked, reference).to(model.device, model.dtype)
 
 
 def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -202,27 +193,16 @@ def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.
     return torch.cat([small.to(masked), masked, reference], dim=1)
 
 
-def decode(model: LipSyncModel, latents: torch.Tensor, limits: Limits) -> torch.Tensor:
-    """Latents (1, 4, f, h, w) as pictures (f, 3, 8h, 8w) float32 on the CPU, in about [-1, 1], not clamped."""
-
-    def decode_batch(batch: torch.Tensor) -> torch.Tensor:
-        latent = batch / model.scaling_factor + model.shift_factor
-        return model.vae.decode(latent).sample.to("cpu", torch.float32)
-
-    return _in_batches(decode_batch, model, latents[0].transpose(0, 1), limits)
-
-
 def _in_batches(
     net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, limits: Limits
 ) -> torch.Tensor:
     """`net`, a part of the VAE, over the frames of `x`, as many at once as fit into memory."""
     done: list[torch.Tensor] = []
-    dtype = getattr(model.vae, "dtype", model.dtype)  # in training it may be less than the U-Net's
     while (first := sum(map(len, done))) < len(x):
         batch = x[first : first + max(1, limits.pixels // model.resolution**2)]
         size = len(batch)
         try:
-            done.append(net(batch.to(model.device, dtype)))
+            done.append(net(batch))
             continue
         except RuntimeError as error:
             if size == 1 or not out_of_memory(error):
@@ -233,11 +213,11 @@ def _in_batches(
     return torch.cat(done)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device's memory or the machine's is full; only CUDA has an exception of its own for it."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device's memory or the machine's is full; of the devices only CUDA has an exception of its own."""
     said = str(error)
     full = "out of memory" in said or "allocate memory" in said  # MPS; the CPU
-    return isinstance(error, torch.cuda.OutOfMemoryError) or full
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or full
 
 
 def denoise(
@@ -256,7 +236,7 @@ def denoise(
     sampler = make_sampler(settings.sampler, settings.steps)
     steps = sampler.timesteps.tolist()
     latents = noise.to(model.device).expand(-1, -1, condition.shape[2], -1, -1) * sampler.init_noise_sigma
-    heard = audio[None].to(model.device, model.dtype)
+    cond = audio[None].to(model.device, model.dtype)
     cache: list[torch.Tensor] | None = [] if settings.deep_cache > 1 else None
     for k, t in enumerate(sampler.timesteps):
         if cache and k % settings.deep_cache == 0:
@@ -264,7 +244,7 @@ def denoise(
         guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
-        epsilon = predict(model, noisy, t, heard, settings.guidance if guided else 1.0, limits, cache)
+        epsilon = predict(model, noisy, t, cond, settings.guidance if guided else 1.0, limits, cache)
         latents = sampler.step(epsilon.float(), t, latents).prev_sample
         if on_step is not None:
             on_step(k + 1, len(steps), latents)
@@ -280,32 +260,32 @@ def predict(
     limits: Limits,
     cache: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Predicted noise with classifier-free guidance: silent + guidance * (heard - silent), zeros being silence.
+    """Predicted noise with classifier-free guidance: uncond + guidance * (cond - uncond), uncond hearing zeros.
 
-    `cache` holds the U-Net's deep features of the last full step: silent and heard, or heard alone where there was no
+    `cache` holds the U-Net's deep features of the last full step: uncond and cond, or cond alone where there was no
     guidance. Empty, or without a half that is needed now, it is filled by a full step; None: every step is full.
     """
     if guidance == 1:
         if cache:
-            del cache[:-1]  # guidance has ended: the silent half is not needed again
-        return model.unet(noisy, t, audio, cache)
+            del cache[:-1]  # guidance has ended: the uncond half is not needed again
+        return model.denoise(noisy, t, audio, cache)
     if cache and len(cache) < 2:
         cache.clear()
-    silent = heard = None
-    if limits.together:
+    uncond = cond = None
+    if limits.batch_cfg:
         try:
-            both = model.unet(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]), cache)
-            silent, heard = both.chunk(2)
+            both = model.denoise(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]), cache)
+            uncond, cond = both.chunk(2)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-    if silent is None:
-        if limits.together:
+    if uncond is None:
+        if limits.batch_cfg:
             log.warning("out of memory in the U-Net: guidance goes in two passes from here on")
-        limits.together = False
+        limits.batch_cfg = False
         halves = [None, None] if cache is None else [cache[:1], cache[1:]]
-        silent = model.unet(noisy, t, torch.zeros_like(audio), halves[0])
-        heard = model.unet(noisy, t, audio, halves[1])
+        uncond = model.denoise(noisy, t, torch.zeros_like(audio), halves[0])
+        cond = model.denoise(noisy, t, audio, halves[1])
         if cache is not None:
             cache[:] = halves[0] + halves[1]
-    return silent + guidance * (heard - silent)
+    return uncond + guidance * (cond - uncond)

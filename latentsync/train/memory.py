@@ -76,17 +76,24 @@ def estimate_memory(task: Task, sample: Mapping[str, Tensor], config: Any) -> Me
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the storages that operations make in the block: `now` of those that are still there, `peak` the most."""
+    """Counts the storages that operations make in the block: `now` of those that are still there, `peak` the most.
 
-    def __init__(self):
+    Those of one kind of device alone if `device` names it.
+    """
+
+    def __init__(self, device: str | None = None):
         super().__init__()
+        self._device = device
         self.now = self.peak = 0
         self._seen: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = {id(t.untyped_storage()) for t in tree_iter((args, kwargs)) if isinstance(t, Tensor)}
         result = func(*args, **(kwargs or {}))
-        for storage in [t.untyped_storage() for t in tree_iter(result) if isinstance(t, Tensor)]:
+        for tensor in [t for t in tree_iter(result) if isinstance(t, Tensor)]:
+            if self._device not in (None, tensor.device.type):
+                continue
+            storage = tensor.untyped_storage()
             if id(storage) not in given and id(storage) not in self._seen:
                 self._seen.add(id(storage))
                 weakref.finalize(storage, self._gone, id(storage), storage.nbytes())

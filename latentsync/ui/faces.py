@@ -34,7 +34,7 @@ def face_pictures(job: Job, nets: ModelCache, video: Path, settings: RunSettings
     """
     job.progress("loading the face detector", 0, 0)
     detector = nets.detector(video, settings.track.which)
-    with VideoReader(video, fps=settings.fps) as reader:
+    with VideoReader(video, fps=settings.fps, progress=job.progress) as reader:
         fps = float(reader.fps)
         count = min(len(reader), max(1, round(LONGEST * fps)))
         every = max(settings.detect_every, math.ceil(count / LOOKS))

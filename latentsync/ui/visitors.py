@@ -20,7 +20,7 @@ from .models import ModelCache, sample_clip
 from .work import Request, speak
 
 #: What bad input raises; anything else is a fault of the program.
-EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
 LESS_MEMORY = "try a window of 8, a guidance scale of 1 or a smaller resolution"
 
 
@@ -64,7 +64,7 @@ class Sessions:
 
     def failure(self, error: BaseException) -> str | None:
         """What a visitor is told about the error of a job; None where the program is at fault."""
-        if isinstance(error, RuntimeError) and out_of_memory(error):
+        if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
             return f"there is not enough memory for this: {LESS_MEMORY}"
         return self.folder.without_paths(sentence_of(error)) if isinstance(error, EXPECTED) else None
 

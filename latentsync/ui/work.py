@@ -81,7 +81,7 @@ def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Resul
     model = nets.model(request.arguments.resolution)
     result = folder.new_file(f"{request.video.stem}_lipsync.mp4")
     try:
-        with VideoReader(request.video, fps=settings.fps, cache=2 * settings.sync.window) as reader:
+        with VideoReader(request.video, settings.fps, 2 * settings.sync.window, job.progress) as reader:
             take = LipSyncInput(reader, float(reader.fps), load_mono_16k(request.audio))
             spoken = lip_sync_frames(take, model, detector, settings, job.progress)
             write(watched(spoken.windows), result, reader, settings, spoken.sound(request.audio, take.fps))

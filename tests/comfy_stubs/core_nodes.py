@@ -147,16 +147,6 @@ class PreviewImage(io.ComfyNode):
         return io.NodeOutput(ui=ui.PreviewImage(images))
 
 
-class MaskPreview(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return io.Schema(node_id="MaskPreview", inputs=[io.Mask.Input("mask")], is_output_node=True)
-
-    @classmethod
-    def execute(cls, mask):
-        return io.NodeOutput(ui=ui.PreviewMask(mask))
-
-
 class PreviewAny(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -192,5 +182,5 @@ class AudioMerge(io.ComfyNode):
 
 NODES = [
     LoadVideo, LoadAudio, TrimAudioDuration, ImageFromBatch, GetVideoComponents, CreateVideo, SaveVideo,
-    PreviewImage, MaskPreview, PreviewAny, AudioMerge,
+    PreviewImage, PreviewAny, AudioMerge,
 ]  # fmt: skip

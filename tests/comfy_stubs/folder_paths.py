@@ -1,6 +1,5 @@
 """Stand-in for ComfyUI's `folder_paths`: where models, inputs and results lie. Tests set the folders."""
 
-import mimetypes
 import os
 
 supported_pt_extensions = {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
@@ -11,26 +10,10 @@ models_dir = os.path.join(base_path, "models")
 output_directory = os.path.join(base_path, "output")
 temp_directory = os.path.join(base_path, "temp")
 input_directory = os.path.join(base_path, "input")
-user_directory = os.path.join(base_path, "user")
 folder_names_and_paths = {
     name: ([os.path.join(models_dir, name)], supported_pt_extensions) for name in MODEL_FOLDERS
 }  # fmt: skip
 filename_list_cache = {}
-
-
-def set_output_directory(output_dir):
-    global output_directory
-    output_directory = output_dir
-
-
-def set_temp_directory(temp_dir):
-    global temp_directory
-    temp_directory = temp_dir
-
-
-def set_input_directory(input_dir):
-    global input_directory
-    input_directory = input_dir
 
 
 def get_output_directory():
@@ -43,10 +26,6 @@ def get_temp_directory():
 
 def get_input_directory():
     return input_directory
-
-
-def get_user_directory():
-    return user_directory
 
 
 def get_directory_by_type(type_name):
@@ -71,13 +50,6 @@ def filter_files_extensions(files, extensions):
     return sorted(f for f in files if not extensions or os.path.splitext(f)[-1].lower() in extensions)
 
 
-def filter_files_content_types(files, content_types):
-    def kind(file):
-        return (mimetypes.guess_type(file, strict=False)[0] or "").split("/")[0]
-
-    return [file for file in files if kind(file) in content_types]
-
-
 def get_filename_list(folder_name):
     """Files below the folders of that name, as paths relative to them, sorted."""
     paths, extensions = folder_names_and_paths[folder_name]
@@ -95,13 +67,6 @@ def get_full_path(folder_name, filename):
     return next((p for p in (os.path.join(root, inside) for root in paths) if os.path.isfile(p)), None)
 
 
-def get_full_path_or_raise(folder_name, filename):
-    path = get_full_path(folder_name, filename)
-    if path is None:
-        raise FileNotFoundError(f"Model in folder '{folder_name}' with filename '{filename}' not found.")
-    return path
-
-
 def annotated_filepath(name):
     for kind in ("output", "input", "temp"):
         if name.endswith(f"[{kind}]"):
@@ -112,10 +77,6 @@ def annotated_filepath(name):
 def get_annotated_filepath(name, default_dir=None):
     name, folder = annotated_filepath(name)
     return os.path.join(folder or default_dir or get_input_directory(), name)
-
-
-def exists_annotated_filepath(name):
-    return os.path.exists(get_annotated_filepath(name))
 
 
 def get_save_image_path(filename_prefix, output_dir, image_width=0, image_height=0):

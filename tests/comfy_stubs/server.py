@@ -8,8 +8,5 @@ class PromptServer:
         self.client_id = None
         self.sent = []
 
-    def send_sync(self, event, data, sid=None):
-        self.sent.append((event, data))
-
     def send_progress_text(self, text, node_id, sid=None):
         self.sent.append(("text", (text, node_id)))

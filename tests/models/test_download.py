@@ -4,20 +4,28 @@ import hashlib
 import io
 import json
 import logging
+import os
+import pickle
 import re
 import shutil
+import subprocess
+import sys
 import threading
-import time
 import zipfile
 from collections import namedtuple
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
+from latentsync.errors import InputError
+from latentsync.limits import set_limits
 from latentsync.models import download as download_module
 from latentsync.models import registry
-from latentsync.models.download import download, tree
+from latentsync.models.download import Expected, download, tree
+from latentsync.models.load import load_model
 
 UNET = "/ByteDance/LatentSync-1.6/resolve/main/latentsync_unet.pt"
 OLD_UNET = UNET.replace("1.6", "1.5")
@@ -33,11 +41,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def archive(members, compression=zipfile.ZIP_STORED) -> bytes:
+def archive(members, compression=zipfile.ZIP_STORED, zeros: int = 0) -> bytes:
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w", compression) as zipped:
         for name in (*members, "../../genderage.onnx"):
-            zipped.writestr(f"buffalo_l/../{name}", content(name, 500))
+            zipped.writestr(f"buffalo_l/../{name}", bytes(zeros) or content(name, 500))
     return memory.getvalue()
 
 
@@ -52,7 +60,9 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.stated: dict[str, tuple[int, str]] = {}
         self.headers: dict[str, str] = {}
-        self.ranges, self.endless, self.cut, self.pause = True, False, None, 0.0
+        self.ranges, self.endless, self.cut = True, False, None
+        self.asked, self.gate = threading.Event(), threading.Event()  # the first GET has come; replies may go
+        self.gate.set()
         self.gets: list[tuple[str, str | None, str | None]] = []
 
 
@@ -70,7 +80,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
-            time.sleep(self.server.pause)
             self.wfile.write(body[: self.server.cut])
 
     def do_HEAD(self) -> None:
@@ -86,11 +95,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path in self.server.stated and not self.headers["Host"].startswith("localhost"):
             return self.do_HEAD()
-        wanted = self.headers["Range"]
-        self.server.gets.append((self.path, wanted, self.headers["Authorization"]))
-        body = self.server.files.get(self.path)
+        wanted, body = self.headers["Range"], self.server.files.get(self.path)
         if body is None:
             return self.answer(404)
+        self.server.gets.append((self.path, wanted, self.headers["Authorization"]))
+        self.server.asked.set()
+        self.server.gate.wait()
         if not (wanted and self.server.ranges):
             return self.answer(200, body)
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
@@ -187,7 +197,7 @@ def test_cancelled_download_goes_on_next_time(server, tmp_path, ranges):
 def test_failed_version_leaves_no_sidecar_and_is_not_continued_as_the_other(server, tmp_path):
     (tmp_path / "latentsync_unet.pt.1.5.part").write_bytes(server.files[OLD_UNET][:1000])
     server.cut = 0
-    with pytest.raises(ConnectionError, match=f"peer closed.*put the file at {tmp_path}"):
+    with pytest.raises(InputError, match=f"peer closed.*put the file at {tmp_path}"):
         download(tmp_path, "1.5", ["unet"])
     assert files(tmp_path) == ["latentsync_unet.pt.1.5.part"]
     server.cut = None
@@ -249,18 +259,84 @@ def test_endless_reply_is_stopped_at_the_size(server, tmp_path):
     assert files(tmp_path) == []
 
 
+@pytest.mark.parametrize("endless", [True, False])
+def test_a_reply_far_above_the_known_size_is_not_taken(server, tmp_path, monkeypatch, endless):
+    rows = [replace(row, size=None, sha256=None, about=1_000) for row in registry.WEIGHTS]
+    monkeypatch.setattr(registry, "WEIGHTS", tuple(rows))
+    monkeypatch.setattr(download_module, "hub_states", lambda url: Expected())
+    server.endless, server.files[UNET] = endless, bytes((1 << 20) + 1)
+    with pytest.raises(InputError, match="more than 1,048,576 bytes" if endless else "far more than the known file"):
+        download(tmp_path, only=["unet"], progress=lambda done, *_: done <= 1 << 20 or pytest.fail("went on"))
+    assert files(tmp_path) == []
+    server.endless, server.files[UNET] = False, bytes(1 << 20)
+    assert download(tmp_path, only=["unet"])
+    set_limits({"download": 1000})
+    with pytest.raises(InputError, match="far more"):
+        download(tmp_path, only=["syncnet"])
+
+
+@pytest.fixture(autouse=True)
+def default_limits():
+    yield
+    set_limits({})
+
+
+def test_what_nobody_states_is_kept_and_asked_for_the_next_time(server, tmp_path, caplog):
+    config = "/stabilityai/sd-vae-ft-mse/resolve/main/config.json"
+    download(tmp_path, only=["vae", "insightface", "unet"])
+    kept = sidecar(tmp_path)["files"]
+    assert kept["vae/config.json"]["sha256"] == sha256(server.files[config])
+    assert (kept["latentsync_unet.pt"]["size"], kept["latentsync_unet.pt"]["version"]) == (3000, "1.6")
+    zipped = next(path for path in server.files if path.endswith("buffalo_l.zip"))
+    for path, target in ((config, "vae/config.json"), (zipped, "insightface/models/buffalo_l/det_10g.onnx")):
+        (tmp_path / target).unlink()
+        server.files[path] = server.files[path][:-1] + b"?"
+        with pytest.raises(InputError, match="SHA-256 .* expected .* with --force what was published anew"):
+            download(tmp_path, only=["vae", "insightface"])
+        assert not (tmp_path / target).exists()
+        if path == config:
+            assert download(tmp_path, only=["vae"], force=True) == [tmp_path / target]
+    # A file that was written to since: kept, as it may be the user's, and said.
+    unet = tmp_path / "latentsync_unet.pt"
+    unet.write_bytes(b"?" + unet.read_bytes()[1:])
+    os.utime(unet, (1, 1))
+    assert download(tmp_path, only=["unet"]) == [] and f"{unet} is not what was downloaded" in caplog.text
+    assert download(tmp_path, only=["unet"], force=True) == [unet]
+    os.utime(unet, (1, 1))  # copied
+    caplog.clear()
+    assert download(tmp_path, only=["unet"], force=True) == [] and not caplog.text
+
+
+@pytest.mark.parametrize("kept", [3000, {"size": 3000}, {"size": "x", "sha256": []}, [], None])
+def test_what_a_sidecar_says_of_files_may_be_old_or_nonsense(server, tmp_path, kept):
+    (tmp_path / "latentsync_unet.pt").write_bytes(server.files[UNET])
+    (tmp_path / "latentsync.json").write_text(json.dumps({"version": "1.6", "files": {"latentsync_unet.pt": kept}}))
+    assert download(tmp_path, only=["unet"]) == []
+    (tmp_path / "latentsync_unet.pt").unlink()
+    assert len(download(tmp_path, only=["unet"])) == 1
+
+
+def test_a_file_in_place_of_the_folder(server, tmp_path):
+    clip = tmp_path / "small.mp4"
+    clip.write_bytes(b"clip")
+    for ask in (partial(download, clip), partial(tree, clip), partial(load_model, clip)):
+        with pytest.raises(InputError, match=r"small.mp4 is a file: give the folder .*\(--checkpoints\)$"):
+            ask()
+    assert clip.read_bytes() == b"clip"
+
+
 def test_refusals_name_the_address_and_the_place(server, tmp_path, monkeypatch):
     target = re.escape(str(tmp_path / "latentsync_unet.pt"))
     server.headers["Content-Type"] = "text/html; charset=utf-8"
-    with pytest.raises(ConnectionError, match=f"{UNET} answered with a web page.*put the file at {target}"):
+    with pytest.raises(InputError, match=f"{UNET} answered with a web page.*put the file at {target}"):
         download(tmp_path, only=["unet"])
     server.files.clear()
-    with pytest.raises(ConnectionError, match=f"{server.url}{UNET} could not be read .*404.*{target}"):
+    with pytest.raises(InputError, match=f"{server.url}{UNET} could not be read .*404.*{target}"):
         download(tmp_path, only=["unet"])
-    with pytest.raises(ConnectionError, match="small.pt answered 404 Not Found"):
+    with pytest.raises(InputError, match="small.pt answered 404 Not Found"):
         download(tmp_path, only=["whisper-small"])
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(ConnectionError, match=f"127.0.0.1:9.*HF_ENDPOINT.*put the file at {target}"):
+    with pytest.raises(InputError, match=f"127.0.0.1:9.*HF_ENDPOINT.*put the file at {target}"):
         download(tmp_path, only=["unet"])
     assert files(tmp_path) == []
 
@@ -279,14 +355,29 @@ def test_file_of_the_user_is_not_overwritten(server, tmp_path):
     assert download(tmp_path, only=["unet"]) == []
 
 
-@pytest.mark.parametrize("damage", ["no zip", "no member", "zlib"])
+def damaged_archive(damage: str) -> bytes:
+    members = () if damage == "no member" else ("det_10g.onnx", "2d106det.onnx", "w600k_r50.onnx")
+    compression = {"zlib": zipfile.ZIP_DEFLATED, "lzma": zipfile.ZIP_LZMA, "bomb": zipfile.ZIP_BZIP2}.get(damage, 0)
+    data = bytearray(archive(members, compression, 10**6 if damage == "bomb" else 0))
+    directory = data.index(b"PK\1\2")
+    if damage == "no zip":
+        return b"nothing"
+    if damage == "encrypted":
+        data[directory + 8] |= 1
+    if damage == "offset":
+        data[directory + 42 : directory + 46] = b"\xff" * 4
+    if damage in ("zlib", "lzma"):
+        data[70:90] = b"\xff" * 20
+    return bytes(data)
+
+
+@pytest.mark.parametrize("damage", ["no zip", "no member", "zlib", "encrypted", "offset", "lzma", "bomb"])
 def test_bad_archive_is_removed_and_a_good_one_gives_its_three_models(server, tmp_path, damage):
     path = next(path for path in server.files if path.endswith("buffalo_l.zip"))
     good = server.files[path]
-    deflated = bytearray(archive(["det_10g.onnx"], zipfile.ZIP_DEFLATED))
-    deflated[60:75] = b"\xff" * 15
-    server.files[path] = {"no zip": b"nothing", "no member": archive(["x.onnx"]), "zlib": bytes(deflated)}[damage]
-    with pytest.raises(ValueError, match="buffalo_l.zip gave no archive with det_10g.onnx, "):
+    server.files[path] = damaged_archive(damage)
+    words = "has [0-9.]* bytes of content" if damage == "bomb" else "gave no archive with det_10g.onnx, "
+    with pytest.raises(InputError, match=f"buffalo_l.zip {words}"):
         download(tmp_path, only=["insightface"])
     assert files(tmp_path) == []
     server.files[path] = good
@@ -296,18 +387,48 @@ def test_bad_archive_is_removed_and_a_good_one_gives_its_three_models(server, tm
     assert (models / "det_10g.onnx").read_bytes() == content("det_10g.onnx", 500)
 
 
+OTHER_PROCESS = """
+import pickle, sys
+from latentsync.models import download, registry
+registry.WEIGHTS = download.WEIGHTS = pickle.load(sys.stdin.buffer)
+say = lambda done, total, name: print(name, flush=True)
+download.download(sys.argv[1], only=["unet", "insightface"], progress=say)
+"""
+
+
+def test_two_processes_that_fetch_into_one_folder_both_succeed(server, tmp_path):
+    server.gate.clear()
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = []
+    for _ in range(2):
+        process = subprocess.Popen(command, env=environment, **pipes)
+        processes.append(process)
+        process.stdin.write(pickle.dumps(registry.WEIGHTS))
+        process.stdin.close()
+        server.asked.wait()
+    assert processes[1].stdout.readline() == b"(waiting for another download)\n"
+    server.gate.set()
+    for process in processes:
+        process.stdout.read()
+        assert process.wait() == 0
+    assert len(server.gets) == 2 and (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
+    assert len(files(tmp_path)) == 5 and not list(tmp_path.rglob("*.part"))
+
+
 def test_second_download_waits_for_the_first_and_can_be_cancelled(server, tmp_path):
-    server.pause = 0.5
+    server.gate.clear()
     first = threading.Thread(target=download, args=(tmp_path,), kwargs={"only": ["unet"]})
     first.start()
-    while not server.gets:
-        time.sleep(0.01)
+    server.asked.wait()
 
     def cancel(done, total, name):
         raise KeyboardInterrupt(name)
 
     with pytest.raises(KeyboardInterrupt, match="waiting for another download"):
         download(tmp_path, only=["unet"], progress=cancel)
+    server.gate.set()
     assert download(tmp_path, only=["unet"]) == []
     first.join()
     assert len(server.gets) == 1 and (tmp_path / "latentsync_unet.pt").read_bytes() == server.files[UNET]
@@ -318,7 +439,7 @@ def test_full_disk_is_found_before_the_first_byte(server, tmp_path, monkeypatch)
     usage = namedtuple("usage", "total used free")
     free = [5_000_000_000, 1_200_000_000]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9_000_000_000, 0, free.pop()))
-    with pytest.raises(OSError, match="1.20GB of free space .* needs 5.00GB"):
+    with pytest.raises(InputError, match="1.20GB of free space .* needs 5.00GB"):
         download(tmp_path, only=["unet"])
     assert server.gets == []
     assert len(download(tmp_path, only=["unet"])) == 1
@@ -340,6 +461,7 @@ def test_registry_is_consistent():
     assert len({(row.target, row.version) for row in rows}) == len(rows)
     assert all(re.fullmatch(r"https://[^ ]+", row.address()) for row in rows)
     assert all(re.fullmatch(r"[0-9a-f]{64}", row.sha256) for row in rows if row.sha256)
+    assert all(row.bytes_hint for row in rows)
     assert {row.group for row in rows if not row.commercial} == {"insightface", "codeformer", "auxiliary"}
     assert all(row.sha256 for row in rows if row.program or row.group == "auxiliary" or row.version == "1.5")
     assert not any(row.sha256 or row.size for row in rows if row.version == "1.6")

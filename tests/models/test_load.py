@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import shutil
+import zipfile
 from types import SimpleNamespace
 
 import golden_data
@@ -13,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from latentsync.errors import InputError
 from latentsync.models import convert as convert_module
 from latentsync.models import load as checkpoint
 from latentsync.models.convert import convert
@@ -26,7 +28,7 @@ from latentsync.models.load import (
     load_unet,
     load_vae,
 )
-from latentsync.models.state_dict import recognise
+from latentsync.models.state_dict import read_checkpoint, recognise
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ def test_load_model_has_every_weight(made):
     assert_same(model.vae, tiny.weights(tiny.vae()))
     assert_same(model.audio_encoder, tiny.weights(tiny.audio_encoder()))
     assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
-    assert (model.resolution, model.scaling_factor, model.shift_factor) == (128, 0.18215, 0.0)
+    assert (model.resolution, model.latent_channels, model.max_frames) == (128, 4, 24)
     assert str(made) in model.source
     assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
 
@@ -255,6 +257,107 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, kind):
     assert not proof.exists()
 
 
+def nested(path) -> None:
+    """Lists of two lists each, fifty deep: written out 10^15 of them; and one that has itself in it."""
+    laughs = []
+    for _ in range(50):
+        laughs = [laughs, laughs]
+    circle = []
+    circle.append(circle)
+    torch.save({"state_dict": {"a": torch.zeros(2)}, "x": laughs, "y": circle, "z": [1]}, path)
+
+
+def test_what_surrounds_the_tensors_is_kept_where_it_is_plain(tmp_path):
+    nested(tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt")[1] == {"z": "[1]"}
+    assert convert(tmp_path / "a.pt", tmp_path / "a.safetensors").is_file()
+
+
+@pytest.mark.parametrize("version, safe", [("2.5.1+cu124", False), ("2.6.0a0+nv25.01", True), ("2.10.0", True)])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_is_refused_where_torch_could_be_made_to_run_its_code(tmp_path, monkeypatch, version, safe, legacy):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.ckpt", _use_new_zipfile_serialization=not legacy)
+    save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr(torch, "__version__", version)
+    assert load_state_dict(tmp_path / "a.safetensors").keys() == {"a"}
+    if safe:
+        assert load_state_dict(tmp_path / "a.ckpt").keys() == {"a"}
+        return
+    with pytest.raises(
+        InputError, match=r"a.ckpt is a pickle.*torch 2.5.1.*convert it to .safetensors.*or update torch"
+    ):
+        load_state_dict(tmp_path / "a.ckpt")
+
+
+class Bytes:
+    def __reduce__(self):
+        return bytearray, (1 << 60,)
+
+
+def compressed(path) -> None:
+    torch.save({"a": torch.zeros(9)}, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def announced(path) -> None:
+    """A legacy file whose storage has 2^40 floats, of which it holds three."""
+    torch.save({"a": torch.arange(3.0)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    size = b"K\x03Ntq"
+    assert content.count(size) == 1
+    path.write_bytes(content.replace(size, b"\x8a\x06" + (1 << 40).to_bytes(6, "little") + b"Ntq"))
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: torch.save({"a": torch.zeros(1).expand(1 << 44)}, path), "bytes of content.*--limit expansion="),
+        (lambda path: torch.save(dict.fromkeys(map(str, range(20)), torch.zeros(1 << 20)), path), "expansion="),
+        (lambda path: torch.save({"a": torch.zeros(1), "b": Bytes()}, path), "holds byte arrays"),
+        (lambda path: torch.save(Bytes(), path, _use_new_zipfile_serialization=False), "holds byte arrays"),
+        (lambda path: torch.save({"a": torch.zeros(1 << 40, device="meta")}, path), "other things than tensors"),
+        (lambda path: torch.save({"a": torch.zeros(4).to_sparse()}, path), "other things than tensors"),
+        (lambda path: torch.save({"\x1b[2J": torch.zeros(4)}, path), r"other things than tensors .\\x1b\[2J"),
+        (lambda path: torch.save({3: torch.zeros(4)}, path), "other things than tensors .3"),
+        (announced, "a.pt (is damaged|asks for more memory)"),
+        (compressed, "is compressed"),
+    ],
+    ids=["view", "shared", "bytes", "bytes legacy", "meta", "sparse", "name", "number", "storage", "compressed"],
+)
+def test_a_small_file_that_asks_for_much_is_refused(tmp_path, write, words):
+    write(tmp_path / "a.pt")
+    with pytest.raises(InputError, match=words):
+        read_checkpoint(tmp_path / "a.pt")
+
+
+TEMPORAL = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {  # a table of 10^6 frames of 64,000 channels
+            f"{TEMPORAL}.attention_blocks.0.pos_encoder.pe": (1, 10**6, 1),
+            "down_blocks.0.resnets.0.conv1.weight": (64_000, 1, 1, 1),
+        },
+        {"down_blocks.0.resnets.0.conv1.weight": (1 << 40, 0, 3, 3)},
+        {"conv_in.weight": (1 << 60, 13, 0)},
+        {f"down_blocks.{i}.resnets.0.x": (1,) for i in range(500)}
+        | {f"down_blocks.0.resnets.{i}.x": (1,) for i in range(500)},
+    ],
+    ids=["table", "width", "input", "layers"],
+)
+def test_a_unet_of_absurd_shapes_is_refused_before_it_is_built(made, tmp_path, changes):
+    state = load_state_dict(made / "latentsync_unet.pt")
+    save_file(state | {name: torch.zeros(shape) for name, shape in changes.items()}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="a.safetensors looks like a lip-sync U-Net"):
+        load_unet(tmp_path / "a.safetensors")
+
+
 def cut(path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -290,7 +393,7 @@ def test_files_that_are_no_weights(tmp_path):
     for name, sentence in expected.items():
         with pytest.raises(ValueError, match=rf"{name}.*{sentence}"):
             load_state_dict(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match="absent.pt"):
+    with pytest.raises(InputError, match="absent.pt"):
         load_state_dict(tmp_path / "absent.pt")
 
 

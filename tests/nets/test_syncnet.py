@@ -167,7 +167,9 @@ def test_inputs_of_wrong_shape_are_refused(small):
         (((32, 64), (2,), (0, 0)), r"\(2, 1, 2\) entries"),
         (((32, 40), (2, 2), (0, 0)), "40 channels"),
         (((32,), ((2, 0),), (0,)), r"factor \(2, 0\)"),
-        (((), (), ()), "no stages"),
+        (((), (), ()), "0 stages: give 1 to 64"),
+        (((32,) * 65, (1,) * 65, (0,) * 65), "65 stages"),
+        (((2**16 + 32,), (2,), (0,)), "65568 channels"),
     ],
 )
 def test_bad_tables_are_refused(table, words):

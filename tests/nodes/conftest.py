@@ -125,3 +125,9 @@ def loaded_pack() -> Pack:
 @pytest.fixture
 def pack(comfy_folders, loaded_pack) -> Pack:
     return loaded_pack
+
+
+@pytest.fixture
+def model(pack):
+    """The embedded model, in ComfyUI's hands."""
+    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32")

@@ -89,7 +89,7 @@ class Graph:
         fingerprint = None
         if first_real_override(cls, "fingerprint_inputs") is not None:
             fingerprint = repr(cls.fingerprint_inputs(**widgets))
-        named = schema.not_idempotent or io.Hidden.unique_id in (schema.hidden or [])
+        named = io.Hidden.unique_id in (schema.hidden or [])
         inputs = [
             (name, (known[value[0]], value[1]) if is_link(value) else repr(value))
             for name, value in sorted(node["inputs"].items())
@@ -111,8 +111,4 @@ class Graph:
             shown = calls[-1].ui
             if shown is not None:
                 self.ui[node_id].append(shown if isinstance(shown, dict) else shown.as_dict())
-        return [_collected([call.args[i] for call in calls], out) for i, out in enumerate(schema.outputs or [])]
-
-
-def _collected(values: list, output: io.Output) -> list:
-    return [item for value in values for item in value] if output.is_output_list else values
+        return [[call.args[i] for call in calls] for i in range(len(schema.outputs or []))]

@@ -1,12 +1,17 @@
-"""A drawn head that speaks, as what nodes are given: frames, sound and a detector that knows where it is."""
+"""What nodes are given: a drawn head that speaks with a detector that knows where it is; crops and tracks; videos."""
 
+import io
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import lru_cache
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 FPS = 25.0
+STEPS = 2
+SIDE = 128
 
 
 @lru_cache(maxsize=1)
@@ -43,3 +48,34 @@ def unchanged(*tensors: torch.Tensor):
     before = [tensor.clone() for tensor in tensors]
     yield
     assert all(torch.equal(a, b) for a, b in zip(before, tensors, strict=True))
+
+
+def crops_of(count: int) -> torch.Tensor:
+    """(count, SIDE, SIDE, 3): soft blobs in skin tones, each frame another one."""
+    coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    smooth = torch.nn.functional.interpolate(coarse, size=(SIDE, SIDE), mode="bicubic").clamp(0, 1)
+    return smooth.movedim(1, -1).contiguous()
+
+
+def track_of(pack, shown: list[int], cuts: tuple[int, ...] | list[int] = ()):
+    """A `TrackedFace` over frames of SIDE x SIDE pixels, with the face where `shown` is 1."""
+    count = len(shown)
+    matrices = np.tile(np.array([[1, 0, 0], [0, 1, 0]], np.float32), (count, 1, 1))
+    weight = np.array(shown, np.float32)
+    starts = np.zeros(count, bool)
+    starts[list(cuts)] = True
+    track = pack.latentsync.face.track.FaceTrack(matrices * weight[:, None, None], weight, weight, starts, SIDE)
+    return pack.nodes.sockets.TrackedFace(track, [None] * count, 25.0, (SIDE, SIDE))
+
+
+def from_file(path):
+    """A file, or one in memory, as a VIDEO."""
+    from comfy_api.latest import InputImpl
+
+    return InputImpl.VideoFromFile(path if isinstance(path, io.BytesIO) else str(path))
+
+
+def from_images(images, rate=25):
+    from comfy_api.latest import InputImpl, Types
+
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(rate), audio=None))

@@ -9,11 +9,6 @@ from heads import head, track_face, unchanged
 RATE = 16_000
 
 
-@pytest.fixture
-def model(pack):
-    return pack.run("LatentSyncLoadModel", model="embedded (small)", precision="fp32", resolution="auto")[0]
-
-
 def match(pack, images, audio, audio_longer="pingpong", audio_shorter="stop", fps=25.0, track=None, **inputs):
     inputs |= {"audio_longer": audio_longer, "audio_shorter": audio_shorter, "fps": fps, "track": track}
     return pack.run("LatentSyncMatchLength", images=images, audio=audio, **inputs)
@@ -147,7 +142,7 @@ def test_sound_ends_in_silence_before_more_frames(pack, model):
 def test_listening_can_be_cancelled(pack, model):
     import comfy.model_management as mm
 
-    encoder = model.hearing()
+    encoder = model.loaded_audio_encoder()
     hook = encoder.blocks[0].register_forward_pre_hook(lambda *_: mm.interrupt_current_processing())
     try:
         with pytest.raises(mm.InterruptProcessingException):

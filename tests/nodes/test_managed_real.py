@@ -9,7 +9,7 @@ import weakref
 import pytest
 import tiny
 import torch
-from crops_and_tracks import STEPS, crops_of
+from heads import STEPS, crops_of
 
 pytestmark = pytest.mark.skipif(not os.environ.get("COMFYUI_PATH"), reason="COMFYUI_PATH names no ComfyUI")
 
@@ -21,7 +21,7 @@ def model(pack, comfy_folders):
 
 
 def synced(pack, model):
-    states = torch.randn(40, 3, model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(2))
+    states = torch.randn(40, 3, model.model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(2))
     features = pack.latentsync.audio.whisper.AudioFeatures(states, 25.0, 4)
     settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, window=4, deep_cache=2)
     return torch.cat(list(pack.latentsync.sampling.sample.sync(model, crops_of(4), features, settings)))
@@ -58,28 +58,28 @@ def test_a_dropped_model_is_forgotten(pack, comfy_folders):
     tiny.make_checkpoints(comfy_folders.models / "latentsync")
     model = pack.nodes.model_patcher.load_managed_model("latentsync_unet.pt", "fp32").on_device(4)
     assert len(model_management.current_loaded_models) == 3
-    nets = [weakref.ref(net) for net in (model.unet, model.vae, model.audio_encoder)]
+    nets = [weakref.ref(net) for net in (model.model.unet, model.model.vae, model.audio_encoder)]
     del model
     gc.collect()
     assert not any(ref() for ref in nets)
 
 
-def test_core_vae_in_the_socket(pack, comfy_folders):
+def test_core_vae_in_the_socket(pack, model):
     """ComfyUI's own VAE object with the weights of sd-vae-ft-mse's shape gives what diffusers' gives."""
     import comfy.sd
     from diffusers import AutoencoderKL
 
-    assets = pack.latentsync.models.load.__file__.replace("models/load.py", "assets/sd-vae-ft-mse/config.json")
+    load = pack.latentsync.models.load
+    assets = load.__file__.replace("models/load.py", "assets/sd-vae-ft-mse/config.json")
     torch.manual_seed(0)
     net = AutoencoderKL.from_config(AutoencoderKL.load_config(assets)).eval()
-    core = comfy.sd.VAE(sd=dict(net.state_dict()))
-    socket = pack.nodes.model_patcher.SocketVae(core, lambda: None)
+    model.model.vae.register_to_config(scaling_factor=net.config.scaling_factor, shift_factor=None)
+    other = model.with_vae(comfy.sd.VAE(sd=dict(net.state_dict())))
     pictures = crops_of(1).movedim(-1, 1)[..., ::2, ::2] * 2 - 1
     with torch.no_grad():
-        latents = net.encode(pictures).latent_dist.mode()
-        assert torch.allclose(socket.encode(pictures).latent_dist.mode(), latents, atol=1e-3)
-        decoded = net.decode(latents).sample.clamp(-1, 1)
-        assert torch.allclose(socket.decode(latents).sample, decoded, atol=1e-3)
+        latents = load.encode_pictures(net, pictures)
+        assert torch.allclose(other.encode(pictures), latents, atol=1e-3)
+        assert torch.allclose(other.decode(latents), load.decode_latents(net, latents).clamp(-1, 1), atol=1e-3)
 
 
 def test_importing_the_nodes_imports_no_heavy_package(pack):

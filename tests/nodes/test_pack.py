@@ -1,7 +1,10 @@
 """The pack as a whole: how it loads, and the rules that every node keeps."""
 
 import ast
+import asyncio
+import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,16 +18,11 @@ NODE_FILES = sorted((ROOT / "nodes").glob("*.py"))
 # Widgets by position, as saved workflows have them: a new one goes to the end of its node, none is ever moved.
 WIDGETS = json.loads((Path(__file__).parent / "widgets.json").read_text(encoding="utf-8"))
 IDS = sorted(WIDGETS)
-MOST_SECONDS = 0.3
 SMALL_WORDS = {"a", "and", "by", "for", "from", "in", "of", "on", "the", "to", "with"}
 
 
 def is_node(tree: ast.AST) -> bool:
     return isinstance(tree, ast.ClassDef) and [ast.unparse(base) for base in tree.bases] == ["io.ComfyNode"]
-
-
-def trees() -> dict[Path, ast.Module]:
-    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in NODE_FILES}
 
 
 def test_comfyui_gets_every_node_from_the_entrypoint(pack):
@@ -35,12 +33,10 @@ def test_comfyui_gets_every_node_from_the_entrypoint(pack):
 
 
 def test_an_entrypoint_that_fails_says_where(pack, monkeypatch, caplog):
-    import asyncio
-
-    monkeypatch.setattr(pack.nodes.extension, "NODES", (("no_such_module", "Node"),))
+    monkeypatch.delattr(pack.nodes.extension, "LatentSyncExtension")
     with pytest.raises(ImportError):
         asyncio.run(pack.package.comfy_entrypoint())
-    assert "no_such_module" in caplog.text and "Traceback" in caplog.text
+    assert "LatentSyncExtension" in caplog.text and "Traceback" in caplog.text
 
 
 def test_the_package_imports_nothing_until_it_is_asked():
@@ -51,39 +47,25 @@ def test_the_package_imports_nothing_until_it_is_asked():
 @pytest.mark.parametrize("node_id", IDS)
 def test_schema_says_everything(pack, node_id):
     schema = pack.node(node_id).GET_SCHEMA()
-    assert schema.node_id == node_id
+    assert schema.node_id == node_id and schema.category.startswith("LatentSync/")
     words = [word for word in schema.display_name.split() if word not in SMALL_WORDS]
     assert all(word[0].isupper() for word in words), f"{schema.display_name!r} is not in title case"
-    assert schema.category.startswith("LatentSync/")
     assert len(schema.description) > 20 and schema.description.endswith(".")
-    for put in (schema.inputs or []) + (schema.outputs or []):
-        assert put.tooltip, f"{put.id} has no tooltip"
-    for put in schema.inputs or []:
-        assert put.id.isidentifier() and put.id == put.id.lower(), f"{put.id!r} is no name to write in a script"
-    for put in schema.outputs or []:
-        assert put.display_name, f"{put.id} shows its type instead of a name"
+    assert all(put.tooltip for put in [*schema.inputs, *(schema.outputs or [])])
+    assert all(put.display_name for put in schema.outputs or []), "an output shows its type instead of a name"
+    assert all(put.id.isidentifier() and put.id == put.id.lower() for put in schema.inputs)
+    code = inspect.unwrap(pack.node(node_id).execute.__func__).__code__
+    names = set(code.co_varnames[1 : code.co_argcount])
+    takes_any = bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    assert takes_any or names == {put.id for put in schema.inputs}
 
 
 @pytest.mark.parametrize("node_id", IDS)
-def test_execute_takes_the_inputs_by_name(pack, node_id):
-    code = pack.node(node_id).execute.__func__.__code__
-    names = set(code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount])
-    schema = pack.node(node_id).GET_SCHEMA()
-    takes_any = bool(code.co_flags & 0x08)  # **kwargs
-    assert takes_any or names == {put.id for put in schema.inputs or []}
-
-
-@pytest.mark.parametrize("node_id", IDS)
-def test_widgets_stay_where_saved_workflows_have_them(pack, node_id):
-    inputs = sorted(pack.node(node_id).GET_SCHEMA().inputs or [], key=lambda put: put.optional)
-    assert [put.id for put in inputs if isinstance(put, io.WidgetInput)] == WIDGETS[node_id]
-
-
-@pytest.mark.parametrize("node_id", IDS)
-def test_defaults_are_among_the_choices_and_within_the_range(pack, node_id):
-    for put in pack.node(node_id).GET_SCHEMA().inputs or []:
-        if not isinstance(put, io.WidgetInput) or put.io_type == "STRING":
-            continue
+def test_widgets_stay_where_saved_workflows_have_them_and_have_sound_defaults(pack, node_id):
+    inputs = sorted(pack.node(node_id).GET_SCHEMA().inputs, key=lambda put: put.optional)
+    widgets = [put for put in inputs if isinstance(put, io.WidgetInput)]
+    assert [put.id for put in widgets] == WIDGETS[node_id]
+    for put in widgets:
         if put.io_type == "COMBO":
             assert put.options and (put.default is None or put.default in put.options), put.id
         else:
@@ -92,78 +74,66 @@ def test_defaults_are_among_the_choices_and_within_the_range(pack, node_id):
             assert put.min <= put.default <= put.max, put.id
 
 
+def test_widgets_of_options_have_the_limits_of_the_settings(pack):
+    """A sample of the table; a widget's limits are narrower where the settings' have no end."""
+    video = {put.id: put for put in pack.node("LatentSyncVideo").GET_SCHEMA().inputs}
+    facts = {name: (put.default, put.min, put.max, put.step) for name, put in video.items() if hasattr(put, "min")}
+    assert facts["steps"] == (20, 1, 500, None) and facts["guidance"] == (1.5, 0.0, 10.0, 0.1)
+    assert facts["seed"] == (1247, 0, 2**64 - 1, None) and video["seed"].control_after_generate
+    assert facts["window"] == (16, 1, 240, None) and facts["max_gap"] == (0.5, 0.0, 60.0, 0.01)
+    assert facts["mask_smooth"] == (0.5, 0.0, 1.0, 0.05) and facts["crf"] == (16, 0, 51, None)
+    assert video["deep_cache"].optional and not video["steps"].optional
+    assert video["sampler"].options == ["ddim", "dpm++", "unipc", "euler"]
+
+
 @pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
-def test_nodes_are_found_by_reading_the_file(path):
-    """The Manager reads node ids off the source: a literal, in a class that derives from io.ComfyNode itself."""
-    for node in filter(is_node, trees()[path].body):
-        schemas = [c for c in ast.walk(node) if isinstance(c, ast.Call) and ast.unparse(c.func) == "io.Schema"]
-        assert len(schemas) == 1
-        given = {keyword.arg: keyword.value for keyword in schemas[0].keywords}
+def test_nodes_keep_the_rules_of_the_source(path):
+    """The Manager reads node ids off the source: a literal, in a class that derives from io.ComfyNode itself. A class
+    has methods of the class and no state; ComfyUI is known through runtime and its like alone; and since ComfyUI's
+    cancel is an Exception, nobody catches all of them.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [node for node in tree.body if is_node(node)]
+    for node in nodes:
+        (schema,) = [c for c in ast.walk(node) if isinstance(c, ast.Call) and ast.unparse(c.func) == "io.Schema"]
+        given = {keyword.arg: keyword.value for keyword in schema.keywords}
         assert isinstance(given["node_id"], ast.Constant) and given["node_id"].value in IDS
-
-
-@pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
-def test_nodes_hold_no_state(path):
-    """A node's class has methods of the class and nothing else: ComfyUI keeps results, the node keeps none."""
-    for node in filter(is_node, trees()[path].body):
-        for part in node.body:
-            if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
-                continue  # the docstring
+        for part in node.body[ast.get_docstring(node) is not None :]:
             assert isinstance(part, ast.FunctionDef), f"{node.name}: {ast.unparse(part)}"
             assert [ast.unparse(d) for d in part.decorator_list] == ["classmethod"], f"{node.name}.{part.name}"
-        assert not [n for n in ast.walk(node) if isinstance(n, ast.Global)]
-
-
-@pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
-def test_modules_of_nodes_know_comfyui_only_through_runtime(path):
-    tree = trees()[path]
-    if not any(map(is_node, tree.body)):
-        return
-    for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module]
+    for part in ast.walk(tree):
+        assert not isinstance(part, ast.Global)
+        names = [alias.name for alias in part.names] if isinstance(part, ast.Import) else []
+        if isinstance(part, ast.ImportFrom) and part.level == 0:
+            names = [part.module]
         tops = {name.split(".")[0] for name in names}
-        assert not tops & {"comfy", "folder_paths", "server", "nodes", "execution", "latentsync"}, ast.unparse(node)
-
-
-@pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
-def test_no_error_is_swallowed_with_the_cancel(path):
-    """ComfyUI's cancel is an Exception: whoever catches all of them turns it into a success."""
-    for node in ast.walk(trees()[path]):
-        if isinstance(node, ast.ExceptHandler):
-            caught = ast.unparse(node.type) if node.type else "everything"
-            raises = any(isinstance(n, ast.Raise) and n.exc is None for n in ast.walk(node))
-            assert raises or caught not in ("everything", "Exception", "BaseException"), f"{path.name}:{node.lineno}"
+        assert "latentsync" not in tops, "the pack is loaded by its path: another one may own that name"
+        assert not nodes or not tops & {"comfy", "folder_paths", "server", "nodes", "execution"}, ast.unparse(part)
+        if isinstance(part, ast.ExceptHandler):
+            caught = ast.unparse(part.type) if part.type else "everything"
+            raises = any(isinstance(n, ast.Raise) and n.exc is None for n in ast.walk(part))
+            assert raises or caught not in ("everything", "Exception", "BaseException"), f"line {part.lineno}"
 
 
 @pytest.mark.parametrize("node_id", IDS)
-def test_every_node_has_a_help_page(pack, node_id):
-    page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
-    for put in pack.node(node_id).GET_SCHEMA().inputs or []:
-        assert f"{put.id}" in page, f"the help of {node_id} does not tell what {put.id} is"
-    for line in page.splitlines():
-        if "](images/" in line:
-            picture = line.split("](images/")[1].split(")")[0].split()[0]
-            assert (ROOT / "web" / "docs" / "images" / picture).is_file(), picture
-
-
-@pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("node_id", IDS)
-def test_every_node_is_translated(pack, node_id, language):
-    texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))[node_id]
+def test_every_node_has_a_help_page_and_is_translated(pack, node_id):
     schema = pack.node(node_id).GET_SCHEMA()
-    assert texts["display_name"]
-    assert set(texts.get("inputs", {})) == {put.id for put in schema.inputs or []}
-    assert set(texts.get("outputs", {})) == {str(i) for i in range(len(schema.outputs or []))}
-    if language == "en":
-        assert (texts["display_name"], texts["description"]) == (schema.display_name, schema.description)
-        page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
-        for put in [*(schema.inputs or []), *(schema.outputs or [])]:
-            assert f" {put.tooltip} |" in page, f"the help page says something else of {put.id}"
-        assert {name: text["tooltip"] for name, text in texts.get("inputs", {}).items()} == {
-            put.id: put.tooltip for put in schema.inputs or []
-        }
+    page = (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    for put in [*schema.inputs, *(schema.outputs or [])]:
+        assert f" {put.tooltip} |" in page, f"the help page says something else of {put.id}"
+    assert all(put.id in page for put in schema.inputs)
+    for picture in re.findall(r"\]\(images/([^) ]+)", page):
+        assert (ROOT / "web" / "docs" / "images" / picture).is_file(), picture
+    for language in ("en", "zh"):
+        texts = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))[node_id]
+        names = {put.id for put in schema.inputs}
+        assert set(texts.get("outputs", {})) == {str(i) for i in range(len(schema.outputs or []))}
+        if language == "zh":
+            assert texts["display_name"] and set(texts["inputs"]) == names
+        else:  # an option's words are those of the settings, and nowhere else
+            assert texts["display_name"] == schema.display_name and set(texts["inputs"]) <= names
+            here = {put.id: put.tooltip for put in schema.inputs if put.id in texts["inputs"]}
+            assert here == {name: text["tooltip"] for name, text in texts["inputs"].items()}
 
 
 def test_every_node_appears_in_a_workflow():
@@ -172,10 +142,9 @@ def test_every_node_appears_in_a_workflow():
 
 
 LOAD = """
-import asyncio, importlib.util, json, os, sys, time
+import asyncio, importlib.util, json, os, sys
 sys.path.insert(0, {stubs!r})
 import av, comfy.model_patcher, comfy.ops, comfy.utils, comfy_api.latest, safetensors.torch, torch  # ComfyUI has them
-begun = time.process_time()
 import cv2  # sets variables for itself
 paths, variables = list(sys.path), dict(os.environ)
 spec = importlib.util.spec_from_file_location("/x/custom_nodes/pack", {root!r} + "/__init__.py")
@@ -183,9 +152,8 @@ module = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = module
 spec.loader.exec_module(module)
 asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
-seconds = time.process_time() - begun
 assert sys.path == paths and dict(os.environ) == variables
-print(json.dumps([seconds, sorted({{name.split(".")[0] for name in sys.modules}})]))
+print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
 """
 HEAVY = {
     "accelerate", "diffusers", "facexlib", "gradio", "insightface", "kornia", "lpips", "matplotlib", "onnxruntime",
@@ -198,9 +166,6 @@ def test_loading_is_cheap_and_changes_nothing(tmp_path):
     # Elsewhere, so that nothing is found because of the current directory.
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    seconds, names = json.loads(done.stdout.splitlines()[-1])
-    # Of the processor, not of the clock: the machine may have other work.
-    assert seconds < MOST_SECONDS
-    assert not set(names) & HEAVY
-    assert "latentsync" not in names, "the pack is loaded by its path: another one may own that name"
+    names = json.loads(done.stdout.splitlines()[-1])
+    assert not set(names) & HEAVY and "latentsync" not in names
     assert not list(tmp_path.iterdir())

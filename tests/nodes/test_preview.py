@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from heads import from_file
 
 from latentsync.drawn.heads.corpus import write_wav
 
@@ -18,12 +19,6 @@ def pictures(count=6, height=120, width=160):
 def tone(seconds, rate=22_050, channels=2):
     wave = 0.3 * torch.sin(torch.arange(int(seconds * rate)) * 0.05)
     return {"waveform": wave.expand(1, channels, -1), "sample_rate": rate}
-
-
-def from_file(path):
-    from comfy_api.latest import InputImpl
-
-    return InputImpl.VideoFromFile(str(path))
 
 
 def payload(output):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from crops_and_tracks import SIDE, crops_of, track_of
+from heads import SIDE, crops_of, track_of
 
 WIDGETS = {"strength": 1.0, "region": "face", "fidelity": 0.5, "temporal": 0.5}
 

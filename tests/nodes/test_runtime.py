@@ -33,13 +33,13 @@ def tone(rate: int, seconds: float = 0.5) -> torch.Tensor:
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
 def test_any_rate_is_heard_alike(pack, rate):
-    heard = pack.nodes.inputs.heard({"waveform": tone(rate)[None, None], "sample_rate": rate})
+    heard = pack.nodes.inputs.mono_16k({"waveform": tone(rate)[None, None], "sample_rate": rate})
     assert heard.dtype == torch.float32 and len(heard) == 8_000
     assert torch.allclose(heard[400:-400], tone(16_000)[400:-400], atol=5e-3)
 
 
 def test_any_form_of_audio_is_heard_alike(pack):
-    heard, mono = pack.nodes.inputs.heard, tone(16_000)
+    heard, mono = pack.nodes.inputs.mono_16k, tone(16_000)
     integers = (mono * 32768).round().to(torch.int16)
     for waveform in (mono[None, None], mono[None], mono, mono[None, None].double(), integers.expand(1, 2, -1)):
         result = heard(Lazy({"waveform": waveform, "sample_rate": 16_000}))
@@ -49,7 +49,7 @@ def test_any_form_of_audio_is_heard_alike(pack):
 def test_of_a_batch_the_first_is_heard_and_that_is_said(pack, caplog):
     with caplog.at_level(logging.WARNING):
         batch = torch.stack([tone(16_000)[None], torch.zeros(1, 8_000)])
-        assert torch.equal(pack.nodes.inputs.heard({"waveform": batch, "sample_rate": 16_000}), tone(16_000))
+        assert torch.equal(pack.nodes.inputs.mono_16k({"waveform": batch, "sample_rate": 16_000}), tone(16_000))
     assert "batch of 2" in caplog.text
 
 
@@ -66,7 +66,7 @@ def test_of_a_batch_the_first_is_heard_and_that_is_said(pack, caplog):
 )
 def test_what_is_no_audio_is_refused(pack, audio, sentence):
     with pytest.raises(ValueError, match=sentence):
-        pack.nodes.inputs.heard(audio)
+        pack.nodes.inputs.mono_16k(audio)
 
 
 def test_audio_files_keep_channels_rate_and_samples(pack, comfy_folders):
@@ -153,3 +153,24 @@ def test_a_folder_of_extra_model_paths_comes_first(pack, tmp_path):
     assert pack.nodes.folders.models_folder() == tmp_path / "elsewhere"
     paths, extensions = folder_paths.folder_names_and_paths["latentsync"]
     assert len(paths) == 2 and ".safetensors" in extensions
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 GB")])
+def test_a_full_memory_is_said_in_a_sentence(pack, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(pack.nodes.sample_clip, "as_float", full)
+    with pytest.raises(MemoryError, match="^there is not enough memory for this: give fewer or smaller frames"):
+        pack.run("LatentSyncSampleClip", clip="short clip", copy_to_input=False)
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("a bug")])
+def test_other_errors_stay_what_they_are(pack, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(pack.nodes.sample_clip, "as_float", full)
+    with pytest.raises(type(error), match=str(error)) as caught:
+        pack.run("LatentSyncSampleClip", clip="short clip", copy_to_input=False)
+    assert caught.value is error

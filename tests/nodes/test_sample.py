@@ -3,18 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from crops_and_tracks import SIDE, STEPS, crops_of, track_of
-
-
-@pytest.fixture
-def model(pack):
-    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32")
+from heads import SIDE, STEPS, crops_of, track_of
 
 
 @pytest.fixture
 def features(pack, model):
     wave = torch.randn(16_000, generator=torch.Generator().manual_seed(1)) / 10
-    return pack.latentsync.audio.whisper.encode_audio(model.hearing(), wave, 16_000, 25.0)
+    return pack.latentsync.audio.whisper.encode_audio(model.loaded_audio_encoder(), wave, 16_000, 25.0)
 
 
 def sampled(pack, model, features, crops, **changes):
@@ -86,14 +81,14 @@ def test_progress_counts_every_step_and_shows_the_face(pack, model, features, mo
 def test_cancel_ends_the_run_between_two_layers(pack, model, features, monkeypatch):
     from comfy import model_management
 
-    forward, calls = type(model.unet).forward, []
+    forward, calls = type(model.model.unet).forward, []
 
     def cancelled(net, *args):
         calls.append(1)
         model_management.interrupt_current_processing()
         return forward(net, *args)
 
-    monkeypatch.setattr(type(model.unet), "forward", cancelled)
+    monkeypatch.setattr(type(model.model.unet), "forward", cancelled)
     with pytest.raises(model_management.InterruptProcessingException):
         sampled(pack, model, features, crops_of(4))
     assert len(calls) == 1

@@ -100,7 +100,7 @@ def same_call(ours: list, theirs: list) -> bool:
 def test_stand_ins_take_the_same_arguments():
     ours = look(str(STUBS))
     theirs = look(str(COMFYUI), json.dumps(list(ours)))
-    assert len(ours) > 100
+    assert len(ours) > 60
     missing = [name for name, found in theirs.items() if found == "missing"]
     assert not missing, f"not in ComfyUI: {missing}"
     different = {

@@ -2,10 +2,10 @@
 
 import io
 import logging
-from fractions import Fraction
 
 import pytest
 import torch
+from heads import from_file, from_images
 
 from latentsync.models.samples import find_sample
 
@@ -15,11 +15,6 @@ WIDGETS = {
     "audio_shorter": "stop", "mask_smooth": 0.5, "match_colour": False, "crf": 16,
 }  # fmt: skip
 FRAMES = 12
-
-
-@pytest.fixture
-def model(pack):
-    return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32", "auto")
 
 
 @pytest.fixture
@@ -45,18 +40,6 @@ def clip(pack, sample, tmp_path):
 def voice(pack, sample, seconds=0.6, rate=16_000, channels=1):
     wave, _ = pack.latentsync.media.read_audio(sample.voices[0])
     return {"waveform": wave[:, : int(rate * seconds)].expand(channels, -1)[None], "sample_rate": rate}
-
-
-def from_file(path):
-    from comfy_api.latest import InputImpl
-
-    return InputImpl.VideoFromFile(str(path) if not isinstance(path, io.BytesIO) else path)
-
-
-def from_images(images, rate=25):
-    from comfy_api.latest import InputImpl, Types
-
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=Fraction(rate), audio=None))
 
 
 def images_of(pack, path):
@@ -176,7 +159,7 @@ def test_cancelled_in_any_phase_it_ends_and_leaves_nothing(
     if phase == "encoding":
         monkeypatch.setattr(pack.nodes.video.VideoWriter, "write", cancel)
     elif phase != "detection":
-        net = model.audio_encoder if phase == "hearing" else model.unet
+        net = model.audio_encoder if phase == "hearing" else model.model.unet
         net.register_forward_pre_hook(cancel)
     with pytest.raises(model_management.InterruptProcessingException):
         pack.run("LatentSyncVideo", video=from_file(clip), audio=voice(pack, sample), model=model, detector=Seeing(),

@@ -81,12 +81,14 @@ def _load(folder: Path, device: str | None, tasks: list[str]):
         from insightface.app import FaceAnalysis
     except ImportError as error:
         raise ImportError(f"the detector insightface needs its package ({error}): pip install insightface") from error
-    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+    kinds = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+    damaged = tuple(getattr(state, kind) for kind in kinds)
     logger.info("faces are found with InsightFace; %s", LICENCE)
     try:
         models = FaceAnalysis(str(folder), allowed_modules=tasks, providers=_providers(device))
-    except (Fail, InvalidGraph, InvalidProtobuf) as error:
+    except (*damaged, ValueError) as error:
         raise InputError(f"{folder}: holds a damaged ONNX file ({error}); unpack buffalo_l.zip again") from error
     except AssertionError as error:  # how the package says that there is no detection model
         raise InputError(f"{folder}: no {DETECTION} model in it; unpack all of buffalo_l.zip there") from error

@@ -5,14 +5,22 @@ would make the crop tremble. So each face found at a small size is measured agai
 mirrored, whose mean scatters by 1.5 % and about 1 degree, for some 35 ms per face on two CPU cores.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ...errors import InputError
+from ...files import file_sha256
+from ...models.registry import YUNET_SHA256
 from ..landmarks import Face, points_from_five
 
+TRIAL = """
+import sys, cv2, numpy
+cv2.FaceDetectorYN.create(sys.argv[1], "", (64, 64)).detect(numpy.zeros((64, 64, 3), numpy.uint8))
+"""
 SEARCH_SIZE = 640  # long side at which frames are searched: a face of 50 pixels in 1080p is found
 NMS_OVERLAP = 0.3
 NESTED_OVERLAP = 0.7  # of the smaller box: a detection so far inside a better one is the same face
@@ -38,6 +46,11 @@ class YuNet:
         if not Path(model).is_file():
             raise FileNotFoundError(f"{model}: no such file; give the path of face_detection_yunet_2023mar.onnx")
         self.det_size = det_size
+        # OpenCV crashes at some damaged files: any but the published one is tried by another process first.
+        if file_sha256(model) != YUNET_SHA256:
+            trial = subprocess.run([sys.executable, "-c", TRIAL, str(model)], stderr=subprocess.DEVNULL)
+            if trial.returncode:
+                raise InputError(f"{model}: OpenCV cannot read it as a YuNet model; download it again")
         try:
             # Two of them, for each keeps buffers for one picture size.
             self._search_net, self._view_net = (

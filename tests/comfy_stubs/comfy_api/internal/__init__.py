@@ -14,8 +14,6 @@ def make_locked_method_func(type_obj, func, class_clone):
     return lambda **inputs: method(locked, **inputs)
 
 
-def first_real_override(cls, name, *, base=None):
-    """The method where the node defines it itself, else None."""
-    base = base or cls.GET_BASE_CLASS()
-    overridden = any(name in c.__dict__ for c in cls.mro()[: cls.mro().index(base)])
-    return getattr(cls, name) if overridden else None
+def first_real_override(cls, name):
+    """The method where the node defines it itself, else None: the stand-in of the base class has none to override."""
+    return getattr(cls, name, None)

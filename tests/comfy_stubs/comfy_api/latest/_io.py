@@ -12,24 +12,14 @@ class FolderType(str, Enum):
 
 
 class UploadType(str, Enum):
-    image = "image_upload"
     audio = "audio_upload"
     video = "video_upload"
-    model = "file_upload"
-
-
-class NumberDisplay(str, Enum):
-    number = "number"
-    slider = "slider"
 
 
 class Hidden(str, Enum):
     unique_id = "UNIQUE_ID"
     prompt = "PROMPT"
     extra_pnginfo = "EXTRA_PNGINFO"
-    dynprompt = "DYNPROMPT"
-    auth_token_comfy_org = "AUTH_TOKEN_COMFY_ORG"
-    api_key_comfy_org = "API_KEY_COMFY_ORG"
 
 
 class HiddenHolder:
@@ -49,15 +39,8 @@ class HiddenHolder:
 class Input:
     Parent = None
 
-    def __init__(
-        self, id: str, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None
-    ):  # fmt: skip
-        self.id = id
-        self.display_name = display_name
-        self.optional = optional
-        self.tooltip = tooltip
-        self.lazy = lazy
-        self.extra_dict = extra_dict or {}
+    def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None):
+        self.id, self.display_name, self.optional, self.tooltip = id, display_name, optional, tooltip
 
     @property
     def io_type(self):
@@ -68,35 +51,18 @@ class Input:
 
 
 class WidgetInput(Input):
-    def __init__(
-        self,
-        id: str,
-        display_name=None,
-        optional=False,
-        tooltip=None,
-        lazy=None,
-        default=None,
-        socketless=None,
-        widget_type=None,
-        force_input=None,
-        extra_dict=None,
-    ):
-        super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+    force_input = control_after_generate = None
+
+    def __init__(self, id, display_name=None, optional=False, tooltip=None, lazy=None, default=None):
+        super().__init__(id, display_name, optional, tooltip, lazy)
         self.default = default
-        self.socketless = socketless
-        self.widget_type = widget_type
-        self.force_input = force_input
-        self.control_after_generate = None
 
 
 class Output:
     Parent = None
 
-    def __init__(self, id=None, display_name=None, tooltip=None, is_output_list=False):
-        self.id = id
-        self.display_name = display_name
-        self.tooltip = tooltip
-        self.is_output_list = is_output_list
+    def __init__(self, id=None, display_name=None, tooltip=None):
+        self.id, self.display_name, self.tooltip = id, display_name, tooltip
 
     @property
     def io_type(self):
@@ -116,108 +82,39 @@ Model, Clip, Vae, UpscaleModel = (Custom(name) for name in ("MODEL", "CLIP", "VA
 AudioEncoder, AnyType = Custom("AUDIO_ENCODER"), Custom("*")
 
 
-class _BooleanInput(WidgetInput):
+class _NumberInput(WidgetInput):
     def __init__(
-        self,
-        id: str,
-        display_name=None,
-        optional=False,
-        tooltip=None,
-        lazy=None,
-        default=None,
-        label_on=None,
-        label_off=None,
-        socketless=None,
-        force_input=None,
-    ):
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
-        self.label_on, self.label_off = label_on, label_off
-
-
-class _IntInput(WidgetInput):
-    def __init__(
-        self,
-        id: str,
-        display_name=None,
-        optional=False,
-        tooltip=None,
-        lazy=None,
-        default=None,
-        min=None,
-        max=None,
+        self, id, display_name=None, optional=False, tooltip=None, lazy=None, default=None, min=None, max=None,
         step=None,
-        control_after_generate=None,
-        display_mode=None,
-        socketless=None,
-        force_input=None,
-    ):
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
+    ):  # fmt: skip
+        super().__init__(id, display_name, optional, tooltip, lazy, default)
         self.min, self.max, self.step = min, max, step
-        self.control_after_generate = control_after_generate
-        self.display_mode = display_mode
 
 
-class _FloatInput(WidgetInput):
+class _IntInput(_NumberInput):
     def __init__(
-        self,
-        id: str,
-        display_name=None,
-        optional=False,
-        tooltip=None,
-        lazy=None,
-        default=None,
-        min=None,
-        max=None,
-        step=None,
-        round=None,
-        display_mode=None,
-        socketless=None,
-        force_input=None,
-    ):
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
-        self.min, self.max, self.step, self.round = min, max, step, round
-        self.display_mode = display_mode
+        self, id, display_name=None, optional=False, tooltip=None, lazy=None, default=None, min=None, max=None,
+        step=None, control_after_generate=None,
+    ):  # fmt: skip
+        super().__init__(id, display_name, optional, tooltip, lazy, default, min, max, step)
+        self.control_after_generate = control_after_generate
 
 
 class _StringInput(WidgetInput):
     def __init__(
-        self,
-        id: str,
-        display_name=None,
-        optional=False,
-        tooltip=None,
-        lazy=None,
-        multiline=False,
-        placeholder=None,
+        self, id, display_name=None, optional=False, tooltip=None, lazy=None, multiline=False, placeholder=None,
         default=None,
-        dynamic_prompts=None,
-        socketless=None,
-        force_input=None,
-    ):
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless, None, force_input)
-        self.multiline, self.placeholder, self.dynamic_prompts = multiline, placeholder, dynamic_prompts
+    ):  # fmt: skip
+        super().__init__(id, display_name, optional, tooltip, lazy, default)
 
 
 class _ComboInput(WidgetInput):
     def __init__(
-        self,
-        id: str,
-        options=None,
-        display_name=None,
-        optional=False,
-        tooltip=None,
-        lazy=None,
-        default=None,
-        control_after_generate=None,
-        upload=None,
-        image_folder=None,
-        remote=None,
-        socketless=None,
-    ):
-        super().__init__(id, display_name, optional, tooltip, lazy, default, socketless)
+        self, id, options=None, display_name=None, optional=False, tooltip=None, lazy=None, default=None,
+        control_after_generate=None, upload=None,
+    ):  # fmt: skip
+        super().__init__(id, display_name, optional, tooltip, lazy, default)
         self.options = options
-        self.control_after_generate = control_after_generate
-        self.upload, self.image_folder, self.remote = upload, image_folder, remote
 
 
 def _widget(io_type: str, base: type) -> type:
@@ -226,8 +123,8 @@ def _widget(io_type: str, base: type) -> type:
     return parent
 
 
-Boolean, Int = _widget("BOOLEAN", _BooleanInput), _widget("INT", _IntInput)
-Float, String = _widget("FLOAT", _FloatInput), _widget("STRING", _StringInput)
+Boolean, Int = _widget("BOOLEAN", WidgetInput), _widget("INT", _IntInput)
+Float, String = _widget("FLOAT", _NumberInput), _widget("STRING", _StringInput)
 Combo = _widget("COMBO", _ComboInput)
 del Combo.Output  # its type would be the list of options: for what the pack gives out there is STRING
 
@@ -236,24 +133,14 @@ class MultiType:
     io_type = "COMFY_MULTITYPED_V3"
 
     class Input(Input):
-        """An input for more than one type: "IMAGE,VIDEO"; `id` may be an input whose widget is then used."""
+        """An input for more than one type: "IMAGE,VIDEO"."""
 
-        def __init__(
-            self, id, types, display_name=None, optional=False, tooltip=None, lazy=None, extra_dict=None
-        ):  # fmt: skip
-            self.input_override = id if isinstance(id, Input) else None
-            if self.input_override is not None:
-                optional = id.optional or optional
-                tooltip, display_name = id.tooltip or tooltip, id.display_name or display_name
-                id = id.id
-            super().__init__(id, display_name, optional, tooltip, lazy, extra_dict)
+        def __init__(self, id, types, display_name=None, optional=False, tooltip=None, lazy=None):
+            super().__init__(id, display_name, optional, tooltip, lazy)
             self._io_types = types
 
         def get_io_type(self):
-            names = [kind.io_type for kind in self._io_types]
-            if self.input_override is not None:
-                names.insert(0, self.input_override.get_io_type())
-            return ",".join(dict.fromkeys(names))
+            return ",".join(dict.fromkeys(kind.io_type for kind in self._io_types))
 
 
 MultiType.Input.Parent = MultiType
@@ -270,11 +157,6 @@ class Schema:
     description: str = ""
     is_input_list: bool = False
     is_output_node: bool = False
-    is_deprecated: bool = False
-    is_experimental: bool = False
-    is_api_node: bool = False
-    not_idempotent: bool = False
-    enable_expand: bool = False
 
     def validate(self):
         """Ids are unique among inputs, among outputs, and between them."""
@@ -293,11 +175,8 @@ class Schema:
 
 
 class NodeOutput:
-    def __init__(self, *args, ui=None, expand=None, block_execution=None):
-        self.args = args
-        self.ui = ui
-        self.expand = expand
-        self.block_execution = block_execution
+    def __init__(self, *args, ui=None):
+        self.args, self.ui = args, ui
 
     @property
     def result(self):
@@ -308,40 +187,13 @@ class NodeOutput:
 
 
 class ComfyNode:
-    RELATIVE_PYTHON_MODULE = None
-    SCHEMA = None
     hidden = None
-
-    @classmethod
-    def define_schema(cls) -> Schema:
-        raise NotImplementedError
-
-    @classmethod
-    def execute(cls, **kwargs) -> NodeOutput:
-        raise NotImplementedError
-
-    @classmethod
-    def validate_inputs(cls, **kwargs):
-        raise NotImplementedError
-
-    @classmethod
-    def fingerprint_inputs(cls, **kwargs):
-        raise NotImplementedError
-
-    @classmethod
-    def check_lazy_status(cls, **kwargs):
-        return [name for name in kwargs if kwargs[name] is None]
-
-    @classmethod
-    def GET_BASE_CLASS(cls):
-        return ComfyNode
 
     @classmethod
     def GET_SCHEMA(cls) -> Schema:
         schema = cls.define_schema()
         schema.finalize()
         schema.validate()
-        cls.SCHEMA = schema
         return schema
 
     @classmethod

@@ -35,11 +35,6 @@ class PreviewImage:
         return {"images": self.values, "animated": (self.animated,)}
 
 
-class PreviewMask(PreviewImage):
-    def __init__(self, mask, animated=False, cls=None, **kwargs):
-        super().__init__(mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3), animated, cls, **kwargs)
-
-
 class PreviewVideo:
     def __init__(self, values, **kwargs):
         self.values = values

@@ -28,10 +28,6 @@ class VideoContainer(str, Enum):
     def as_input(cls):
         return [member.value for member in cls]
 
-    @classmethod
-    def get_extension(cls, value):
-        return "mp4"
-
 
 @dataclass
 class VideoComponents:
@@ -62,10 +58,6 @@ class VideoInput(ABC):
     def get_duration(self):
         parts = self.get_components()
         return float(len(parts.images) / parts.frame_rate)
-
-    def get_container_format(self):
-        with av.open(self.get_stream_source()) as container:
-            return container.format.name
 
 
 class VideoFromFile(VideoInput):

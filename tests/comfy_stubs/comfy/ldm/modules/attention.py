@@ -14,10 +14,3 @@ def optimized_attention(
         mask = mask[:, None] if mask.ndim == 3 else mask
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out if skip_output_reshape else out.transpose(1, 2).flatten(-2)
-
-
-optimized_attention_masked = optimized_attention
-
-
-def optimized_attention_for_device(device, mask=False, small_input=False):
-    return optimized_attention

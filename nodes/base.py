@@ -1,0 +1,57 @@
+"""What every node of the pack has: its words, and a sentence where the memory is full."""
+
+import json
+from collections.abc import Callable
+from functools import cache, wraps
+from pathlib import Path
+
+import comfy.model_management as mm
+from comfy_api.latest import io
+
+from ..latentsync.sampling.sample import out_of_memory
+
+ENGLISH = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
+LESS_MEMORY = "give fewer or smaller frames, or take Lip Sync Video, whose memory does not grow with the clip"
+
+
+def node(cls: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """Class decorator of each node. Its description and tooltips stand once: in locales/en, and those of options in
+    `latentsync.settings`, from where `inputs.widgets` has them.
+    """
+    cls.define_schema = classmethod(_with_words(cls.define_schema.__func__))
+    cls.execute = classmethod(_explaining_memory(cls.execute.__func__))
+    return cls
+
+
+@cache
+def _english() -> dict[str, dict]:
+    return json.loads(ENGLISH.read_text(encoding="utf-8"))
+
+
+def _with_words(define_schema: Callable) -> Callable:
+    @wraps(define_schema)
+    def defining(cls) -> io.Schema:
+        schema = define_schema(cls)
+        words = _english()[schema.node_id]
+        schema.description = words["description"]
+        for put in schema.inputs:
+            put.tooltip = put.tooltip or words["inputs"][put.id]["tooltip"]
+        for number, put in enumerate(schema.outputs or []):
+            put.tooltip = words["outputs"][str(number)]["tooltip"]
+        return schema
+
+    return defining
+
+
+def _explaining_memory(execute: Callable) -> Callable:
+    @wraps(execute)
+    def explaining(cls, **values) -> io.NodeOutput:
+        try:
+            return execute(cls, **values)
+        except (MemoryError, RuntimeError) as error:
+            # ComfyUI unloads models after its own exception for a full GPU.
+            if isinstance(error, mm.OOM_EXCEPTION) or not out_of_memory(error):
+                raise
+            raise MemoryError(f"there is not enough memory for this: {LESS_MEMORY}") from error
+
+    return explaining
