@@ -176,7 +176,7 @@ class Pictures(AbstractContextManager):
 
 
 class OpenClips:
-    """Readers of the clips used last, which stay open. Each process has its own."""
+    """Readers of the clips used last, which stay open until this object goes. Each process has its own."""
 
     def __init__(self, resolution: int, cache: int):
         self.resolution, self.cache = resolution, cache
@@ -194,6 +194,10 @@ class OpenClips:
         """Close the reader of a clip."""
         if clip.path in self.readers:
             self.readers.pop(clip.path).close()
+
+    def __del__(self):
+        while self.readers:
+            self.readers.popitem()[1].close()
 
     def __reduce__(self):
         return OpenClips, (self.resolution, self.cache)

@@ -65,7 +65,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
     with (
         closing(_batches(training, sample)) as batches,
         Log(Path(run.output), step) if accelerator.is_main_process else nullcontext() as log,
-        interruptible() as interruption,
+        interruptible() as asked_to_stop,
     ):
         if progress and log:
             progress("training", step, run.max_steps)
@@ -84,8 +84,8 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
                     accelerator.backward(parts[-1]["loss"])
                     if accelerator.sync_gradients:
                         # Means over batches and processes; and all of these stop if one of them was asked to.
-                        parts = [part | {"stop": torch.tensor(float(interruption.wanted))} for part in parts]
-                        metrics = _reduce(accelerator, parts)
+                        asked = torch.tensor(float(asked_to_stop.is_set()))
+                        metrics = _reduce(accelerator, [part | {"stop": asked} for part in parts])
                         stop = metrics.pop("stop") > 0
                         check_finite(metrics, step, run.precision == "fp16")
                         norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
@@ -286,28 +286,24 @@ def _validate(training: Training, log: "Log | None", step: int) -> None:
     accelerator.wait_for_everyone()
 
 
-class Interruption:
-    """Whether someone asked the run to stop."""
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, for a stop between two steps: inside one, weights would be half updated.
 
-    wanted = False
+    A second one does not wait.
+    """
+    asked = threading.Event()
 
-    def __call__(self, number: int, frame) -> None:
-        if self.wanted:
+    def ask(number: int, frame) -> None:
+        if asked.is_set():
             raise KeyboardInterrupt
-        self.wanted = True
+        asked.set()
         logger.info("finishing this step, then saving; press Ctrl-C again to stop without saving")
 
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM ask for a stop, which comes between two steps: inside one, weights would be half updated."""
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    before = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, ask) for number in signals}
     try:
-        yield interruption
+        yield asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -41,17 +41,14 @@ def validate(
     judge: SyncJudge | None,
     mask_image: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Lip-sync the crops in `video` to `audio`, write them to `out` with the sound, and judge them.
+    """Lip-sync the crops in `video` (see `check_crops`) to `audio`, write them to `out` with the sound, and judge them.
 
-    Args:
-        video: see `check_crops`; where the sound is longer, the crops go on backward, then forward.
-        judge: the SyncNet that judges; None: the result has no metrics, and the log says so.
-        mask_image: what the net repaints, see `masks`.
+    Where the sound is longer, the crops go on backward, then forward. `mask_image` is what the net repaints.
 
     Returns:
         "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
         the sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for
-        it.
+        it; the log says so.
     """
     waveform, rate = read_audio(audio)
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
@@ -71,10 +68,10 @@ def validate(
 
 
 class WholeClip:
-    """A video as a camera made it and a voice, to be validated with at 25 frames per second.
+    """A video as a camera made it and a voice, at 25 frames per second; crops have the side `resolution`.
 
     The face is detected once, here, so that a clip without one is refused before training; to `lip_sync_frames` this is
-    the `Workspace` that keeps the track. `resolution` is the side of the crops.
+    the `Workspace` that keeps the track.
     """
 
     def __init__(

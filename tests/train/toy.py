@@ -33,6 +33,7 @@ class Numbers:
 
 class ToyTask(Task):
     def __init__(self, config: ToyTraining, dropout: float = 0.5):
+        self.config = config
         with torch.random.fork_rng():
             torch.manual_seed(config.run.seed)
             self.net = nn.Sequential(nn.Linear(4, config.net), nn.Dropout(dropout), nn.Linear(config.net, 1))
