@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from latentsync.nets.syncnet import PIXEL_ATTN, StableSyncNet
 from latentsync.sampling.sample import LATENT_SCALE
 from latentsync.train.config import SyncNetTraining, UNetTraining
-from latentsync.evaluate.sync_score import SyncJudge
+from latentsync.evaluate.sync_score import SyncScorer
 from latentsync.evaluate.perceptual import load_lpips
 from latentsync.train.memory import estimate_memory
 from latentsync.train.config import load_config
@@ -56,7 +56,7 @@ def frozen_nets(config: UNetTraining) -> FrozenNets:
     return FrozenNets(
         vae=make_vae(),
         audio_encoder=AudioEncoder(*WHISPER_TINY),
-        judge=SyncJudge(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
+        judge=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
         lpips=load_lpips(random_weights=True) if weights.lpips else None,
         trepa=trepa,
     ).cast(frozen_dtype(config))

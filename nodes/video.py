@@ -100,10 +100,10 @@ def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: 
         source.frames.warn_of_losses()
     sound = runtime.audio_file(audio)
     try:
-        track = result.sound(sound, float(source.fps))
+        track = result.sound(sound)
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
-            for window in result.windows:
-                for frame in window:
+            for window in result.windows():
+                for frame in window.pictures:
                     runtime.check_interrupted()
                     writer.write(frame[None])
     finally:

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector, Face
 from ..face.track_file import FaceFile
-from ..files import JsonLines, replacing, write_error
+from ..files import JsonLines, file_version, make_folder, replacing
 from ..media.output import container_format
 from ..media.source import VIDEO_SUFFIXES
 from ..models.embedded import EMBEDDED, choose_folder
@@ -40,7 +40,6 @@ from ..pipelines.options import (
 )
 from ..prepare import executor as executors
 from ..prepare.executor import Outcome, fingerprint
-from ..prepare.sources import identity
 from ..progress import Bar
 from .prepare import chosen_executor
 
@@ -79,12 +78,12 @@ class Row:
         """Its line in the manifest."""
         files = dict(zip(("video", "audio", "output"), self.files, strict=True))
         how = {"status": outcome.reason or "done", "error": outcome.sentence or None, **outcome.figures}
-        return {"row": self.name, **files, **how, "key": self.key, "version": identity(self.files[2])}
+        return {"row": self.name, **files, **how, "key": self.key, "version": file_version(self.files[2])}
 
     def is_done(self, line: dict | None) -> bool:
         """Whether `line`, the manifest's last one of this output, speaks of this row and of the file that is there."""
         told = line is not None and line["status"] == "done" and line["key"] == self.key
-        return told and line["version"] == identity(self.files[2])
+        return told and line["version"] == file_version(self.files[2])
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -93,10 +92,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
     rows = read_rows(Path(arguments.jobs).absolute(), out, arguments)
     executor = chosen_executor(arguments)
     for folder in (out / FACES, *(Path(row.files[2]).parent for row in rows)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_error(folder, error.errno) from error
+        make_folder(folder)
     failed = []
     with JsonLines(out / MANIFEST) as manifest:
         known = {line.get("output"): line for line in manifest.values}
@@ -151,13 +147,13 @@ def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
         ValueError: what is wrong, for each bad row a line.
     """
     if not jobs.exists():
-        raise FileNotFoundError(f"there is no CSV file or folder {jobs}: check the path")
+        raise FileError(f"there is no CSV file or folder {jobs}: check the path")
     make = RowMaker(jobs if jobs.is_dir() else jobs.parent, out, options)
     rows, wrong = [], []
     for name, cells in _pairs(jobs) if jobs.is_dir() else _lines(jobs, make.check_columns):
         try:
             rows.append(make(name, cells))
-        except (ValueError, OSError, ImportError) as error:
+        except InputError as error:
             wrong.append(f"{name}: {error}")
     users = {os.path.realpath(path): "the input" for row in rows for path in row.files[:2]}
     for row in rows:
@@ -229,7 +225,7 @@ class RowMaker:
             arguments.checkpoints = str(Path(arguments.inference_ckpt_path).parent)
         for path in filter(None, (arguments.video_path, arguments.audio_path, arguments.upscaler)):
             if not os.path.isfile(path):
-                raise FileNotFoundError(f"there is no file {path}: check the path")
+                raise FileError(f"there is no file {path}: check the path")
         container_format(arguments.video_out_path)
         weights = Path(self.choose_folder(arguments.checkpoints, CHECKPOINTS)).absolute()
         unet = needed_checkpoints(weights, arguments.inference_ckpt_path).unet
@@ -239,7 +235,7 @@ class RowMaker:
         chosen_detector(arguments, "cpu", self.detectors)
         values = [getattr(arguments, name) for name in self.key_names]
         versions = [
-            identity(value) for value in (*values, unet) if isinstance(value, str | Path) and os.path.isfile(value)
+            file_version(value) for value in (*values, unet) if isinstance(value, str | Path) and os.path.isfile(value)
         ]
         return Row(name, arguments, fingerprint(self.key_names, values, versions), self.out / FACES)
 
@@ -327,7 +323,7 @@ def _lip_sync(row: Row, progress: Progress) -> Summary:
         return lip_sync(*row.files, model, detector, settings, **how)
     given, named, _ = KEPT.last[load_detector]
     named = sorted((name, str(value)) for name, value in named.items() if name != "device")
-    key = fingerprint(row.files[0], identity(row.files[0]), settings.fps, type(detector).__name__, given, named)
+    key = fingerprint(row.files[0], file_version(row.files[0]), settings.fps, type(detector).__name__, given, named)
     remembered = Remembered(detector, row.faces / f"{key}.json")
     try:
         return lip_sync(*row.files, model, remembered, settings, **how)

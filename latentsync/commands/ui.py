@@ -7,7 +7,7 @@ import socket
 import time
 from contextlib import closing
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..pipelines.options import DetectorOptions, ModelOptions, add_table
 
 HOUR = 3600.0  # seconds between two looks for old files
@@ -67,4 +67,4 @@ def free_port(host: str, port: int) -> int:
             return probe.getsockname()[1]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OSError(f"cannot listen at {host}, port {port} ({reason}): give another --port or --host") from error
+        raise FileError(f"cannot listen at {host}, port {port} ({reason}): give another --port or --host") from error

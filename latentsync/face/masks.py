@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 
 POLYGON_FILE = Path(__file__).parents[1] / "assets" / "keep_mask.json"
 LEAST_REPAINTED = 0.01  # of the crop, that a mask image must leave to the net
@@ -51,7 +51,7 @@ def keep_mask(resolution: int, mask_image: np.ndarray | None = None) -> torch.Te
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """The mask image in a picture file, white = keep and black = repaint; only red counts of colours, as published."""
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no mask image {path}: check the path")
+        raise FileError(f"there is no mask image {path}: check the path")
     data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every path on Windows
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import replacing
 from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
 
@@ -152,7 +152,7 @@ def read_track_file(path: str | Path) -> FaceFile:
     """Read a track file; an error names the file, the entry, the value and what is expected."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such track file; check the path, or write one with the track command")
+        raise FileError(f"{path}: no such track file; check the path, or write one with the track command")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -19,8 +19,8 @@ from huggingface_hub import get_hf_file_metadata
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from ..errors import InputError
-from ..files import file_sha256, replacing, write_error
+from ..errors import FileError, InputError
+from ..files import file_sha256, make_folder, publish, replacing, write_error
 from ..limits import check_limit, limit
 from .folders import UNREADABLE, find_checkpoints, read_sidecar, write_sidecar
 from .registry import HUB, RESOLUTIONS, RUN_GROUPS, WEIGHTS, Weight, select
@@ -160,7 +160,7 @@ def download(
         wanted = _wanted(folder, version, rows, force)  # another download may have fetched them meanwhile
         needed = sum(max(0, row.bytes_hint - bytes_in(_part(folder, row))) for row in wanted)
         if needed > (free := shutil.disk_usage(folder).free):
-            raise InputError(
+            raise FileError(
                 f"{folder} has {in_words(free)} of free space and the download needs {in_words(needed)}: make room, or "
                 "choose another folder (--checkpoints)"
             )
@@ -240,6 +240,7 @@ def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) ->
     """One file, to its `.part`, checked, then under its own name."""
     target, part = folder / row.target, _part(folder, row)
     most = min(max(4 * row.bytes_hint, 1 << 20) if row.bytes_hint else math.inf, limit("download"))
+    make_folder(part.parent)
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         expected = _expected(row, {} if force else _kept(folder, row))
@@ -256,7 +257,7 @@ def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) ->
     if row.members:
         _unpack(row, part, target)
     else:
-        os.replace(part, target)
+        publish(part, target)
         kept["mtime"] = target.stat().st_mtime_ns
     # Only now: a U-Net that comes from elsewhere after a failed download has a version of its own.
     facts = {"version": row.version, "resolution": RESOLUTIONS[row.version]} if row.group == "unet" else {}

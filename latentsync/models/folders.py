@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import replacing
 
 #: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: {"size", "sha256",
@@ -100,7 +100,7 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
     """
     folder = Path(folder)
     if folder.is_file():
-        raise InputError(f"{folder} is a file: give the folder of the weights (--checkpoints)")
+        raise FileError(f"{folder} is a file: give the folder of the weights (--checkpoints)")
     roots = [folder / "latentsync", folder] if (folder / "latentsync").is_dir() else [folder]
     names = [field.name for field in fields(Checkpoints)[1:]]
     return Checkpoints(
@@ -125,10 +125,10 @@ def _matches(root: Path, name: str) -> Iterator[Path]:
 
 
 def vae_weights(folder: Path) -> Path:
-    """The weights file in a folder as diffusers saves it; FileNotFoundError where there is none."""
+    """The weights file in a folder as diffusers saves it."""
     path = next((folder / name for name in _DIFFUSERS if (folder / name).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
+        raise FileError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
     return path
 
 

@@ -125,9 +125,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     """`state`, if it has nothing but names and tensors that lie in the file, of about the file's size."""
-    foreign = [
-        key for key, value in state.items() if not (isinstance(key, str) and key.isprintable() and _is_ordinary(value))
-    ]
+    foreign = [key for key, value in state.items() if not (_is_name(key) and _is_ordinary(value))]
     if foreign:
         names = ", ".join(ascii(key)[:80].strip("'") for key in foreign[:3])
         raise InputError(f"{path} holds other things than tensors ({names}): not a weight file")
@@ -136,6 +134,10 @@ def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     check_limit("expansion", announced / path.stat().st_size, str(path))
     # Detached by PyTorch itself: a pickle may give a tensor attributes that hide its methods.
     return {key: Tensor.detach(value) for key, value in state.items()}
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and key.isprintable() and len(key) <= 500
 
 
 def _is_ordinary(value: object) -> bool:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..files import sentence_of
+from ..errors import FileError, InputError
 from ..settings import (
     BlendSettings,
     Option,
@@ -247,7 +246,7 @@ def restorer_file(name: str, checkpoints: str):
 
     path = getattr(find_checkpoints(checkpoints), name.lower())
     if path is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"{checkpoints} has no file of {name}: `python -m latentsync download --only {name.lower()} --checkpoints "
             f"{checkpoints}` fetches it, and --superres {SHARPEN} needs none"
         )
@@ -256,14 +255,14 @@ def restorer_file(name: str, checkpoints: str):
 
 def explained(error: Exception, less_memory: str) -> str | None:
     """What a user needs to know of an error; None for a bug, whose traceback is needed."""
-    if isinstance(error, MemoryError):
-        return f"there is not enough memory ({error}): try {less_memory}"
-    if isinstance(error, RuntimeError):
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, (MemoryError, RuntimeError)):
         from ..sampling.sample import out_of_memory
 
-        return f"{error}: try {less_memory}" if out_of_memory(error) else None
-    known = isinstance(error, (InputError, OSError, ImportError, FloatingPointError))
-    return sentence_of(error) if known else None
+        if isinstance(error, MemoryError) or out_of_memory(error):
+            return f"there is not enough memory ({str(error) or type(error).__name__}): try {less_memory}"
+    return None
 
 
 def load_nets(arguments: argparse.Namespace, keep: Keep = lambda load: load):

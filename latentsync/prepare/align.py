@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 
 from ..audio.syncnet import SAMPLES_PER_FRAME
-from ..audio.whisper import SAMPLE_RATE
 from ..face.align import AlignedFaces
 from ..face.detect import load_detector
 from ..face.landmarks import PUBLISHED_LIMITS, Detector
@@ -20,7 +18,7 @@ from ..face.track_file import FaceFile
 from ..files import replacing
 from ..frames import batches
 from ..media import VideoReader, VideoWriter, join
-from ..media.wav import read_wav
+from ..media.sound import read_wav, write_flac
 from ..settings import TrackSettings
 from .executor import Outcome
 from .settings import FPS, Tools
@@ -104,16 +102,3 @@ def finish_clip(start: int, stop: int, offset: int, sound: Path, video: Path, ou
     finally:
         flac.unlink(missing_ok=True)
     return Outcome()
-
-
-def write_flac(path: Path, samples: np.ndarray) -> None:
-    """Write 16 kHz mono sound, (n,) int16, as FLAC, which MP4 takes without loss."""
-    import av
-
-    with av.open(str(path), "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
-        stream.codec_context.format = "s16"
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="s16", layout="mono")
-        frame.rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))

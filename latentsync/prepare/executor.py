@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import torch
 
+from ..errors import InputError
 from ..limits import raised_limits, set_limits
 from .sources import SourceError
 
@@ -223,7 +224,7 @@ class Ray(_Workers):
         try:
             import ray
         except ImportError as error:
-            raise ImportError(f"the executor ray needs its package ({error}): pip install ray") from error
+            raise InputError(f"the executor ray needs its package ({error}): pip install ray") from error
         super().__init__()
         self._ray, self._actors = ray, []
         self.died = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
@@ -239,7 +240,7 @@ class Ray(_Workers):
             except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = "this machine" if self.address == "local" else self.address
-                raise ConnectionError(
+                raise InputError(
                     f"Ray cannot be started on {where} ({reason}): look into Ray's logs, or use --executor local"
                 ) from error
         has = ray.cluster_resources()

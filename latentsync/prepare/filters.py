@@ -10,7 +10,7 @@ from ..audio.syncnet import SAMPLES_PER_FRAME
 from ..evaluate.sync_score import MouthViews, sync_score
 from ..frames import as_float
 from ..media import VideoReader
-from ..media.wav import read_wav
+from ..media.sound import read_wav
 from ..models.load import default_device
 from ..models.state_dict import load_state_dict
 from ..nets.hyperiqa import HyperIQA

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..face.detect import load_detector
+from ..files import file_version
 from ..models.folders import find_checkpoints
 from ..progress import Progress, no_progress
 from .align import align_segment, finish_clip
@@ -20,7 +21,7 @@ from .filters import measure_quality, measure_sync
 from .manifest import MANIFEST, Item, Journal, write_manifest
 from .read import cut_source, import_scenedetect, read_source, shots, split
 from .settings import FPS, PrepareSettings, Tools
-from .sources import Source, find_sources, identity
+from .sources import Source, find_sources
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +47,18 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
     weights = {stage: getattr(found, name) for stage, (name, _) in NEEDED.items() if stage in settings.stages}
     if missing := [stage for stage, path in weights.items() if path is None]:
         files = " and ".join(str(Path(tools.checkpoints) / NEEDED[stage][1]) for stage in missing)
-        raise FileNotFoundError(
+        raise FileError(
             f"{files} not there, which {' and '.join(missing)} need: fetch with `python -m latentsync download --only "
             f"auxiliary --checkpoints {tools.checkpoints}`, or leave the stages out with --skip {','.join(missing)}"
         )
     if tools.detector == "file":
         if model is None or not model.is_dir():
-            raise FileNotFoundError(
+            raise FileError(
                 f"the detector file needs a folder of track files, and detector_model is {model}: it holds NAME.json "
                 "for each video NAME.mp4"
             )
         if lacking := [file for source in sources if not (file := _track_file(model, source)).is_file()]:
-            raise FileNotFoundError(
+            raise FileError(
                 f"{lacking[0]}: no such track file ({len(lacking)} are missing); write it with "
                 "`python -m latentsync track`"
             )
@@ -184,7 +185,7 @@ class Run:
         model = _track_file(tools.detector_model, source) if tools.detector == "file" else tools.detector_model
         sound = self.work / "read" / f"{source.label}.wav"
         video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
-        detected_by = tools.detector, model and identity(model)
+        detected_by = tools.detector, model and file_version(model)
         aligned_by = *detected_by, settings.resolution, settings.crf
         weights = self.weights.get(stage)
         files: tuple[Path, ...] = ()
@@ -201,14 +202,14 @@ class Run:
             files, facts = (video, boxes), aligned_by
         elif stage == "sync":
             work = partial(measure_sync, source, *span, boxes, sound, weights, tools.device)
-            facts = *detected_by, identity(weights)
+            facts = *detected_by, file_version(weights)
         elif stage == "quality":
-            work, facts = partial(measure_quality, video, weights, tools.device), (*aligned_by, identity(weights))
+            work, facts = partial(measure_quality, video, weights, tools.device), (*aligned_by, file_version(weights))
         else:
             offset, out = item.figures.get("offset", 0), self.clips / f"{item.label}.mp4"
             work = partial(finish_clip, *span, offset, sound, video, out)
             files, facts = (out,), (*aligned_by, offset)
-        mark = fingerprint(stage, VERSIONS[stage], item.name, identity(source.path), *facts)
+        mark = fingerprint(stage, VERSIONS[stage], item.name, file_version(source.path), *facts)
         return Job(stage, item.name, mark, work, files)
 
     def all_stages(self, sources: Sequence[Source]) -> tuple[list[Item], list[Row]]:

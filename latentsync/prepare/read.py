@@ -10,10 +10,11 @@ import numpy as np
 
 from ..audio.syncnet import SAMPLES_PER_FRAME
 from ..audio.whisper import SAMPLE_RATE
+from ..errors import InputError
 from ..frames import batches
 from ..media import VideoReader
 from ..media.audio import AudioReader, blocks_16k
-from ..media.wav import write_wav
+from ..media.sound import write_wav
 from .executor import Outcome
 from .settings import FPS, PrepareSettings
 from .sources import Source, reading
@@ -54,11 +55,11 @@ def cut_source(source: Source, threshold: float) -> Outcome:
 
 
 def import_scenedetect() -> ModuleType:
-    """PySceneDetect, or an ImportError that says how to get it."""
+    """PySceneDetect, or an InputError that says how to get it."""
     try:
         import scenedetect
     except ImportError as error:
-        raise ImportError(
+        raise InputError(
             f"cutting at scene changes needs PySceneDetect ({error}): pip install 'scenedetect>=0.7', or --skip cuts"
         ) from error
     return scenedetect

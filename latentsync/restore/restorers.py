@@ -152,7 +152,7 @@ def _described(state: dict[str, torch.Tensor], path: Path):
     try:
         from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError as error:
-        raise ImportError("face restoration needs the spandrel package: pip install spandrel") from error
+        raise InputError("face restoration needs the spandrel package: pip install spandrel") from error
     registry = MAIN_REGISTRY.copy()  # spandrel's own is the whole process's
     try:
         from spandrel_extra_arches import EXTRA_REGISTRY
@@ -164,7 +164,7 @@ def _described(state: dict[str, torch.Tensor], path: Path):
         descriptor = ModelLoader(registry=registry).load_from_state_dict(dict(state))
     except UnsupportedModelError:
         if _CODEFORMER_KEY in state:
-            raise ImportError(
+            raise InputError(
                 f"{path} looks like CodeFormer, whose licence is for non-commercial use and which needs one more "
                 "package: pip install spandrel_extra_arches"
             ) from None

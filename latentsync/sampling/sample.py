@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from ..audio.whisper import AudioFeatures
+from ..errors import InputError
 from ..face.masks import keep_mask
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
@@ -141,7 +142,7 @@ def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 def _check_finite(pictures: torch.Tensor, first: int, end: int, model: LipSyncModel) -> None:
     if not torch.isfinite(pictures).all():
         kind = str(model.dtype).removeprefix("torch.")
-        raise FloatingPointError(
+        raise InputError(
             f"the net gave NaN or infinite values in frames {first}..{end - 1} ({kind}, {model.source}): "
             + (
                 "the checkpoint is damaged, download it again"

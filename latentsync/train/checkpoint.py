@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..nets.loading import check_state_dict
 from .config import parse_yaml, plain, to_yaml
 from .task import Task
@@ -176,7 +176,7 @@ def find_state(config: Any, resume: str | Path | None) -> Path | None:
     """
     states = complete_states(Path(config.run.output))
     if resume is None and states:
-        raise FileExistsError(
+        raise FileError(
             f"{config.run.output} has the checkpoints of an earlier run, the last of them {states[-1].name}: go on "
             "from it with --resume auto, or choose another run.output"
         )
@@ -186,7 +186,7 @@ def find_state(config: Any, resume: str | Path | None) -> Path | None:
     if not is_complete(folder):
         inner = complete_states(folder)
         if not inner:
-            raise FileNotFoundError(f"{folder} is not a complete checkpoint: give a folder such as step-00001000")
+            raise FileError(f"{folder} is not a complete checkpoint: give a folder such as step-00001000")
         folder = inner[-1]
     file = folder / "config.yaml"
     saved, now = parse_yaml(file.read_text(encoding="utf-8"), str(file)), plain(asdict(config))

@@ -17,7 +17,7 @@ import torch
 
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import resample, to_mono
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import sentence_of
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
@@ -59,7 +59,7 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
             raise InputError(f"{source} holds no video file ({kinds}): give the folder with the clips, or a list")
         return clips
     if not source.exists():
-        raise FileNotFoundError(f"there is no folder or list of clips {source}: check the path")
+        raise FileError(f"there is no folder or list of clips {source}: check the path")
     try:
         lines = source.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:

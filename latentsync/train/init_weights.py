@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import replacing
 from ..models.folders import find_checkpoints, vae_weights
 from ..models.state_dict import read_checkpoint, recognise
@@ -124,8 +124,8 @@ def _weights_file(path: Path, resolution: int) -> Path:
     inner = path / "unet" if (path / "unet").is_dir() else path
     try:
         return vae_weights(inner)  # diffusers gives its files the same names for every net
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
+    except FileError as error:
+        raise FileError(
             f"{path} holds neither latentsync_unet.pt nor diffusion_pytorch_model.safetensors: give the file"
         ) from error
 

@@ -46,7 +46,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
         progress: called by the main process before the first step and after every one.
 
     Raises:
-        FloatingPointError: the loss or the gradient became NaN or infinite. The checkpoints are from before.
+        InputError: the loss or the gradient became NaN or infinite. The checkpoints are from before.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint saved; says where. A second one does not wait.
     """
     run = config.run
@@ -96,7 +96,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
             if accelerator.optimizer_step_was_skipped:  # float16 overflowed: the scaler lowers its scale instead
                 skipped += 1
                 if skipped > MAX_SKIPPED:
-                    raise FloatingPointError(f"the gradient was not finite in {skipped} steps up to {step}: {WAY_OUT}")
+                    raise InputError(f"the gradient was not finite in {skipped} steps up to {step}: {WAY_OUT}")
             else:
                 skipped = 0
                 if ema is not None:
@@ -169,7 +169,7 @@ def _prepare(task: Task, config: Any) -> Training:
         from accelerate import Accelerator
         from accelerate.utils import InitProcessGroupKwargs, set_seed
     except ImportError as error:
-        raise ImportError("training needs the accelerate package: pip install accelerate") from error
+        raise InputError("training needs the accelerate package: pip install accelerate") from error
     run, settings = config.run, config.optimizer
     if run.precision == "fp16" and not _finds_gpu(run):
         raise InputError("run.precision is fp16, which needs a GPU, and there is none: choose no or bf16")
@@ -255,7 +255,7 @@ def check_finite(metrics: Mapping[str, float], step: int, half: bool) -> None:
     """Stops before NaN reaches the weights; with float16 (`half`) the scaler skips the steps that overflow."""
     if not half and not all(map(math.isfinite, metrics.values())):
         listed = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        raise FloatingPointError(f"the loss or its gradient is not finite at step {step} ({listed}): {WAY_OUT}")
+        raise InputError(f"the loss or its gradient is not finite at step {step} ({listed}): {WAY_OUT}")
 
 
 def mean_metrics(recent: list[dict[str, float]]) -> dict[str, float]:

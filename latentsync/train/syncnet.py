@@ -12,7 +12,7 @@ from torch.utils.data import default_collate
 
 from ..audio.syncnet import N_MELS, mel_columns
 from ..errors import InputError
-from ..evaluate.sync_score import SyncJudge
+from ..evaluate.sync_score import SyncScorer
 from ..frames import batches
 from ..models.load import load_vae
 from ..models.state_dict import read_checkpoint
@@ -189,7 +189,7 @@ def start_syncnet(config: SyncNetTraining, channels: int) -> nn.Module:
 
 
 @torch.no_grad()
-def syncnet_accuracy(judge: SyncJudge, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
+def syncnet_accuracy(judge: SyncScorer, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
     """Share of samples that a StableSyncNet judges rightly: in sync where the cosine is over 0.5.
 
     As in the published script (which takes 2048 samples), the sound of 16 frames goes with those frames or with 16

@@ -49,7 +49,7 @@ def videomae_config(
     try:
         import transformers
     except ImportError as error:
-        raise ImportError("the TREPA loss needs the transformers package: pip install transformers") from error
+        raise InputError("the TREPA loss needs the transformers package: pip install transformers") from error
     return transformers.VideoMAEConfig(
         image_size=SIDE,
         patch_size=patch,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..evaluate.perceptual import load_lpips
-from ..evaluate.sync_score import SyncJudge, load_syncnet
+from ..evaluate.sync_score import SyncScorer, load_syncnet
 from ..face.detect import load_detector
 from ..face.masks import keep_mask, read_mask
 from ..models.load import LipSyncModel, load_audio_encoder, load_vae
@@ -42,7 +42,7 @@ class FrozenNets:
 
     vae: nn.Module
     audio_encoder: nn.Module
-    judge: SyncJudge | None = None
+    judge: SyncScorer | None = None
     lpips: nn.Module | None = None
     trepa: nn.Module | None = None
 
@@ -68,7 +68,7 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
 
     judge = lpips = trepa = None
     if files.syncnet is not None and (config.uses_syncnet or config.validation.video is not None):
-        judge = SyncJudge(*load_syncnet(find("syncnet")))
+        judge = SyncScorer(*load_syncnet(find("syncnet")))
     if weights.lpips:
         lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:
@@ -209,12 +209,12 @@ class UNetTask(Task):
             with torch.no_grad():
                 target = batch["pixels"] if "pixels" in batch else decode_clips(frozen.vae, latents)
         if config.uses_syncnet:
-            seen = judge.vision(decoded if judged_in_pixels else estimate)
+            seen = judge.embed_video(decoded if judged_in_pixels else estimate)
             if weights.sync:
-                parts["sync"] = sync_loss(seen, judge.hearing(batch["mel"]), 1.0)
+                parts["sync"] = sync_loss(seen, judge.embed_audio(batch["mel"]), 1.0)
             if weights.trepa and not config.uses_videomae:  # for small models
                 with torch.no_grad():
-                    wanted = judge.vision(target if judged_in_pixels else latents)
+                    wanted = judge.embed_video(target if judged_in_pixels else latents)
                 parts["trepa"] = F.mse_loss(seen, wanted)
         if weights.lpips:
             parts["lpips"] = lpips_loss(frozen.lpips, decoded, target)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import encode_audio, resample, to_mono
 from ..errors import InputError
-from ..evaluate.sync_score import FARTHEST, MouthViews, SyncJudge, mean_of_windows, sync_cosines, sync_score
+from ..evaluate.sync_score import MouthViews, SyncScorer, sync_curve, sync_score
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
@@ -38,7 +38,7 @@ def validate(
     audio: Path,
     settings: Settings,
     out: Path,
-    judge: SyncJudge | None,
+    judge: SyncScorer | None,
     mask_image: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Lip-sync the crops in `video` (see `check_crops`) to `audio`, write them to `out` with the sound, and judge them.
@@ -70,8 +70,7 @@ def validate(
 class WholeClip:
     """A video as a camera made it and a voice, at 25 frames per second; crops have the side `resolution`.
 
-    The face is detected once, here, so that a clip without one is refused before training; to `lip_sync_frames` this is
-    the `Workspace` that keeps the track.
+    The face is detected once, here, so that a clip without one is refused before training.
     """
 
     def __init__(
@@ -86,33 +85,24 @@ class WholeClip:
     ):
         self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
-        self.wave, self._track = load_mono_16k(audio), None
+        self.wave = load_mono_16k(audio)
         with self._open() as reader:
-            track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress, self)
+            self.track = track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress)
 
     def _open(self) -> VideoReader:
         return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
-
-    def track(self) -> FaceTrack | None:
-        return self._track
-
-    def keep_track(self, track: FaceTrack) -> None:
-        self._track = track
-
-    def frames_done(self) -> int:
-        return 0
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
         out.parent.mkdir(parents=True, exist_ok=True)
         with self._open() as reader:
             take = LipSyncInput(reader, VIDEO_FPS, self.wave)
-            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, work=self)
-            write(made.windows, out, reader, self.settings, made.sound(self.audio, VIDEO_FPS))
+            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, self.track)
+            write(made.windows(), out, reader, self.settings, made.sound(self.audio))
         return made.track
 
 
-def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncJudge | None) -> dict[str, float]:
+def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncScorer | None) -> dict[str, float]:
     """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
 
     Returns:
@@ -169,14 +159,14 @@ def check_crops(video: Path, side: int) -> Clip:
     return Clip(video, frames, height)
 
 
-def judge_sync(judge: SyncJudge, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
+def judge_sync(judge: SyncScorer, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
     """The metrics of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
 
     Sound that ends before the pictures goes on in silence.
     """
-    shifts, cosines = sync_cosines(judge, vae, pictures, wave)
-    if not len(cosines):
-        log.info("no sync metrics: the clip has %d frames, and SyncNet judges %d", len(pictures), judge.frames)
+    try:
+        curve = sync_curve(judge, vae, pictures, wave)
+    except InputError as error:
+        log.info("no sync metrics: %s", error)
         return {}
-    curve = mean_of_windows(cosines)
-    return {"sync": float(curve[FARTHEST]), "sync_offset": float(shifts[np.nanargmax(curve)])}
+    return {"sync": curve.confidence, "sync_offset": float(curve.offset)}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 
 PREFIX = "latentsync_ui_"
 DAY = 24 * 3600.0  # seconds
@@ -24,7 +24,7 @@ class Folder:
 
     def __init__(self, parent: str | Path | None = None):
         if parent is not None and not Path(parent).is_dir():
-            raise NotADirectoryError(f"{parent} is not a folder: create it first, or give another --folder")
+            raise FileError(f"{parent} is not a folder: create it first, or give another --folder")
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
 
     def holds(self, path: str | Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..errors import InputError
 from ..settings import Option
 from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
 from .guard import Folder, Guard, in_words
@@ -147,7 +148,7 @@ def needed_gradio() -> ModuleType:
     try:
         import gradio
     except ImportError as error:
-        raise ImportError('the page needs gradio: pip install "gradio>=5,<7"') from error
+        raise InputError('the page needs gradio: pip install "gradio>=5,<7"') from error
     return gradio
 
 

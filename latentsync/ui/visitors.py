@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..files import sentence_of
 from ..media.audio import AudioReader
 from ..media.source import moving_pictures, open_source
 from ..sampling.sample import out_of_memory
@@ -20,7 +19,7 @@ from .models import ModelCache, sample_clip
 from .work import Request, speak
 
 #: What bad input raises; anything else is a fault of the program.
-EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, MemoryError)
+EXPECTED = InputError
 LESS_MEMORY = "try a window of 8, a guidance scale of 1 or a smaller resolution"
 
 
@@ -66,7 +65,7 @@ class Sessions:
         """What a visitor is told about the error of a job; None where the program is at fault."""
         if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
             return f"there is not enough memory for this: {LESS_MEMORY}"
-        return self.folder.without_paths(sentence_of(error)) if isinstance(error, EXPECTED) else None
+        return self.folder.without_paths(str(error)) if isinstance(error, EXPECTED) else None
 
     def close(self) -> None:
         """End all jobs."""

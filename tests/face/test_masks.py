@@ -153,7 +153,7 @@ def test_pictures_that_are_no_masks_are_refused_in_a_sentence(picture, says, tmp
     path.write_bytes(b"nothing") if picture is None else picture_file(path, picture)
     with pytest.raises(ValueError, match=says):
         read_mask(path)
-    with pytest.raises(FileNotFoundError, match="there is no mask image .*none.png"):
+    with pytest.raises(ValueError, match="there is no mask image .*none.png"):
         read_mask(tmp_path / "none.png")
 
 

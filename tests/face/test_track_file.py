@@ -191,5 +191,5 @@ def test_a_file_that_is_no_track_file_is_refused(tmp_path, text):
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a JSON text file"):
         read_track_file(tmp_path / "bytes.json")
-    with pytest.raises(FileNotFoundError, match="nowhere.json"):
+    with pytest.raises(ValueError, match="nowhere.json"):
         read_track_file(tmp_path / "nowhere.json")

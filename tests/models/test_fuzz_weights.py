@@ -78,9 +78,9 @@ def originals() -> dict[str, tuple[dict, dict]]:
     from latentsync.nets.unet import UNet, UNetConfig
 
     shape = {"block_out_channels": (32,), "block_attention": (True,), "layers_per_block": 1, "max_frames": 4}
-    encoder = tiny.weights(AudioEncoder(4, 6, 64, 1, 1))
-    vae = {"block_out_channels": (32,), "down_block_types": ("DownEncoderBlock2D",)}
-    vae = AutoencoderKL(**vae, up_block_types=("UpDecoderBlock2D",))
+    encoder = tiny.weights(AudioEncoder(80, 1500, 64, 1, 1))
+    vae = {"block_out_channels": (16,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4, "norm_num_groups": 2}
+    vae = AutoencoderKL(**vae, up_block_types=("UpDecoderBlock2D",) * 4)
     return {
         "unet": (tiny.weights(UNet(UNetConfig(cross_attention_dim=8, **shape))), {"n_head": "8", "groups": "32"}),
         "whisper": ({f"encoder.{k}": v for k, v in encoder.items()}, {"dims": '{"n_audio_head": 1}'}),

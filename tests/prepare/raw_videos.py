@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsync.drawn.heads.clip import Clip, make_clip
+from latentsync.drawn.heads.clip import DrawnClip, make_clip
 from latentsync.face.landmarks import Detection, Face, points_from_box
 from latentsync.face.track_file import write_track_file
 from latentsync.media import VideoWriter
-from latentsync.media.wav import write_wav
+from latentsync.media.sound import write_wav
 from latentsync.prepare.executor import InProcess
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
@@ -18,7 +18,7 @@ SIZE = 96
 SETTINGS = PrepareSettings(resolution=64, min_seconds=1, max_seconds=2, skip={"sync", "quality"})
 
 
-def write_video(path: Path, clips: Sequence[Clip], volume: float = 1.0) -> None:
+def write_video(path: Path, clips: Sequence[DrawnClip], volume: float = 1.0) -> None:
     """The clips one after another, at 25 frames/s, with their sound."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sound = path.with_suffix(".wav")
@@ -38,7 +38,7 @@ def write_track_of(path: Path, boxes: Sequence, size: int, points: Sequence | No
     write_track_file(path, seen, size, size, 25.0)
 
 
-def write_track(path: Path, clips: Sequence[Clip], without_face: Sequence[int] = ()) -> None:
+def write_track(path: Path, clips: Sequence[DrawnClip], without_face: Sequence[int] = ()) -> None:
     boxes = np.concatenate([clip.boxes for clip in clips])
     write_track_of(path, boxes, SIZE, np.concatenate([clip.landmarks for clip in clips]), without_face)
 

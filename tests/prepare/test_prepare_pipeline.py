@@ -140,7 +140,7 @@ def test_a_folder_serves_one_run_at_a_time(made, raw):
 def test_missing_weights_and_bad_settings_are_told_before_any_work(raw, tmp_path):
     out = tmp_path / "out"
     full = replace(SETTINGS, resolution=256, skip=())
-    with pytest.raises(FileNotFoundError) as refused:
+    with pytest.raises(ValueError) as refused:
         prepare(raw[0], out, full, replace(raw[1], checkpoints=tmp_path))
     sentence = str(refused.value)
     assert "syncnet_v2.model" in sentence and "koniq_pretrained.pkl" in sentence
@@ -161,7 +161,7 @@ def test_missing_weights_and_bad_settings_are_told_before_any_work(raw, tmp_path
         (raw[1].detector_model, out, raw[1].detector_model, "no videos in"),
         (tmp_path / "nothing", out, raw[1].detector_model, "no folder or list"),
     ]:
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
+        with pytest.raises(ValueError, match=message):
             prepare(videos, output, SETTINGS, Tools("file", model))
     assert not out.exists()
 

@@ -9,8 +9,7 @@ from media_clips import encode_audio, tone
 from latentsync.audio.whisper import resample, to_mono
 from latentsync.media import audio, read_audio
 from latentsync.media.audio import AudioReader
-from latentsync.media.wav import read_wav, write_wav
-from latentsync.prepare.align import write_flac
+from latentsync.media.sound import read_wav, write_flac, write_wav
 from latentsync.prepare.read import shots, split
 from latentsync.prepare.settings import PrepareSettings
 

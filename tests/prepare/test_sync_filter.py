@@ -11,7 +11,7 @@ from raw_videos import write_track_of
 from latentsync.audio.syncnet import SAMPLES_PER_FRAME
 from latentsync.evaluate.sync_score import MouthViews, running_median, sync_score
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.media.wav import write_wav
+from latentsync.media.sound import write_wav
 from latentsync.nets.syncnet_v2 import SyncNetV2
 from latentsync.prepare import filters as quality
 from latentsync.prepare import filters as sync_filter

@@ -4,7 +4,7 @@ import tiny
 import torch
 from diffusers import AutoencoderKL
 
-from latentsync.evaluate.sync_score import SyncJudge
+from latentsync.evaluate.sync_score import SyncScorer
 from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.train.trepa import VideoMAE, videomae_config
 from latentsync.train.unet import FrozenNets
@@ -62,5 +62,5 @@ def small_vae() -> AutoencoderKL:
 def frozen_nets() -> FrozenNets:
     torch.manual_seed(0)
     trepa = VideoMAE(videomae_config(32, 1, 4, 32, patch=56, tubelet=8)).requires_grad_(False)
-    judge = SyncJudge(narrow_syncnet(3, PIXEL_FACTORS), side=64)
+    judge = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), side=64)
     return FrozenNets(small_vae(), golden(tiny.audio_encoder()), judge, Distance(), trepa)

@@ -13,7 +13,7 @@ from whisper.model import AudioEncoder
 
 from latentsync.drawn.heads.clip import make_clip
 from latentsync.media import VideoWriter
-from latentsync.media.wav import write_wav
+from latentsync.media.sound import write_wav
 from latentsync.nets.syncnet import PIXEL_ATTN, EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.nets.unet import UNet, UNetConfig
 

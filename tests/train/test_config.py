@@ -127,7 +127,7 @@ def test_what_syncnet_cannot_be_is_named():
 
 
 def test_files_that_are_no_configuration(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nor a preset .*stage1"):
+    with pytest.raises(ValueError, match="nor a preset .*stage1"):
         load_config(UNetTraining, "stage3")
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ValueError, match="holds a list: give keys and values"):

@@ -20,7 +20,7 @@ from latentsync.audio.syncnet import mel_window, syncnet_mel
 from latentsync.audio.whisper import encode_audio, resample, to_mono
 from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.media.wav import write_wav
+from latentsync.media.sound import write_wav
 from latentsync.train.cache import FeatureCache, Mel, States, weights_sha256
 from latentsync.train.clips import Clip, list_clips, read_sound
 from latentsync.train.config import DataConfig
@@ -359,7 +359,7 @@ def test_lists_of_clips(folder, tmp_path):
 
 def test_lists_that_are_none(folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="no folder or list of clips .*nothing: check the path"):
+    with pytest.raises(ValueError, match="no folder or list of clips .*nothing: check the path"):
         list_clips(tmp_path / "nothing")
     with pytest.raises(ValueError, match="holds no video file"):
         list_clips(tmp_path / "empty")

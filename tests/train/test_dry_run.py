@@ -92,7 +92,7 @@ def test_a_missing_file_comes_with_the_command_that_gets_it(preset, folder, tmp_
     monkeypatch.chdir(tmp_path)
     for name in files_of(preset):
         missing = name.replace("checkpoints", folder)
-        with pytest.raises(FileNotFoundError, match=re.escape(str(Path(missing)))) as error:
+        with pytest.raises(ValueError, match=re.escape(str(Path(missing)))) as error:
             find_file(missing, 512 if preset.endswith("512") else 256)
         command = re.search("`(.*)`", str(error.value))[1]
         assert ("--version" in command) == ("latentsync_unet" in missing or "syncnet" in missing)
@@ -116,7 +116,7 @@ def test_other_places_of_a_file_are_found(tmp_path):
     save_file({}, converted)
     assert find_file(tmp_path / "stable_syncnet.pt", 256) == converted
     write_sidecar(tmp_path / "other", version="1.6")
-    with pytest.raises(FileNotFoundError, match="--version 1.6 --only syncnet"):
+    with pytest.raises(ValueError, match="--version 1.6 --only syncnet"):
         find_file(tmp_path / "other" / "stable_syncnet.pt", 256)
-    with pytest.raises(FileNotFoundError, match=r"mine.pt: check the path"):
+    with pytest.raises(ValueError, match=r"mine.pt: check the path"):
         find_file(tmp_path / "mine.pt", 256)

@@ -134,7 +134,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
     config = configured(tmp_path, save_every=1)
     task = ToyTask(config)
     task.data = Poisoned()
-    with pytest.raises(FloatingPointError, match=r"step 4 \(loss nan, half nan\).*learning_rate") as error:
+    with pytest.raises(ValueError, match=r"step 4 \(loss nan, half nan\).*learning_rate") as error:
         train(task, config)
     assert "\n" not in str(error.value)
     states = complete_states(tmp_path)
@@ -145,7 +145,7 @@ def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
 def test_what_overflows_in_float16_is_left_out_of_the_log():
     """The loss scaler takes no step then, as in the published program."""
     check_finite({"loss": math.inf}, 3, half=True)
-    with pytest.raises(FloatingPointError):
+    with pytest.raises(ValueError):
         check_finite({"loss": math.inf}, 3, half=False)
     means = mean_metrics(
         [{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}]
@@ -159,7 +159,7 @@ def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_
             return {"loss": (net(batch["x"]) * 0).sqrt().sum()}  # 0, with slope infinity
 
     task = Cliff(configured(tmp_path))
-    with pytest.raises(FloatingPointError, match=r"step 1 \(loss 0, gradient_norm nan\)"):
+    with pytest.raises(ValueError, match=r"step 1 \(loss 0, gradient_norm nan\)"):
         train(task, task.config)
     assert all(parameter.isfinite().all() for parameter in task.net.parameters())
     assert not list(tmp_path.glob("step-*"))
@@ -170,7 +170,7 @@ def test_a_run_of_nothing_but_overflows_is_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", True)
     config = configured(tmp_path, max_steps=102, save_every=100, ema=0.5)
-    with pytest.raises(FloatingPointError, match="not finite in 101 steps up to 101"):
+    with pytest.raises(ValueError, match="not finite in 101 steps up to 101"):
         train(ToyTask(config), config)
     state = load_file(tmp_path / "step-00000100" / "state" / "ema.safetensors")
     assert state["updates"] == 0
@@ -200,7 +200,7 @@ def test_only_the_last_states_stay_and_a_damaged_one_is_not_gone_on_from(tmp_pat
     shutil.copytree(last, tmp_path / "step-00000009.part")
     with (last / "state" / "optimizer.bin").open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(FileNotFoundError, match="step-00000003 is not a complete checkpoint"):
+    with pytest.raises(ValueError, match="step-00000003 is not a complete checkpoint"):
         train(ToyTask(config), config, resume=last)
     task = ToyTask(config)
     train(task, config, resume="auto")
@@ -212,7 +212,7 @@ def test_only_the_last_states_stay_and_a_damaged_one_is_not_gone_on_from(tmp_pat
 def test_what_a_further_run_may_change(tmp_path):
     config = configured(tmp_path, max_steps=1)
     assert train(ToyTask(config), config, resume="auto").name == "step-00000001"  # without a state: a new run
-    with pytest.raises(FileExistsError, match="--resume auto"):
+    with pytest.raises(ValueError, match="--resume auto"):
         train(ToyTask(config), config)
     other = configured(tmp_path, net=4)
     with pytest.raises(ValueError, match="made with another net"):
@@ -286,5 +286,5 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message):
             train(task, task.config)
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(ImportError, match="pip install accelerate"):
+    with pytest.raises(ValueError, match="pip install accelerate"):
         train(frozen, frozen.config)

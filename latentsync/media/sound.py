@@ -1,12 +1,15 @@
-"""Mono 16-bit WAV files, written block by block and read from any sample on."""
+"""Mono 16-bit sound files: WAV, written block by block and read from any sample on, and FLAC."""
 
 import os
 import wave
 from collections.abc import Iterable
+from fractions import Fraction
 
+import av
 import numpy as np
 import torch
 
+from ..audio.whisper import SAMPLE_RATE
 from ..files import replacing
 from .source import PathLike
 
@@ -43,3 +46,14 @@ def read_wav(path: PathLike, start: int, count: int) -> np.ndarray:
         inside = np.frombuffer(file.readframes(last - first), "<i2")
     before = first - start if last > first else 0
     return np.pad(inside, (before, count - before - len(inside)))
+
+
+def write_flac(path: PathLike, samples: np.ndarray) -> None:
+    """Write 16 kHz mono sound, (n,) int16, as FLAC, which MP4 takes without loss."""
+    with av.open(os.fspath(path), "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        stream.codec_context.format = "s16"
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="s16", layout="mono")
+        frame.rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
