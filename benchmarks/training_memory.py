@@ -56,7 +56,7 @@ def frozen_nets(config: UNetTraining) -> FrozenNets:
     return FrozenNets(
         vae=make_vae(),
         audio_encoder=AudioEncoder(*WHISPER_TINY),
-        judge=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
+        syncnet=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
         lpips=load_lpips(random_weights=True) if weights.lpips else None,
         trepa=trepa,
     ).cast(frozen_dtype(config))

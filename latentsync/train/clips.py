@@ -18,7 +18,6 @@ import torch
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import resample, to_mono
 from ..errors import FileError, InputError
-from ..files import sentence_of
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
 from ..media.source import VIDEO_SUFFIXES
@@ -116,7 +115,7 @@ def examine(path: Path, least: int, resolution: int) -> Clip | tuple[str, str]:
         with VideoReader(path, cache=1) as reader:
             frames, fps, height, width = len(reader), reader.fps, reader.height, reader.width
     except (OSError, ValueError) as error:
-        return "unreadable", sentence_of(error)
+        return "unreadable", _sentence(error)
     if fps != VIDEO_FPS:
         return f"not at {VIDEO_FPS} frames/s", f"{path}: {float(fps):.4g} frames/s"
     if height != width:
@@ -128,8 +127,12 @@ def examine(path: Path, least: int, resolution: int) -> Clip | tuple[str, str]:
     try:
         AudioReader(path).close()
     except (OSError, ValueError) as error:
-        return "without sound", sentence_of(error)
+        return "without sound", _sentence(error)
     return Clip(path, frames, height)
+
+
+def _sentence(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, IndexError) as error:
-        raise BrokenClip(f"{path} can no longer be read: {sentence_of(error)}") from error
+        raise BrokenClip(f"{path} can no longer be read: {_sentence(error)}") from error
 
 
 class Pictures(AbstractContextManager):

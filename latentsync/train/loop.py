@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..files import replacing
+from ..limits import raised_limits, set_limits
 from .checkpoint import Ema, Training, find_state, keep_weights_ourselves, read_state, write_state
 from .config import OptimizerConfig, RunConfig
 from .memory import estimate_memory
@@ -218,7 +220,7 @@ def _batches(training: Training, start: int) -> Generator[dict[str, Tensor], Non
         training.task.data,
         batch_sampler=sample_numbers(start, config.run.batch_size, accelerator.process_index, processes),
         num_workers=config.data.workers,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=partial(begin_worker, raised_limits()),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # of its own, so that starting workers does not shift the net's dropout
     )
@@ -309,8 +311,9 @@ def interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
+def begin_worker(limits: Mapping[str, float], worker: int) -> None:
     """Ctrl-C in a terminal reaches the workers too, which the parent still needs for the step it is in."""
+    set_limits(limits)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

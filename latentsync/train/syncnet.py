@@ -189,14 +189,16 @@ def start_syncnet(config: SyncNetTraining, channels: int) -> nn.Module:
 
 
 @torch.no_grad()
-def syncnet_accuracy(judge: SyncScorer, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
+def syncnet_accuracy(
+    syncnet: SyncScorer, vae: nn.Module | None, clips: Path, samples: int, progress: Progress
+) -> float:
     """Share of samples that a StableSyncNet judges rightly: in sync where the cosine is over 0.5.
 
     As in the published script (which takes 2048 samples), the sound of 16 frames goes with those frames or with 16
     others of the same clip. There each sample is either by chance, here exactly every other one. `clips` is a folder or
     list of aligned clips, as `prepare` makes them; the nets are on one device.
     """
-    values = {"clips": str(clips), "resolution": judge.side, "frames": judge.frames, "workers": 0}
+    values = {"clips": str(clips), "resolution": syncnet.side, "frames": syncnet.frames, "workers": 0}
     data = SyncNetClips(build(DataConfig, values), vae, ACCURACY_SEED, progress)
     count = len(data.clips)
     # Clip by clip, so that each one's features are made once.
@@ -204,8 +206,8 @@ def syncnet_accuracy(judge: SyncScorer, vae: nn.Module | None, clips: Path, samp
     right = 0
     for numbers in batches(samples, ACCURACY_BATCH):
         progress("judging samples", numbers[0], samples)
-        batch = _batch(data, [order[i] for i in numbers], judge.net)
-        cosine = F.cosine_similarity(*judge.net(batch["frames"], batch["mel"]))
+        batch = _batch(data, [order[i] for i in numbers], syncnet.net)
+        cosine = F.cosine_similarity(*syncnet.net(batch["frames"], batch["mel"]))
         right += int(((cosine > 0.5) == (batch["target"] > 0.5)).sum())
     progress("judging samples", samples, samples)
     return right / samples

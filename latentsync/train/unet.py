@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -42,13 +42,13 @@ class FrozenNets:
 
     vae: nn.Module
     audio_encoder: nn.Module
-    judge: SyncScorer | None = None
+    syncnet: SyncScorer | None = None
     lpips: nn.Module | None = None
     trepa: nn.Module | None = None
 
     @property
     def all(self) -> list[nn.Module]:
-        nets = (self.vae, self.audio_encoder, self.judge and self.judge.net, self.lpips, self.trepa)
+        nets = (self.vae, self.audio_encoder, self.syncnet and self.syncnet.net, self.lpips, self.trepa)
         return [net for net in nets if net is not None]
 
     def cast(self, dtype: torch.dtype) -> "FrozenNets":
@@ -66,15 +66,15 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
     def find(name: str) -> Path:
         return find_file(getattr(files, name), config.data.resolution)
 
-    judge = lpips = trepa = None
+    syncnet = lpips = trepa = None
     if files.syncnet is not None and (config.uses_syncnet or config.validation.video is not None):
-        judge = SyncScorer(*load_syncnet(find("syncnet")))
+        syncnet = SyncScorer(*load_syncnet(find("syncnet")))
     if weights.lpips:
         lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:
         trepa = load_trepa(find("videomae"), dtype=dtype)
         trepa.gradient_checkpointing = config.run.gradient_checkpointing
-    return FrozenNets(load_vae(find("vae")), load_audio_encoder(find("whisper")), judge, lpips, trepa).cast(dtype)
+    return FrozenNets(load_vae(find("vae")), load_audio_encoder(find("whisper")), syncnet, lpips, trepa).cast(dtype)
 
 
 def draw(
@@ -106,6 +106,8 @@ class UNetTask(Task):
         self.frozen_nets = self.frozen.all
         for net in self.frozen_nets:
             net.eval().requires_grad_(False)
+        # Refuses an encoder of another width than the net's.
+        self.model = LipSyncModel(self.net, self.frozen.vae, self.frozen.audio_encoder, config.data.resolution)
         self._check_fit()
         self.mask_image = None if config.data.mask is None else read_mask(config.data.mask)
         self.mask = keep_mask(config.data.resolution, self.mask_image)
@@ -127,34 +129,29 @@ class UNetTask(Task):
             check_crops(video, side)
             return None
         detector = load_detector(wanted.detector, model=wanted.detector_model, checkpoints="checkpoints")
-        judge = None
+        syncnet_v2 = None
         if wanted.syncnet_v2 is not None:
-            judge = SyncNetV2.from_state_dict(load_state_dict(wanted.syncnet_v2), dtype=torch.float32)
-        return WholeClip(video, audio, detector, side, self.validation_settings, self.mask_image, judge)
+            syncnet_v2 = SyncNetV2.from_state_dict(load_state_dict(wanted.syncnet_v2), dtype=torch.float32)
+        return WholeClip(video, audio, detector, side, self.validation_settings, self.mask_image, syncnet_v2)
 
     def _check_fit(self) -> None:
         """Refuse nets that do not belong together."""
-        net, judge, files = self.net.config, self.frozen.judge, self.config.files
+        net, syncnet, files = self.net.config, self.frozen.syncnet, self.config.files
         side, frames = self.config.data.resolution, self.config.data.frames
         if net.motion != "none" and frames > net.max_frames:
             raise InputError(
                 f"data.frames is {frames} and the U-Net's motion modules have {net.max_frames} positions: give at most "
                 "that, or train without motion modules"
             )
-        if (width := self.frozen.audio_encoder.conv1.out_channels) != net.cross_attention_dim:
+        if syncnet is not None and self.config.uses_syncnet and syncnet.frames != frames:
             raise InputError(
-                f"the U-Net takes audio of width {net.cross_attention_dim} and {files.whisper} gives {width}: give the "
-                "Whisper of that width (tiny: 384, small: 768), or start from another net"
+                f"{files.syncnet} judges {syncnet.frames} frames at once and data.frames is {frames}: give a SyncNet "
+                f"for {frames} frames, or the losses that use it the weight 0"
             )
-        if judge is not None and self.config.uses_syncnet and judge.frames != frames:
+        if syncnet is not None and not syncnet.sees_pixels and syncnet.side != side:
             raise InputError(
-                f"{files.syncnet} judges {judge.frames} frames at once and data.frames is {frames}: give a SyncNet for "
-                f"{frames} frames, or the losses that use it the weight 0"
-            )
-        if judge is not None and not judge.sees_pixels and judge.side != side:
-            raise InputError(
-                f"{files.syncnet} judges latents of {judge.side} pixels and data.resolution is {side}: give a SyncNet "
-                "of latents of that size, or one of pixels"
+                f"{files.syncnet} judges latents of {syncnet.side} pixels and data.resolution is {side}: give a "
+                "SyncNet of latents of that size, or one of pixels"
             )
 
     def to(self, device: torch.device) -> None:
@@ -201,20 +198,20 @@ class UNetTask(Task):
         Where pixels are compared and the sample came as latents, what they decode to stands for its pixels.
         """
         config, weights, frozen, parts = self.config, self.config.losses, self.frozen, {}
-        judge, decoded = frozen.judge, None
-        judged_in_pixels = config.uses_syncnet and judge.sees_pixels
+        syncnet, decoded = frozen.syncnet, None
+        judged_in_pixels = config.uses_syncnet and syncnet.sees_pixels
         if judged_in_pixels or weights.lpips or config.uses_videomae:
             decoded = decode_clips(frozen.vae, estimate)
         if decoded is not None and (weights.lpips or weights.trepa):
             with torch.no_grad():
                 target = batch["pixels"] if "pixels" in batch else decode_clips(frozen.vae, latents)
         if config.uses_syncnet:
-            seen = judge.embed_video(decoded if judged_in_pixels else estimate)
+            seen = syncnet.embed_video(decoded if judged_in_pixels else estimate)
             if weights.sync:
-                parts["sync"] = sync_loss(seen, judge.embed_audio(batch["mel"]), 1.0)
+                parts["sync"] = sync_loss(seen, syncnet.embed_audio(batch["mel"]), 1.0)
             if weights.trepa and not config.uses_videomae:  # for small models
                 with torch.no_grad():
-                    wanted = judge.embed_video(target if judged_in_pixels else latents)
+                    wanted = syncnet.embed_video(target if judged_in_pixels else latents)
                 parts["trepa"] = F.mse_loss(seen, wanted)
         if weights.lpips:
             parts["lpips"] = lpips_loss(frozen.lpips, decoded, target)
@@ -233,10 +230,9 @@ class UNetTask(Task):
         wanted = self.config.validation
         if wanted.video is None or wanted.audio is None:
             return {}
-        frozen, source = self.frozen, f"the net after {step} steps"
-        model = LipSyncModel(net, frozen.vae, frozen.audio_encoder, self.config.data.resolution, source)
-        out = folder / f"validation-{step:08d}.mp4"
+        model = replace(self.model, unet=net, source=f"the net after {step} steps")
+        out, syncnet = folder / f"validation-{step:08d}.mp4", self.frozen.syncnet
         if self.whole_clip is not None:
-            return validate_whole(model, self.whole_clip, out, frozen.judge)
+            return validate_whole(model, self.whole_clip, out, syncnet)
         video, audio = Path(wanted.video), Path(wanted.audio)
-        return validate(model, video, audio, self.validation_settings, out, frozen.judge, self.mask_image)
+        return validate(model, video, audio, self.validation_settings, out, syncnet, self.mask_image)

@@ -38,7 +38,7 @@ def validate(
     audio: Path,
     settings: Settings,
     out: Path,
-    judge: SyncScorer | None,
+    syncnet: SyncScorer | None,
     mask_image: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Lip-sync the crops in `video` (see `check_crops`) to `audio`, write them to `out` with the sound, and judge them.
@@ -46,7 +46,7 @@ def validate(
     Where the sound is longer, the crops go on backward, then forward. `mask_image` is what the net repaints.
 
     Returns:
-        "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
+        "sync": mean cosine over windows of `syncnet.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
         the sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for
         it; the log says so.
     """
@@ -61,10 +61,10 @@ def validate(
             for synced in sync(model, crops, features, settings, mask_image=mask_image):
                 writer.write(synced)
                 made.append(as_uint8(synced))
-    if judge is None:
+    if syncnet is None:
         log.info("%s has no sync metrics: set files.syncnet to have them", out.name)
         return {}
-    return judge_sync(judge, model.vae, torch.cat(made), resample(to_mono(waveform), rate))
+    return sync_metrics(syncnet, model.vae, torch.cat(made), resample(to_mono(waveform), rate))
 
 
 class WholeClip:
@@ -81,9 +81,9 @@ class WholeClip:
         resolution: int,
         sync: Settings,
         mask_image: np.ndarray | None = None,
-        judge: SyncNetV2 | None = None,
+        syncnet_v2: SyncNetV2 | None = None,
     ):
-        self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
+        self.video, self.audio, self.detector, self.syncnet_v2 = video, audio, detector, syncnet_v2
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
         self.wave = load_mono_16k(audio)
         with self._open() as reader:
@@ -102,7 +102,7 @@ class WholeClip:
         return made.track
 
 
-def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncScorer | None) -> dict[str, float]:
+def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: SyncScorer | None) -> dict[str, float]:
     """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
 
     Returns:
@@ -116,17 +116,17 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncS
     metrics = {}
     with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
         frames = FrameView(reader, range(start, stop))
-        if judge is not None:
+        if syncnet is not None:
             crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
-            metrics |= judge_sync(judge, model.vae, crops, wave)
-        if clip.judge is not None:
-            metrics |= judge_sync_v2(clip.judge.to(model.device), frames, track, wave)
-    if judge is None and clip.judge is None:
+            metrics |= sync_metrics(syncnet, model.vae, crops, wave)
+        if clip.syncnet_v2 is not None:
+            metrics |= sync_v2_metrics(clip.syncnet_v2.to(model.device), frames, track, wave)
+    if syncnet is None and clip.syncnet_v2 is None:
         log.info("%s has no sync metrics: set files.syncnet or validation.syncnet_v2 to have them", out.name)
     return metrics
 
 
-def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
+def sync_v2_metrics(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
     """The metrics of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
     boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
     try:
@@ -159,13 +159,13 @@ def check_crops(video: Path, side: int) -> Clip:
     return Clip(video, frames, height)
 
 
-def judge_sync(judge: SyncScorer, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
+def sync_metrics(syncnet: SyncScorer, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
     """The metrics of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
 
     Sound that ends before the pictures goes on in silence.
     """
     try:
-        curve = sync_curve(judge, vae, pictures, wave)
+        curve = sync_curve(syncnet, vae, pictures, wave)
     except InputError as error:
         log.info("no sync metrics: %s", error)
         return {}

@@ -9,9 +9,14 @@ from latentsync.limits import limit
 from latentsync.prepare.executor import Job, Outcome
 
 
-def deed(number: int, deadly: bool, wrong: bool, note: Path | None) -> Outcome:
-    """Gives `number`, or kills its process, or fails, or says in the pipe `note` that it is there, and never ends."""
+def deed(number: int, deadly: Path | None, wrong: bool, note: Path | None) -> Outcome:
+    """Gives `number`, or kills its process, or fails, or says in the pipe `note` that it is there, and never ends.
+
+    The file `deadly` counts how often a process was killed.
+    """
     if deadly:
+        with deadly.open("a") as file:
+            file.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
     if wrong:
         raise RuntimeError("a mistake")
@@ -23,7 +28,7 @@ def deed(number: int, deadly: bool, wrong: bool, note: Path | None) -> Outcome:
     return Outcome({"number": number})
 
 
-def job(number: int, deadly: bool = False, wrong: bool = False, note: Path | None = None) -> Job:
+def job(number: int, deadly: Path | None = None, wrong: bool = False, note: Path | None = None) -> Job:
     return Job("align", str(number), "", partial(deed, number, deadly, wrong, note))
 
 

@@ -14,14 +14,16 @@ from latentsync.limits import LIMITS, set_limits
 from latentsync.prepare.executor import CRASHED, Job, Local, Outcome, Ray
 
 
-def test_processes_that_die_between_and_in_jobs_are_replaced_and_a_deadly_job_is_found():
+def test_processes_that_die_between_and_in_jobs_are_replaced_and_a_deadly_job_is_found(tmp_path):
     with Local(1) as executor:
         assert [outcome for _, outcome in executor.results([job(7)])] == [Outcome({"number": 7})]
         for process in multiprocessing.active_children():
             process.kill()
             process.join()
-        outcomes = {job.item: outcome for job, outcome in executor.results(job(i, deadly=i == 2) for i in range(4))}
-    assert outcomes == {str(i): CRASHED if i == 2 else Outcome({"number": i}) for i in range(4)}
+        jobs = [job(0), job(1, deadly=tmp_path / "deaths"), job(2)]
+        outcomes = {job.item: outcome for job, outcome in executor.results(jobs)}
+    assert outcomes == {"0": Outcome({"number": 0}), "1": CRASHED, "2": Outcome({"number": 2})}
+    assert (tmp_path / "deaths").read_text() == "xx"
 
 
 def test_workers_have_the_limits_of_the_run():

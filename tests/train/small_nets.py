@@ -62,5 +62,5 @@ def small_vae() -> AutoencoderKL:
 def frozen_nets() -> FrozenNets:
     torch.manual_seed(0)
     trepa = VideoMAE(videomae_config(32, 1, 4, 32, patch=56, tubelet=8)).requires_grad_(False)
-    judge = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), side=64)
-    return FrozenNets(small_vae(), golden(tiny.audio_encoder()), judge, Distance(), trepa)
+    syncnet = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), side=64)
+    return FrozenNets(small_vae(), golden(tiny.audio_encoder()), syncnet, Distance(), trepa)

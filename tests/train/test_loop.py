@@ -209,6 +209,14 @@ def test_only_the_last_states_stay_and_a_damaged_one_is_not_gone_on_from(tmp_pat
     assert complete_states(tmp_path) == [last]
 
 
+def test_a_checkpoint_is_safe_from_a_power_cut(tmp_path, monkeypatch):
+    fsync, on_the_drive = os.fsync, set()
+    monkeypatch.setattr(os, "fsync", lambda file: on_the_drive.add(os.fstat(file).st_ino) or fsync(file))
+    config = configured(tmp_path, max_steps=1)
+    state = train(ToyTask(config), config)
+    assert {path.stat().st_ino for path in state.rglob("*") if path.is_file()} <= on_the_drive
+
+
 def test_what_a_further_run_may_change(tmp_path):
     config = configured(tmp_path, max_steps=1)
     assert train(ToyTask(config), config, resume="auto").name == "step-00000001"  # without a state: a new run

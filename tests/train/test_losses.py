@@ -82,6 +82,8 @@ def test_sync_loss_is_the_cross_entropy_of_the_cosine():
     expected = F.binary_cross_entropy(torch.tensor(cosines), target)
     assert sync_loss(*embeddings(cosines), target).item() == pytest.approx(expected.item(), abs=1e-5)
     assert sync_loss(*embeddings([0.5, 0.5]), target[:2]).item() == pytest.approx(math.log(2), abs=1e-6)
+    for cosine, wanted in ((0.0, 1.0), (1.0, 0.0)):  # at most, which bounds the slope
+        assert sync_loss(*embeddings([cosine]), wanted).item() == pytest.approx(-math.log(1e-4), rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

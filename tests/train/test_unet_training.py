@@ -159,7 +159,7 @@ def test_each_loss_on_the_estimate_moves_the_net(frozen, name):
 def test_small_models_are_judged_in_the_space_of_their_syncnet(frozen, monkeypatch):
     decoded = []
     monkeypatch.setattr("latentsync.train.unet.decode_clips", lambda *clip: decoded.append(1) or decode_clips(*clip))
-    latent = replace(frozen, judge=SyncScorer(narrow_syncnet(4, [2, 2, 2]), SIDE))
+    latent = replace(frozen, syncnet=SyncScorer(narrow_syncnet(4, [2, 2, 2]), SIDE))
     for nets, sync, count in ((latent, 1, 0), (frozen, 0, 1)):
         task = small_task(nets, "trepa_encoder=syncnet", mse=0, sync=sync, trepa=1)
         parts = task.loss(task.net, samples(1))
@@ -179,17 +179,17 @@ def test_the_truth_itself_costs_nothing(frozen, batch):
 
 
 def test_other_numbers_of_frames_train_with_a_syncnet_of_as_many(frozen):
-    nets = replace(frozen, judge=SyncScorer(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
+    nets = replace(frozen, syncnet=SyncScorer(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
     task = small_task(nets, "data.frames=25", "motion=up", "net.max_frames=32", sync=1)
     parts = task.loss(task.net, samples(1, frames=25))
     assert parts["sync"] > 0 and parts["loss"].isfinite()
 
 
 def test_nets_that_do_not_belong_together_are_refused(frozen, clips):
-    latent = replace(frozen, judge=SyncScorer(narrow_syncnet(4, [2, 2, 2]), 256))
-    longer = replace(frozen, judge=SyncScorer(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
+    latent = replace(frozen, syncnet=SyncScorer(narrow_syncnet(4, [2, 2, 2]), 256))
+    longer = replace(frozen, syncnet=SyncScorer(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
     for nets, options, message in (
-        (frozen, ["net.cross_attention_dim=64"], "the U-Net takes audio of width 64 and unused gives 32"),
+        (frozen, ["net.cross_attention_dim=64"], "takes audio of width 64 and this Whisper encoder gives 32"),
         (latent, [], "judges latents of 256 pixels and data.resolution is 64"),
         (longer, [], "unused judges 25 frames at once and data.frames is 16: give a SyncNet for 16"),
         (longer, ["data.frames=25", "motion=up"], "data.frames is 25 and the U-Net's motion modules have 24 positions"),
@@ -283,7 +283,7 @@ def test_nets_are_loaded_where_a_loss_needs_them_and_in_the_precision_of_the_run
     for precision, dtype in (("no", torch.float32), ("bf16", torch.bfloat16)):
         config = load_config(UNetTraining, "stage1", [*options, f"run.precision={precision}"])
         loaded = load_frozen(config)
-        assert (loaded.judge, loaded.lpips, loaded.trepa) == (None, None, None)
+        assert (loaded.syncnet, loaded.lpips, loaded.trepa) == (None, None, None)
         assert config.frozen_half and loaded.vae.dtype == dtype
         assert loaded.audio_encoder.conv1.weight.dtype == torch.float32
     with pytest.raises(ValueError, match="unused"):
