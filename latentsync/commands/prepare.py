@@ -110,5 +110,5 @@ def _drawn(arguments: argparse.Namespace, bar) -> str:
     settings = CorpusSettings(
         arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution, variety=arguments.variety
     )
-    clips = write_corpus(folder, settings, max(1, _workers(arguments)), bar)
+    clips = write_corpus(folder, settings, chosen_executor(arguments), bar)
     return f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"

@@ -97,7 +97,7 @@ def sync(
         (n, resolution, resolution, 3) float32 in [0, 1] (see `Settings.clamp`), together len(crops) - start frames.
 
     Raises:
-        FloatingPointError: the net gave values that are not finite.
+        InputError: the net gave values that are not finite.
     """
     settings = settings or Settings()
     size, overlap = window_size(model, settings)

@@ -432,7 +432,7 @@ def test_restored_results_are_twice_as_large_unless_another_ratio_is_given(comma
         ("a.yaml", "data: {resolution: wide}", "no whole number at data.resolution"),
         ("a.yaml", "- 512", "no whole number at data.resolution"),
         ("a.yaml", "data: [", "is not YAML"),
-        ("a.yaml", "data: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("a.yaml", "data: !!python/object/apply:os.getcwd []", "no whole number at data.resolution"),
         ("other.yaml", None, "nor 256 or 512 in its name"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from latentsync.audio.whisper import SAMPLE_RATE
 from latentsync.drawn.heads.clip import make_clip, make_motion, render
-from latentsync.drawn.heads.corpus import align_clip
+from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
 from latentsync.drawn.heads.mouth import JAW_DROP
 from latentsync.drawn.heads.opening import measure_opening
 from latentsync.drawn.heads.phones import PLAIN, SOUNDS
@@ -18,6 +18,7 @@ from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
 from latentsync.frames import as_uint8
+from latentsync.prepare.executor import Local
 
 RESOLUTION = 128
 
@@ -177,3 +178,16 @@ def test_heads_and_voices_stay_those_the_packaged_model_was_trained_on():
         [24.8491, 27.1782, 38.3634, 26.3877, 32.1531, 36.1319], abs=1e-3
     )
     assert clip.boxes[-1].tolist() == pytest.approx([17.6607, 17.434, 45.7973, 49.8691], abs=1e-3)
+
+
+def test_a_corpus_that_is_broken_off_leaves_whole_clips_alone(tmp_path):
+    def stop(phase, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    settings = CorpusSettings(clips=2, seconds=0.2, resolution=64, size=64)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(tmp_path, settings, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip_000000.mp4"]
+    assert [path.is_file() for path in write_corpus(tmp_path, settings, Local(1))] == [True, True]
+    assert len(list(tmp_path.iterdir())) == 2

@@ -175,7 +175,7 @@ def test_folders_pair_by_name(tmp_path):
     assert find_pairs(made, true) == [Pair(made / "a.mp4", true / "a.mov"), Pair(made / "b.mkv", true / "b.mp4")]
     assert find_pairs(made) == [Pair(made / "a.mp4"), Pair(made / "b.mkv")]
     assert find_pairs(made / "a.mp4") == [Pair(made / "a.mp4")]
-    with pytest.raises(ValueError, match="has no video called as c.mp4: give each its reference"):
+    with pytest.raises(ValueError, match="has no video named like c.mp4: give each its reference"):
         find_pairs(true, made)
     with pytest.raises(ValueError, match="are a folder and a file"):
         find_pairs(made, true / "a.mov")
@@ -245,6 +245,7 @@ def test_the_exit_code_tells_what_is_missing_and_what_was_wrong(clip, tmp_path, 
     for wrong, sentence in (
         (["--metric", "beauty"], "no metric is called 'beauty'"),
         (["--metric", "psnr", "--resolution", "100"], "resolution is 100"),
+        (["--metric", "psnr", "--resolution", "48"], "resolution is 48: give a multiple of 16, 64 or more"),
         (["--metric", "psnr", "--face", "third"], "face is 'third'"),
         (["--metric", "psnr", "--device", "abacus"], "device is 'abacus'"),
         (["--metric", "psnr", "--json", tmp_path / "none" / "out.json"], "there is no folder"),

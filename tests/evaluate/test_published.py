@@ -105,7 +105,7 @@ def test_the_command_takes_two_folders_as_two_sets(tmp_path, capsys, monkeypatch
     assert out.startswith("Protocol: published. ") and "found by Right" in out and "Not comparable" in out
     # Frame by frame is still by name; and what is too short for one clip is said.
     code, _, err = evaluated(capsys, *files, *how, "psnr")
-    assert code == 2 and "has no video called as a.mp4" in err
+    assert code == 2 and "has no video named like a.mp4" in err
     write_steps(tmp_path / "true" / "short.mp4", 35)
     code, out, _ = evaluated(capsys, *files, *how)
     assert code == 1 and "missing: FVD: " in out and "short.mp4 has 35 frames" in out
@@ -202,7 +202,7 @@ def test_accuracy_is_the_share_on_the_right_side_of_a_half(cosines, accuracy, mo
 
 @packaged
 def test_the_command_finds_the_embedded_syncnet_accurate(tmp_path, capsys):
-    write_corpus(tmp_path / "clips", CorpusSettings(2, 2.0, resolution=128), 1, quiet)
+    write_corpus(tmp_path / "clips", CorpusSettings(2, 2.0, resolution=128))
     what = ["--metric", "syncnet_accuracy", "--syncnet", EMBEDDED / "stable_syncnet.safetensors"]
     code, out, _ = evaluated(capsys, *what, "--clips", tmp_path / "clips", "--samples", 40)
     assert code == 0 and "over 40 samples" in out and "Pictures compared" not in out

@@ -14,7 +14,7 @@ from media_clips import HEIGHT, WIDTH, encode_audio, encode_video, film, numbers
 
 from latentsync.limits import set_limits
 from latentsync.media import VideoReader, index, read_audio
-from latentsync.media.audio import load_mono_16k
+from latentsync.media.audio import AudioReader, load_mono_16k
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +150,25 @@ def test_a_video_at_a_limit_is_taken_and_above_it_refused(tmp_path, name, most):
         VideoReader(path)
 
 
+@pytest.mark.parametrize(
+    "stamps, match",
+    [
+        ([0, 600], None),
+        ([0, 601], "--limit gap=601"),
+        (range(0, 21_599, 599), None),
+        (range(0, 22_200, 599), "21600 are taken"),
+    ],
+)
+def test_how_long_a_video_and_its_gaps_may_be(tmp_path, stamps, match):
+    path = tmp_path / "slides.mkv"
+    encode_video(path, "libx264", stamps, time_base=Fraction(1))
+    if match is None:
+        VideoReader(path).close()
+        return
+    with pytest.raises(ValueError, match=match):
+        VideoReader(path)
+
+
 def test_the_limit_of_frames_is_also_that_of_another_rate(tmp_path):
     path = tmp_path / "clip.mp4"
     encode_video(path, "libx264", range(30))
@@ -231,8 +250,9 @@ def gapped(folder: Path, gap: float, every: int) -> Path:
         (2, 20, None),
         (2.1, 20, r"has 2\.1\d* seconds between .*--limit gap=3"),
         (72_000, 20, "--limit seconds=72001"),
-        (1.9, 1, "--limit gap="),  # none is too long, and all together leave out 50 s of half a second
-        (0.35, 1, None),
+        # None is too long, and together they leave out 24 times the sound there is: 20 times and one long gap may be.
+        (0.475, 1, None),
+        (0.485, 1, "--limit gap=3"),
     ],
 )
 def test_a_small_file_with_long_pauses_fills_no_memory(tmp_path, gap, every, match):
@@ -263,6 +283,10 @@ def test_samples_that_are_no_sound_reach_no_encoder(tmp_path, caplog, bad):
         found = read(tmp_path / "voice.wav")
         assert found.abs().max() <= 1 and found.flatten()[8000] == (1 if bad == 1e30 else 0)
     assert len(caplog.records) == (0 if bad == 1e30 else 2)
+    with AudioReader(tmp_path / "voice.wav") as reader:
+        assert max(chunk.max() for chunk in reader) == pytest.approx(
+            8 if bad == 1e30 else np.nanmax(samples[0, :7999]), 0.1
+        )
     write(tmp_path / "clip.mp4", 25, audio=tmp_path / "voice.wav")
     assert read_audio(tmp_path / "clip.mp4")[0].shape[1] >= 16000
 
@@ -392,3 +416,14 @@ def test_kept_pictures_have_a_limit_in_bytes(tmp_path, monkeypatch):
         with VideoReader(path) as reader:
             assert len(reader._pictures) == kept
             assert numbers(reader[range(8, -1, -1)]) == list(range(8, -1, -1))
+
+
+def test_every_file_is_opened_by_the_one_door():
+    root = Path(__file__).parents[2]
+    lines = [
+        (path.name, line)
+        for path in [*root.glob("latentsync/**/*.py"), *root.glob("nodes/**/*.py")]
+        for line in path.read_text("utf-8").splitlines()
+        if "av.open(" in line and '"w"' not in line
+    ]
+    assert [name for name, _ in lines] == ["source.py"], lines

@@ -1,12 +1,14 @@
 """Jobs: one after the other, watched, and ended between two steps."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
 
-from latentsync.ui.job import Cancelled, Job, JobQueue, Status
+from latentsync.ui.job import Cancelled, Job, JobQueue, LineFull, Status
 from latentsync.ui.markup import status_html
 from latentsync.ui.visitors import was_cancelled
 
@@ -95,10 +97,27 @@ def test_closing_ends_all_jobs():
         queue.add(Job(), lambda: None)
 
 
-def test_the_time_left_follows_what_is_done(monkeypatch):
+def test_the_line_has_a_length_and_keeps_nothing_of_what_has_ended():
+    queue, started, going = JobQueue(most=2), threading.Event(), threading.Event()
+    running, waiting = queue.add(Job(), lambda: started.set() or going.wait(60)), Job()
+    assert started.wait(60) and not queue.full
+    queue.add(waiting, lambda: None)
+    with pytest.raises(LineFull, match="2 runs are waiting, and this page takes no more: try again later"):
+        queue.add(Job(), lambda: None)
+    waiting.cancel()
+    assert not queue.full
+    left = weakref.ref(queue.add(Job(), lambda: None))
+    going.set()
+    running.future.result(60)
+    queue.close()
+    del running, waiting
+    gc.collect()
+    assert left() is None and queue._jobs == []
+
+
+def test_the_time_left_follows_what_is_done():
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    job = Job()
+    job = Job(clock=lambda: now[0])
     assert job.status().phase == "" and job.status().seconds_left is None
     job.progress("syncing", 0, 32)
     now[0] += 3

@@ -13,7 +13,7 @@ from gradio_client.exceptions import AppError
 from media_clips import encode_audio, read_all, stream_seconds, tone
 
 from latentsync.commands.ui import free_port
-from latentsync.ui.guard import Folder
+from latentsync.ui.folder import Folder
 from latentsync.ui.models import ModelCache
 from latentsync.ui.page import build_page, launch
 from latentsync.ui.visitors import Sessions
@@ -32,7 +32,7 @@ def served(tmp_path_factory):
         patch.setenv("GRADIO_EXAMPLES_CACHE", str(folder.path / "examples"))
         page = build_page(gradio, visits, LIMIT)
         server = {"server_name": "127.0.0.1", "server_port": free_port("127.0.0.1", 0), "inbrowser": False}
-        yield launch(gradio, page, folder, LIMIT, **server).rstrip("/"), visits
+        yield launch(gradio, page, visits, LIMIT, **server).rstrip("/"), visits
         page.close(verbose=False)
     visits.close()
     folder.close()
