@@ -13,6 +13,7 @@ from ..errors import FileError, InputError
 from ..settings import (
     BlendSettings,
     Option,
+    QualityOptions,
     RestoreSettings,
     RunSettings,
     Settings,
@@ -21,6 +22,7 @@ from ..settings import (
     from_arguments,
     option,
     options,
+    sampling_settings,
 )
 
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
@@ -101,6 +103,7 @@ RESTORATION = (
 # (heading of the help, settings class, its fields or () for all) of the command run without its files.
 RUN = (
     ("model", ModelOptions, ()),
+    ("model", QualityOptions, ()),
     ("model", Settings, ()),
     *FACE,
     *RESTORATION,
@@ -154,7 +157,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
     settings = from_arguments(
         RunSettings,
         arguments,
-        sync=from_arguments(Settings, arguments),
+        sync=sampling_settings(arguments),
         track=from_arguments(TrackSettings, arguments),
         blend=from_arguments(BlendSettings, arguments),
         mask_image=read_mask(mask_image) if mask_image else None,
@@ -203,7 +206,8 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"superres_fidelity is CodeFormer's and changes nothing with {arguments.superres}: leave it out"
         )
-    if getattr(arguments, "guidance_scale", None) == 1 and (arguments.guidance_start, arguments.guidance_end) != (0, 1):
+    sync = sampling_settings(arguments)
+    if sync.guidance == 1 and (sync.guidance_start, sync.guidance_end) != (0, 1):
         raise InputError(
             "guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them out"
         )
