@@ -17,6 +17,7 @@ SAMPLERS = ("ddim", "dpm++", "unipc", "euler")
 REGIONS = ("mouth", "face")
 MOST_STEPS = 500  # the 1000 training steps with leading spacing: more would not begin at the noisiest
 MOST_FPS = 1000
+PUBLISHED_FPS = 25.0
 TRAINED_WINDOW = 16
 
 
@@ -326,5 +327,5 @@ class RunSettings:
             blend=replace(self.blend, published=True),
             repeat_turns=True,
             hard_cut=True,
-            fps=25.0,
+            fps=PUBLISHED_FPS,
         )

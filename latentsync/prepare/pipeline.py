@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import FileError, InputError
 from ..face.detect import load_detector
-from ..files import file_version
+from ..files import file_version, make_folder
 from ..models.folders import find_checkpoints
 from ..progress import Progress
 from .align import Align, Clip
@@ -199,7 +199,7 @@ def prepare(
     sources = find_sources(inputs, output)
     plan = Plan(output, settings, *check_tools(settings, tools, sources))
     for folder in (plan.clips, plan.work / "read", plan.work / "align"):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     with Journal(output) as journal, executor or InProcess() as executor:
         for part in plan.clips.glob("*.part"):  # of a killed run; no other one is at work here
             part.unlink()

@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from ..audio.syncnet import VIDEO_FPS, syncnet_mel
 from ..audio.whisper import SAMPLE_RATE, encode_audio
-from ..files import file_sha256, replacing
+from ..files import file_sha256, make_folder, replacing
 from ..frames import batches, for_net
 from ..sampling.latents import encode_clips
 from ..sampling.sample import PIXELS_AT_ONCE
@@ -172,7 +172,7 @@ class FeatureCache:
 
     def _make(self, feature: Feature, clip: Clip, path: Path) -> torch.Tensor:
         rows = feature.make(clip)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with replacing(path) as part:
             part.write_bytes(save({feature.name: rows.contiguous()}))
         return rows

@@ -18,6 +18,7 @@ import torch
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import resample, to_mono
 from ..errors import FileError, InputError
+from ..files import read_text
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
 from ..media.source import VIDEO_SUFFIXES
@@ -69,7 +70,7 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
     if not source.exists():
         raise FileError(f"there is no folder or list of clips {source}: check the path")
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = read_text(source).splitlines()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{source} is not a list of clips: give a folder, or a text file with one path per line"

@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from ..errors import FileError, InputError
+from ..files import read_text
 from ..nets.config import Motion, UNetConfig
 
 PRESETS = Path(__file__).parent / "presets"
@@ -314,7 +315,7 @@ def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str]
     path = PRESETS / f"{source}.yaml" if str(source) in presets() else Path(source)
     if not path.is_file():
         raise FileError(f"there is no file {source}, nor a preset of that name: give one of {presets()}")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    values = parse_yaml(read_text(path), str(path)) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}: give keys and values")
     for override in overrides:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import make_folder, replacing
 from .checkpoint import Ema, Position, Training, find_state, keep_weights_ourselves, read_state, write_state
 from .config import OptimizerConfig, RunConfig
 from .memory import estimate_memory
@@ -74,7 +74,7 @@ class Log:
     """
 
     def __init__(self, folder: Path, step: int):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.folder, self.path, self.board = folder, folder / "log.jsonl", None
         kept = [line for line in read_log(self.path) if line["step"] <= step] if step else []
         with replacing(self.path) as part:
@@ -389,7 +389,7 @@ def _validate(training: Training, log: Log | None, step: int) -> None:
         return
     if log is not None:
         folder = log.folder / "validation" / f"step-{step:08d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         averaged = training.ema.in_place(net) if training.ema else nullcontext()
         with averaged, torch.random.fork_rng(), torch.no_grad():
             net.eval()

@@ -20,6 +20,7 @@ from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
 from ..face.track import FaceTrack
+from ..files import make_folder
 from ..frames import Frames, FrameView, as_uint8, end_map
 from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
@@ -61,7 +62,7 @@ def validate(
     side = model.resolution
     with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, _evaluating(model.unet):
         crops = FrameView(pictures, end_map(len(pictures), len(features), "pingpong"))
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         with VideoWriter(out, VIDEO_FPS, side, side, audio=audio) as writer:
             for synced in sync(model, crops, features, settings, mask_image=mask_image):
                 writer.write(synced)
@@ -100,7 +101,7 @@ class WholeClip:
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         with self._open() as reader:
             take = LipSyncInput(reader, VIDEO_FPS, self.wave)
             made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, self.track)

@@ -13,6 +13,7 @@ from ...errors import InputError
 from ...face.align import AlignedFaces
 from ...face.landmarks import Detection, Face
 from ...face.track import FaceTrack, track_faces
+from ...files import make_folder
 from ...media import VideoWriter
 from ...models.load import check_resolution
 from ...prepare.executor import Executor, InProcess
@@ -68,7 +69,7 @@ def write_corpus(
 
     The pictures are aligned crops at 25 frames/s, the sound is 16 kHz mono, AAC.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = {settings.seed + i: folder / f"clip_{settings.seed + i:06d}.mp4" for i in range(settings.clips)}
     missing = {seed: path for seed, path in paths.items() if not path.is_file()}
     done = len(paths) - len(missing)

@@ -12,6 +12,7 @@ import torch
 
 from ...face.landmarks import Detection, Face
 from ...face.track_file import write_track_file
+from ...files import make_folder
 from ...models.samples import VOICES, sample_files
 from ...prepare.read import write_flac
 from .clip import DrawnClip, render
@@ -80,6 +81,6 @@ def write_sample(name: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for sample in VOICES:
         write_sample(sample, out)
