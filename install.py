@@ -8,22 +8,15 @@ It installs nothing itself.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from packaging.requirements import Requirement  # ComfyUI's transformers bring it
+
 # Not resolved: where the pack is a link, ComfyUI is where the link lies.
 PACK = Path(__file__).absolute().parent
-COMPARE = {
-    ">=": lambda have, want: have >= want,
-    "<=": lambda have, want: have <= want,
-    "<": lambda have, want: have < want,
-    ">": lambda have, want: have > want,
-    "!=": lambda have, want: have != want,
-    "==": lambda have, want: have == want,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,31 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
 def missing(requirements: Path) -> Iterator[tuple[str, str | None]]:
     """(line, installed version or None) of each line of requirements.txt that is not met."""
     for line in requirements.read_text(encoding="utf-8").splitlines():
-        requirement = line.split("#")[0].split(";")[0].strip()
-        if not requirement:
+        if not (line := line.split("#")[0].strip()):
             continue
-        name, limits = re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[.*\])?\s*(.*)", requirement).groups()
+        requirement = Requirement(line)
         try:
-            found = version(name)
+            found = version(requirement.name)
         except PackageNotFoundError:
-            yield requirement, None
+            yield line, None
             continue
-        if not all(meets(found, limit) for limit in filter(None, limits.split(","))):
-            yield requirement, found
-
-
-def meets(found: str, limit: str) -> bool:
-    """Whether version `found` satisfies one limit such as ">=0.35"; suffixes such as rc1 or +cu128 are ignored."""
-    sign, wanted = re.fullmatch(r"\s*([<>=!]=|[<>])\s*(\S+)\s*", limit).groups()
-    have, want = (numbers(text) for text in (found, wanted))
-    length = max(len(have), len(want))
-    have, want = (part + [0] * (length - len(part)) for part in (have, want))
-    return COMPARE[sign](have, want)
-
-
-def numbers(text: str) -> list[int]:
-    """The leading numbers of a version: [0, 35, 1] of "0.35.1rc2"."""
-    return [int(part) for part in re.match(r"\d+(?:\.\d+)*", text).group().split(".")]
+        if not requirement.specifier.contains(found, prereleases=True):
+            yield line, found
 
 
 def models_folder() -> Path | None:
@@ -87,12 +65,9 @@ def fetch(folder: Path | None, model_version: str) -> int:
         from latentsync.models.download import download
 
         fetched = download(folder, model_version)
-    except OSError as error:
+    except (OSError, ImportError, ValueError) as error:
         print(f"The models were not fetched: {error}")
-        return 0
-    except (ImportError, ValueError) as error:
-        print(f"The models were not fetched: {error}")
-        return 1
+        return 0 if isinstance(error, OSError) or isinstance(error.__cause__, OSError) else 1
     print(f"{len(fetched)} files fetched into {folder}" if fetched else f"{folder} has all models.")
     return 0
 

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from latentsync.audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio, resample, to_mono
 from latentsync.models.load import LipSyncModel, find_checkpoints, load_model, load_unet, load_vae
-from latentsync.drawn.demo.scene import Scene, make_scene
+from latentsync.drawn.demo import Scene, make_scene
 from latentsync.models.embedded import EMBEDDED
 from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.evaluate.image_metrics import flicker, psnr
@@ -214,18 +214,19 @@ def syncnet_accuracy(syncnet: Path, vae: Path, resolution: int, clips: int) -> N
 
     The accuracy is that of pairs half of which are in sync, and the others `APART` or more frames off.
     """
-    from latentsync.evaluate.sync_score import SyncJudge
+    from latentsync.evaluate.sync_score import SyncScorer
     from latentsync.evaluate.sync_score import load_syncnet
-    from latentsync.evaluate.sync_score import hear, see
+    from latentsync.evaluate.sync_score import audio_embeddings, video_embeddings
 
-    judge, net = SyncJudge(*load_syncnet(syncnet)), load_vae(vae)
+    judge, net = SyncScorer(*load_syncnet(syncnet)), load_vae(vae)
     shifts = [0, 2, 4, 8, 16, 32]
     judged: dict[int, list[torch.Tensor]] = {shift: [] for shift in shifts}
     for k in range(clips):
         clip = make_clip(FIRST_SEED + 1000 + k)
         crops = align_clip(clip, resolution)
         starts = range(0, len(crops) - SYNCNET_FRAMES + 1, STRIDE)
-        seen, heard = see(judge, net, crops, starts), hear(judge, clip.waveform, len(crops), starts)
+        seen = video_embeddings(judge, net, crops, starts)
+        heard = audio_embeddings(judge, clip.waveform, len(crops), starts)
         for shift in shifts:
             moved = shift // STRIDE
             judged[shift].append((seen[: len(seen) - moved] * heard[moved:]).sum(1))

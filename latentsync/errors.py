@@ -6,3 +6,11 @@ class InputError(ValueError):
 
     The command line, the page and the nodes show the sentence alone; every other exception keeps its traceback.
     """
+
+
+class FileError(InputError, OSError):
+    """A file that is missing or that the system refuses to read or write; `errno` is the system's number."""
+
+    def __init__(self, sentence: str, number: int | None = None):
+        super().__init__(sentence)
+        self.errno = number

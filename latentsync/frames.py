@@ -6,6 +6,7 @@ crops of a face (`faces.Aligned`). Stages pull windows out of them, so memory do
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol, get_args, runtime_checkable
 
 import torch
@@ -26,6 +27,21 @@ class Frames(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Some frames of a result: their numbers, and their pictures (n, h, w, 3)."""
+
+    numbers: range
+    pictures: torch.Tensor
+
+
+def windows_from(start: int, pictures: Iterable[torch.Tensor]) -> Iterator[Window]:
+    """Stretches of pictures (n, h, w, 3), the first of them frame `start`, as windows."""
+    for some in pictures:
+        yield Window(range(start, start + len(some)), some)
+        start += len(some)
 
 
 def as_float(frames: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """How far the work is: denoising steps as parts of a window, and the one progress bar of the command line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -12,6 +12,15 @@ Progress = Callable[[str, float, int], None]  # (phase, frames done, frames in a
 
 def no_progress(phase: str, done: float, total: int) -> None:
     """A `Progress` that shows nothing."""
+
+
+def with_progress(windows: Iterable, total: int, phase: str, progress: Progress, done: int = 0) -> Iterator:
+    """`windows` as they are (anything with a length in frames), reporting frames done."""
+    progress(phase, done, total)
+    for window in windows:
+        yield window
+        done += len(window)
+        progress(phase, done, total)
 
 
 class StepProgress:

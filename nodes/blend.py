@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..latentsync.errors import InputError
 from ..latentsync.face.blend import blend
 from ..latentsync.face.masks import fitted
-from ..latentsync.pipelines.lip_sync import with_progress
+from ..latentsync.progress import with_progress
 from ..latentsync.settings import BlendSettings
 from . import inputs, runtime, sockets
 from .base import node

@@ -11,10 +11,11 @@ from ..latentsync.face.detect import load_detector
 from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
 from ..latentsync.face.track import choose_faces, place_faces
 from ..latentsync.face.track_sheet import filled, report, strip
+from ..latentsync.files import file_version
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
-from ..latentsync.pipelines.lip_sync import watch, with_progress
-from ..latentsync.pipelines.resume import identity
+from ..latentsync.pipelines.lip_sync import watch
+from ..latentsync.progress import with_progress
 from ..latentsync.settings import RunSettings, TrackSettings
 from . import folders, inputs, runtime, sockets
 from .base import node
@@ -40,7 +41,10 @@ class LoadDetector(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, detector) -> object:
         """A track file that was edited is read again."""
-        return identity(folders.input_file(detector)) if detector in folders.track_files() else detector
+        if detector not in folders.track_files():
+            return detector
+        path = folders.input_file(detector)
+        return [str(path), file_version(path)]
 
     @classmethod
     def execute(cls, detector) -> io.NodeOutput:

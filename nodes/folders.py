@@ -6,14 +6,15 @@ from pathlib import Path
 
 import folder_paths
 
+from ..latentsync.errors import FileError
 from ..latentsync.models.folders import Checkpoints, find_checkpoints
 from ..latentsync.models.registry import WEIGHTS
 from ..latentsync.models.samples import TRACK_SUFFIX
+from ..latentsync.pipelines.options import NETS
 
 FOLDER = "latentsync"
 EXTENSIONS = {".safetensors", ".pt", ".pth", ".ckpt", ".bin"}
 EMBEDDED_NAME = "embedded (small)"
-RESTORER_FOLDERS = ("GFPGAN", "CodeFormer", "RestoreFormer")
 
 _UNET_SUFFIXES = (".safetensors", ".pt")
 # Published files that are no U-Net, by stem and by folder.
@@ -50,7 +51,7 @@ def checkpoints_of(name: str) -> Checkpoints:
     folder = models_folder()
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"there is no model {name!r} in {folder}: choose another one, or fetch it with the node "
             "Download LatentSync Models"
         )
@@ -68,7 +69,7 @@ def restorer_files() -> dict[str, Path]:
     """Files of face restorers by the name that a combo shows, in order: those of this pack's folders, then what
     other packs and the upscaler of ComfyUI use."""
     models_folder()
-    below = [(Path(root) / kind, f"{kind}/") for root in _registered(FOLDER) for kind in RESTORER_FOLDERS]
+    below = [(Path(root) / kind, f"{kind}/") for root in _registered(FOLDER) for kind in NETS]
     beside = [(Path(folder_paths.models_dir) / "facerestore_models", "")]
     beside += [(Path(path), "") for kind in ("facerestore_models", "upscale_models") for path in _registered(kind)]
     found: dict[str, Path] = {}
@@ -100,5 +101,6 @@ def served(path: Path) -> dict[str, str] | None:
         folder = Path(folder_paths.get_directory_by_type(kind)).resolve()
         if folder in path.resolve().parents:
             place = path.resolve().relative_to(folder)
-            return {"filename": place.name, "subfolder": place.parent.as_posix().strip("."), "type": kind}
+            subfolder = "" if place.parent == Path() else place.parent.as_posix()
+            return {"filename": place.name, "subfolder": subfolder, "type": kind}
     return None

@@ -8,11 +8,10 @@ from ..latentsync.models.download import download, tree
 from ..latentsync.models.folders import read_sidecar
 from ..latentsync.models.registry import RESOLUTIONS as VERSIONS
 from ..latentsync.models.registry import RUN_GROUPS
+from ..latentsync.pipelines.options import NETS
 from . import folders, inputs, model_patcher, runtime, sockets
 from .base import node
 from .model_patcher import PRECISIONS, RESOLUTIONS
-
-RESTORER_GROUPS = ("gfpgan", "codeformer", "restoreformer")
 
 
 @node
@@ -80,7 +79,7 @@ class DownloadModels(io.ComfyNode):
 
         groups = [group for group in RUN_GROUPS if group != "unet" and (detector or group != "yunet")]
         if restorers:
-            groups += RESTORER_GROUPS
+            groups += [name.lower() for name in NETS]
         nets = ["unet", "syncnet"] if syncnet else ["unet"]
         download(unet_folder(folder, version), version, nets, progress=in_megabytes)
         download(folder, version, groups, progress=in_megabytes)

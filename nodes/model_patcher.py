@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..latentsync.errors import InputError
+from ..latentsync.errors import FileError, InputError
+from ..latentsync.files import file_version
 from ..latentsync.models.embedded import embedded_folder
 from ..latentsync.models.folders import find_checkpoints
 from ..latentsync.models.load import (
@@ -23,7 +24,6 @@ from ..latentsync.models.load import (
     load_unet,
     load_vae,
 )
-from ..latentsync.pipelines.resume import identity
 from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
 from ..latentsync.settings import TRAINED_WINDOW
 from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
@@ -161,7 +161,7 @@ def model_paths(name: str) -> Checkpoints:
         return find_checkpoints(embedded_folder())
     paths = checkpoints_of(name)
     if missing := [kind for kind in ("whisper", "vae") if getattr(paths, kind) is None]:
-        raise FileNotFoundError(
+        raise FileError(
             f"{name} needs {' and '.join(missing)}, which {models_folder()} lacks: run the node Download LatentSync "
             "Models, or put whisper/tiny.pt and vae/diffusion_pytorch_model.safetensors there"
         )
@@ -212,10 +212,9 @@ def _patchers(model: LipSyncModel) -> dict[str, Any]:
 
 
 def model_fingerprint(name: str) -> list[list]:
-    """(path, size, time) of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
+    """Path and version of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
-    except FileNotFoundError:
+    except InputError:
         return []
-    parts = (paths.unet, paths.whisper, paths.vae)
-    return [identity(file) for part in parts for file in (sorted(part.iterdir()) if part.is_dir() else [part])]
+    return [[str(path), file_version(path)] for path in (paths.unet, paths.whisper, paths.vae)]

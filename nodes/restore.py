@@ -6,9 +6,9 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..latentsync.errors import InputError
-from ..latentsync.pipelines.lip_sync import with_progress
+from ..latentsync.files import file_version
 from ..latentsync.pipelines.options import RestorerOptions
-from ..latentsync.pipelines.resume import identity
+from ..latentsync.progress import with_progress
 from ..latentsync.restore.apply import restore
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
 from ..latentsync.settings import RestoreSettings
@@ -37,7 +37,7 @@ class LoadRestorer(io.ComfyNode):
     def fingerprint_inputs(cls, restorer) -> object:
         """A file that was replaced is read again."""
         path = folders.restorer_files().get(restorer)
-        return restorer if path is None else identity(path)
+        return restorer if path is None else [str(path), file_version(path)]
 
     @classmethod
     def execute(cls, restorer) -> io.NodeOutput:

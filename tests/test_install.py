@@ -33,31 +33,17 @@ def lacking(install, tmp_path, text: str) -> list:
 
 def test_met_requirements_are_silent(install, tmp_path):
     torch = version("torch")
-    assert lacking(install, tmp_path, f"torch\ntorch>=1.0  # a note\n\n# only a note\ntorch>=1,<99,!={torch}.9\n") == []
+    assert (
+        lacking(
+            install, tmp_path, f"torch\ntorch>=1.0  # a note\n\n# only a note\ntorch>=1,<99,!={torch}.9\ntorch>= 1.9\n"
+        )
+        == []
+    )
 
 
 def test_what_is_missing_or_of_another_version_is_named(install, tmp_path):
     found = lacking(install, tmp_path, "no-such-package>=1.0\ntorch>=99.1\ntorch<1\n")
     assert found == [("no-such-package>=1.0", None), ("torch>=99.1", version("torch")), ("torch<1", version("torch"))]
-
-
-@pytest.mark.parametrize(
-    ("found", "limit", "met"),
-    [
-        ("1.10", ">=1.9", True),
-        ("1.9", ">=1.10", False),
-        ("0.35", ">=0.35.0", True),
-        ("0.40.0", "<0.40", False),
-        ("0.39.9", "<0.40", True),
-        ("2.11.0+cu128", ">= 2.11", True),
-        ("20250625", ">=20250625", True),
-        ("5.0.0rc1", "<=5.0", True),
-        ("1.0", "!=1.0.0", False),
-        ("1.0", "==1", True),
-    ],
-)
-def test_versions_are_compared_as_numbers(install, found, limit, met):
-    assert install.meets(found, limit) is met
 
 
 def run(pack: Path, *arguments: str, env: dict | None = None) -> subprocess.CompletedProcess:

@@ -15,6 +15,7 @@ from ..errors import InputError
 
 SAMPLE_RATE = 16_000  # Hz, mono
 HOP_LENGTH = 160  # samples per column of Whisper's log-mel spectrogram
+N_MELS = 80
 COLUMNS_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100
 COLUMNS_PER_STATE = 2  # the encoder's second convolution has stride 2
 STATES_PER_SECOND = COLUMNS_PER_SECOND // COLUMNS_PER_STATE  # 50

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from .. import __version__
-from ..drawn.demo import add_demo
 from ..limits import parse_limit, set_limits
 from ..pipelines.options import explained
 from .batch import add_batch
+from .demo import add_demo
 from .evaluate import add_evaluate
 from .prepare import add_prepare
 from .restore import add_restore
@@ -55,12 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable():
             code = arguments.command(arguments)
     except KeyboardInterrupt as interrupt:
-        resumable = getattr(arguments, "resume", False)
-        left = "the same command goes on from here" if resumable else "nothing was left behind"
+        left = "the same command goes on from here" if arguments.goes_on else "nothing was left behind"
         print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except (ValueError, OSError, ImportError, FloatingPointError, RuntimeError, MemoryError) as error:
+    except Exception as error:
         sentence = explained(error, arguments.less_memory)
+        if sentence is None:
+            print("\nlatentsync: this is a bug: please report the command and all that follows", file=sys.stderr)
         if arguments.debug or sentence is None:
             raise
         print(f"latentsync: error: {sentence}", file=sys.stderr)
@@ -147,7 +148,10 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command = add(commands)
         command.formatter_class = Help
-        command.set_defaults(less_memory=command.get_default("less_memory") or LESS_MEMORY)
+        command.set_defaults(
+            less_memory=command.get_default("less_memory") or LESS_MEMORY,
+            goes_on=command.get_default("goes_on") or False,
+        )
         command.add_argument(
             "--limit", action="append", default=[], metavar="NAME=VALUE",
             help="raise a limit that a file was refused for; the message names it",

@@ -10,7 +10,7 @@ from ..pipelines.options import DETECTORS
 
 def add_prepare(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("prepare", help="make aligned clips to train on out of videos")
-    parser.set_defaults(command=prepare, resume=True)
+    parser.set_defaults(command=prepare, goes_on=True)
     add = parser.add_argument_group("files").add_argument
     add("--input_dir", help="folder of videos, or a text file with one path a line")
     add("--output_dir", required=True, help="folder to write to: clips, and a manifest with the fate of each item")
@@ -110,5 +110,5 @@ def _drawn(arguments: argparse.Namespace, bar) -> str:
     settings = CorpusSettings(
         arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution, variety=arguments.variety
     )
-    clips = write_corpus(folder, settings, max(1, _workers(arguments)), bar)
+    clips = write_corpus(folder, settings, chosen_executor(arguments), bar)
     return f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"

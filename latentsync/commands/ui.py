@@ -7,7 +7,7 @@ import socket
 import time
 from contextlib import ExitStack, closing
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..limits import raised_limits, set_limits
 from ..pipelines.options import DetectorOptions, ModelOptions, add_table
 
@@ -83,4 +83,4 @@ def free_port(host: str, port: int) -> int:
             return probe.getsockname()[1]
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OSError(f"cannot listen at {host}, port {port} ({reason}): give another --port or --host") from error
+        raise FileError(f"cannot listen at {host}, port {port} ({reason}): give another --port or --host") from error

@@ -9,7 +9,7 @@ from ..pipelines.options import (
 
 def add_download(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("download", help="fetch the published weights")
-    parser.set_defaults(command=download, resume=True)
+    parser.set_defaults(command=download, goes_on=True)
     parser.add_argument("--checkpoints", default=CHECKPOINTS, help="folder to put them in")
     parser.add_argument("--version", choices=("1.5", "1.6"), default="1.6", help="1.5 works at 256, 1.6 at 512")
     parser.add_argument("--only", help="groups of files, with commas between; --list names them")

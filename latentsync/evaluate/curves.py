@@ -1,6 +1,5 @@
 """How well two curves go together; a curve is one number per video frame, such as the height between the lips."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +11,11 @@ MOST_LAG = 10  # frames, 0.4 s at 25 frames/s
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Pearson's correlation of two curves, in [-1, 1]; 0 where one of them never changes."""
-    a, b = _curves(a, b)
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
+        raise InputError(f"the curves have shapes {a.shape} and {b.shape}: give two of one length, at least 2 frames")
     a, b = a - a.mean(), b - b.mean()
-    size = math.sqrt((a @ a) * (b @ b))
+    size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size > 0 else 0.0
 
 
@@ -23,19 +24,12 @@ def best_lag(curve: Sequence[float], reference: Sequence[float], most: int = MOS
 
     Each lag is judged on the frames that both then have. Of equals the smallest lag is given.
     """
-    curve, reference = _curves(curve, reference)
-    if len(curve) <= 2 * most:
-        raise InputError(f"the curves have {len(curve)} frames: a lag of up to {most} needs more than {2 * most}")
+    count = len(curve)
+    if count <= 2 * most:
+        raise InputError(f"the curves have {count} frames: a lag of up to {most} needs more than {2 * most}")
 
     def at(lag: int) -> float:
         late, early = (curve, reference) if lag >= 0 else (reference, curve)
-        return correlation(late[abs(lag) :], early[: len(early) - abs(lag)])
+        return correlation(late[abs(lag) :], early[: count - abs(lag)])
 
     return max(sorted(range(-most, most + 1), key=abs), key=at)
-
-
-def _curves(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise InputError(f"the curves have shapes {a.shape} and {b.shape}: give two of one length, at least 2 frames")
-    return a, b

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import file_sha256
 from ..frames import as_float, as_uint8
 from ..models.registry import I3D_SHA256
@@ -63,7 +63,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
 
 class Frechet:
-    """FID: a `Metric` of all frames of all clips together.
+    """FID: a metric, as `FrameMean` is one, of all frames of all videos together.
 
     Args:
         name: of the metric, "fid" or "fvd".
@@ -76,20 +76,16 @@ class Frechet:
         self.name, self.features = name, features
         self.made, self.true = Gaussian(), Gaussian()
 
-    def begin_clip(self) -> None:
+    def begin_video(self) -> None:
         """Another video begins."""
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         self.made.add(self.features(as_uint8(pictures)))
         self.true.add(self.features(as_uint8(truth)))
 
-    @property
-    def count(self) -> int:
-        return self.made.count
-
     def compute(self) -> dict[str, MetricValue]:
-        if self.count < 2:
-            raise InputError(f"{self.name.upper()} needs {self.least} and got {self.count}: give longer or more videos")
+        if (got := self.made.count) < 2:
+            raise InputError(f"{self.name.upper()} needs {self.least} and got {got}: give longer or more videos")
         return {self.name: MetricValue(frechet_distance(self.made, self.true))}
 
 
@@ -101,13 +97,8 @@ class FrechetOfClips(Frechet):
 
     least = f"2 stretches of {CLIP_FRAMES} frames"
 
-    def __init__(self, name: str, features: Features):
-        super().__init__(name, features)
-        self._next: int | None = None
-        self._waiting: list[tuple[Tensor, Tensor]] = []
-
-    def begin_clip(self) -> None:
-        self._waiting.clear()
+    def begin_video(self) -> None:
+        self._next, self._waiting = 0, []  # the frame that would follow; (picture, true one) of an unfinished stretch
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         if numbers[0] != self._next:
@@ -137,7 +128,7 @@ def inception_net(path: str | Path | None) -> nn.Module:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError as error:
-        raise ImportError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
+        raise InputError(f"FID needs the package torch-fidelity: {MISSING_PACKAGE}") from error
 
     class Inception(FeatureExtractorInceptionV3):
         def load_state_dict(self, state, *args, **options):
@@ -161,13 +152,15 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
     """I3D of FVD as vectors of 400; None: a small net of random weights in its place, to try it out.
 
     It takes clips (n, 16, h, w, 3): uint8 ones of any size, or float ones of 224 pixels, which it sees as they are.
-
     `i3d_torchscript.pt` is a TorchScript program, not only weights: only the published one is run.
     """
     if path is None:
-        return _random_clip_features(device)
+        with _seeded():
+            conv, last = nn.Conv3d(3, 32, 5, stride=(1, 4, 4)), nn.Linear(256, FVD_FEATURES)
+        stand_in = nn.Sequential(conv, nn.ReLU(), nn.AdaptiveAvgPool3d(2), nn.Flatten(), last).to(device)
+        return torch.inference_mode()(lambda clips: stand_in(as_float(clips).permute(0, 4, 1, 2, 3).to(device)))
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no I3D file {path}: fetch it with the download command")
+        raise FileError(f"there is no I3D file {path}: fetch it with the download command")
     if (actual := file_sha256(path)) != I3D_SHA256:
         raise InputError(
             f"{path} is a program and not the published one (SHA-256 {actual}, expected {I3D_SHA256}), so it is not "
@@ -181,23 +174,6 @@ def load_i3d(path: str | Path | None, device: str | torch.device = "cpu") -> Fea
         fit = clips.dtype == torch.uint8
         clips = clips.permute(0, 4, 1, 2, 3).to(device, torch.float32)
         return net(clips, rescale=fit, resize=fit, return_features=True)
-
-    return features
-
-
-def _random_clip_features(device: str | torch.device) -> Features:
-    with _seeded():
-        net = nn.Sequential(
-            nn.Conv3d(3, 32, 5, stride=(1, 4, 4)),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool3d((2, 2, 2)),
-            nn.Flatten(),
-            nn.Linear(256, FVD_FEATURES),
-        ).to(device)
-
-    @torch.inference_mode()
-    def features(clips: Tensor) -> Tensor:
-        return net(as_float(clips).permute(0, 4, 1, 2, 3).to(device))
 
     return features
 

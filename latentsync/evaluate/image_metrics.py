@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..face.landmarks import Face
 from ..face.masks import face_mask
 from ..frames import as_float, as_uint8
@@ -26,32 +27,27 @@ LPIPS_LEAST = 16  # pixels: VGG halves its pictures four times
 
 def psnr(pictures: Tensor, truth: Tensor, region: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB, of the mean square error over all frames; inf for equal clips."""
-    return _decibels(float(_square_errors(pictures, truth, region).mean()))
+    return decibels(float(square_errors(pictures, truth, region).mean()))
 
 
-def _square_errors(pictures: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+def psnr_metric() -> FrameMean:
+    """The mean error over the whole clip, in dB; the curve has each frame's own."""
+    return FrameMean("psnr", square_errors, unit=decibels)
+
+
+def square_errors(pictures: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+    """The mean square error of each frame, (n,) float64."""
     error = _inside(pictures, region) - _inside(truth, region)
     return error.square().mean(dim=(1, 2), dtype=torch.float64)
 
 
-def _decibels(error: float) -> float:
+def decibels(error: float) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
 def _inside(pictures: Tensor, region: Tensor | None) -> Tensor:
     """(n, pixels, 3) float32 in [0, 1]."""
     return as_float(pictures).flatten(1, 2) if region is None else as_float(pictures)[:, region]
-
-
-class Psnr(FrameMean):
-    """The mean error over the whole clip, in dB; the curve has each frame's own."""
-
-    def __init__(self):
-        super().__init__("psnr", _square_errors)
-
-    def compute(self) -> dict[str, MetricValue]:
-        error = super().compute()["psnr"]
-        return {"psnr": MetricValue(_decibels(error.value), np.array([_decibels(e) for e in error.curve]))}
 
 
 def ssim(pictures: Tensor, truth: Tensor, region: Tensor | None = None, grey: bool = False) -> Tensor:
@@ -83,7 +79,7 @@ def ms_ssim_metric() -> FrameMean:
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
     except ImportError as error:
-        raise ImportError(f"MS-SSIM needs the package torchmetrics: {MISSING_PACKAGE}") from error
+        raise InputError(f"MS-SSIM needs the package torchmetrics: {MISSING_PACKAGE}") from error
 
     def ms_ssim(pictures: Tensor, truth: Tensor) -> Tensor:
         a, b = (as_float(x).permute(0, 3, 1, 2) for x in (pictures, truth))
@@ -180,7 +176,7 @@ DescribeFaces = Callable[[np.ndarray], list[tuple[Face, np.ndarray]]]
 
 
 class Identity:
-    """Distance of the lips' landmarks and likeness of the face, of whole frames. A `Metric`.
+    """Distance of the lips' landmarks and likeness of the face, of whole frames. A metric as `FrameMean` is.
 
     "lmd" is the mean distance, in frame pixels, of the 20 points of the lips from the true ones, both sets about their
     own mean (Chen et al. 2018). "identity" is the cosine of the faces' embeddings, 1 for the same picture.
@@ -192,34 +188,31 @@ class Identity:
 
     def __init__(self, describe_faces: DescribeFaces, boxes: np.ndarray):
         self.describe_faces, self.boxes = describe_faces, boxes
-        self.metrics = [FrameMean(name) for name in ("lmd", "identity")]
-        for metric in self.metrics:
-            metric.too_little = "found the face in no frame of both videos: give clips that show it"
+        self.lmd, self.identity = FrameMean("lmd"), FrameMean("identity")
+        for metric in (self.lmd, self.identity):
+            metric.too_little = "found no frame that shows the face in both videos: give clips that do"
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         for i, made, true in zip(numbers, as_uint8(pictures).numpy(), as_uint8(truth).numpy(), strict=True):
-            distance = cosine = math.nan
+            self.lmd.values[i] = self.identity.values[i] = math.nan
             a, b = (self._face(picture, self.boxes[i]) for picture in (made, true))
             if a is not None and b is not None:
-                distance = mouth_distance(a[1], b[1])
+                self.lmd.values[i] = mouth_distance(a[1], b[1])
                 if a[0].embedding is not None and b[0].embedding is not None:
-                    cosine = float(np.dot(a[0].embedding, b[0].embedding))
-            for metric, value in zip(self.metrics, (distance, cosine), strict=True):
-                metric.add([i], [value])
+                    self.identity.values[i] = float(np.dot(a[0].embedding, b[0].embedding))
 
     def _face(self, picture: np.ndarray, box: np.ndarray) -> tuple[Face, np.ndarray] | None:
         """The face whose middle is nearest to that of the box; None if it is half the box's diagonal away or more."""
-        middle = (box[:2] + box[2:]) / 2
 
         def away(seen: tuple[Face, np.ndarray]) -> float:
             x1, y1, x2, y2 = seen[0].box
-            return math.dist(((x1 + x2) / 2, (y1 + y2) / 2), middle)
+            return math.dist(((x1 + x2) / 2, (y1 + y2) / 2), (box[:2] + box[2:]) / 2)
 
         nearest = min(self.describe_faces(picture), key=away, default=None)
         return nearest if nearest and away(nearest) < math.dist(box[:2], box[2:]) / 2 else None
 
     def compute(self) -> dict[str, MetricValue]:
-        return self.metrics[0].compute() | self.metrics[1].compute()
+        return self.lmd.compute() | self.identity.compute()
 
 
 def mouth_distance(landmarks: np.ndarray, true: np.ndarray) -> float:

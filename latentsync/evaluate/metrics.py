@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -10,63 +10,51 @@ from torch import Tensor
 from ..errors import InputError
 from ..frames import Frames, batches
 
+# What a metric sees: the chosen region, aligned crops, whole frames, the clip with its sound, or samples of other
+# clips, which tell something about a net and nothing about the videos.
 View = Literal["region", "crops", "frames", "sound", "samples"]
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """One column of the report.
-
-    Attributes:
-        title: what the table calls it.
-        better: "higher", "lower" or "zero".
-        about: what it is, in a few words, with its unit.
-        measured_by: the measurement that yields it, perhaps with others; see `clip.create_metric`.
-        view: what it sees: the chosen region, aligned crops, whole frames, the clip with its sound, or samples of other
-            clips, which tell something about a net and nothing about the videos.
-        reference: whether it needs the true pictures.
-        decimals: shown in the table.
-    """
+    """One column of the report."""
 
     title: str
     better: Literal["higher", "lower", "zero"]
-    about: str
-    measured_by: str
-    view: View = "region"
-    reference: bool = True
+    about: str  # what it is, in a few words, with its unit
+    measured_by: str  # the measurement that yields it, perhaps with others; see `run.create_metric`
     decimals: int = 3
+    view: View = "region"
+    reference: bool = True  # whether it needs the true pictures
 
 
 LATE = "frames of 1/25 s that the mouth is late, by "
 METRICS: dict[str, MetricInfo] = {
-    "psnr": MetricInfo("PSNR", "higher", "peak signal-to-noise ratio, dB", "psnr", decimals=2),
+    "psnr": MetricInfo("PSNR", "higher", "peak signal-to-noise ratio, dB", "psnr", 2),
     "ssim": MetricInfo("SSIM", "higher", "structural similarity, at most 1", "ssim"),
     "ms_ssim": MetricInfo("MS-SSIM", "higher", "the same at five scales, at most 1", "ms_ssim"),
     "lpips": MetricInfo("LPIPS", "lower", "perceptual distance by VGG 16", "lpips"),
-    "fid": MetricInfo("FID", "lower", "Frechet distance of frames, by Inception v3", "fid", decimals=2),
-    "fvd": MetricInfo("FVD", "lower", "Frechet distance of 16-frame clips, by I3D", "fvd", decimals=1),
+    "fid": MetricInfo("FID", "lower", "Frechet distance of frames, by Inception v3", "fid", 2),
+    "fvd": MetricInfo("FVD", "lower", "Frechet distance of 16-frame clips, by I3D", "fvd", 1),
     "flicker": MetricInfo("flicker", "lower", "unsteadiness that the reference lacks, levels of 255", "flicker"),
-    "seam": MetricInfo(
-        "seam", "lower", "step across the edge of the mouth, levels of 255", "seam", view="crops", reference=False
-    ),
-    "lmd": MetricInfo("LMD", "lower", "distance of the lips' landmarks, frame pixels", "identity", view="frames"),
-    "identity": MetricInfo("identity", "higher", "cosine of the faces' embeddings", "identity", view="frames"),
-    "sync_c": MetricInfo("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", "sound", False, decimals=2),
-    "sync_d": MetricInfo("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", "sound", False, decimals=2),
-    "sync_offset": MetricInfo("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", "sound", False, decimals=0),
+    "seam": MetricInfo("seam", "lower", "step across the edge of the mouth, levels of 255", "seam", 3, "crops", False),
+    "lmd": MetricInfo("LMD", "lower", "distance of the lips' landmarks, frame pixels", "identity", 3, "frames"),
+    "identity": MetricInfo("identity", "higher", "cosine of the faces' embeddings", "identity", 3, "frames"),
+    "sync_c": MetricInfo("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", 2, "sound", False),
+    "sync_d": MetricInfo("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", 2, "sound", False),
+    "sync_offset": MetricInfo("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", 0, "sound", False),
     "stable_sync": MetricInfo(
-        "StableSyncNet", "higher", "mean cosine of lips and sound", "stable_syncnet", "sound", False
+        "StableSyncNet", "higher", "mean cosine of lips and sound", "stable_syncnet", 3, "sound", False
     ),
-    "stable_offset": MetricInfo(
-        "stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", "sound", False, decimals=0
-    ),
+    "stable_offset": MetricInfo("stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", 0, "sound", False),
     "syncnet_accuracy": MetricInfo(
         "SyncNet accuracy",
         "higher",
         "share of samples that a StableSyncNet puts on the right side of cosine 0.5",
         "syncnet_accuracy",
+        3,
         "samples",
-        reference=False,
+        False,
     ),
 }
 GROUPS = {
@@ -88,78 +76,60 @@ def chosen_metrics(names: Iterable[str]) -> list[str]:
     return [name for name in METRICS if name in wanted]
 
 
-MOST_FRAMES, MOST_PIXELS = 16, 2**20  # of a window; SSIM holds about 300 bytes for each pixel
-
-
 @dataclass(frozen=True, eq=False)
 class MetricValue:
-    """One metric of one clip.
+    """One metric of one video."""
 
-    Attributes:
-        value: the number that is reported; inf for the PSNR of equal pictures.
-        curve: (n,) float64 over the clip, nan where it could not be measured; None for a metric that has no such thing.
-        times: (n,) seconds of the curve's numbers; None: there is one for each video frame.
-    """
-
-    value: float
-    curve: np.ndarray | None = None
-    times: np.ndarray | None = None
-
-
-class Metric(Protocol):
-    """Gathers one or more metrics of a clip, window by window, and computes them at its end."""
-
-    def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor | None) -> None:
-        """A window of consecutive frames: their numbers, pictures (n, h, w, 3), uint8 or float in [0, 1], and the true
-        ones. Where the first number does not follow the window before, the face was lost or a shot has ended."""
-
-    def compute(self) -> dict[str, MetricValue]:
-        """The metrics by name; an InputError where there was too little to measure."""
+    value: float  # inf for the PSNR of equal pictures
+    curve: np.ndarray | None = None  # (n,) float64 over the video, nan where it could not be measured
+    times: np.ndarray | None = None  # (n,) seconds of the curve's numbers; None: one for each video frame
 
 
 class FrameMean:
     """A metric with one number per frame, whose mean is reported.
 
+    Like every metric it gathers windows in `update` and gives its values by name in `compute`, or says in an InputError
+    that there was too little.
+
     Args:
-        measure: pictures and true ones to a tensor (n,); None: the numbers are added by hand.
+        measure: pictures and true ones (n, h, w, 3), uint8 or float in [0, 1], to a tensor (n,).
         least: smallest side of the pictures, in pixels.
+        unit: what becomes of the mean and of each number in the end.
     """
 
     too_little = "got no frame that shows the face: give a clip that does"
 
-    def __init__(self, name: str, measure: Callable[[Tensor, Tensor | None], Tensor] | None = None, least: int = 1):
-        self.name, self.measure, self.least = name, measure, least
-        self.numbers: list[int] = []
-        self.values: list[float] = []
+    def __init__(
+        self,
+        name: str,
+        measure: Callable[[Tensor, Tensor | None], Tensor] | None = None,
+        least: int = 1,
+        unit: Callable[[float], float] = float,
+    ):
+        self.name, self.measure, self.least, self.unit = name, measure, least, unit
+        self.values: dict[int, float] = {}  # by frame
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor | None) -> None:
+        """A window of consecutive frames: their numbers, pictures, and the true ones. Where the first number does not
+        follow the window before, the face was lost or a shot has ended."""
         height, width = pictures.shape[1:3]
         if min(height, width) < self.least:
             raise InputError(
                 f"{METRICS[self.name].title} needs pictures of at least {self.least} x {self.least} and got "
                 f"{width} x {height}: choose a larger region, or a larger resolution of the crops"
             )
-        self.add(numbers, self.measure(pictures, truth).tolist())
-
-    def add(self, numbers: Sequence[int], values: Sequence[float]) -> None:
-        self.numbers += numbers
-        self.values += values
+        self.values.update(zip(numbers, self.measure(pictures, truth).tolist(), strict=True))
 
     def compute(self) -> dict[str, MetricValue]:
-        known = [value for value in self.values if not np.isnan(value)]
+        known = [value for value in self.values.values() if not np.isnan(value)]
         if not known:
             raise InputError(f"{self.name} {self.too_little}")
-        curve = np.full(max(self.numbers) + 1, np.nan)
-        curve[self.numbers] = self.values
-        return {self.name: MetricValue(float(np.mean(known)), curve)}
+        curve = np.full(max(self.values) + 1, np.nan)
+        curve[list(self.values)] = [self.unit(value) for value in self.values.values()]
+        return {self.name: MetricValue(self.unit(float(np.mean(known))), curve)}
 
 
-def measure(metric: Metric, pictures: Frames, truth: Frames | None = None) -> dict[str, MetricValue]:
-    """The metrics of a whole clip; where one of the two is longer, its end is not looked at."""
-    count = len(pictures) if truth is None else min(len(pictures), len(truth))
-    for numbers in windows(pictures, [(0, count)]):
-        metric.update(numbers, pictures[numbers], None if truth is None else truth[numbers])
-    return metric.compute()
+MOST_FRAMES, MOST_PIXELS = 16, 2**20  # of a window; SSIM holds about 300 bytes for each pixel
 
 
 def windows(pictures: Frames, runs: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -25,7 +25,7 @@ def load_lpips(path: str | Path | None = None, *, random_weights: bool = False) 
     try:
         import lpips
     except ImportError as error:
-        raise ImportError("the LPIPS loss needs the lpips package: pip install lpips") from error
+        raise InputError("the LPIPS loss needs the lpips package: pip install lpips") from error
 
     with torch.device("meta"):  # VGG's classifier, nine tenths of its weights, is never made
         net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)

@@ -1,50 +1,26 @@
 """Videos against their references and their own sound: every metric, in memory that does not grow with the clips."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import InputError
-from ..media.source import VIDEO_SUFFIXES
 from ..progress import Progress, no_progress
-from .clip import CANNOT, Clip, Pair, evaluate_clip
-from .frechet import FID_FEATURES
-from .metrics import METRICS
-from .published import fvd_of_sets
-from .report import Report
-from .tools import RANDOM, EvaluateSettings, Tools
+from .frechet import FID_FEATURES, Frechet, FrechetOfClips
+from .image_metrics import SSIM_WINDOW, Flicker, Identity, lpips_metric, ms_ssim_metric, psnr_metric, seam, ssim
+from .metrics import METRICS, FrameMean, View, windows
+from .pair import OpenPair, Pair
+from .published import fvd_of_sets, sync_of_video
+from .report import Report, VideoReport
+from .settings import EvaluateSettings
+from .sync_score import stable_syncnet, syncnet_v2
+from .tools import Tools
 
-
-def find_pairs(video: str | os.PathLike, reference: str | os.PathLike | None = None) -> list[Pair]:
-    """One video and its reference, or all videos of a folder and those of the same names in another."""
-    video, reference = Path(video), None if reference is None else Path(reference)
-    for path in (video, reference):
-        if path is not None and not path.exists():
-            raise FileNotFoundError(f"there is no video or folder {path}: check the path")
-    if reference is not None and video.is_dir() != reference.is_dir():
-        raise InputError(f"{video} and {reference} are a folder and a file: give two videos or two folders")
-    if not video.is_dir():
-        return [Pair(video, reference)]
-    made = _videos_in(video)
-    if reference is None:
-        return [Pair(path) for path in made.values()]
-    true = _videos_in(reference)
-    if alone := [path.name for name, path in made.items() if name not in true]:
-        raise InputError(f"{reference} has no video called as {', '.join(alone[:3])}: give each its reference")
-    return [Pair(path, true[name]) for name, path in made.items()]
-
-
-def _videos_in(folder: Path) -> dict[str, Path]:
-    """The videos of a folder by name without suffix, in order."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-    found: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in found:
-            raise InputError(f"{folder} has {found[path.stem].name} and {path.name}: keep one video of each name")
-        found[path.stem] = path
-    if not found:
-        raise InputError(f"the folder {folder} has no videos ({', '.join(sorted(VIDEO_SUFFIXES))}): give another one")
-    return found
+CANNOT = (ImportError, ValueError)  # why one metric has no value while the others go on
+RANDOM = ("lpips", "fid", "fvd")  # metrics that can be tried out with random weights
+ABOUT_OWN = "FVD and sync figures are not comparable with those of the published protocol (--protocol published)."
+ABOUT_PUBLISHED = (
+    "FVD is of the face in frames 20 to 35 of each video, Sync-C, Sync-D and offset are means over face tracks of "
+    "50 frames and more{faces}. Not comparable with figures of the own protocol; other metrics are the same in both."
+)
 
 
 def evaluate(
@@ -58,56 +34,140 @@ def evaluate(
     """All metrics of all videos; one that lacks a weight file, a package, a face or a reference says so.
 
     Args:
-        pairs: from `find_pairs`.
+        pairs: from `pair.find_pairs`.
         metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
         true_set: the true videos of the published FVD; None: the references.
         accuracy: `train.syncnet.syncnet_accuracy`, for the metric of that name.
     """
     settings = settings or EvaluateSettings()
-    tools, pooled, clips = Tools(settings), {}, []
+    tools, pooled, published = Tools(settings), {}, settings.protocol == "published"
     for pair in pairs:
-        with Clip(pair, tools, progress):
+        with OpenPair(pair, tools, progress):
             pass  # what is wrong with one of the files is said before any work
-    report = Report(list(metrics), settings.region, clips, protocol=settings.protocol)
+    report = Report(list(metrics), settings.region, settings.protocol)
     if "syncnet_accuracy" in metrics:
         found = accuracy(*tools.stable_syncnet, settings.clips, settings.samples, progress)
         report.pooled["syncnet_accuracy"] = found
         of = f"{settings.syncnet or settings.checkpoints}, over {settings.samples} samples of {settings.clips}"
         report.notes.append(f"SyncNet accuracy is of {of}")
-    by_sets = {"syncnet_accuracy"} | ({"fvd"} if settings.protocol == "published" else set())
+    by_sets = ("syncnet_accuracy", "fvd") if published else ("syncnet_accuracy",)
     for pair in pairs:
-        with Clip(pair, tools, progress) as clip:
-            clips.append(evaluate_clip(clip, [name for name in metrics if name not in by_sets], pooled))
-    if "fvd" in by_sets & set(metrics):
+        with OpenPair(pair, tools, progress) as opened:
+            report.videos.append(evaluate_pair(opened, [name for name in metrics if name not in by_sets], pooled))
+    if published and "fvd" in metrics:
         true = [pair.reference for pair in pairs if pair.reference] if true_set is None else true_set
         try:
             made = [pair.video for pair in pairs]
             report.pooled["fvd"] = fvd_of_sets(tools.i3d, made, true, tools.detector, progress)
         except CANNOT as error:
-            report.pooled_missing["fvd"] = str(error)
+            report.missing_of_all["fvd"] = str(error)
     for name, metric in pooled.items():
         try:
             report.pooled[name] = metric.compute()[name].value
         except ValueError as error:
-            report.pooled_missing[name] = str(error)
-    fid = pooled.get("fid")
-    if fid is not None and 2 <= fid.count < FID_FEATURES:
-        report.notes.append(
-            f"FID is of {fid.count} frames, fewer than the {FID_FEATURES} features: compare it only with one of as many"
-        )
+            report.missing_of_all[name] = str(error)
+    if "fid" in report.pooled and (count := pooled["fid"].made.count) < FID_FEATURES:
+        few = f"FID is of {count} frames, fewer than the {FID_FEATURES} features"
+        report.notes.append(f"{few}: compare it only with an FID of as many frames")
     if settings.random_weights and (random := [METRICS[name].title for name in RANDOM if name in metrics]):
         report.notes.append(f"random weights: the figures of {', '.join(random)} mean nothing")
-    report.about_protocol = _about(settings.protocol, tools.found_by)
+    faces = f"; faces are found by {tools.found_by}, there by MediaPipe and S3FD" if tools.found_by else ""
+    report.about_protocol = ABOUT_PUBLISHED.format(faces=faces) if published else ABOUT_OWN
     return report
 
 
-def _about(protocol: str, found_by: str | None) -> str:
-    """What was measured how, for whoever compares the figures with others."""
-    if protocol == "own":
-        return "FVD and sync figures are not comparable with those of the published protocol (--protocol published)."
-    faces = f"; faces are found by {found_by}, there by MediaPipe and S3FD" if found_by else ""
-    return (
-        "FVD is of the face in frames 20 to 35 of each video, Sync-C, Sync-D and offset are means over face tracks of "
-        f"50 frames and more{faces}. Not comparable with figures of the own protocol; other metrics are the same in "
-        "both."
-    )
+def evaluate_pair(pair: OpenPair, names: Sequence[str], pooled: dict[str, Frechet]) -> VideoReport:
+    """The metrics of one video; `pooled` holds those that go on from video to video."""
+    report = VideoReport(names, pair.paths.video, pair.paths.reference, pair.count, pair.fps)
+    if pair.reference is not None and len(pair.video) != len(pair.reference):
+        had = f"{len(pair.video)} frames, its reference {len(pair.reference)}"
+        report.notes.append(f"{pair.paths.video.name} has {had}: the first {pair.count} are compared")
+    wanted: dict[View, dict[str, None]] = {}  # measurements by what they see, in order and once each
+    for name in names:
+        if METRICS[name].reference and pair.reference is None:
+            report.missing[name] = "needs the true pictures: give --reference, the source video"
+        else:
+            wanted.setdefault(METRICS[name].view, {})[METRICS[name].measured_by] = None
+    for view, measurements in wanted.items():
+        if view == "sound":
+            _evaluate_sync(pair, list(measurements), report)
+        else:
+            _evaluate_pictures(pair, view, list(measurements), report, pooled)
+    return report
+
+
+def _evaluate_sync(pair: OpenPair, measurements: Sequence[str], report: VideoReport) -> None:
+    tools = pair.tools
+    for name in measurements:
+        pair.progress(f"judging lips and sound of {pair.paths.video.name}", 0, len(pair.video))
+        try:
+            if name == "stable_syncnet":
+                syncnet, vae = tools.stable_syncnet
+                found = stable_syncnet(syncnet, vae, pair.crops(pair.video, syncnet.side), pair.wave, pair.fps)
+            elif tools.settings.protocol == "published":
+                detector = tools.detector(pair.paths.video)
+                found = sync_of_video(tools.syncnet_v2, pair.video, pair.fps, detector, pair.wave, pair.progress)
+            else:
+                found = syncnet_v2(tools.syncnet_v2, pair.video, pair.boxes, pair.wave, pair.fps)
+            report.add(found)
+        except CANNOT as error:
+            report.fail(name, error)
+
+
+def _evaluate_pictures(
+    pair: OpenPair, view: View, measurements: Sequence[str], report: VideoReport, pooled: dict[str, Frechet]
+) -> None:
+    """One pass over both videos, side by side, for all metrics of a view."""
+    metrics = {}
+    for name in measurements:
+        try:
+            metric = create_metric(name, pair, pooled)
+            made, true, runs = pair.views(view)
+            metrics[name] = metric
+        except CANNOT as error:
+            report.fail(name, error)
+    if not metrics:
+        return
+    phase, done, total = f"measuring {pair.paths.video.name}", 0, sum(stop - start for start, stop in runs)
+    for numbers in windows(made, runs):
+        pair.progress(phase, done, total)
+        pictures, truth = made[numbers], None if true is None else true[numbers]
+        for name in list(metrics):
+            try:
+                metrics[name].update(numbers, pictures, truth)
+            except ValueError as error:
+                report.fail(name, error)
+                del metrics[name]
+        done += len(numbers)
+    pair.progress(phase, done, total)
+    for name in [name for name in metrics if name not in pooled]:
+        try:
+            report.add(metrics[name].compute())
+        except ValueError as error:
+            report.fail(name, error)
+
+
+def create_metric(name: str, pair: OpenPair, pooled: dict[str, Frechet]) -> FrameMean | Identity | Frechet:
+    """What measures the metrics whose `measured_by` is `name`."""
+    tools = pair.tools
+    match name:
+        case "psnr":
+            return psnr_metric()
+        case "ssim":
+            return FrameMean("ssim", ssim, SSIM_WINDOW)
+        case "ms_ssim":
+            return ms_ssim_metric()
+        case "lpips":
+            return lpips_metric(tools.lpips)
+        case "flicker":
+            return Flicker()
+        case "seam":
+            return FrameMean("seam", seam)
+        case "identity":
+            return Identity(tools.describe_faces, pair.boxes)
+        case "fid" if name not in pooled:
+            pooled[name] = Frechet(name, tools.inception)
+        case "fvd" if name not in pooled:
+            pooled[name] = FrechetOfClips(name, tools.i3d)
+    pooled[name].begin_video()
+    return pooled[name]

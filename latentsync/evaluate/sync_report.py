@@ -8,11 +8,11 @@ from torch import Tensor
 from ..audio.syncnet import VIDEO_FPS
 from ..errors import InputError
 from ..face.masks import keep_mask
-from .charts import GREY, GRID, INK, Canvas, Panel
+from .charts import GREY, drawn, new_figure, style
 from .image_metrics import flicker, psnr, ssim
 from .sync_score import SyncCurve
 
-BAR, BEST, LINE = (158, 182, 214), (46, 134, 110), (214, 69, 65)
+BAR, BEST, LINE = "#9eb6d6", "#2e866e", "#d64541"
 
 
 def mouth_metrics(crops: Tensor, reference: Tensor) -> dict[str, float]:
@@ -59,31 +59,14 @@ def describe(
 
 def chart(curve: SyncCurve, title: str) -> np.ndarray:
     """Cosines by offset, the best one in colour, and over time: (480, 1280, 3) uint8."""
-    canvas = Canvas(1280, 480)
-    canvas.text(64, 30, title, 19)
-    _bars(canvas, curve, Panel(64, 96, 560, 410, 1.0))
-    seconds = float(curve.middles[-1] + curve.frames / 2 / VIDEO_FPS)
-    right = Panel(660, 96, 1244, 410, seconds)
-    right.axes(canvas, "cosine over time, lips and sound as they are", (0, 0.25, 0.5, 0.75, 1), seconds_shown=True)
-    canvas.line(right.points([0, seconds], [curve.confidence] * 2), GREY, 1.4, dash=6)
-    canvas.line(right.points(curve.middles, curve.over_time), LINE, 2.4)
-    return canvas.finish()
-
-
-def _bars(canvas: Canvas, curve: SyncCurve, panel: Panel) -> None:
-    """A bar for each offset; below the axis every fifth is numbered."""
-    canvas.text(panel.left, panel.top - 15, "mean cosine by offset", 14, INK)
-    for value in (0, 0.25, 0.5, 0.75, 1):
-        height = panel.points([0, 1], [value, value])
-        canvas.line(height, GRID if value else GREY)
-        canvas.text(panel.left - 9, height[0, 1], f"{value:g}", 13, GREY, align=1)
-    width = 1 / len(curve.offsets)
-    for k, (offset, cosine) in enumerate(zip(curve.offsets, curve.cosines, strict=True)):
-        left, right = (k + 0.15) * width, (k + 0.85) * width
-        if math.isfinite(cosine):
-            best = offset == curve.offset
-            canvas.area(panel.points([left, right, right, left], [0, 0, cosine, cosine]), BEST if best else BAR)
-        if offset % 5 == 0 or offset == curve.offset:
-            x = panel.points([(k + 0.5) * width], [0])[0, 0]
-            canvas.text(x, panel.bottom + 15, f"{offset:+d}" if offset else "0", 13, GREY, align=0.5)
-    canvas.text(panel.right, panel.bottom + 35, "frames of 1/25 s that the mouth is late", 13, GREY, align=1)
+    figure = new_figure(1280, 480, title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    colours = [BEST if offset == curve.offset else BAR for offset in curve.offsets]
+    left.bar(curve.offsets, curve.cosines, 0.7, color=colours)
+    left.set(ylim=(0, 1), xticks=sorted({*range(-10, 11, 5), curve.offset}))
+    style(left, "mean cosine by offset", "frames of 1/25 s that the mouth is late")
+    right.axhline(curve.confidence, color=GREY, linewidth=1, linestyle="--")
+    right.plot(curve.middles, curve.over_time, color=LINE, linewidth=1.4)
+    right.set_xlim(0, float(curve.middles[-1] + curve.frames / 2 / VIDEO_FPS))
+    style(right, "cosine over time, lips and sound as they are", "seconds")
+    return drawn(figure)

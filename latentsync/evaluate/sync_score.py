@@ -13,18 +13,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..audio.syncnet import (
-    SAMPLES_PER_FRAME,
-    SYNCNET_FRAMES,
-    VIDEO_FPS,
-    mel_window,
-    mfcc,
-    mfcc_windows,
-    syncnet_mel,
-)
+from ..audio.syncnet import SAMPLES_PER_FRAME, SYNCNET_FRAMES, VIDEO_FPS, mel_window, mfcc, mfcc_windows, syncnet_mel
 from ..audio.whisper import SAMPLE_RATE
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
+from ..models.folders import UNREADABLE
 from ..models.load import find_checkpoints, load_vae
 from ..models.state_dict import read_checkpoint, recognise
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
@@ -100,44 +93,34 @@ def sync_score(net: SyncNetV2, views: Tensor | MouthViews, samples: np.ndarray |
 
 
 def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, MetricValue]:
-    """Sync-C (LSE-C), Sync-D (LSE-D) and offset of a clip; see `nets.syncnet_v2.SyncScore`.
+    """The metrics "sync_c" (LSE-C), "sync_d" (LSE-D) and "sync_offset" of a clip; see `nets.syncnet_v2.SyncScore`.
 
     Args:
         frames: whole pictures; read 16 at a time.
         boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
         wave: (samples,) float32 at 16 kHz; the first one is heard with the first frame.
         fps: of the frames; SyncNet sees 25, so that others are dropped or repeated.
-
-    Returns:
-        "sync_c", "sync_d" and "sync_offset": frames of 1/25 s by which the mouth is late.
     """
     frames = at_25(frames, fps)
-    if isinstance(frames, FrameView):
-        boxes = boxes[frames.index_map]
-    score = sync_score(net, MouthViews(frames, boxes), wave)
+    score = sync_score(net, MouthViews(frames, boxes[frames.index_map]), wave)
     values = {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_offset": float(score.offset)}
     return {name: MetricValue(value) for name, value in values.items()}
 
 
-def at_25(pictures: Frames, fps: float) -> Frames:
-    """Pictures at `fps` as SyncNet sees them, at 25 per second: as they are, or as a `FrameView`."""
+def at_25(pictures: Frames, fps: float) -> FrameView:
+    """Pictures at `fps` as SyncNet sees them, at 25 per second."""
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give the frames per second of the crops")
-    if fps == VIDEO_FPS:
-        return pictures
     count = round(len(pictures) * VIDEO_FPS / fps)
     return FrameView(pictures, [min(int((i + 0.5) * fps / VIDEO_FPS), len(pictures) - 1) for i in range(count)])
 
 
 @dataclass(frozen=True)
-class SyncJudge:
-    """A frozen StableSyncNet and the way in which clips are shown to it.
-
-    side: of the crop, in pixels, whose lower half the net was trained on; a net of latents sees them as they are.
-    """
+class SyncScorer:
+    """A frozen StableSyncNet and the way in which clips are shown to it."""
 
     net: StableSyncNet
-    side: int = 256
+    side: int = 256  # of the crop, in pixels, whose lower half the net was trained on; one of latents sees all of it
 
     def __post_init__(self):
         self.net.eval().requires_grad_(False)
@@ -151,7 +134,7 @@ class SyncJudge:
     def sees_pixels(self) -> bool:
         return self.net.config.visual.in_channels == self.frames * 3
 
-    def vision(self, clips: Tensor) -> Tensor:
+    def embed_video(self, clips: Tensor) -> Tensor:
         """Embeddings (b, d) of clips of `frames`: pixels or latents, as `sees_pixels` says; gradients flow back."""
         if clips.shape[2] != self.frames:
             raise InputError(f"SyncNet got clips of {clips.shape[2]} frames: it takes {self.frames}")
@@ -160,18 +143,20 @@ class SyncJudge:
             if frames.shape[-2:] != (self.side, self.side):
                 frames = F.interpolate(frames, (self.side, self.side), mode="bicubic", align_corners=False)
             frames = frames[..., self.side // 2 :, :]
-        return self.net.visual_encoder(frames.to(self._dtype))
+        return self.net.visual_encoder(frames.to(self.weight.dtype))
 
-    def hearing(self, mel: Tensor) -> Tensor:
+    def embed_audio(self, mel: Tensor) -> Tensor:
         """Embeddings (b, d) of `mel_window` of `frames`: (b, 1, 80, 52) for 16 of them."""
-        return self.net.audio_encoder(mel.to(self._dtype))
+        return self.net.audio_encoder(mel.to(self.weight.dtype))
 
     @property
-    def _dtype(self) -> torch.dtype:
-        return next(self.net.parameters()).dtype
+    def weight(self) -> Tensor:
+        """One of the net's, for its device and dtype."""
+        return next(self.net.parameters())
 
 
 PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
+MOST_SIDE = 1024  # that training takes
 
 
 def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
@@ -182,17 +167,22 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     """
     state, about = read_checkpoint(path)
     try:
-        config = None
+        config, side = None, json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
+        if not isinstance(side, int) or not 64 <= side <= MOST_SIDE:
+            raise ValueError(f"its resolution is {side!r}, and has to be 64 to {MOST_SIDE}")
         if "tables" in about:
-            tables = {k: EncoderConfig.from_table(**table) for k, table in json.loads(about["tables"]).items()}
-            config = SyncNetConfig(**tables, frames=json.loads(about.get("frames", str(SYNCNET_FRAMES))))
+            tables, frames = json.loads(about["tables"]), json.loads(about.get("frames", str(SYNCNET_FRAMES)))
+            encoders = {kind: EncoderConfig.from_table(**tables[kind]) for kind in ("visual", "audio")}
+            config = SyncNetConfig(**encoders, frames=frames)
+            if not isinstance(frames, int) or config.visual.in_channels not in (3 * frames, 4 * frames):
+                raise ValueError(f"its {config.visual.in_channels} channels are not those of {frames!r} frames")
         net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
-    except (ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
-    return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
+    return net.requires_grad_(False), side
 
 
-def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> tuple[SyncJudge, nn.Module | None]:
+def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> tuple[SyncScorer, nn.Module | None]:
     """The SyncNet in a checkpoints folder and, if it sees latents, the VAE that makes them. On the CPU, float32.
 
     Args:
@@ -202,15 +192,15 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
     beside = paths if file is None else find_checkpoints(Path(file).parent)
     path, vae = file or paths.syncnet, beside.vae or paths.vae
     if path is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"{folder} lacks stable_syncnet: fetch it with `python -m latentsync download --checkpoints {folder} "
             "--only syncnet`, in ComfyUI with Download LatentSync Models and syncnet on"
         )
-    syncnet = SyncJudge(*load_syncnet(path))
+    syncnet = SyncScorer(*load_syncnet(path))
     if syncnet.sees_pixels:
         return syncnet, None
     if vae is None:
-        raise FileNotFoundError(
+        raise FileError(
             f"{path} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
             f"--checkpoints {folder} --only vae`"
         )
@@ -222,69 +212,34 @@ FARTHEST = 10  # frames that pictures and sound are shifted against each other a
 
 
 @torch.no_grad()
-def sync_cosines(
-    syncnet: SyncJudge, vae: nn.Module | None, pictures: Frames, wave: Tensor
-) -> tuple[np.ndarray, np.ndarray]:
-    """How well pictures and sound fit when shifted against each other; arguments as for `sync_curve`.
-
-    Returns:
-        The shifts (21,), -10..10: by how many frames the sound comes later; and the cosines (windows, 21) of
-        `syncnet.frames` pictures, 4 apart, with the sound at every shift; nan where it would lie outside the clip. A
-        clip of fewer pictures has no windows.
-    """
-    shifts = np.arange(-FARTHEST, FARTHEST + 1)
-    places = range(len(pictures) - syncnet.frames + 1)
-    starts = places[::STRIDE]
-    if not starts:
-        return shifts, np.empty((0, len(shifts)), np.float32)
-    seen, heard = see(syncnet, vae, pictures, starts), hear(syncnet, wave, len(pictures), places)
-    every = (seen @ heard.T).cpu().numpy()  # (windows of pictures, places of the sound)
-    place = np.array(starts)[:, None] - shifts
-    at_shifts = np.take_along_axis(every, place.clip(0, len(places) - 1), axis=1)
-    return shifts, np.where((place >= 0) & (place < len(places)), at_shifts, np.nan)
-
-
-def mean_of_windows(cosines: np.ndarray) -> np.ndarray:
-    """The mean cosine at every shift (21,) of those of `sync_cosines`; nan where no window has one."""
-    known = np.isfinite(cosines)
-    count = known.sum(axis=0)
-    return np.where(count, np.where(known, cosines, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-
-@torch.no_grad()
-def see(syncnet: SyncJudge, vae: nn.Module | None, pictures: Frames, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the `syncnet.frames` crops from each of `starts` on."""
-    device, found = next(syncnet.net.parameters()).device, []
+def video_embeddings(syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, starts: Sequence[int]) -> Tensor:
+    """(len(starts), d) of the `syncnet.frames` crops from each of `starts` on."""
+    device, found = syncnet.weight.device, []
     for start in starts:
-        clip = rearrange(for_net(pictures[list(range(start, start + syncnet.frames))]), "f c h w -> 1 c f h w")
-        found.append(syncnet.vision(clip.to(device) if syncnet.sees_pixels else encode_clips(vae, clip.to(device))))
+        clip = rearrange(for_net(crops[list(range(start, start + syncnet.frames))]), "f c h w -> 1 c f h w").to(device)
+        found.append(syncnet.embed_video(clip if syncnet.sees_pixels else encode_clips(vae, clip)))
     return torch.cat(found)
 
 
 @torch.no_grad()
-def hear(syncnet: SyncJudge, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
-    """Embeddings (len(starts), d) of the 16 kHz sound from each of `starts` on, of a clip of `frames`."""
-    device = next(syncnet.net.parameters()).device
+def audio_embeddings(syncnet: SyncScorer, wave: Tensor, frames: int, starts: Sequence[int]) -> Tensor:
+    """(len(starts), d) of the 16 kHz sound from each of `starts` on, of a clip of `frames`."""
+    device = syncnet.weight.device
     mel = syncnet_mel(F.pad(wave, (0, max(0, math.ceil(frames / VIDEO_FPS * SAMPLE_RATE) - len(wave)))))
     windows = torch.stack([mel_window(mel, start, frames=syncnet.frames) for start in starts])
-    return torch.cat([syncnet.hearing(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
+    return torch.cat([syncnet.embed_audio(windows[numbers].to(device)) for numbers in batches(len(starts), 16)])
 
 
 @dataclass(frozen=True, eq=False)
 class SyncCurve:
-    """How well lips and sound fit when shifted against each other.
+    """How well lips and sound fit when shifted against each other."""
 
-    Attributes:
-        offsets: (k,) frames of 1/25 s; positive: the mouth is that late, the sound would have to come later.
-        cosines: (k,) mean over the clip, 0 (do not belong together) to 1; nan where the clip is too short to tell.
-        over_time: (windows,) cosine of sound and lips as they are, for windows of `frames`, 4 apart.
-        frames: what SyncNet judges at once.
-    """
-
-    offsets: np.ndarray
-    cosines: np.ndarray
-    over_time: np.ndarray
-    frames: int = SYNCNET_FRAMES
+    offsets: np.ndarray  # (k,) frames of 1/25 s; positive: the mouth is that late, the sound would have to come later
+    cosines: (
+        np.ndarray
+    )  # (k,) mean over the clip, 0 (do not belong together) to 1; nan if the clip is too short to tell
+    over_time: np.ndarray  # (windows,) cosine of sound and lips as they are, for windows of `frames`, 4 apart
+    frames: int = SYNCNET_FRAMES  # what SyncNet judges at once
 
     @property
     def middles(self) -> np.ndarray:
@@ -308,7 +263,7 @@ class SyncCurve:
 
 
 def sync_curve(
-    syncnet: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float = VIDEO_FPS
+    syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float = VIDEO_FPS
 ) -> SyncCurve:
     """How well crops and their sound fit at every offset, by StableSyncNet.
 
@@ -319,24 +274,28 @@ def sync_curve(
         fps: of the crops; SyncNet hears and sees 25, so that others are dropped or repeated.
     """
     crops = at_25(crops, fps)
-    if len(crops) < syncnet.frames:
+    places = range(len(crops) - syncnet.frames + 1)
+    if not places:
         raise InputError(
             f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {syncnet.frames} at "
             "once, give a longer one"
         )
-    offsets, cosines = sync_cosines(syncnet, vae, crops, wave)
-    return SyncCurve(offsets, mean_of_windows(cosines), cosines[:, offsets == 0][:, 0], syncnet.frames)
+    starts, offsets = places[::STRIDE], np.arange(-FARTHEST, FARTHEST + 1)
+    video = video_embeddings(syncnet, vae, crops, starts)
+    audio = audio_embeddings(syncnet, wave, len(crops), places)
+    place = np.array(starts)[:, None] - offsets  # where the sound of each window and offset begins
+    cosines = np.take_along_axis((video @ audio.T).cpu().numpy(), place.clip(0, len(places) - 1), axis=1)
+    known = (place >= 0) & (place < len(places))  # inside the clip
+    count = known.sum(axis=0)
+    means = np.where(count, np.where(known, cosines, 0).sum(axis=0) / np.maximum(count, 1), np.nan)
+    return SyncCurve(offsets, means, cosines[:, FARTHEST], syncnet.frames)
 
 
 def stable_syncnet(
-    syncnet: SyncJudge, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float
+    syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float
 ) -> dict[str, MetricValue]:
-    """Mean cosine and offset by StableSyncNet; arguments of `sync_curve`.
-
-    Returns:
-        "stable_sync", 0..1, whose curve has a value for each window, and "stable_offset": frames of 1/25 s by which
-        the mouth is late.
-    """
+    """The metrics "stable_sync", 0..1, whose curve has a value for each window, and "stable_offset": frames of 1/25 s
+    by which the mouth is late. Arguments of `sync_curve`."""
     curve = sync_curve(syncnet, vae, crops, wave, fps)
     confidence = MetricValue(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
     return {"stable_sync": confidence, "stable_offset": MetricValue(float(curve.offset))}

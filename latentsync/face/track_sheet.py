@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..files import refuse_inputs, replacing
 from ..frames import Frames, as_uint8
 from .align import AlignedFaces
@@ -29,7 +29,7 @@ def check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.Path
         if path.suffix.lower() != ending:
             raise InputError(f"cannot write {path}: its name must end in {ending}")
         if not path.parent.is_dir():
-            raise FileNotFoundError(f"the output folder {path.parent} does not exist: create it or give another path")
+            raise FileError(f"the output folder {path.parent} does not exist: create it or give another path")
         refuse_inputs(path, inputs)
 
 

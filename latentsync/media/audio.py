@@ -24,6 +24,7 @@ GAP_SECONDS = 0.1
 LOWEST_RATE = 4000  # Hz; telephones have 8000, and at 1 Hz a few bytes are hours
 MOST_CHANNELS = 64
 LOUDEST = 8.0  # of full scale, 18 dB above it; a lossy codec goes a little above
+SPARSEST = 20  # times its sound is what a track may leave out in all, apart from one gap; a quiet guest of a long call
 SILENCE_SAMPLES = 1 << 14  # of a gap, filled at a time
 BLOCK, MARGIN = 30, 1  # seconds that are resampled at once, and that the filter sees on either side
 
@@ -136,7 +137,7 @@ class AudioReader(AbstractContextManager):
                 damaged()
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        position, kind, resampler = 0, None, None
+        position, silence, kind, resampler = 0, 0, None, None
         for frame in chain([self._first], self._frames):
             time = _time(frame)
             # In the format of the first frame, whatever follows.
@@ -151,17 +152,19 @@ class AudioReader(AbstractContextManager):
             samples = self._sane(np.concatenate(parts).T)
             # Where these samples belong, seen from where we are.
             lead = 0 if time is None else round((time - self.zero) * self.rate) - position
+            check_limit("seconds", (position + max(0, lead) + samples.shape[1]) / self.rate, self.path)
             if lead > (0 if position == 0 else GAP_SECONDS * self.rate):
-                check_limit("gap", lead / self.rate, self.path)
+                silence += lead
+                excess = silence - SPARSEST * (position + lead - silence)
+                check_limit("gap", max(lead, excess) / self.rate, self.path)
                 for start in range(0, lead, SILENCE_SAMPLES):
                     yield np.zeros((self.channels, min(SILENCE_SAMPLES, lead - start)), dtype=np.float32)
                 position += lead
             elif lead < 0 and position == 0:
                 samples = samples[:, -lead:]
-            position += samples.shape[1]
-            check_limit("seconds", position / self.rate, self.path)
             if samples.shape[1]:
                 yield samples
+                position += samples.shape[1]
 
     def _sane(self, samples: np.ndarray) -> np.ndarray:
         """What float formats can hold and no encoder takes: NaN and infinity become silence, the rest is clamped."""

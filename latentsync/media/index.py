@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..errors import InputError
-from ..limits import check_limit
+from ..limits import check_limit, limit
 from ..progress import Progress, no_progress
 from .source import PathLike, all_packets, moving_pictures, open_source, packets, video_stream
 
@@ -104,15 +104,18 @@ def scan(path: PathLike, progress: Progress = no_progress) -> FrameIndex:
     return index
 
 
-def _watched(found: Iterator[Packet], stream: VideoStream, path: PathLike, progress: Progress, every: int):
-    """The packets of `stream` among those `found`, counted."""
-    count = 0
+def _watched(
+    found: Iterator[Packet], stream: VideoStream, path: PathLike, progress: Progress, every: int
+) -> Iterator[Packet]:
+    """Packets as they are `found`; those of `stream` are counted."""
+    count, most = 0, limit("frames")
     for number, packet in enumerate(found):
         if number % every == every - 1:
             progress("reading the index", count, max(count, stream.frames))
         if packet.stream is stream:
-            count += 1
-            check_limit("frames", count - 1, os.fspath(path))  # the last one is empty
+            if count > most:
+                check_limit("frames", count, os.fspath(path))
+            count += packet.size > 0
         yield packet
 
 

@@ -45,6 +45,9 @@ def join(
     output = OutputFile(path)
     try:
         with open_source(parts[0], "video") as first:
+            codec = video_stream(first).codec_context.name
+            if codec not in output.container.supported_codecs:
+                raise InputError(f"cannot join {parts[0]} to {path}: it holds no {codec}; write it with VideoWriter")
             target = output.container.add_stream_from_template(video_stream(first), opaque=True)
         # WebM keeps the rate in its header; the others find it in the time stamps.
         target.codec_context.framerate = rate

@@ -10,7 +10,7 @@ import av
 from av.packet import Packet
 
 from ..errors import InputError
-from ..files import write_error
+from ..files import part_path, publish, write_error
 from .source import SCHEME, PathLike
 from .track import open_track
 
@@ -37,7 +37,7 @@ def output_format(path: PathLike) -> str:
 
 
 class OutputFile:
-    """A container with one video stream and at most one audio track, written to `<path>.<process>.part`.
+    """A container with one video stream and at most one audio track, written to `part_path`.
 
     Add streams, `start`, `mux` the pictures, then `commit` or `discard`. Sound is muxed as far as the
     pictures have come, so that nothing piles up.
@@ -45,8 +45,8 @@ class OutputFile:
 
     def __init__(self, path: PathLike):
         self.path = os.fspath(path)
-        # Two programs that write the same output must not write into each other's file: the last one wins.
-        self.part = f"{self.path}.{os.getpid()}.part"
+        # Where two programs write the same output, the last one wins.
+        self.part = os.fspath(part_path(self.path))
         self.format = output_format(path)
         # The index goes to the front, so that playback starts before the whole file is there.
         options = {"movflags": "+faststart"} if self.format in ("mp4", "mov") else {}
@@ -85,7 +85,7 @@ class OutputFile:
                     self.container.mux(sound)
                 self._track.close()
             self.container.close()
-            os.replace(self.part, self.path)
+            publish(self.part, self.path)
         self._open = False
 
     def discard(self) -> None:
@@ -107,6 +107,8 @@ class OutputFile:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except MemoryError:
+            raise
         except OSError as error:
             raise write_error(self.path, error.errno, error.strerror) from error
         except av.error.FFmpegError as error:

@@ -163,7 +163,7 @@ class VideoReader(AbstractContextManager):
         lost = self._index.lost + len(self._repeats)
         if lost and not self._closed:
             log.warning(
-                "%s is damaged: %d of its %d frames are lost, the first of them frame %d; %s",
+                "%s is damaged: %d of %d frames lost, the first of them frame %d; %s",
                 self.path,
                 lost,
                 self._index.lost + self._count,

@@ -1,9 +1,14 @@
 """Opening media files: one clear error for each way in which a file may be unfit."""
 
 import errno
+import io
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
+from typing import BinaryIO
 
 import av
 from av.audio.stream import AudioStream
@@ -12,7 +17,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..limits import check_limit, limit
 
 PathLike = str | os.PathLike[str]
@@ -34,6 +39,13 @@ LISTS = {
     b"CompositionPlaylist": "an IMF playlist",
     b"IN IP4": "a description of a network stream (SDP)",
 }
+# Boxes of MP4 that hold boxes, in which FFmpeg looks for those of tracks.
+NESTED = frozenset(
+    b"moov cmov trak mdia minf stbl moof traf mvex udta meta edts dinf gmhd wave tref tapt ilst sinf schi iprp".split()
+)
+LARGEST_HEADER = 1 << 26  # bytes
+MOST_BOXES = 1_000_000  # that are looked at; a day in fragments of a second has a fifth of it
+FEW_SAMPLES = 1_000_000  # of which no table takes much room
 SCHEME = "file:"  # FFmpeg then takes a name for a local file even if it has a colon in it
 
 
@@ -56,24 +68,78 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     """
     name = os.fspath(path)
     if not os.path.exists(name):
-        raise FileNotFoundError(errno.ENOENT, f"there is no {kind} file {name}: check the path")
+        raise FileError(f"there is no {kind} file {name}: check the path", errno.ENOENT)
     if os.path.isdir(name):
-        raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
+        raise FileError(f"{name} is a folder: give one {kind} file", errno.EISDIR)
+    if not os.path.isfile(name):
+        raise InputError(f"{name} is a pipe or a device, and it is read more than once: give a {kind} file")
     allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
     # A decoder refuses a larger picture before it makes room for it, wherever in the file it comes. Twice, because it
     # counts the padding of its rows, too.
     largest = {"max_pixels": str(int(min(2 * limit("pixels"), 2**31 - 1)))}
     try:
+        _check_announced(name)
         # Tags in old encodings must not stop a file from being read.
         container = av.open(SCHEME + name, options=largest, container_options=allowed, metadata_errors="ignore")
-    except OSError as error:
-        raise OSError(error.errno, f"cannot read {name} ({error.strerror}): check its permissions") from error
-    except (av.error.FFmpegError, ValueError) as error:
+    except InputError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        # EIO is what FFmpeg says of much that is damaged.
+        if isinstance(error, OSError) and error.errno != errno.EIO:
+            raise FileError(f"cannot read {name} ({error.strerror}): check its permissions", error.errno) from error
         raise InputError(f"{name} is not readable as {kind}: {_what_it_is(name)}") from error
     for stream in container.streams.video:
         if stream.codec_context is not None:
             stream.codec_context.options = largest
     return container
+
+
+def _check_announced(name: str) -> None:
+    """Refuse an MP4 or QuickTime file of more samples than bytes: FFmpeg makes room for all of them at once."""
+    with open(name, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        announced = _samples_announced(file, size)
+    if announced > max(size, FEW_SAMPLES):
+        raise InputError(f"{name} is damaged: it announces {announced} frames or samples in {size} bytes")
+
+
+def _samples_announced(file: BinaryIO, end: int) -> int:
+    """How many samples there are by what has no entry for each of them, and so can say anything.
+
+    That is the table of samples of one size, the header of a fragment, and lists of edits, each of which may show all
+    of them again (ISO/IEC 14496-12, sections 8.7.3, 8.8.8 and 8.6.6).
+    """
+    announced = samples = place = 0
+    edits = 1
+    for _ in range(MOST_BOXES):
+        if place + 8 > end:
+            break
+        file.seek(place)
+        head = file.read(20).ljust(20, b"\0")
+        size, kind = struct.unpack_from(">I4s", head)
+        header = 8
+        if size == 1:
+            size, header = int.from_bytes(head[8:16], "big"), 16
+        size = size or end - place  # 0: up to the end
+        if size < header:
+            break
+        first, second = struct.unpack_from(">II", head, 12)
+        if kind == b"stsz":
+            samples += second
+            announced += second if first else 0
+        elif kind == b"trun":
+            announced += first
+        elif kind == b"elst":
+            edits = max(edits, first)
+        elif kind == b"cmvd":  # QuickTime's compressed header
+            file.seek(place + header + 4)
+            with suppress(zlib.error):
+                data = zlib.decompressobj().decompress(file.read(size), LARGEST_HEADER)
+                announced += _samples_announced(io.BytesIO(data), len(data))
+        elif kind == b"meta" and head[12:16] != b"hdlr":  # MP4's has a version, QuickTime's none
+            header += 4
+        place += header if kind in NESTED else size
+    return announced + (edits - 1) * samples
 
 
 def _what_it_is(name: str) -> str:

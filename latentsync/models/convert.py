@@ -7,8 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError
-from ..files import replacing
+from ..errors import FileError, InputError
+from ..files import make_folder, refuse_inputs, replacing
 from .folders import read_sidecar
 from .state_dict import read_checkpoint
 
@@ -23,20 +23,26 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
     src, dst = Path(src), Path(dst)
     if dst.suffix != ".safetensors":
         raise InputError(f"the output is {dst.name!r}: give a name that ends in .safetensors")
-    if dst.exists() and (not force or dst.samefile(src)):
-        raise FileExistsError(f"{dst} is there already: choose another name, or overwrite it with force (--force)")
+    refuse_inputs(dst, [src])
+    if dst.exists() and not force:
+        raise FileError(f"{dst} is there already: choose another name, or overwrite it with force (--force)")
     state, metadata = read_checkpoint(src)
     if "conv_in.weight" in state:
         sidecar = read_sidecar(src.parent)
         metadata = {key: str(sidecar[key]) for key in ("version", "resolution") if key in sidecar} | metadata
     if half:
         state = {key: _halved(key, value) for key, value in state.items()}
-    dst.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(dst.parent)
     try:
         with replacing(dst) as part:
+            part.touch()  # the library's own files are for their owner alone, whatever the umask says
+            mode = part.stat().st_mode
             save_file(_separate(state), part, {"format": "pt"} | metadata)
+            part.chmod(mode)
+    except KeyError as error:
+        raise InputError(f"{src} has tensors of the type {error}, which .safetensors files cannot hold") from error
     except SafetensorError as error:
-        raise OSError(f"cannot write {dst} ({error}): free some space or choose another drive") from error
+        raise FileError(f"cannot write {dst} ({error}): free some space or choose another folder") from error
     return dst
 
 

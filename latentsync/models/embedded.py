@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import FileError
 from .load import NEEDED, LipSyncModel, load_model, missing_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ EMBEDDED = Path(__file__).parents[1] / "assets" / "embedded"
 def embedded_folder() -> Path:
     """`EMBEDDED`, if its files are there."""
     if missing := missing_checkpoints(EMBEDDED):
-        raise FileNotFoundError(
+        raise FileError(
             f"{EMBEDDED} lacks {', '.join(missing)}: the embedded model belongs to the package, install that again"
         )
     return EMBEDDED

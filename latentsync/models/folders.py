@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import replacing
+from ..errors import FileError, InputError
+from ..files import make_folder, read_text, replacing
 
 #: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: {"size", "sha256",
 #: "version", "mtime"}}}, the last being what `download` fetched.
@@ -100,7 +100,7 @@ def find_checkpoints(folder: str | Path) -> Checkpoints:
     """
     folder = Path(folder)
     if folder.is_file():
-        raise InputError(f"{folder} is a file: give the folder of the weights (--checkpoints)")
+        raise FileError(f"{folder} is a file: give the folder of the weights (--checkpoints)")
     roots = [folder / "latentsync", folder] if (folder / "latentsync").is_dir() else [folder]
     names = [field.name for field in fields(Checkpoints)[1:]]
     return Checkpoints(
@@ -125,10 +125,10 @@ def _matches(root: Path, name: str) -> Iterator[Path]:
 
 
 def vae_weights(folder: Path) -> Path:
-    """The weights file in a folder as diffusers saves it; FileNotFoundError where there is none."""
+    """The weights file in a folder as diffusers saves it."""
     path = next((folder / name for name in _DIFFUSERS if (folder / name).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
+        raise FileError(f"{folder} has no diffusion_pytorch_model.safetensors: put the VAE's weights there")
     return path
 
 
@@ -138,7 +138,7 @@ def read_sidecar(folder: str | Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): correct or remove it") from None
     if not isinstance(content, dict) or not isinstance(content.get("files", {}), dict):
@@ -150,6 +150,6 @@ def write_sidecar(folder: str | Path, **changes) -> None:
     """Changes entries of `latentsync.json` in `folder`, keeping the others."""
     path = Path(folder) / SIDECAR
     content = read_sidecar(folder) | changes
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..audio.whisper import COLUMNS_PER_STATE, N_MELS, SEGMENT_COLUMNS
+from ..errors import FileError, InputError
+from ..files import read_text
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
 from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
@@ -32,7 +34,8 @@ class LipSyncModel:
     """The three networks of one lip-sync model and the crop side they work at.
 
     `unet` (nets.unet.UNet), `vae` (diffusers.AutoencoderKL), `audio_encoder` (whisper.model.AudioEncoder);
-    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from. Sampling asks for
+    `resolution` in pixels, a multiple of 64 in 64..1024; `source` says where the weights came from, and `files` lists
+    their files and folders, where they came from such. Sampling asks for
     `encode`, `denoise`, `decode` and the properties below, and never for a net: whoever holds nets in another way
     (ComfyUI) gives the same.
     """
@@ -42,6 +45,7 @@ class LipSyncModel:
     audio_encoder: nn.Module
     resolution: int
     source: str = ""
+    files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         check_resolution(self.resolution)
@@ -129,12 +133,12 @@ def needed_checkpoints(folder: str | Path, unet: str | Path | None = None) -> Ch
     paths = find_checkpoints(folder)
     if unet is not None:
         if not Path(unet).is_file():
-            raise FileNotFoundError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
+            raise FileError(f"there is no U-Net file {unet}: check --inference_ckpt_path")
         paths = replace(paths, unet=Path(unet))
     if missing := [name for name in NEEDED if getattr(paths, name) is None]:
         only = "" if len(missing) == len(NEEDED) else f" --only {','.join(missing)}"
         other = "" if unet is None else "name the folder that has them with --checkpoints, or "
-        raise FileNotFoundError(
+        raise FileError(
             f"{folder} lacks {', '.join(missing)}: {other}fetch with `python -m latentsync download --checkpoints "
             f"{folder}{only}`"
         )
@@ -162,8 +166,9 @@ def load_model(
     if dtype is None:
         dtype = torch.float32 if device.type == "cpu" else torch.float16
     net = load_unet(paths.unet, device, dtype)
-    whisper = load_audio_encoder(fitting_whisper(paths.whisper, net))
-    return LipSyncModel(net, load_vae(paths.vae), whisper, resolution, str(paths.unet)).to(device, dtype)
+    files = paths.unet, paths.vae, fitting_whisper(paths.whisper, net)
+    vae, whisper = load_vae(paths.vae), load_audio_encoder(files[2])
+    return LipSyncModel(net, vae, whisper, resolution, str(paths.unet), files).to(device, dtype)
 
 
 def load_unet(
@@ -176,7 +181,7 @@ def load_unet(
 
     `unet_kwargs` go to `nets.unet.UNet.from_state_dict` (operations, attention).
     """
-    from ..nets.unet import UNet
+    from ..nets.unet import UNet, UNetConfig
 
     state, about = read_checkpoint(path)
     kind = recognise(state)
@@ -184,6 +189,8 @@ def load_unet(
         raise InputError(f"{path} looks like {kind}, not a lip-sync U-Net with 13 input channels: give another file")
     try:
         unet = UNet.from_state_dict(state, about=about, device=device, dtype=dtype, **unet_kwargs)
+        if (channels := unet.config.out_channels) != UNetConfig.out_channels:
+            raise InputError(f"it gives {channels} channels, not {UNetConfig.out_channels}: fetch it again")
     except InputError as error:
         raise InputError(f"{path} looks like {kind} but does not load: {error}") from error
     return unet.eval().requires_grad_(False)
@@ -198,7 +205,7 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
     try:
         from whisper.model import AudioEncoder
     except ImportError as error:
-        raise ImportError("the audio encoder needs the whisper package: pip install openai-whisper") from error
+        raise InputError("the audio encoder needs the whisper package: pip install openai-whisper") from error
 
     state, metadata = read_checkpoint(path)
     weights = {key.removeprefix("encoder."): value for key, value in state.items() if key.startswith("encoder.")}
@@ -210,8 +217,13 @@ def load_audio_encoder(path: str | Path) -> nn.Module:
     heads = _whisper_heads(metadata, width)
     if type(heads) is not int or heads < 1 or width > MAX_WIDTH or width % heads:
         raise InputError(f"{path} says that its {width} channels have {heads!r:.40} attention heads: fetch it again")
+    mels, states = size("conv1.weight", 1), size("positional_embedding", 0)
+    if (mels, states) != (N_MELS, SEGMENT_COLUMNS // COLUMNS_PER_STATE):
+        raise InputError(
+            f"{path} hears {mels} mels and {states} states: give Whisper tiny or small (tiny.pt, small.pt)"
+        )
     with torch.device("meta"):
-        encoder = AudioEncoder(size("conv1.weight", 1), size("positional_embedding", 0), width, heads, layers)
+        encoder = AudioEncoder(mels, states, width, heads, layers)
     return _filled(encoder, weights, Path(path), "Whisper audio encoder")
 
 
@@ -233,14 +245,14 @@ def load_vae(path: str | Path) -> nn.Module:
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
-        raise ImportError("the VAE needs the diffusers package: pip install diffusers") from error
+        raise InputError("the VAE needs the diffusers package: pip install diffusers") from error
     path = Path(path)
     file = vae_weights(path) if path.is_dir() else path
     state = load_state_dict(file)
     beside = file.parent / "config.json"
     config = beside if beside.is_file() else Path(__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings = json.loads(read_text(config))
         blocks, layers = settings.get("block_out_channels", [64]), settings.get("layers_per_block", 1)
         if len(blocks) > MAX_BLOCKS or layers > MAX_BLOCKS:
             raise ValueError(f"{len(blocks)} blocks of {layers} layers")
@@ -248,9 +260,12 @@ def load_vae(path: str | Path) -> nn.Module:
             vae = AutoencoderKL.from_config(settings)
         if not math.isfinite(scale := vae.config.scaling_factor) or not math.isfinite(vae.config.shift_factor or 0):
             raise ValueError(f"scaling_factor {scale}")
+        latents = f"latents of {vae.config.latent_channels} channels, {2 ** (len(blocks) - 1)} times smaller"
         names = current_vae_names(state, vae.config)
     except UNREADABLE as error:
         raise InputError(f"{config} does not describe the VAE {file} ({error!s:.200}): fetch both again") from error
+    if latents != "latents of 4 channels, 8 times smaller":
+        raise InputError(f"{file} makes {latents}: give the VAE of Stable Diffusion 1, such as sd-vae-ft-mse")
     return _filled(vae, names, file, "VAE")
 
 
@@ -291,24 +306,25 @@ def published_resolution(config: str | Path) -> int:
     if not config.is_file():
         named = re.search(r"512|256", config.stem)
         if named is None and config.stem not in PUBLISHED_AT_256:
-            raise FileNotFoundError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
+            raise FileError(f"there is no file {config}, nor 256 or 512 in its name: give --resolution")
         side = int(named[0]) if named else 256
         logger.info("there is no file %s: by its name the resolution is %d", config, side)
         return side
     try:
         # Everything is text to this loader: others raise all kinds of errors at dates and numbers that are none.
-        content = yaml.load(config.read_text(encoding="utf-8"), yaml.BaseLoader)
+        content = yaml.load(read_text(config), yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
     data = content.get("data") if isinstance(content, dict) else None
-    return _whole(data.get("resolution") if isinstance(data, dict) else None, f"{config}, data.resolution,")
+    side = data.get("resolution") if isinstance(data, dict) else None
+    return _whole(side, f"{config} has no whole number at data.resolution: give --resolution instead")
 
 
-def _whole(value: object, what: str) -> int:
+def _whole(value: object, refusal: str) -> int:
     """The whole number that a file gives, perhaps as text."""
-    if not re.fullmatch("[0-9]{1,5}", str(value)):
-        raise InputError(f"{what} is {value!r:.40}, not a whole number: give --resolution")
-    return int(str(value))
+    if not isinstance(value, (int, str)) or not re.fullmatch("[0-9]{1,5}", str(value)):
+        raise InputError(refusal)
+    return int(value)
 
 
 def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
@@ -317,7 +333,8 @@ def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     version = str(stated.get("version") or _version_in_names(paths.unet, paths.folder))
     resolution = explicit
     if resolution is None and "resolution" in stated:
-        resolution = _whole(stated["resolution"], f"the resolution that is stated for {paths.unet}")
+        refusal = f"the resolution that stands in or beside {paths.unet} is no whole number: give --resolution"
+        resolution = _whole(stated["resolution"], refusal)
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)
         logger.info("%s does not say its resolution: taking %d", paths.unet, resolution)

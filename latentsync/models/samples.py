@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 
 SAMPLES = Path(__file__).parents[1] / "assets" / "sample"
 TRACK_SUFFIX = ".faces.json"
@@ -26,7 +26,7 @@ def find_sample(name: str, folder: Path = SAMPLES) -> Sample:
     sample = sample_files(name, folder, VOICES[name])
     for path in (sample.video, *sample.voices, sample.track):
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is not there: the sample clips belong to the package, install that again")
+            raise FileError(f"{path} is not there: the sample clips belong to the package, install that again")
     return sample
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import reading
 from ..limits import check_limit
 from .folders import UNREADABLE
 
@@ -53,6 +54,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no weight file {path}: check the path or fetch it with the download command")
+    with reading(path), path.open("rb"):  # refused by the system in words of ours, not of each reader
+        pass
     if path.suffix == ".safetensors":
         with _opened(path) as file:
             state, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})
@@ -125,9 +128,7 @@ def _opened(path: Path) -> Iterator[safe_open]:
 
 def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     """`state`, if it has nothing but names and tensors that lie in the file, of about the file's size."""
-    foreign = [
-        key for key, value in state.items() if not (isinstance(key, str) and key.isprintable() and _is_ordinary(value))
-    ]
+    foreign = [key for key, value in state.items() if not (_is_name(key) and _is_ordinary(value))]
     if foreign:
         names = ", ".join(ascii(key)[:80].strip("'") for key in foreign[:3])
         raise InputError(f"{path} holds other things than tensors ({names}): not a weight file")
@@ -136,6 +137,10 @@ def _plain_tensors(state: Mapping, path: Path) -> dict[str, Tensor]:
     check_limit("expansion", announced / path.stat().st_size, str(path))
     # Detached by PyTorch itself: a pickle may give a tensor attributes that hide its methods.
     return {key: Tensor.detach(value) for key, value in state.items()}
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and key.isprintable() and len(key) <= 500
 
 
 def _is_ordinary(value: object) -> bool:

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from ..errors import InputError
 from .loading import FixedNet
 
 SIZE = 224  # height and width of what is judged
@@ -23,8 +24,10 @@ class Backbone(nn.Module):
     """ResNet-50 that gives its last map (n, 2048, 7, 7) and the vector to judge, (n, 224), gathered from all stages."""
 
     def __init__(self):
-        from torchvision.models import resnet50
-
+        try:
+            from torchvision.models import resnet50
+        except ImportError as error:
+            raise InputError("the hyperIQA net needs the torchvision package: pip install torchvision") from error
         super().__init__()
         resnet = resnet50()
         self.conv1, self.bn1, self.maxpool = resnet.conv1, resnet.bn1, resnet.maxpool

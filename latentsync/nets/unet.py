@@ -218,10 +218,18 @@ class UNet(MadeOfRecomputed):
             net = cls(config, operations, attention)
             # Layers handed in may keep their weights in a form of their own: plain ones say what a file must have.
             plain = net if operations is nn else cls(config)
-        if motion is not None:
-            state_dict = dict(state_dict) | plain._new_motion(state_dict)
-        check_state_dict(plain.state_dict(), state_dict, "U-Net")
-        assign(net, state_dict, dtype, device)
+        absent = plain._absent_motion(state_dict) if motion is not None else {}
+        prefixes = tuple(f"{name}." for name in absent)
+        expected = {name: tensor for name, tensor in plain.state_dict().items() if not name.startswith(prefixes)}
+        check_state_dict(expected, state_dict, "U-Net")
+        parts = Parts(nn, F.scaled_dot_product_attention, config.n_head, config.groups)
+        new = {}
+        for name, module in absent.items():
+            fresh = MotionModule(module.channels, config.max_frames, parts)
+            fresh.zero_init()
+            fresh.to(state_dict["conv_in.weight"])
+            new |= {f"{name}.{key}": tensor for key, tensor in fresh.state_dict().items()}
+        assign(net, {**state_dict, **new}, dtype, device)
         return net
 
     def zero_init(self) -> None:
@@ -233,17 +241,13 @@ class UNet(MadeOfRecomputed):
             if isinstance(module, MotionModule):
                 module.zero_init()
 
-    def _new_motion(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Fresh weights for the motion modules of this net that `state_dict` has nothing of."""
-        new = {}
-        parts = Parts(nn, F.scaled_dot_product_attention, self.config.n_head, self.config.groups)
-        for name, module in self.named_modules():
-            if isinstance(module, MotionModule) and not any(key.startswith(f"{name}.") for key in state_dict):
-                fresh = MotionModule(module.channels, self.config.max_frames, parts)
-                fresh.zero_init()
-                fresh.to(state_dict["conv_in.weight"])
-                new |= {f"{name}.{key}": tensor for key, tensor in fresh.state_dict().items()}
-        return new
+    def _absent_motion(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, MotionModule]:
+        """The motion modules of this net that `state_dict` has nothing of, by name."""
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, MotionModule) and not any(key.startswith(f"{name}.") for key in state_dict)
+        }
 
     def _check(self, sample: torch.Tensor, audio: torch.Tensor) -> None:
         config, multiple = self.config, 2 ** (len(self.config.block_out_channels) - 1)

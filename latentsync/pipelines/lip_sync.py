@@ -1,11 +1,10 @@
 """One video from start to end: track the face, sync the mouth, blend, write; in memory that does not grow with it."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,8 @@ from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.shots import detect_faces
 from ..face.track import FaceTrack, track_faces
 from ..face.track_file import FaceFile
-from ..files import refuse_inputs
-from ..frames import Frames, FrameView, end_map, skip_frames
+from ..files import file_version, refuse_inputs, sweep_parts
+from ..frames import Frames, FrameView, Window, end_map, skip_frames, windows_from
 from ..media import VideoReader, VideoWriter, join, output_format
 from ..media.audio import load_mono_16k
 from ..models.load import LipSyncModel
@@ -28,7 +27,7 @@ from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
 from ..sampling.sample import StepCallback, sync
 from ..settings import RunSettings, TrackSettings
-from .resume import Workspace, identity
+from .resume import Workspace, plan
 
 
 @dataclass(frozen=True)
@@ -61,29 +60,27 @@ def lip_sync(
         model: from `load_model`.
         detector: from `load_detector`.
         settings: see `RunSettings`.
-        resume: keep finished stretches beside `out` while running, and go on from those of an interrupted run
-            with the same files and settings.
+        resume: keep finished parts beside `out` while running, and go on from those of an interrupted run with the same
+            files and settings.
         progress: called as (phase, frames done, frames in all); denoising steps are parts of a window's frames. What
             it raises ends the run.
-
-    Raises:
-        ValueError, OSError: bad input, in one sentence.
-        FloatingPointError: the net gave NaN.
     """
     settings = settings or RunSettings()
     progress = progress or no_progress
     check_paths(video, audio, out)
     with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
-        fps = float(reader.fps)
-        wave = load_mono_16k(audio)
-        work = _workspace(video, audio, out, model, detector, settings) if resume else None
-        made = lip_sync_frames(LipSyncInput(reader, fps, wave), model, detector, settings, progress, work=work)
-        del wave
-        write(made.windows, Path(out), reader, settings, made.sound(audio, fps), work)
-    return Summary(Path(out), made.length, int(made.track.found.sum()), fps, made.track.jitter())
+        take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
+        with _workspace(video, audio, out, model, detector, settings) if resume else nullcontext() as work:
+            track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress, work)
+            result = lip_sync_frames(take, model, detector, settings, progress, track)
+            del take  # the whole sound
+            windows = result.windows(work.frames_done if work else 0)
+            write(windows, Path(out), reader, settings, result.sound(audio), work)
+    return Summary(Path(out), len(result), int(result.track.found.sum()), result.fps, result.track.jitter())
 
 
-class LipSyncInput(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class LipSyncInput:
     """Pictures, and what they are to say.
 
     Attributes:
@@ -96,25 +93,50 @@ class LipSyncInput(NamedTuple):
     fps: float
     wave: torch.Tensor
 
+    def order(self, settings: RunSettings) -> list[int]:
+        """The source's frame of each frame of the result."""
+        return frame_map(len(self.frames), len(self.wave) / SAMPLE_RATE * self.fps, settings)
 
-class LipSyncResult(NamedTuple):
-    """The result of a take, made while it is read.
+    def used(self, settings: RunSettings) -> FrameView:
+        """The source's frames up to the last one that the result shows."""
+        return FrameView(self.frames, range(max(self.order(settings)) + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class LipSyncResult:
+    """A lip sync that is ready to be rendered, from the start or a later frame, as often as is wanted.
 
     Attributes:
-        windows: its frames (n, h, w, 3) in order, in the dtype of the source.
-        length: how many they are.
+        frames: the source's, in the order of the result.
+        fps: their rate.
         track: where the face is in each.
+        features: what they say.
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
     """
 
-    windows: Iterator[torch.Tensor]
-    length: int
+    model: LipSyncModel
+    frames: FrameView
+    fps: float
     track: FaceTrack
+    features: AudioFeatures
     outlasts: bool
+    settings: RunSettings
+    progress: Progress
 
-    def sound(self, audio: str | os.PathLike | None, fps: float) -> dict[str, object]:
-        """What `write` takes of the sound that these frames, `fps` per second, say."""
-        return {"audio": audio, "duration": self.length / fps, "pad_audio": self.outlasts}
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def windows(self, start: int = 0) -> Iterator[Window]:
+        """The finished frames from `start` on, in the dtype of the source; `progress` is told of each step."""
+        steps = StepProgress(self.progress)
+        steps("syncing", start, len(self))
+        for window in render(self.model, self.frames, self.track, self.features, self.settings, start, steps.on_step):
+            yield window
+            steps("syncing", window.numbers.stop, len(self))
+
+    def sound(self, audio: str | os.PathLike | None) -> dict[str, object]:
+        """What `write` takes of the sound that these frames say."""
+        return {"audio": audio, "duration": len(self) / self.fps, "pad_audio": self.outlasts}
 
 
 def lip_sync_frames(
@@ -123,30 +145,28 @@ def lip_sync_frames(
     detector: Detector,
     settings: RunSettings,
     progress: Progress,
-    *,
-    work: Workspace | None = None,
+    track: FaceTrack | None = None,
 ) -> LipSyncResult:
-    """Follow the face through a take and hear its sound at once; render while `windows` is read.
+    """Follow the face through a take and hear its sound, at once; rendering comes with `windows`.
 
     Args:
         progress: called as in `lip_sync`, after each denoising step too; what it raises ends the run.
-        work: where an earlier run was interrupted; frames that are done there are not among `windows`.
-
-    Raises:
-        ValueError: no frame shows the face that was asked for.
+        track: where the face is in the source's frames, if that is known.
     """
-    frames, fps, wave = take
-    index_map = frame_map(len(frames), len(wave) / SAMPLE_RATE * fps, settings)
-    length = len(index_map)
-    used = FrameView(frames, range(max(index_map) + 1))
-    track = track_or_resume(used, fps, detector, model.resolution, settings, progress, work).take(index_map)
-    progress("listening", 0, length)
-    features = listen(model.audio_encoder, wave, fps, length, settings.hard_cut)
-    start = work.frames_done() if work else 0
-    steps = StepProgress(progress)
-    windows = render(model, FrameView(frames, index_map), track, features, settings, start, steps.on_step)
-    windows = with_progress(windows, length, "syncing", steps, start)
-    return LipSyncResult(windows, length, track, _missing(wave, fps, length) * fps >= SAMPLE_RATE)
+    order = take.order(settings)
+    if track is None:
+        track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress)
+    progress("listening", 0, len(order))
+    features = listen(model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut)
+    outlasts = _missing(take.wave, take.fps, len(order)) * take.fps >= SAMPLE_RATE
+    frames = FrameView(take.frames, order)
+    return LipSyncResult(model, frames, take.fps, track.take(order), features, outlasts, settings, progress)
+
+
+def _workspace(video, audio, out, model: LipSyncModel, detector: Detector, settings: RunSettings) -> Workspace:
+    weights = list(map(file_version, model.files)) or model.source
+    nets = [model.resolution, str(model.dtype), weights]
+    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets))
 
 
 def listen(encoder: nn.Module, wave: torch.Tensor, fps: float, length: int, hard_cut: bool = False) -> AudioFeatures:
@@ -162,18 +182,19 @@ def _missing(wave: torch.Tensor, fps: float, length: int) -> int:
 
 
 def write(
-    windows: Iterable[torch.Tensor],
+    windows: Iterable[Window],
     out: Path,
     source: VideoReader,
     settings: RunSettings,
     sound: dict,
     work: Workspace | None = None,
 ) -> None:
-    """Encode windows of frames as `out`, in the source's rate and colours; in stretches if there is a workspace.
+    """Encode windows as `out`, in the source's rate and colours; in parts if there is a workspace.
 
     `sound` is what `VideoWriter` and `join` take: audio, duration and pad_audio.
     """
     source.warn_of_losses()
+    sweep_parts(out)
     size = (source.height, source.width)
     size = size if settings.superres is None else settings.superres.size(*size)
 
@@ -184,10 +205,10 @@ def write(
     if work is None:
         with open_writer(out, **sound) as writer:
             for window in windows:
-                writer.write(window)
+                writer.write(window.pictures)
     else:
         work.write(windows, open_writer)
-        join(work.parts(), out, **sound)
+        join(work.parts, out, **sound)
         work.remove()
 
 
@@ -215,7 +236,7 @@ def track_or_resume(
     work: Workspace | None = None,
 ) -> FaceTrack:
     """The face's track through `frames`, in one pass over them; with `work`, an interrupted run's, or kept for it."""
-    track = work.track() if work else None
+    track = work.track if work else None
     if track is None:
         detections = watch(frames, fps, detector, settings.track, settings.detect_every, progress)
         track = track_faces(detections, resolution, fps, settings.track)
@@ -239,8 +260,11 @@ def watch(
         cuts = ()  # the published program knows of none: its windows run across them
         detector = detector.published if isinstance(detector, InsightFace) else detector
     similar = settings.which == "similar"
+    progress("looking for the face", 0, len(frames))
     detections = detect_faces(frames, detector, every, cuts=cuts, describe=similar, limits=limits)
-    return with_progress(detections, len(frames), "looking for the face", progress)
+    for done, detection in enumerate(detections, 1):
+        yield detection
+        progress("looking for the face", done, len(frames))
 
 
 def render(
@@ -251,49 +275,15 @@ def render(
     settings: RunSettings,
     start: int = 0,
     on_step: StepCallback | None = None,
-) -> Iterator[torch.Tensor]:
-    """Finished frames (n, h, w, 3) from frame `start` on, a window at a time, in the dtype of `frames`."""
+) -> Iterator[Window]:
+    """Finished frames from `start` on, a window at a time, in the dtype of `frames`."""
     crops = AlignedFaces(frames, track.matrices, track.found, track.resolution, settings.track.published)
     superres, mask_image = settings.superres, settings.mask_image
+    # What works against flicker looks back: it begins a little earlier, and that is not shown.
     first = start if superres is None else superres.first(track, start)
     synced = sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)
     if superres is None:
-        return blend(frames, track, synced, settings.blend, start=first, mask_image=mask_image)
-    finished = blend_restored(frames, track, synced, superres, settings.blend, first, mask_image)
-    return skip_frames(finished, start - first)
-
-
-def with_progress(items: Iterable, total: int, phase: str, progress: Progress, done: int = 0) -> Iterator:
-    """`items` as they are, reporting frames done; a tensor counts as its length."""
-    progress(phase, done, total)
-    for item in items:
-        yield item
-        done += len(item) if isinstance(item, torch.Tensor) else 1
-        progress(phase, done, total)
-
-
-def plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, **more: object) -> dict[str, object]:
-    """Everything that the pixels of a result depend on, for a `Workspace`; `more` is what not all commands have."""
-    superres, mask = settings.superres, settings.mask_image
-    kind = type(getattr(detector, "detector", detector)).__name__  # one that remembers is as good as what it asks
-    return {
-        "video": identity(video),
-        "detector": [kind, *(identity(detector.path) if isinstance(detector, FaceFile) else [])],
-        "settings": asdict(replace(settings, superres=None, mask_image=None)),
-        "mask image": None if mask is None else [*mask.shape, hashlib.sha256(mask.tobytes()).hexdigest()],
-        "superres": superres and [superres.plan(), *map(identity, superres.files)],
-        **more,
-    }
-
-
-def _workspace(
-    video: str | os.PathLike,
-    audio: str | os.PathLike,
-    out: str | os.PathLike,
-    model: LipSyncModel,
-    detector: Detector,
-    settings: RunSettings,
-) -> Workspace:
-    source = identity(model.source) if os.path.isfile(model.source) else model.source
-    nets = [source, model.resolution, str(model.dtype)]
-    return Workspace(Path(out), plan(video, detector, settings, audio=identity(audio), model=nets))
+        finished = blend(frames, track, synced, settings.blend, start=first, mask_image=mask_image)
+    else:
+        finished = blend_restored(frames, track, synced, superres, settings.blend, first, mask_image)
+    return windows_from(start, skip_frames(finished, start - first))

@@ -2,19 +2,21 @@
 
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..errors import InputError
 from ..face.landmarks import Detector
 from ..files import refuse_inputs
+from ..frames import windows_from
 from ..media import VideoReader, output_format
 from ..media.audio import AudioReader
 from ..models.load import check_resolution
-from ..progress import Progress, no_progress
+from ..progress import Progress, no_progress, with_progress
 from ..restore.superres import restore_frames
 from ..settings import RunSettings
-from .lip_sync import Summary, plan, track_or_resume, with_progress, write
-from .resume import Workspace
+from .lip_sync import Summary, track_or_resume, write
+from .resume import Workspace, plan
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +43,9 @@ def restore_video(
         detector: from `load_detector`.
         settings: `superres` says what is done; `track`, `blend.mask_smooth`, `fps`, `detect_every` and `crf` count too.
         resolution: side of the face's crops, before they are enlarged.
-        resume: keep finished stretches beside `out` while running, and go on from those of an interrupted run
-            with the same files and settings: the same frames as without an interruption.
+        resume: keep finished parts beside `out` while running, and go on from those of an interrupted run with the same
+            files and settings: the same frames as without an interruption.
         progress: called as (phase, frames done, frames in all); what it raises ends the run.
-
-    Raises:
-        ValueError, OSError: bad input, in one sentence.
-        FloatingPointError: the restorer gave values that are not finite.
     """
     if settings.superres is None:
         raise InputError("there is nothing to do: give a restorer or a ratio in the settings' superres")
@@ -56,13 +54,13 @@ def restore_video(
     check_output(video, out)
     with VideoReader(video, settings.fps, 2 * settings.superres.settings.batch, progress) as reader:
         fps, sound = float(reader.fps), _sound(video)
-        work = Workspace(Path(out), plan(video, detector, settings, resolution=resolution)) if resume else None
-        track = track_or_resume(reader, fps, detector, resolution, settings, progress, work)
-        start = work.frames_done() if work else 0
-        windows = restore_frames(reader, track, settings.superres, settings.blend.mask_smooth, start)
-        write(
-            with_progress(windows, len(reader), "restoring", progress, start), Path(out), reader, settings, sound, work
-        )
+        planned = plan(video, detector, settings, resolution=resolution)
+        with Workspace(Path(out), planned) if resume else nullcontext() as work:
+            track = track_or_resume(reader, fps, detector, resolution, settings, progress, work)
+            start = work.frames_done if work else 0
+            restored = restore_frames(reader, track, settings.superres, settings.blend.mask_smooth, start)
+            windows = windows_from(start, with_progress(restored, len(reader), "restoring", progress, start))
+            write(windows, Path(out), reader, settings, sound, work)
         return Summary(Path(out), len(reader), int(track.found.sum()), fps, track.jitter())
 
 
@@ -76,7 +74,7 @@ def _sound(video: str | os.PathLike) -> dict[str, object]:
     """What `VideoWriter` is told of the video's sound: nothing if it has none."""
     try:
         AudioReader(video).close()
-    except ValueError as error:
+    except InputError as error:
         log.info("the result has no sound: %s", error)
         return {}
     return {"audio": video}

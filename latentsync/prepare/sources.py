@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import FileError, InputError
+from ..files import read_text
 from ..media.source import VIDEO_SUFFIXES
 
 SHOWN_STEM = 40  # characters of a source's name that its clips are called by
@@ -54,24 +55,15 @@ def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[S
         found = {path.relative_to(inputs).as_posix(): path for path in paths if not path.name.startswith(".")}
     elif inputs.is_file():
         try:
-            lines = [line.strip() for line in inputs.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in read_text(inputs).splitlines()]
         except UnicodeDecodeError as error:
             raise InputError(f"{inputs} is not a text file: give a folder, or a list with one path per line") from error
         found = {line: inputs.parent / line for line in lines if line and not line.startswith("#")}
     else:
-        raise FileNotFoundError(f"there is no folder or list of videos {inputs}: check the path")
+        raise FileError(f"there is no folder or list of videos {inputs}: check the path")
     if not found:
         raise InputError(f"there are no videos in {inputs}: give a folder that has some, or a list of their paths")
     return [Source(name, found[name]) for name in sorted(found)]
-
-
-def identity(path: str | os.PathLike) -> list[int] | None:
-    """Size and time of change, which tell a file's versions apart; None where there is no such file."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 @contextmanager
@@ -79,8 +71,8 @@ def reading(source: Source, reason: str = "broken") -> Iterator[None]:
     """Turn what goes wrong in the block while `source` is read into a `SourceError` with this reason."""
     try:
         yield
-    except ValueError as error:
-        raise SourceError(reason, str(error).replace(str(source.path), source.name)) from error
-    except OSError as error:
+    except OSError as error:  # an InputError may be one, too
         sentence = f"{source.name} cannot be read ({os.strerror(error.errno) if error.errno else error})"
         raise SourceError("unreadable", sentence, final=False) from error
+    except ValueError as error:
+        raise SourceError(reason, str(error).replace(str(source.path), source.name)) from error

@@ -137,7 +137,7 @@ class Restoration:
                     "restorer that keeps their size"
                 )
             if not torch.isfinite(restored).all():
-                raise FloatingPointError(f"{self.restorer.name} gave values that are not finite: load it in float32")
+                raise InputError(f"{self.restorer.name} gave values that are not finite: load it in float32")
             done.append(restored)
             first += len(part)
         return torch.cat(done)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import InputError
+from ..models.folders import UNREADABLE
 from ..models.state_dict import load_state_dict, recognise
 
 log = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ def _described(state: dict[str, torch.Tensor], path: Path):
     try:
         from spandrel import MAIN_REGISTRY, ImageModelDescriptor, ModelLoader, UnsupportedModelError
     except ImportError as error:
-        raise ImportError("face restoration needs the spandrel package: pip install spandrel") from error
+        raise InputError("face restoration needs the spandrel package: pip install spandrel") from error
     registry = MAIN_REGISTRY.copy()  # spandrel's own is the whole process's
     try:
         from spandrel_extra_arches import EXTRA_REGISTRY
@@ -164,7 +165,7 @@ def _described(state: dict[str, torch.Tensor], path: Path):
         descriptor = ModelLoader(registry=registry).load_from_state_dict(dict(state))
     except UnsupportedModelError:
         if _CODEFORMER_KEY in state:
-            raise ImportError(
+            raise InputError(
                 f"{path} looks like CodeFormer, whose licence is for non-commercial use and which needs one more "
                 "package: pip install spandrel_extra_arches"
             ) from None
@@ -172,7 +173,7 @@ def _described(state: dict[str, torch.Tensor], path: Path):
             f"{path} looks like {recognise(state)}: give a file of GFPGAN, CodeFormer or RestoreFormer, or "
             "an upscaler's"
         ) from None
-    except (RuntimeError, KeyError, IndexError) as error:
+    except UNREADABLE as error:
         why = " ".join(str(error).split())[:200]  # it may list hundreds of tensors
         raise InputError(f"{path} is damaged or changed, its tensors do not fit ({why}): fetch it again") from error
     if not isinstance(descriptor, ImageModelDescriptor):

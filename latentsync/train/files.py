@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..errors import FileError
 from ..models.folders import read_sidecar, vae_weights
 from ..models.registry import RESOLUTIONS, WEIGHTS, Weight
 
@@ -18,17 +19,17 @@ def find_file(name: str | Path, resolution: int) -> Path:
         return path
     rows = [(row, folder) for row in WEIGHTS if (folder := _checkpoints_folder(path, row)) is not None]
     if not rows:
-        raise FileNotFoundError(f"there is no file {path}: check the path")
+        raise FileError(f"there is no file {path}: check the path")
     row, folder = rows[-1]  # of a VAE the weights
     if (found := row.locate(folder)) is not None:
         return found
-    raise FileNotFoundError(f"there is no {path}: get it with `{_download(row, folder, resolution)}`")
+    raise FileError(f"there is no {path}: get it with `{_download(row, folder, resolution)}`")
 
 
 def _is_vae(path: Path) -> bool:
     try:
         return path.is_dir() and vae_weights(path).is_file()
-    except FileNotFoundError:
+    except FileError:
         return False
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 
 PREFIX = "latentsync_ui_"
 LOCK = ".lock"  # held for as long as the page runs; the system frees it however the page ends
@@ -37,7 +37,7 @@ class Folder:
 
     def __init__(self, parent: str | Path | None = None, quota: int = QUOTA):
         if parent is not None and not Path(parent).is_dir():
-            raise NotADirectoryError(f"{parent} is not a folder: create it first, or give another --folder")
+            raise FileError(f"{parent} is not a folder: create it first, or give another --folder")
         self.quota = quota
         self._coming = 0  # bytes of uploads under way
         self._mutex = threading.Lock()

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..settings import Option
-from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
+from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control, by_quality
 from .folder import in_words
 from .guard import Guard, Hosts
 from .job import Job
@@ -23,7 +24,7 @@ FAULT = "something went wrong, and not because of your input: see the terminal i
 
 JOBS = ("lip_sync", "show_faces")  # what programs call them
 VISITORS = 100  # of whom gradio keeps what their page shows; of others it shows what a new page does
-EXPECTED = (InputError, OSError, ImportError, FloatingPointError, MemoryError)
+EXPECTED = (InputError, MemoryError)
 
 Change = dict[Any, Any]  # component -> its new value or properties
 
@@ -125,7 +126,7 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
     def sample() -> list[str]:
         try:
             return [str(path) for path in visits.sample()]
-        except (InputError, OSError) as error:
+        except InputError as error:
             raise gr.Error(visits.failure(error), print_exception=False) from error
 
     def cancel(request: gr.Request) -> None:
@@ -133,6 +134,10 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
 
     quiet = {"show_progress": "hidden"}
     outputs = [parts.status, parts.player, parts.download, parts.gallery, parts.run, parts.look, parts.cancel]
+    named = {control.name: part for control, part in zip(visits.controls, parts.controls, strict=True)}
+    changed, table = by_quality()
+    chosen = [named[name] for name in changed]
+    named["quality"].input(None, named["quality"], chosen, js=f"(quality) => ({json.dumps(table)})[quality]")
     parts.run.click(lip_sync, [parts.video, parts.audio, *parts.controls], outputs, api_name=JOBS[0], **quiet)
     parts.look.click(show_faces, [parts.video, *parts.controls], outputs, api_name=JOBS[1], **quiet)
     parts.sample.click(sample, None, [parts.video, parts.audio], api_name="sample")
@@ -158,7 +163,7 @@ def needed_gradio() -> ModuleType:
     try:
         import gradio
     except ImportError as error:
-        raise ImportError('the page needs gradio: pip install "gradio>=5,<7"') from error
+        raise InputError('the page needs gradio: pip install "gradio>=5,<7"') from error
     return gradio
 
 

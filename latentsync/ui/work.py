@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import torch
 
-from ..audio.whisper import SAMPLE_RATE
-from ..frames import batches
+from ..frames import Window, batches
 from ..media import VideoReader, VideoWriter
 from ..media.browser import QUALITY, fitted_size, playable
-from ..pipelines.lip_sync import LipSyncInput, frame_map, lip_sync_frames, load_mono_16k, write
+from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, write
 from ..pipelines.options import load_superres
 from ..progress import Progress
 from ..settings import RunSettings
@@ -68,9 +67,9 @@ def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Resul
     It may be cancelled at every denoising step; then nothing is left in the folder.
     """
 
-    def watched(windows: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def watched(windows: Iterator[Window]) -> Iterator[Window]:
         for window in windows:
-            job.frame = window[-1].cpu().clone()
+            job.frame = window.pictures[-1].cpu().clone()
             yield window
 
     # The detector comes first: a refusal should not wait for the model.
@@ -84,11 +83,11 @@ def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Resul
         with VideoReader(request.video, settings.fps, 2 * settings.sync.window, job.progress) as reader:
             take = LipSyncInput(reader, float(reader.fps), load_mono_16k(request.audio))
             spoken = lip_sync_frames(take, model, detector, settings, job.progress)
-            write(watched(spoken.windows), result, reader, settings, spoken.sound(request.audio, take.fps))
-            shown = frame_map(len(reader), len(take.wave) / SAMPLE_RATE * take.fps, settings)
-            before = before_video(reader, shown, settings.fps is not None, result.with_name("before.mp4"), job.progress)
+            write(watched(spoken.windows()), result, reader, settings, spoken.sound(request.audio))
+            order, resampled = take.order(settings), settings.fps is not None
+            before = before_video(reader, order, resampled, result.with_name("before.mp4"), job.progress)
     except BaseException:
         folder.drop(result)
         raise
     found = int(spoken.track.found.sum())
-    return Result(result, before, f"{spoken.length} frames at {take.fps:g} per second, the face is in {found} of them")
+    return Result(result, before, f"{len(spoken)} frames at {take.fps:g} per second, the face is in {found} of them")

@@ -10,23 +10,17 @@ Environment
 
 import os
 import shutil
-import socket
 import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comfy_server import COMFYUI, Server
 
 HERE = Path(__file__).parent
-PACK = HERE.parents[1]
-COMFYUI = os.environ.get("COMFYUI_PATH")
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PLAYWRIGHT = os.environ.get("PLAYWRIGHT_CORE", "playwright-core")
-START_SECONDS, TEST_SECONDS = 300, 900
+TEST_SECONDS = 900
 
 
 def has_playwright() -> bool:
@@ -49,34 +43,9 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A ComfyUI on a free port, with this pack and empty folders, for the tests of this file."""
-    base = tmp_path_factory.mktemp("comfyui")
-    (base / "custom_nodes").mkdir()
-    (base / "custom_nodes" / "latentsync-nodes").symlink_to(PACK, target_is_directory=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [os.environ.get("COMFYUI_PYTHON", sys.executable), "main.py", "--cpu", "--port", str(port)]
-    command += ["--base-directory", str(base), "--disable-api-nodes"]
-    log_path = base / "server.log"
-    with log_path.open("wb") as log:
-        server = subprocess.Popen(command, cwd=COMFYUI, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(address, server, log_path)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{address}/system_stats", timeout=5):
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.5)
-    pytest.fail(f"ComfyUI did not start:\n{log.read_text()[-3000:]}")
+    server = Server(tmp_path_factory.mktemp("comfyui") / "base")
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
 
 
 @pytest.mark.parametrize("script", sorted({path.name for path in HERE.glob("*.test.mjs")} - {"ui.test.mjs"}))

@@ -7,46 +7,37 @@ import torch
 
 from latentsync.audio.whisper import SAMPLE_RATE
 from latentsync.drawn.heads.clip import make_clip, make_motion, render
+from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
 from latentsync.drawn.heads.mouth import JAW_DROP
 from latentsync.drawn.heads.opening import measure_opening
 from latentsync.drawn.heads.phones import PLAIN, SOUNDS
 from latentsync.drawn.heads.speaker import CHIN_Y, EYE_Y, make_speaker
 from latentsync.drawn.heads.speech import make_speech, speak
 from latentsync.drawn.heads.voice import Phone
-from latentsync.evaluate.curves import correlation
+from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
+from latentsync.frames import as_uint8
+from latentsync.prepare.executor import Local
 
 RESOLUTION = 128
-LAGS = range(-10, 11)
 
 
 def matrices(clip) -> list[np.ndarray]:
     return [crop_matrix(fit_similarity(points, RESOLUTION)[0], RESOLUTION) for points in clip.landmarks]
 
 
-def aligned(clip) -> torch.Tensor:
-    size = (RESOLUTION, RESOLUTION)
-    crops = [cv2.warpAffine(f.numpy(), m, size) for f, m in zip(clip.frames, matrices(clip), strict=True)]
-    return torch.from_numpy(np.stack(crops))
-
-
-def at_lags(a: np.ndarray, b: np.ndarray) -> list[float]:
-    """Correlation of a with b delayed by -10..10 frames."""
-    return [float(np.corrcoef(a[10:-10], np.roll(b, lag)[10:-10])[0, 1]) for lag in LAGS]
-
-
-def one_sound(name: str):
-    return speak([Phone(name, 0.2, 0.8)], 1.0, seed=3)
-
-
-def test_a_clip_has_the_promised_shapes():
-    clip = make_clip(1, seconds=0.6, size=(96, 120))
-    assert clip.frames.shape == (15, 96, 120, 3) and clip.frames.dtype == torch.uint8
-    assert clip.waveform.shape == (round(0.6 * SAMPLE_RATE),) and clip.waveform.dtype == torch.float32
+@pytest.mark.parametrize(
+    ("seconds", "size", "shape"),
+    [(0.6, (96, 120), (15, 96, 120)), (0.04, 48, (1, 48, 48)), (0.04, (100, 70), (1, 100, 70))],
+)
+def test_a_clip_has_the_promised_shapes(seconds, size, shape):
+    clip = make_clip(1, seconds, size)
+    assert clip.frames.shape == (*shape, 3) and clip.frames.dtype == torch.uint8
+    assert clip.waveform.shape == (round(seconds * SAMPLE_RATE),) and clip.waveform.dtype == torch.float32
     assert clip.rate == SAMPLE_RATE and clip.fps == 25 and clip.waveform.abs().max() <= 1
-    assert clip.landmarks.shape == (15, 3, 2) and clip.boxes.shape == (15, 4)
-    assert clip.opening.shape == clip.width.shape == (15,)
+    assert clip.landmarks.shape == (shape[0], 3, 2) and clip.boxes.shape == (shape[0], 4)
+    assert clip.opening.shape == clip.width.shape == shape[:1]
     assert clip.opening.min() >= 0 and clip.opening.max() <= 1
     assert (clip.boxes[:, 2:] > clip.boxes[:, :2]).all()
     assert (clip.landmarks[:, 0, 0] < clip.landmarks[:, 1, 0]).all()
@@ -66,9 +57,8 @@ def test_mouth_and_loudness_are_in_step_but_not_the_same(fps):
     for seed in range(4):
         speech = make_speech(seed, 8.0, fps)
         assert len(speech) == round(8 * fps) == len(speech.loudness)
-        lags = at_lags(speech.opening, speech.loudness)
-        assert LAGS[int(np.argmax(lags))] == 0
-        assert 0.4 < lags[10] < 0.9
+        assert best_lag(speech.opening, speech.loudness) == 0
+        assert 0.4 < correlation(speech.opening, speech.loudness) < 0.9
 
 
 def test_equally_loud_sounds_have_different_mouths():
@@ -84,7 +74,7 @@ def test_sounds_differ_in_their_spectra():
     spectra = {}
     for name in sorted({name for part in PLAIN for name in part}):
         if SOUNDS[name].kind in ("voiced", "noise"):
-            wave = one_sound(name).waveform.numpy()[4800:11200]
+            wave = speak([Phone(name, 0.2, 0.8)], 1.0, seed=3).waveform.numpy()[4800:11200]
             power = np.abs(np.fft.rfft(wave * np.hanning(len(wave)))) ** 2
             bands = np.log(power[: 3200 // 40 * 40].reshape(40, -1).sum(1) + 1e-9)
             spectra[name] = bands - bands.mean()
@@ -153,14 +143,12 @@ def test_chin_and_mouth_are_repainted_and_eyes_are_kept():
 @pytest.mark.parametrize("seed", range(200, 207))
 def test_the_opening_can_be_read_off_the_pixels(seed):
     clip = make_clip(seed, seconds=3.0)
-    crops = aligned(clip)
-    measured = measure_opening(crops).numpy()
+    crops = align_clip(clip, RESOLUTION)
+    measured = measure_opening(as_uint8(crops)).numpy()
     assert measured.shape == clip.opening.shape
-    lags = at_lags(measured, clip.opening)
-    assert LAGS[int(np.argmax(lags))] == 0
-    assert lags[10] >= 0.97
+    assert best_lag(measured, clip.opening) == 0 and correlation(measured, clip.opening) >= 0.97
     blurred = np.stack([cv2.GaussianBlur(crop, (0, 0), 0.7) for crop in crops.numpy()])
-    assert np.corrcoef(measure_opening(torch.from_numpy(blurred).float() / 255).numpy(), clip.opening)[0, 1] >= 0.95
+    assert correlation(measure_opening(torch.from_numpy(blurred)).numpy(), clip.opening) >= 0.95
 
 
 @pytest.mark.parametrize(
@@ -178,9 +166,29 @@ def test_bad_input_is_named(call, message):
         call()
 
 
-def test_the_least_clip_has_one_frame_of_the_least_size():
-    assert make_clip(0, 0.04, 48).frames.shape == (1, 48, 48, 3)
-    assert make_clip(0, 0.04, (100, 70)).frames.shape == (1, 100, 70, 3)
+# Of `make_clip(7, 1.0, 128)`.
+OPENING = [0.0, 0.0, 0.00775, 0.22378, 0.52482, 0.86887, 0.20413, 0.24987, 0.05457]
+MEASURED = [0.00486, 0.00572, 0.06406, 0.03512, 0.01321]
+TILES = [
+    96.26,
+    68.64,
+    66.11,
+    86.19,
+    76.01,
+    82.24,
+    77.39,
+    70.58,
+    74.88,
+    114.6,
+    108.87,
+    65.7,
+    97.19,
+    137.77,
+    127.81,
+    75.97,
+]
+LANDMARKS = [48.8924, 55.2122, 76.0014, 53.2726, 63.7887, 72.9959]
+BOX = [34.5276, 35.4888, 90.9685, 100.5521]
 
 
 def test_heads_and_voices_stay_those_the_packaged_model_was_trained_on():
@@ -188,10 +196,23 @@ def test_heads_and_voices_stay_those_the_packaged_model_was_trained_on():
         wave = make_speech(7, 2.0, variety=variety).waveform
         assert float(wave.square().mean().sqrt()) == pytest.approx(rms, rel=1e-4)
         assert int(wave.abs().argmax()) == peak
-    clip = make_clip(7, 0.4, 64)
-    assert clip.frames.float().mean(dim=(0, 1, 2)).tolist() == pytest.approx([96.603, 87.352, 83.008], abs=0.02)
-    assert clip.opening.tolist()[::3] == pytest.approx([0.0, 0.0, 0.00775, 0.21211], abs=1e-4)
-    assert clip.landmarks[-1].ravel().tolist() == pytest.approx(
-        [24.8491, 27.1782, 38.3634, 26.3877, 32.1531, 36.1319], abs=1e-3
-    )
-    assert clip.boxes[-1].tolist() == pytest.approx([17.6607, 17.434, 45.7973, 49.8691], abs=1e-3)
+    clip = make_clip(7, 1.0, 128)
+    assert clip.opening.tolist()[::3] == pytest.approx(OPENING, abs=1e-4)
+    assert measure_opening(align_clip(clip, 128)).tolist()[::6] == pytest.approx(MEASURED, abs=2e-4)
+    tiles = clip.frames[14].float().reshape(4, 32, 4, 32, 3).mean((1, 3, 4))  # the mouth is wide open
+    assert tiles.flatten().tolist() == pytest.approx(TILES, abs=0.03)
+    assert clip.landmarks[-1].ravel().tolist() == pytest.approx(LANDMARKS, abs=1e-3)
+    assert clip.boxes[-1].tolist() == pytest.approx(BOX, abs=1e-3)
+
+
+def test_a_corpus_that_is_broken_off_leaves_whole_clips_alone(tmp_path):
+    def stop(phase, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    settings = CorpusSettings(clips=2, seconds=0.2, resolution=64, size=64)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(tmp_path, settings, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip_000000.mp4"]
+    assert [path.is_file() for path in write_corpus(tmp_path, settings, Local(1))] == [True, True]
+    assert len(list(tmp_path.iterdir())) == 2

@@ -135,21 +135,21 @@ def test_yunet_is_found_in_the_checkpoints_folder_by_name_and_by_auto(tmp_path, 
 
 def test_missing_models_say_what_to_get_and_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    with pytest.raises(FileNotFoundError, match=r"auxiliary/face_detection_yunet_2023mar.onnx.*download"):
+    with pytest.raises(ValueError, match=r"auxiliary/face_detection_yunet_2023mar.onnx.*download"):
         load_detector("yunet", checkpoints=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"auxiliary/detection_Resnet50_Final.pth.*download"):
+    with pytest.raises(ValueError, match=r"auxiliary/detection_Resnet50_Final.pth.*download"):
         load_detector("facexlib", checkpoints=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"buffalo_l.*non-commercial"):
+    with pytest.raises(ValueError, match=r"buffalo_l.*non-commercial"):
         load_detector("insightface", checkpoints=tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"home/.insightface/models/buffalo_l.*non-commercial"):
+    with pytest.raises(ValueError, match=r"home/.insightface/models/buffalo_l.*non-commercial"):
         load_detector("insightface")
-    with pytest.raises(FileNotFoundError, match=r"face_detection_yunet_2023mar.onnx.*buffalo_l.*non-commercial"):
+    with pytest.raises(ValueError, match=r"face_detection_yunet_2023mar.onnx.*buffalo_l.*non-commercial"):
         load_detector("auto", checkpoints=tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="empty: holds no .onnx files"):
+    with pytest.raises(ValueError, match="empty: holds no .onnx files"):
         load_detector("insightface", model=tmp_path / "empty")
     for name in ("yunet", "facexlib", "file"):
-        with pytest.raises(FileNotFoundError, match="gone.bin"):
+        with pytest.raises(ValueError, match="gone.bin"):
             load_detector(name, model=tmp_path / "gone.bin")
 
 
@@ -213,7 +213,7 @@ def test_facexlib_weights_that_run_code_or_are_of_another_net_are_refused(tmp_pa
     path = tmp_path / "detection_Resnet50_Final.pth"
     for content in (pickle.dumps({"a": _Opens()}), b"<html>not found</html>", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="Resnet50_Final.pth (was not read|is a text file|is damaged)"):
+        with pytest.raises(ValueError, match="Resnet50_Final.pth (was not read|is a text file|is damaged|is empty)"):
             load_detector("facexlib", model=path)
     with pytest.raises(ValueError, match="holds a list"):
         load_detector("facexlib", model=_saved([1, 2], path))

@@ -48,6 +48,6 @@ def test_join_pads_and_refuses_what_does_not_fit(tmp_path, sounds):
         join([tmp_path / "raw.h264"], tmp_path / "d.mp4")
     with pytest.raises(ValueError, match="no parts"):
         join([], tmp_path / "d.mp4")
-    with pytest.raises(FileNotFoundError, match="none.mp4"):
+    with pytest.raises(ValueError, match="none.mp4"):
         join([tmp_path / "a.mp4", tmp_path / "none.mp4"], tmp_path / "d.mp4")
     assert sorted(os.listdir(tmp_path)) == before

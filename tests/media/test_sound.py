@@ -93,7 +93,7 @@ def test_left_out_silence_is_put_back(tmp_path):
 
 
 def test_unfit_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.wav"):
+    with pytest.raises(ValueError, match="none.wav"):
         read_audio(tmp_path / "none.wav")
     (tmp_path / "text.wav").write_text("la la la")
     with pytest.raises(ValueError, match="text.wav is not readable as audio"):

@@ -98,7 +98,7 @@ def test_an_exception_leaves_no_trace(tmp_path, sounds, error, old):
         path.write_bytes(old)
     with pytest.raises(error), VideoWriter(path, 25, HEIGHT, WIDTH, audio=sounds["aac.m4a"]) as writer:
         writer.write(clip(60))
-        assert (tmp_path / f"clip.mp4.{os.getpid()}.part").exists()
+        assert len(list(tmp_path.glob(f"clip.mp4.{os.getpid()}.*.part"))) == 1
         raise error
     assert os.listdir(tmp_path) == ([] if old is None else ["clip.mp4"])
     assert old is None or path.read_bytes() == old
@@ -120,7 +120,7 @@ def test_bad_input_is_named(tmp_path, sounds):
     for change, message in cases:
         with pytest.raises(ValueError, match=message):
             VideoWriter(**{**good, **change})
-    with pytest.raises(FileNotFoundError, match="none.wav"):
+    with pytest.raises(ValueError, match="none.wav"):
         VideoWriter(**good, audio=tmp_path / "none.wav")
     for frames in (torch.zeros(1, 60, WIDTH, 3), torch.zeros(HEIGHT, WIDTH, 3), torch.zeros(1, HEIGHT, WIDTH, 4)):
         with pytest.raises(ValueError, match=r"give \(n, 64, 96, 3\)"), VideoWriter(**good) as writer:
@@ -135,10 +135,10 @@ def test_bad_input_is_named(tmp_path, sounds):
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="create its folder first"):
+    with pytest.raises(ValueError, match="create its folder first"):
         VideoWriter(tmp_path / "none" / "clip.mp4", 25, HEIGHT, WIDTH)
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(IsADirectoryError, match="folder.mp4"):
+    with pytest.raises(ValueError, match="folder.mp4"):
         VideoWriter(tmp_path / "folder.mp4", 25, HEIGHT, WIDTH)
     if os.geteuid() != 0:
         (tmp_path / "folder.mp4").chmod(0o500)
@@ -175,7 +175,7 @@ def test_a_limit_on_file_sizes_is_named_and_leaves_no_trace(tmp_path):
     command = [sys.executable, "-c", LIMITED, str(path), *limits]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     way_out = "choose a drive that takes larger files, or lift the limit on file sizes"
-    message = f"[Errno {errno.EFBIG}] cannot write {path} (File too large): {way_out}"
+    message = f"cannot write {path} (File too large): {way_out}"
     assert result.stdout.splitlines() == [message] * 3
     assert os.listdir(tmp_path) == ["clip.mp4"] and path.read_bytes() == b"an older film"
 
@@ -192,7 +192,7 @@ def test_a_full_drive_is_named_and_leaves_no_trace(tmp_path):
         part = tmp_path / "part.mp4"
         write_noise(part)
         for attempt in (lambda: write_noise(mount / "clip.mp4"), lambda: join([part], mount / "clip.mp4")):
-            with pytest.raises(OSError, match="cannot write .*clip.mp4 .*: free some space") as raised:
+            with pytest.raises(ValueError, match="cannot write .*clip.mp4 .*: free some space") as raised:
                 attempt()
             assert raised.value.errno == errno.ENOSPC
             assert os.listdir(mount) == ["filler"]

@@ -261,14 +261,15 @@ def test_endless_reply_is_stopped_at_the_size(server, tmp_path):
 
 @pytest.mark.parametrize("endless", [True, False])
 def test_a_reply_far_above_the_known_size_is_not_taken(server, tmp_path, monkeypatch, endless):
-    rows = [replace(row, size=None, sha256=None, about=1_000) for row in registry.WEIGHTS]
-    monkeypatch.setattr(registry, "WEIGHTS", tuple(rows))
     monkeypatch.setattr(download_module, "hub_states", lambda url: Expected())
-    server.endless, server.files[UNET] = endless, bytes((1 << 20) + 1)
-    with pytest.raises(InputError, match="more than 1,048,576 bytes" if endless else "far more than the known file"):
-        download(tmp_path, only=["unet"], progress=lambda done, *_: done <= 1 << 20 or pytest.fail("went on"))
-    assert files(tmp_path) == []
-    server.endless, server.files[UNET] = False, bytes(1 << 20)
+    for about, most in ((1_000, 1 << 20), (300_000, 1_200_000)):
+        rows = [replace(row, size=None, sha256=None, about=about) for row in registry.WEIGHTS]
+        monkeypatch.setattr(registry, "WEIGHTS", tuple(rows))
+        server.endless, server.files[UNET] = endless, bytes(most + 1)
+        with pytest.raises(InputError, match=f"more than {most:,} bytes" if endless else "far more than the known"):
+            download(tmp_path, only=["unet"], progress=lambda done, *_, m=most: done <= m or pytest.fail("went on"))
+        assert files(tmp_path) == []
+    server.endless, server.files[UNET] = False, bytes(most)
     assert download(tmp_path, only=["unet"])
     set_limits({"download": 1000})
     with pytest.raises(InputError, match="far more"):

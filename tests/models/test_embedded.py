@@ -10,10 +10,11 @@ from embedded_weights import make_embedded, packaged
 
 from latentsync.audio.whisper import encode_audio
 from latentsync.commands.main import main
-from latentsync.drawn.demo.scene import make_scene
+from latentsync.drawn.demo import make_scene
 from latentsync.drawn.heads.clip import make_clip as draw_clip
 from latentsync.drawn.heads.corpus import align_clip
 from latentsync.drawn.heads.opening import measure_opening
+from latentsync.errors import InputError
 from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.evaluate.image_metrics import psnr
 from latentsync.face.masks import keep_mask
@@ -59,7 +60,7 @@ def test_half_precision_on_disk_is_single_precision_on_the_cpu(installed):
 
 def test_a_package_without_weights_says_so(bare):
     for ask in (load_embedded, lambda: choose_folder("embedded", "checkpoints")):
-        with pytest.raises(FileNotFoundError, match="lacks unet, whisper, vae: .* belongs to the package"):
+        with pytest.raises(InputError, match="lacks unet, whisper, vae: .* belongs to the package"):
             ask()
 
 
@@ -136,12 +137,12 @@ def test_the_packaged_model_makes_an_unseen_head_say_unheard_words():
 
 @packaged
 def test_the_packaged_syncnet_tells_sound_in_place_from_other_sound():
-    from latentsync.evaluate.sync_score import SyncJudge, load_syncnet
-    from latentsync.train.validate import judge_sync
+    from latentsync.evaluate.sync_score import SyncScorer, load_syncnet
+    from latentsync.train.validate import sync_metrics
 
     paths = find_checkpoints(embedded.EMBEDDED)
-    clip, vae, judge = draw_clip(UNSEEN), load_vae(paths.vae), SyncJudge(*load_syncnet(paths.syncnet))
+    clip, vae, judge = draw_clip(UNSEEN), load_vae(paths.vae), SyncScorer(*load_syncnet(paths.syncnet))
     crops = align_clip(clip, 128)
-    figures = judge_sync(judge, vae, crops, clip.waveform)
-    other = judge_sync(judge, vae, crops, clip.waveform.roll(len(clip.waveform) // 2))
+    figures = sync_metrics(judge, vae, crops, clip.waveform)
+    other = sync_metrics(judge, vae, crops, clip.waveform.roll(len(clip.waveform) // 2))
     assert figures["sync"] > 0.5 > other["sync"] and abs(figures["sync_offset"]) <= 1

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pickle
 import shutil
 import zipfile
@@ -11,10 +12,10 @@ import golden_data
 import pytest
 import tiny
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from latentsync.errors import InputError
+from latentsync.errors import FileError, InputError
 from latentsync.models import convert as convert_module
 from latentsync.models import load as checkpoint
 from latentsync.models.convert import convert
@@ -151,7 +152,7 @@ def test_default_device_and_dtype(made, monkeypatch):
 def test_missing_files_are_listed_with_the_command(made, tmp_path):
     shutil.copy(made / "latentsync_unet.pt", tmp_path)
     command = f"python -m latentsync download --checkpoints {tmp_path} --only whisper,vae"
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path} lacks whisper, vae: fetch with `{command}`"):
+    with pytest.raises(InputError, match=f"{tmp_path} lacks whisper, vae: fetch with `{command}`"):
         load_model(tmp_path, device="cpu")
 
 
@@ -200,6 +201,13 @@ def test_resolution_of_the_other_version_is_warned_of(folder, caplog, version, w
     model = load_model(folder, device="cpu", resolution=wrong)
     assert model.resolution == wrong
     assert f"LatentSync {version} works at {right} pixels, not at {wrong}" in caplog.text
+
+
+@pytest.mark.parametrize("resolution", ["wide", [512], None, 512.5, 10**400, "-1"])
+def test_a_sidecar_whose_resolution_is_no_number_is_named(folder, resolution):
+    (folder / "latentsync.json").write_text(json.dumps({"resolution": resolution, "version": [1]}))
+    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give --resolution"):
+        load_model(folder, device="cpu")
 
 
 @pytest.mark.parametrize("resolution", [0, 100, 1088])
@@ -358,6 +366,28 @@ def test_a_unet_of_absurd_shapes_is_refused_before_it_is_built(made, tmp_path, c
         load_unet(tmp_path / "a.safetensors")
 
 
+def test_nets_that_load_and_could_not_work_are_named(made, tmp_path):
+    from diffusers import AutoencoderKL
+    from whisper.model import AudioEncoder
+
+    unet = load_state_dict(made / "latentsync_unet.pt")
+    unet |= {"conv_out.weight": torch.zeros(5, 32, 3, 3), "conv_out.bias": torch.zeros(5)}
+    save_file(unet, tmp_path / "unet.safetensors")
+    with pytest.raises(InputError, match="unet.safetensors .* it gives 5 channels, not 4"):
+        load_unet(tmp_path / "unet.safetensors")
+    for mels, states in ((128, 1500), (80, 1499)):
+        encoder = tiny.weights(AudioEncoder(mels, states, 64, 1, 1))
+        save_file({f"encoder.{key}": value for key, value in encoder.items()}, tmp_path / "large.safetensors")
+        with pytest.raises(InputError, match=f"hears {mels} mels and {states} states: give Whisper tiny"):
+            load_audio_encoder(tmp_path / "large.safetensors")
+    for channels, blocks, words in ((16, 4, "16 channels, 8 times"), (4, 3, "4 channels, 4 times")):
+        types = {"down_block_types": ["DownEncoderBlock2D"] * blocks, "up_block_types": ["UpDecoderBlock2D"] * blocks}
+        vae = AutoencoderKL(block_out_channels=[32] * blocks, latent_channels=channels, **types)
+        vae.save_pretrained(tmp_path / "vae")
+        with pytest.raises(InputError, match=f"safetensors makes latents of {words} smaller: give the VAE of Stable"):
+            load_vae(tmp_path / "vae")
+
+
 def cut(path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -433,12 +463,7 @@ def test_wrong_file_for_the_unet_is_named(made, tmp_path):
             load_unet(path)
 
 
-def test_incomplete_files_name_the_tensors(made, tmp_path):
-    state = load_state_dict(made / "latentsync_unet.pt")
-    gone = next(key for key in state if key.endswith("temporal_transformer.proj_out.weight"))
-    torch.save({key: value for key, value in state.items() if key != gone}, tmp_path / "unet.pt")
-    with pytest.raises(ValueError, match=f"unet.pt looks like a lip-sync U-Net.*1 missing.*{gone}"):
-        load_unet(tmp_path / "unet.pt")
+def test_an_incomplete_vae_names_the_tensor(made, tmp_path):
     vae = load_file(made / "vae" / "diffusion_pytorch_model.safetensors")
     vae.pop("decoder.conv_out.bias")
     save_file(vae, tmp_path / "vae.safetensors")
@@ -528,7 +553,7 @@ def test_vae_with_the_old_attention_names_in_half_precision(folder):
     save_file(renamed, path)
     assert_same(load_vae(folder / "vae"), {key: value.half().float() for key, value in state.items()})
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="diffusion_pytorch_model.safetensors"):
+    with pytest.raises(InputError, match="diffusion_pytorch_model.safetensors"):
         load_vae(folder / "vae")
 
 
@@ -579,22 +604,46 @@ def test_conversion_does_not_overwrite_or_leave_halves(made, tmp_path, monkeypat
     with pytest.raises(ValueError, match="ends in .safetensors"):
         convert(source, tmp_path / "tiny.bin")
     target.write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match="force"):
+    with pytest.raises(InputError, match="force"):
         convert(source, target)
 
     def full(tensors, path, metadata):
         path.write_bytes(b"half a file")
-        raise OSError("No space left on device")
+        raise SafetensorError("I/O error: No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(convert_module, "save_file", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(FileError, match="No space left on device.*free some space"):
             convert(source, target, force=True)
     assert target.read_bytes() == b"mine" and [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
     convert(source, target, force=True)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(InputError):
         convert(target, target, force=True)
     assert load_audio_encoder(target).conv1.out_channels == 32
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_a_converted_file_has_the_rights_that_the_umask_gives(tmp_path, umask):
+    torch.save({"a": torch.ones(2)}, tmp_path / "a.pt")
+    before = os.umask(umask)
+    try:
+        path = convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_what_cannot_be_converted_is_said(tmp_path):
+    torch.save({"a": torch.ones(2, dtype=torch.complex128)}, tmp_path / "a.pt")
+    with pytest.raises(InputError, match="tensors of the type torch.complex128"):
+        convert(tmp_path / "a.pt", tmp_path / "a.safetensors")
+    torch.save({"a": torch.ones(2)}, tmp_path / "b.pt")
+    with pytest.raises(InputError, match="cannot write .*b.pt"):
+        convert(tmp_path / "b.pt", tmp_path / "b.pt" / "b.safetensors")
+    with pytest.raises(InputError, match="no weight file .*none.pt"):
+        convert(tmp_path / "none.pt", tmp_path / "b.safetensors")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "b.pt"]
 
 
 def test_value_too_large_for_half_is_named(tmp_path):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from latentsync.errors import InputError
 from latentsync.nets import layers
 from latentsync.nets.unet import UNet, UNetConfig
 
@@ -122,11 +123,23 @@ def test_hole_in_the_blocks_is_reported_as_missing():
         ({"block_out_channels": (32,)}, "block_attention has 2"),
         ({"block_out_channels": (), "block_attention": ()}, "0 down blocks"),
         ({"motion": "down"}, "none, up, all"),
+        ({"layers_per_block": 65}, "2 down blocks of 65 layers: give 1 to 64"),
+        ({"block_out_channels": (32,) * 65, "block_attention": (True,) * 65}, "65 down blocks"),
+        ({"block_out_channels": (32, 65568)}, "65568: .* up to 65536"),
+        ({"n_head": 0}, "0 heads and 32 groups"),
+        ({"groups": 0}, "8 heads and 0 groups"),
     ],
 )
 def test_impossible_config(change, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message):
         replace(SMALL, **change)
+    replace(SMALL, block_out_channels=(32,) * 63 + (65536,), block_attention=(True,) * 64, layers_per_block=64)
+
+
+@pytest.mark.parametrize("value", ["x", "-8", "8.0", "0", "9" * 5000, "\u00b2"])
+def test_metadata_that_is_no_number_is_named(value):
+    with pytest.raises(InputError, match="groups = |0 groups"):
+        UNetConfig.from_state_dict(golden_weights(SMALL), {"n_head": "8", "groups": value})
 
 
 def test_new_motion_modules_change_nothing_until_trained():
@@ -142,6 +155,14 @@ def test_asking_for_motion_does_not_hide_a_broken_module():
     weights = golden_weights(SMALL)
     del weights["down_blocks.0.motion_modules.0.temporal_transformer.proj_in.bias"]
     with pytest.raises(ValueError, match="1 missing"):
+        UNet.from_state_dict(weights, motion="all")
+
+
+def test_motion_is_made_only_for_weights_that_fit():
+    """Its widths are those that the file's shapes announce: 60,000 channels would take gigabytes."""
+    weights = golden_weights(replace(SMALL, motion="none"))
+    weights["down_blocks.0.resnets.0.conv1.weight"] = torch.zeros(64_000, 1, 1, 1)
+    with pytest.raises(InputError, match="of the wrong shape"):
         UNet.from_state_dict(weights, motion="all")
 
 

@@ -131,3 +131,17 @@ def pack(comfy_folders, loaded_pack) -> Pack:
 def model(pack):
     """The embedded model, in ComfyUI's hands."""
     return pack.nodes.model_patcher.load_managed_model("embedded (small)", "fp32")
+
+
+@pytest.fixture
+def rendered(pack, monkeypatch):
+    """The frames that Lip Sync Video hands to its encoder."""
+    frames, writer = [], pack.nodes.video.VideoWriter
+
+    class Recorder(writer):
+        def write(self, window):
+            frames.append(window.clone())
+            super().write(window)
+
+    monkeypatch.setattr(pack.nodes.video, "VideoWriter", Recorder)
+    return frames

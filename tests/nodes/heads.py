@@ -16,7 +16,7 @@ SIDE = 128
 
 @lru_cache(maxsize=1)
 def drawn(size=(160, 201), seconds: float = 0.48):
-    """`latentsync.drawn.heads.clip.Clip` of 12 frames, of an odd width."""
+    """`latentsync.drawn.heads.clip.DrawnClip` of 12 frames, of an odd width."""
     from latentsync.drawn.heads.clip import make_clip
 
     return make_clip(900_001, seconds, size)

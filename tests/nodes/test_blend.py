@@ -1,8 +1,6 @@
-from dataclasses import replace
-
 import pytest
 import torch
-from heads import FPS, head, track_face, unchanged
+from heads import head, track_face, unchanged
 
 R = 128
 
@@ -63,56 +61,3 @@ def test_inputs_of_different_clips_are_refused(pack, made):
         blend(pack, made, crops=made.crops[1:])
     with pytest.raises(ValueError, match="of 12 frames.*|do not fit a track"):
         blend(pack, made, crops=torch.rand(12, 64, 64, 3))
-
-
-def test_blending_can_be_cancelled(pack, made):
-    import comfy.model_management as mm
-
-    mm.interrupt_current_processing()
-    with pytest.raises(mm.InterruptProcessingException):
-        blend(pack, made)
-
-
-def graph(pack, model, source, voice, steps, track_first, **match):
-    """The frames of the step-by-step graph, with the face tracked before or after the frames are matched."""
-    images, track = source.images, None
-    match = {"audio_longer": "pingpong", "audio_shorter": "stop", "fps": FPS} | match
-    if track_first:
-        track = track_face(pack, source, model=model, max_gap=0.5, fade=0.2)[0]
-    images, _, track, _ = pack.run("LatentSyncMatchLength", images=images, audio=voice, track=track, **match).args
-    if not track_first:
-        track = track_face(pack, source, images=images, model=model, max_gap=0.5, fade=0.2)[0]
-    features = pack.run("LatentSyncEncodeAudio", model=model, audio=voice, fps=FPS, images=images, hard_cut=False)[0]
-    crops = pack.run("LatentSyncCropFaces", images=images, track=track)[0]
-    settings = pack.latentsync.sampling.sample.Settings(steps=steps, window=8, overlap=2)
-    synced = pack.run("LatentSyncSampler", model=model, crops=crops, features=features, track=track, **vars(settings))
-    inputs = {"track": track, "crops": synced[0], "mask_smooth": 0.5, "match_colour": True}
-    return pack.run("LatentSyncBlendFaces", images=images, **inputs)[0]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "track_first", "shorter"), [(0.72, True, "stop"), (0.3, False, "stop"), (0.33, True, "silent")]
-)
-def test_the_graph_gives_the_frames_of_a_run(pack, model, tmp_path, monkeypatch, seconds, track_first, shorter):
-    library = pack.latentsync
-    source = head(pack)
-    wave = source.clip.waveform.repeat(2)[: round(seconds * source.clip.rate)]
-    corpus = getattr(library, "drawn.heads.corpus")
-    corpus.write_wav(tmp_path / "voice.wav", wave, source.clip.rate)
-    corpus.write_clip(tmp_path / "clip.mp4", source.clip.frames, source.clip, preset="ultrafast")
-    with library.media.VideoReader(tmp_path / "clip.mp4") as reader:
-        source.images = library.frames.as_float(reader[range(len(reader))])
-    samples, rate = library.media.read_audio(tmp_path / "voice.wav")
-
-    made = []
-    monkeypatch.setattr(library.pipelines.lip_sync, "write", lambda windows, *_: made.extend(windows))
-    settings = library.pipelines.lip_sync.RunSettings(audio_shorter=shorter)
-    sync = replace(settings.sync, steps=1, window=8, overlap=2)
-    settings = replace(settings, sync=sync, blend=replace(settings.blend, match_colour=True))
-    plain = library.models.embedded.load_embedded("cpu")
-    paths = [tmp_path / name for name in ("clip.mp4", "voice.wav", "out.mp4")]
-    library.pipelines.lip_sync.lip_sync(*paths, plain, source.detector, settings)
-
-    voice = {"waveform": samples[None], "sample_rate": rate}
-    frames = graph(pack, model, source, voice, 1, track_first, audio_shorter=shorter)
-    assert torch.equal(library.frames.as_uint8(frames), torch.cat(made))

@@ -29,6 +29,17 @@ def test_result_is_the_librarys_bit_for_bit(pack, model, features, changes):
     assert not torch.equal(result, crops)
 
 
+def test_quality_stands_for_the_widgets_it_names(pack, model, features):
+    crops = crops_of(4)
+    result = sampled(pack, model, features, crops, quality="fast", steps=3, sampler="euler")
+    by_hand = {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3}
+    assert torch.equal(result, sampled(pack, model, features, crops, **by_hand))
+    custom = sampled(pack, model, features, crops, quality="custom", sampler="euler")
+    assert torch.equal(custom, sampled(pack, model, features, crops, sampler="euler"))
+    with pytest.raises(ValueError, match="quality is 'best': choose one of custom, published, balanced, fast"):
+        sampled(pack, model, features, crops, quality="best")
+
+
 def test_crops_are_not_changed_and_come_back_where_there_is_no_face(pack, model, features):
     crops = crops_of(6)
     before = crops.clone()
@@ -38,14 +49,11 @@ def test_crops_are_not_changed_and_come_back_where_there_is_no_face(pack, model,
     hidden = torch.tensor([0, 1, 5])
     assert torch.equal(result[hidden], crops[hidden])
     assert not torch.equal(result[2], crops[2])
+    nowhere = sampled(pack, model, features, crops[:3], track=track_of(pack, [0, 0, 0]))
+    assert torch.equal(nowhere, crops[:3])
     # Over the cut there are two runs, each as if it were alone.
     alone = sampled(pack, model, features, crops, track=track_of(pack, [0, 0, 0, 1, 1, 0]))
     assert torch.equal(result[3:5], alone[3:5])
-
-
-def test_no_face_at_all_gives_the_crops_back(pack, model, features):
-    crops = crops_of(3)
-    assert torch.equal(sampled(pack, model, features, crops, track=track_of(pack, [0, 0, 0])), crops)
 
 
 def test_rgba_and_half_crops_give_the_same(pack, model, features):
@@ -64,8 +72,6 @@ def test_a_mask_is_what_is_repainted(pack, model, features):
     usual = sampled(pack, model, features, crops)
     published = 1 - pack.latentsync.face.masks.keep_mask(256)
     assert torch.equal(sampled(pack, model, features, crops, mask=published), usual)
-    with pytest.raises(ValueError, match="the mask leaves 0.0% of the crop to repaint"):
-        sampled(pack, model, features, crops, mask=torch.zeros(1, 64, 64))
 
 
 def test_progress_counts_every_step_and_shows_the_face(pack, model, features, monkeypatch):
@@ -100,15 +106,11 @@ def test_cancel_ends_the_run_between_two_layers(pack, model, features, monkeypat
         ({"sampler": "euler_ancestral"}, "choose one of ddim"),
         ({"overlap": 4}, "give 0 to 3"),
         ({"guidance_start": 0.9, "guidance_end": 0.1}, "two rising fractions"),
+        ({"crops": torch.rand(2, 64, 64, 3)}, "64 x 64 pixels and the model works at 128"),
+        ({"crops": torch.rand(3, SIDE, SIDE, 3)}, "the track covers 2 frames and there are 3 crops"),
+        ({"mask": torch.zeros(1, 64, 64)}, "the mask leaves 0.0% of the crop to repaint"),
     ],
 )
-def test_settings_out_of_range_are_refused(pack, model, features, change, sentence):
+def test_what_does_not_fit_is_refused(pack, model, features, change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        sampled(pack, model, features, crops_of(2), **change)
-
-
-def test_crops_of_another_size_and_tracks_of_another_clip_are_refused(pack, model, features):
-    with pytest.raises(ValueError, match="64 x 64 pixels and the model works at 128"):
-        sampled(pack, model, features, torch.rand(2, 64, 64, 3))
-    with pytest.raises(ValueError, match="the track covers 3 frames and there are 2 crops"):
-        sampled(pack, model, features, crops_of(2), track=track_of(pack, [1, 1, 1]))
+        sampled(pack, model, features, **{"crops": crops_of(2), "track": track_of(pack, [1, 1])} | change)

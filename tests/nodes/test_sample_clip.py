@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentsync.drawn.heads.samples import draw_short_clip
+from latentsync.drawn.heads.samples import draw_sample
 from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader, read_audio
 from latentsync.models import samples
@@ -48,7 +48,7 @@ def test_two_speakers_speak_one_after_the_other():
 
 def test_the_files_are_what_the_script_draws():
     """The short clip only: it is the quickest."""
-    drawing, sample = draw_short_clip(), samples.find_sample("short clip")
+    drawing, sample = draw_sample("short clip"), samples.find_sample("short clip")
     with VideoReader(sample.video) as reader:
         assert len(reader) == len(drawing.source.frames) == 40
         error = (reader[range(40)].float() - drawing.source.frames.float()).square().mean()

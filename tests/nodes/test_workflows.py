@@ -5,17 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from comfy import model_management
-from graph import Graph, is_link
-from workflow_file import to_api
+from graph import Graph, is_link, to_api
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = sorted((Path(__file__).parent / "api").glob("*.json"))
 WORKFLOWS = sorted(ROOT.glob("workflows/*.json"))
-
-
-def names(paths: list[Path]) -> list[str]:
-    return [path.stem for path in paths]
 
 
 @pytest.fixture
@@ -30,7 +26,7 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", PROMPTS, ids=names(PROMPTS))
+@pytest.mark.parametrize("path", PROMPTS, ids=lambda path: path.stem)
 def test_prompts_run_without_touching_inputs_or_other_folders(graph, comfy_folders, monkeypatch, path):
     """ComfyUI hands the same tensors to several nodes and keeps them for the next run: none may be written to."""
     execute, before = graph._execute, {}
@@ -66,7 +62,7 @@ def shortened(prompt: dict) -> dict:
     return prompt
 
 
-@pytest.mark.parametrize("path", WORKFLOWS, ids=names(WORKFLOWS))
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_run(graph, comfy_folders, path):
     graph.run(shortened(to_api(read(path), graph.schemas)))
     assert list(comfy_folders.output.rglob("*.mp4"))
@@ -74,7 +70,7 @@ def test_workflows_run(graph, comfy_folders, path):
 
 def test_a_second_run_comes_from_the_cache_and_a_new_seed_goes_on_from_the_sampler(graph, monkeypatch):
     """What runs again is a matter of keys and fingerprints: nothing has to be computed for it."""
-    monkeypatch.setattr(graph, "_execute", lambda node_id, node, results: [[None]] * 9)
+    monkeypatch.setattr(graph, "_execute", lambda node_id, node, results: (None,) * 9)
     prompt = read(ROOT / "tests" / "nodes" / "api" / "step_by_step.json")
     graph.run(prompt)
     assert len(graph.ran) == len(prompt)
@@ -90,8 +86,6 @@ def test_a_second_run_comes_from_the_cache_and_a_new_seed_goes_on_from_the_sampl
 
 def digests(values) -> list:
     """A number for each tensor found in outputs, in lists, dictionaries and plain data objects."""
-    import torch
-
     if isinstance(values, torch.Tensor):
         return [hash(values.contiguous().cpu().numpy().tobytes())]
     if isinstance(values, dict):

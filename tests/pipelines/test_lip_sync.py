@@ -1,6 +1,5 @@
 """Whole runs with a small random net on clips of a drawn face."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -72,7 +71,8 @@ def streamed(reader, clip, model, settings, index_map, start=0):
         index_map
     )
     features = audio.encode_audio(model.audio_encoder, *read_audio(clip.audio), 25.0)
-    return list(render(model, FrameView(reader, index_map), track, features, settings, start))
+    windows = render(model, FrameView(reader, index_map), track, features, settings, start)
+    return [window.pictures for window in windows]
 
 
 @pytest.mark.parametrize("overlap", [0, 3])
@@ -102,8 +102,8 @@ def test_a_take_in_memory_speaks_as_the_file_does(clip, model):
             )
             for frames in (reader, reader[range(40)])
         ]  # fmt: skip
-        streamed, whole = (torch.cat(list(spoken.windows)) for spoken in made)
-    assert torch.equal(streamed, whole) and made[0].length == len(made[0].track) == 40 and not made[0].outlasts
+        streamed, whole = (torch.cat([w.pictures for w in spoken.windows()]) for spoken in made)
+    assert torch.equal(streamed, whole) and len(made[0]) == len(made[0].track) == 40 and not made[0].outlasts
 
 
 @pytest.mark.parametrize("overlap, restored", [(0, False), (3, True)])
@@ -115,7 +115,7 @@ def test_progress_moves_with_each_denoising_step_and_never_back(clip, model, ove
     with VideoReader(clip.video) as reader:
         take = LipSyncInput(reader, 25.0, load_mono_16k(clip.audio))
         detector = load_detector("file", model=clip.track)
-        list(lip_sync_frames(take, model, detector, settings, lambda *state: seen.append(state)).windows)
+        list(lip_sync_frames(take, model, detector, settings, lambda *state: seen.append(state)).windows())
     done = [done for phase, done, total in seen if phase == "syncing" and total == 40]
     assert done[:5] == [0, 2, 4, 6, 8] and done == sorted(done) and done[-1] == 40
 
@@ -127,7 +127,7 @@ def test_frames_that_outlast_the_sound_hear_silence(clip, model):
         made = lip_sync_frames(
             LipSyncInput(reader, 25.0, wave), model, load_detector("file", model=clip.track), settings, lambda *_: None
         )
-    assert made.length == 40 and made.outlasts
+    assert len(made) == 40 and made.outlasts
     heard_features = listen(model.audio_encoder, wave, 25.0, 40)
     padded = audio.encode_audio(model.audio_encoder, torch.nn.functional.pad(wave, (0, 17_600)), 16_000, 25.0)
     assert len(heard_features) == 40 and torch.equal(heard_features.states, padded.states)
@@ -252,56 +252,6 @@ def test_an_interrupted_run_leaves_nothing(clip, model, phase, frame, error):
     assert {p.name: p.stat().st_mtime_ns for p in clip.video.parent.iterdir()} == before
 
 
-def test_resume_goes_on_and_gives_the_same_frames(clip, model, monkeypatch):
-    monkeypatch.setattr("latentsync.pipelines.resume.PART_FRAMES", 10)
-    plain = run(clip, model, out=clip.video.with_name("plain.mp4"))
-    out = clip.video.with_name("out.mp4")
-    parts = clip.video.with_name("out.mp4.parts")
-    with pytest.raises(Stop):
-        run(clip, model, out, resume=True, progress=stop_at("syncing", 32))
-    assert not out.exists()
-    kept = sorted(p.name for p in parts.iterdir())
-    assert kept == ["000000000-000000016.mp4", "plan.json", "track.npz"]
-    looked = []
-
-    def progress(phase, done, total):
-        looked.append((phase, done))
-
-    summary = run(clip, model, out, resume=True, progress=progress)
-    assert ("syncing", 16) in looked and ("syncing", 0) not in looked
-    assert not any(phase == "looking for the face" for phase, _ in looked)
-    assert not parts.exists() and summary.frames == 40
-    with VideoReader(plain.path) as a, VideoReader(out) as b:
-        assert len(a) == len(b) == 40
-        assert (a[range(40)].float() - b[range(40)].float()).abs().mean() < 1.5  # both encoded
-    assert packet_bytes(plain.path, "audio") == packet_bytes(out, "audio")
-
-
-def test_resume_refuses_another_plan(clip, model, monkeypatch):
-    monkeypatch.setattr("latentsync.pipelines.resume.PART_FRAMES", 10)
-    with pytest.raises(Stop):
-        run(clip, model, resume=True, progress=stop_at("syncing", 24))
-    other = replace(FAST, sync=replace(FAST.sync, seed=1))
-    with pytest.raises(ValueError, match="made with another settings"):
-        run(clip, model, settings=other, resume=True)
-    assert (
-        json.loads((clip.video.with_name("out.mp4.parts") / "plan.json").read_text())["settings"]["sync"]["steps"] == 1
-    )
-
-
-def test_resume_refuses_another_track_file_and_leaves_nothing_after_bad_input(clip, model, monkeypatch):
-    monkeypatch.setattr("latentsync.pipelines.resume.PART_FRAMES", 10)
-    parts = clip.video.with_name("out.mp4.parts")
-    with pytest.raises(ValueError, match="index:7"):
-        run(clip, model, settings=replace(FAST, track=TrackSettings(which="index:7")), resume=True)
-    assert not parts.exists()
-    with pytest.raises(Stop):
-        run(clip, model, resume=True, progress=stop_at("syncing", 24))
-    clip.track.write_text(clip.track.read_text().replace('"score": 0.9', '"score": 0.8'))
-    with pytest.raises(ValueError, match="made with another detector"):
-        run(clip, model, resume=True)
-
-
 @pytest.mark.parametrize("frames", [11.4, 11.5, 11.9])
 def test_a_part_of_a_frame_is_no_reason_to_encode_the_voice_again(tmp_path, model, frames):
     clip = make_clip(tmp_path, frames=20)
@@ -356,14 +306,3 @@ def test_a_mask_image_is_where_everything_of_a_run_happens(clip, model, more):
         assert len(rows)
         places = 4 * apply(crop_matrix(track.matrices[i], 64), np.stack([columns, rows], axis=1))
         assert (places > low - 10).all() and (places < high + 10).all()
-
-
-def test_resume_refuses_another_mask_image(clip, model, monkeypatch):
-    monkeypatch.setattr("latentsync.pipelines.resume.PART_FRAMES", 10)
-    settings = replace(FAST, mask_image=mask_image(slice(128, 200), slice(60, 200)))
-    with pytest.raises(Stop):
-        run(clip, model, settings=settings, resume=True, progress=stop_at("syncing", 24))
-    for other in (None, mask_image(slice(128, 201), slice(60, 200))):
-        with pytest.raises(ValueError, match="made with another mask image"):
-            run(clip, model, settings=replace(settings, mask_image=other), resume=True)
-    assert run(clip, model, settings=replace(settings), resume=True).frames == 40

@@ -1,6 +1,5 @@
 """Restoration in a run and of a video that is there: what changes, what must not, at which size."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +25,6 @@ from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import (
     LipSyncInput,
     RunSettings,
-    lip_sync,
     lip_sync_frames,
     load_mono_16k,
     track_or_resume,
@@ -87,7 +85,8 @@ def spoken(clip, model, superres=None, frames=None, **settings):
     settings = replace(FAST, superres=superres, **settings)
     with VideoReader(clip.video, cache=4) as reader:
         take = LipSyncInput(reader if frames is None else frames, 25.0, load_mono_16k(clip.audio))
-        return torch.cat(list(lip_sync_frames(take, model, detector(clip), settings, quiet).windows))
+        made = lip_sync_frames(take, model, detector(clip), settings, quiet)
+        return torch.cat([window.pictures for window in made.windows()])
 
 
 def pictures(clip):
@@ -170,36 +169,6 @@ def test_published_settings_restore_too(clip, model):
         for superres in (None, SuperRes(Grain(), STRONG))
     )
     assert difference(plain, finer_run).max() > 3
-
-
-class Stop(Exception):
-    pass
-
-
-def run(clip, model, superres, out="out.mp4", stop=None, resume=False):
-    def progress(phase, done, total):
-        if (phase, done) == ("syncing", stop):
-            raise Stop
-
-    settings, out = replace(FAST, superres=superres, crf=0), clip.video.with_name(out)  # lossless
-    return lip_sync(clip.video, clip.audio, out, model, detector(clip), settings, resume=resume, progress=progress)
-
-
-def test_resume_goes_on_as_if_nothing_had_happened_and_refuses_other_settings(clip, model, monkeypatch):
-    monkeypatch.setattr("latentsync.pipelines.resume.PART_FRAMES", 4)
-    superres = SuperRes(Grain(), RestoreSettings(1.0, temporal=0.8, batch=2))
-    with pytest.raises(Stop):
-        run(clip, model, superres, stop=8, resume=True)
-    plan = json.loads((clip.video.with_name("out.mp4.parts") / "plan.json").read_text())
-    assert plan["superres"][0]["nets"] == [["grain", None], None] and plan["superres"][0]["settings"]["temporal"] == 0.8
-    others = (None, replace(superres, ratio=2), replace(superres, settings=STRONG), replace(superres, restorer=Same()))
-    for other in others:
-        with pytest.raises(ValueError, match="made with another superres"):
-            run(clip, model, other, resume=True)
-    run(clip, model, superres, resume=True)
-    assert run(clip, model, superres, "plain.mp4").frames == FRAMES
-    with VideoReader(clip.video.with_name("out.mp4")) as a, VideoReader(clip.video.with_name("plain.mp4")) as b:
-        assert len(a) == FRAMES and difference(a[range(FRAMES)], b[range(FRAMES)]).max() <= 2
 
 
 @pytest.mark.parametrize("temporal", [0.0, 0.8, 1.0])

@@ -63,5 +63,5 @@ def test_a_ray_cluster_that_is_not_there_is_named(raw, tmp_path):
     with socket.socket() as closed:  # bound and not listening
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(ConnectionError, match=f"Ray cannot be started on {address} .*: look into"):
+        with pytest.raises(ValueError, match=f"Ray cannot be started on {address} .*: look into"):
             prepare(raw[0], tmp_path / "data", SETTINGS, raw[1], executor=Ray(address))

@@ -204,7 +204,7 @@ def test_results_that_cannot_be_used_are_refused(bad, match):
         def __call__(self, faces):
             return bad(faces)
 
-    with pytest.raises((FloatingPointError, ValueError), match=match):
+    with pytest.raises(ValueError, match=match):
         run(torch.rand(1, R, R, 3), Bad())
 
 
@@ -362,15 +362,15 @@ CODEFORMER = (
 def test_codeformer_without_its_package_names_it(tmp_path, monkeypatch):
     torch.save({"params_ema": {key: torch.zeros(4, 4) for key in CODEFORMER}}, tmp_path / "codeformer.pth")
     monkeypatch.setitem(sys.modules, "spandrel_extra_arches", None)
-    with pytest.raises(ImportError, match="non-commercial use .* pip install spandrel_extra_arches"):
+    with pytest.raises(ValueError, match="non-commercial use .* pip install spandrel_extra_arches"):
         load_restorer(tmp_path / "codeformer.pth")
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(ImportError, match="pip install spandrel"):
+    with pytest.raises(ValueError, match="pip install spandrel"):
         load_restorer(tmp_path / "codeformer.pth")
 
 
 def test_files_that_are_no_restorers_say_what_they_are(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no weight file"):
+    with pytest.raises(ValueError, match="no weight file"):
         load_restorer(tmp_path / "none.pth")
     torch.save({"encoder.conv_in.weight": torch.zeros(1), "decoder.x": torch.zeros(1)}, tmp_path / "vae.pth")
     with pytest.raises(ValueError, match="looks like a VAE: give a file of GFPGAN"):

@@ -71,7 +71,7 @@ def test_closing_removes_it_and_a_missing_parent_is_refused(tmp_path):
     folder.new_file("x").write_bytes(b"x")
     folder.close()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(NotADirectoryError, match="create it first"):
+    with pytest.raises(ValueError, match="create it first"):
         Folder(tmp_path / "nothing")
     assert Path(tmp_path).exists()
 

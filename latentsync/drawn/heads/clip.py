@@ -23,47 +23,28 @@ MIN_SIZE = 48  # pixels; below, a mouth has no shape
 
 
 @dataclass(frozen=True, eq=False)
-class Clip:
-    """A talking head with its ground truth.
+class DrawnClip:
+    """A talking head with its ground truth."""
 
-    Attributes:
-        frames: (n, h, w, 3) uint8 RGB.
-        waveform: (samples,) float32, mono.
-        rate: samples per second.
-        fps: video frames per second.
-        landmarks: (n, 3, 2) float64, the points of `face.landmarks.Face` in frame pixels; they do not move with speech.
-        boxes: (n, 4) float64, (x1, y1, x2, y2) from hair line to chin of the closed mouth.
-        opening: (n,) float32, height between the lips, 1 is the speaker's greatest.
-        width: (n,) float32, width of the mouth, 0 pursed to 1 drawn wide.
-    """
-
-    frames: torch.Tensor
-    waveform: torch.Tensor
-    rate: int
+    frames: torch.Tensor  # (n, h, w, 3) uint8 RGB
+    waveform: torch.Tensor  # (samples,) float32, mono
+    rate: int  # samples per second
     fps: float
-    landmarks: np.ndarray
-    boxes: np.ndarray
-    opening: np.ndarray
-    width: np.ndarray
+    landmarks: np.ndarray  # (n, 3, 2) float64, frame pixels, of `face.landmarks.Face`; they do not move with speech
+    boxes: np.ndarray  # (n, 4) float64, (x1, y1, x2, y2) from hair line to chin of the closed mouth
+    opening: np.ndarray  # (n,) float32, height between the lips; 1 is the speaker's greatest
+    width: np.ndarray  # (n,) float32, of the mouth; 0 pursed to 1 drawn wide
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """What a head does besides speaking, for n frames.
+    """What a head does besides speaking, for n frames."""
 
-    Attributes:
-        matrices: (n, 2, 3) float64, face coordinates to frame pixels.
-        body: (n, 2, 3) float64, the same for the shoulders.
-        eyelids: (n,) 0 shut to 1 open.
-        gaze: (n, 2) in -1..1, to the right of the picture and down.
-        light: (n, 3) gain of each colour channel.
-    """
-
-    matrices: np.ndarray
-    body: np.ndarray
-    eyelids: np.ndarray
-    gaze: np.ndarray
-    light: np.ndarray
+    matrices: np.ndarray  # (n, 2, 3), face coordinates to frame pixels
+    body: np.ndarray  # (n, 2, 3), the same for the shoulders
+    eyelids: np.ndarray  # (n,), 0 shut to 1 open
+    gaze: np.ndarray  # (n, 2) in -1..1, to the right of the picture and down
+    light: np.ndarray  # (n, 3), gain of each colour channel
 
 
 def _drift(rng: np.random.Generator, time: np.ndarray, slowest: float = 0.08, fastest: float = 0.45) -> np.ndarray:
@@ -106,27 +87,22 @@ def _similarities(unit: np.ndarray, angle: np.ndarray, target: np.ndarray) -> np
     return np.concatenate([linear, (target - linear @ np.array([0.0, 0.5]))[..., None]], -1)
 
 
-@lru_cache(maxsize=8)
-def _layers(speaker: Speaker, size: tuple[int, int], unit: float) -> tuple[np.ndarray, ...]:
-    """Wall, body, back of the head and face, drawn once for all frames."""
-    return draw_wall(speaker, *size), draw_body(speaker, unit), draw_back(speaker, unit), draw_face(speaker, unit)
-
-
-def _over(frame: np.ndarray, layer: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """`frame` (h, w, 3) uint8 with a premultiplied `layer` (., ., 4) laid over it; `matrix` takes layer to frame."""
-    height, width = frame.shape[:2]
-    warped = cv2.warpAffine(layer, matrix, (width, height), flags=cv2.INTER_LINEAR)
+def _over(frame: np.ndarray, sheet: np.ndarray, face_to_frame: np.ndarray, unit: float, bounds=(LEFT, TOP)):
+    """`frame` (h, w, 3) uint8 with a premultiplied `sheet` (., ., 4), whose first pixel is at `bounds`, over it."""
+    linear = face_to_frame[:, :2]
+    matrix = np.column_stack([linear / unit, face_to_frame[:, 2] + linear @ bounds[:2]])
+    warped = cv2.warpAffine(sheet, matrix, frame.shape[1::-1], flags=cv2.INTER_LINEAR)
     kept = cv2.cvtColor(255 - warped[..., 3], cv2.COLOR_GRAY2RGB)
     return cv2.add(cv2.multiply(frame, kept, scale=1 / 255), warped[..., :3])
 
 
-def _from_sheet(matrix: np.ndarray, unit: float, left: float, top: float) -> np.ndarray:
-    """A face-to-frame `matrix` as one from the pixels of a sheet."""
-    linear = matrix[:, :2] / unit
-    return np.column_stack([linear, matrix[:, 2] + matrix[:, :2] @ [left, top]])
+@lru_cache(maxsize=8)
+def _sheets(speaker: Speaker, height: int, width: int, unit: float) -> tuple[np.ndarray, ...]:
+    """Wall, body, back of the head and face, drawn once for all frames."""
+    return draw_wall(speaker, height, width), *(draw(speaker, unit) for draw in (draw_body, draw_back, draw_face))
 
 
-def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, motion_seed: int = 0) -> Clip:
+def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, motion_seed: int = 0) -> DrawnClip:
     """`speaker` saying `speech`, in pictures of `size` (a side, or height and width); the head is 0.6 as high.
 
     The same speaker, size and `motion_seed` give the same pictures except for the lower face, whatever is said: the
@@ -137,7 +113,7 @@ def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, 
         raise InputError(f"size is {height} x {width}: give at least {MIN_SIZE} pixels, and width >= 0.7 height")
     motion = make_motion(motion_seed, len(speech), speech.fps, (height, width))
     unit = round(0.6 * height * DETAIL)
-    wall, body, back, face = _layers(speaker, (height, width), float(unit))
+    wall, body, back, face = _sheets(speaker, height, width, float(unit))
     mouth = Mouth(speaker, unit)
     frames = np.empty((len(speech), height, width, 3), np.uint8)
     levels = np.arange(256, dtype=np.float64)[:, None]
@@ -145,24 +121,22 @@ def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, 
         head = face.copy()
         draw_eyes(head, speaker, unit, motion.eyelids[i], motion.gaze[i])
         mouth.draw(head, MouthShape(*shape.tolist()))
-        to_frame = _from_sheet(motion.matrices[i], unit, LEFT, TOP)
-        frame = _over(wall, back, to_frame)
-        frame = _over(frame, body, _from_sheet(motion.body[i], unit, *BODY[:2]))
-        frame = _over(frame, head, to_frame)
+        frame = _over(wall, back, motion.matrices[i], unit)
+        frame = _over(frame, body, motion.body[i], unit, BODY)
+        frame = _over(frame, head, motion.matrices[i], unit)
         table = np.rint(np.clip(levels * motion.light[i], 0, 255)).astype(np.uint8)
         frames[i] = cv2.LUT(frame, table[None])
     x, w = 1.03 * speaker.eye_spread, speaker.face_width
     points = np.array([[-x, BROW_Y], [x, BROW_Y], [0, NOSE_BASE_Y - 0.035]])
     rim = np.array([[-w, 0.45], [w, 0.45], [0, HAIR_LINE_Y], [0, CHIN_Y]])
-    landmarks = np.stack([apply(matrix, points) for matrix in motion.matrices])
-    rims = np.stack([apply(matrix, rim) for matrix in motion.matrices])
+    landmarks, rims = (np.stack([apply(matrix, p) for matrix in motion.matrices]) for p in (points, rim))
     boxes = np.concatenate([rims.min(1), rims.max(1)], -1)
-    return Clip(torch.from_numpy(frames), speech.waveform, speech.rate, speech.fps, landmarks, boxes,
-                speech.opening, speech.width)  # fmt: skip
+    return DrawnClip(torch.from_numpy(frames), speech.waveform, speech.rate, speech.fps, landmarks, boxes,
+                     speech.opening, speech.width)  # fmt: skip
 
 
 def make_clip(
     seed: int, seconds: float = 4.0, size: int | tuple[int, int] = 256, fps: float = FPS, variety: float = 0.0
-) -> Clip:
+) -> DrawnClip:
     """A clip whose speaker, speech and motion all follow from `seed`; `variety` is that of `make_speech`."""
     return render(make_speaker(seed), make_speech(seed, seconds, fps, variety), size, seed)

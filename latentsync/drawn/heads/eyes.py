@@ -3,10 +3,8 @@
 import cv2
 import numpy as np
 
-from .sheet import SHIFT, curve, fixed
+from .sheet import SHIFT, Detail, curve, fixed
 from .speaker import EYE_Y, LEFT, TOP, Speaker
-
-SUPERSAMPLE = 2
 
 
 def draw_eyes(head: np.ndarray, speaker: Speaker, unit: float, openness: float, gaze: np.ndarray) -> None:
@@ -22,18 +20,9 @@ def draw_eyes(head: np.ndarray, speaker: Speaker, unit: float, openness: float, 
 
 def _draw_eye(head: np.ndarray, s: Speaker, unit: float, side: int, openness: float, gaze: np.ndarray) -> None:
     x, rx, ry = side * s.eye_spread, s.eye_width, s.eye_height
-    x0, x1 = (round((v - LEFT) * unit) for v in (x - 1.4 * rx, x + 1.4 * rx))
-    y0, y1 = (round((v - TOP) * unit) for v in (EYE_Y - 2.4 * ry, EYE_Y + 2.0 * ry))
-    patch = head[y0:y1, x0:x1, :3]
-    size = (SUPERSAMPLE * (x1 - x0), SUPERSAMPLE * (y1 - y0))
-    canvas = cv2.resize(patch, size, interpolation=cv2.INTER_LINEAR)
-
-    def pixels(points: np.ndarray) -> np.ndarray:
-        shifted = (points - [LEFT, TOP]) * unit - [x0, y0]
-        return fixed(shifted * SUPERSAMPLE + (SUPERSAMPLE - 1) / 2)
-
-    def fill(picture: np.ndarray, outline: np.ndarray, colour: tuple | list) -> None:
-        cv2.fillPoly(picture, [pixels(outline)], colour, cv2.LINE_AA, SHIFT)
+    detail = Detail(unit, x - 1.4 * rx, EYE_Y - 2.4 * ry, x + 1.4 * rx, EYE_Y + 2.0 * ry)
+    patch = detail.patch(head)
+    canvas = cv2.resize(patch, (2 * detail.size[0], 2 * detail.size[1]), interpolation=cv2.INTER_LINEAR)
 
     skin, hair = 255 * np.array(s.skin), 255 * np.array(s.hair)
     lid, lash = 0.84 * skin, 0.35 * np.minimum(hair, 90) + 0.1 * skin
@@ -42,26 +31,25 @@ def _draw_eye(head: np.ndarray, s: Speaker, unit: float, side: int, openness: fl
     lower = np.stack([x + rx * t, EYE_Y + 0.006 * (1 - side * t) / 2 + 0.75 * arch], -1)
     upper = lower - np.stack([0 * t, 1.85 * openness * arch], -1)
     crease = np.stack([x + 1.05 * rx * t, EYE_Y - 1.6 * arch - 0.003], -1)
-    fill(canvas, np.concatenate([crease, lower[::-1]]), lid.tolist())
+    detail.fill(canvas, np.concatenate([crease, lower[::-1]]), lid)
 
-    ball = np.full(canvas.shape, (232, 228, 224), np.uint8)
-    ball[: int(0.42 * canvas.shape[0])] = (205, 198, 194)  # the shade of the upper lid
+    ball = detail.canvas((232, 228, 224))
+    ball[: int(0.42 * len(ball))] = (205, 198, 194)  # the shade of the upper lid
     angle = np.linspace(0, 2 * np.pi, 30)
     circle = np.stack([np.cos(angle), np.sin(angle)], -1)
     radius, iris = 0.42 * rx, 255 * np.array(s.iris)
     centre = np.array([x + 0.4 * rx * gaze[0], EYE_Y - 0.1 * ry + 0.3 * ry * gaze[1]])
-    for scale, colour in ((1.0, 0.55 * iris), (0.85, iris), (0.45, np.array([12.0, 10, 10]))):
-        fill(ball, centre + scale * radius * circle, colour.tolist())
-    fill(ball, centre + [-0.35 * radius, -0.4 * radius] + 0.2 * radius * circle, (250, 250, 250))  # a highlight
+    for scale, colour in ((1.0, 0.55 * iris), (0.85, iris), (0.45, (12, 10, 10))):
+        detail.fill(ball, centre + scale * radius * circle, colour)
+    detail.fill(ball, centre + [-0.35 * radius, -0.4 * radius] + 0.2 * radius * circle, (250, 250, 250))  # a highlight
 
-    opened = np.zeros(canvas.shape[:2], np.uint8)
-    fill(opened, np.concatenate([upper, lower[::-1]]), 255)
+    opened = detail.canvas()
+    detail.fill(opened, np.concatenate([upper, lower[::-1]]), 255)
     share = opened[..., None].astype(np.float32) / 255
     canvas = np.rint(canvas + (ball - canvas.astype(np.float32)) * share).astype(np.uint8)
     for line, width, colour in ((crease, 0.005, 0.75 * lid), (lower, 0.004, 0.6 * lid), (upper, 0.011, lash)):
-        thickness = max(1, round(width * unit * SUPERSAMPLE))
-        cv2.polylines(canvas, [pixels(line)], False, colour.tolist(), thickness, cv2.LINE_AA, SHIFT)
-    patch[:] = cv2.resize(canvas, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+        detail.stroke(canvas, line, colour, width)
+    patch[:] = detail.shrink(canvas)
 
 
 def _draw_glasses(head: np.ndarray, speaker: Speaker, unit: float) -> None:
@@ -71,7 +59,6 @@ def _draw_glasses(head: np.ndarray, speaker: Speaker, unit: float) -> None:
     lines = [rim + [side * speaker.eye_spread * 1.03, EYE_Y + 0.02] for side in (-1, 1)]
     lines.append(curve([(-0.025, EYE_Y - 0.005), (0, EYE_Y - 0.015), (0.025, EYE_Y - 0.005)]))
     picture = np.ascontiguousarray(head[..., :3])
-    for line in lines:
-        pixels = fixed((line - [LEFT, TOP]) * unit)
-        cv2.polylines(picture, [pixels], False, (38, 32, 34), max(1, round(0.011 * unit)), cv2.LINE_AA, SHIFT)
+    pixels = [fixed((line - [LEFT, TOP]) * unit) for line in lines]
+    cv2.polylines(picture, pixels, False, (38, 32, 34), max(1, round(0.011 * unit)), cv2.LINE_AA, SHIFT)
     head[..., :3] = picture

@@ -25,14 +25,18 @@ def measure_opening(crops: torch.Tensor) -> torch.Tensor:
     """
     if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3:
         raise ValueError(f"crops have shape {tuple(crops.shape)}: give aligned crops (n, r, r, 3)")
-    faces = as_float(crops)
-    cheeks = torch.cat([_part(side, CHEEK_ROWS, CHEEK_COLUMNS) for side in (faces, faces.flip(2))], 2)
+    faces, side = as_float(crops), crops.shape[1]
+
+    def part(faces: torch.Tensor, rows: tuple[float, float], columns: tuple[float, float]) -> torch.Tensor:
+        top, bottom, left, right = (round(edge * side) for edge in (*rows, *columns))
+        return faces[:, top : max(bottom, top + 1), left : max(right, left + 1)]
+
+    cheeks = torch.cat([part(half, CHEEK_ROWS, CHEEK_COLUMNS) for half in (faces, faces.flip(2))], 2)
     skin = cheeks.flatten(1, 2).median(1).values[:, None]  # (n, 1, 3)
-    profile = _part(faces, MOUTH_ROWS, MOUTH_COLUMNS).mean(2)  # (n, rows, 3)
+    profile = part(faces, MOUTH_ROWS, MOUTH_COLUMNS).mean(2)  # (n, rows, 3)
     dark = _ramp(profile.mean(-1) / skin.mean(-1).clamp(min=0.02), *DARK)
-    green, skin_green = _green_over_red(profile), _green_over_red(skin)
-    lip = _ramp(1 - green / skin_green, *LIP)
-    enclosed = _between(lip)
+    green, skin_green = (colours[..., 1] / colours[..., 0].clamp(min=0.02) for colours in (profile, skin))
+    enclosed = _between(_ramp(1 - green / skin_green, *LIP))
     # The reddest place that is not dark is pure lip. The lips' colour is the person's, not the frame's: thin lips
     # beside teeth are pale, so the redder frames say what it is.
     reddest = torch.where(dark < 0.1, green / skin_green, 1.0).amin(1)
@@ -40,21 +44,12 @@ def measure_opening(crops: torch.Tensor) -> torch.Tensor:
     teeth = _ramp((green - lip_green) / (TEETH_GREEN - lip_green), *TEETH)
     gap = torch.maximum(dark, teeth) * enclosed
     # Where a tooth meets the tongue the mix looks like lip, but it lies between two rows that are surely gap.
-    return torch.maximum(gap, _between(_ramp(gap, 0.5, 1.0))).sum(1) / crops.shape[1]
+    return torch.maximum(gap, _between(_ramp(gap, 0.5, 1.0))).sum(1) / side
 
 
 def _between(share: torch.Tensor) -> torch.Tensor:
     """`share` (n, rows) with its hollows filled: at each row the lesser of the greatest above and below."""
     return torch.minimum(share.cummax(1).values, share.flip(1).cummax(1).values.flip(1))
-
-
-def _green_over_red(colours: torch.Tensor) -> torch.Tensor:
-    return colours[..., 1] / colours[..., 0].clamp(min=0.02)
-
-
-def _part(faces: torch.Tensor, rows: tuple[float, float], columns: tuple[float, float]) -> torch.Tensor:
-    top, bottom, left, right = (round(edge * faces.shape[1]) for edge in (*rows, *columns))
-    return faces[:, top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _ramp(values: torch.Tensor, zero: float, one: float) -> torch.Tensor:

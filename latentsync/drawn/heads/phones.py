@@ -5,42 +5,25 @@ from typing import Literal, NamedTuple
 
 
 class MouthShape(NamedTuple):
-    """A mouth in the numbers that the drawing needs, each 0..1.
+    """A mouth in the numbers that the drawing needs, each 0..1."""
 
-    Attributes:
-        opening: height between the lips, as a fraction of the face's greatest.
-        width: 0 pursed, about 0.5 at rest, 1 drawn wide.
-        rounding: how far the lips are pushed forward.
-        teeth: how much of the upper teeth shows; above 0.6 the lower ones show too.
-        tongue: how high the tongue lies.
-        tuck: 1 = the lower lip is drawn in under the upper teeth.
-    """
-
-    opening: float
-    width: float
-    rounding: float = 0.0
-    teeth: float = 0.0
-    tongue: float = 0.0
-    tuck: float = 0.0
+    opening: float  # height between the lips, as a fraction of the face's greatest
+    width: float  # 0 pursed, about 0.5 at rest, 1 drawn wide
+    rounding: float = 0.0  # how far the lips are pushed forward
+    teeth: float = 0.0  # how much of the upper teeth shows; above 0.6 the lower ones show too
+    tongue: float = 0.0  # how high it lies
+    tuck: float = 0.0  # 1: the lower lip is drawn in under the upper teeth
 
 
 @dataclass(frozen=True)
 class Sound:
-    """How a phone is made and seen.
+    """How a phone is made and seen."""
 
-    Attributes:
-        kind: what excites it. A stop is silent but for the burst at its end.
-        shape: the mouth, before loudness and neighbours change it.
-        level: root mean square relative to the loudest phones.
-        bands: centre frequencies of the resonances in Hz (voiced), or lower and upper edge (noise and bursts).
-        hold: weight against the neighbours: closures must be reached, vowels may be cut short.
-    """
-
-    kind: Literal["voiced", "noise", "stop", "silence"]
-    shape: MouthShape
-    level: float = 0.0
-    bands: tuple[float, ...] = ()
-    hold: float = 1.0
+    kind: Literal["voiced", "noise", "stop", "silence"]  # a stop is silent but for the burst at its end
+    shape: MouthShape  # before loudness and neighbours change it
+    level: float = 0.0  # root mean square relative to the loudest phones
+    bands: tuple[float, ...] = ()  # Hz: centres of the resonances (voiced), or lower and upper edge (noise, bursts)
+    hold: float = 1.0  # weight against the neighbours: closures must be reached, vowels may be cut short
 
 
 # Formants are round numbers near the means of adult speakers (Peterson & Barney, JASA 24, 1952). All vowels are

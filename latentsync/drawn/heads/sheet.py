@@ -1,9 +1,11 @@
-"""Drawing by formula: smooth curves, and a sheet in face coordinates that soft-edged shapes are laid on."""
+"""Drawing by formula in face coordinates: curves, whole sheets of soft-edged shapes, and details at twice the size."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+from .speaker import LEFT, TOP
 
 SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 Points = Sequence[tuple[float, float]] | np.ndarray
@@ -45,20 +47,20 @@ class Sheet:
         rows, columns = np.mgrid[: self.shape[0], : self.shape[1]].astype(np.float32)
         self.x, self.y = left + columns / unit, top + rows / unit
 
-    def pixels(self, points: Points) -> np.ndarray:
-        return (np.asarray(points, np.float64) - [self.left, self.top]) * self.unit
+    def _fixed(self, points: Points) -> np.ndarray:
+        return fixed((np.asarray(points, np.float64) - [self.left, self.top]) * self.unit)
 
     def mask(self, outline: Points, blur: float = 0.0) -> np.ndarray:
         """(h, w) float32 in [0, 1], 1 inside `outline`; `blur` softens the edge, in face coordinates."""
         mask = np.zeros(self.shape, np.uint8)
-        cv2.fillPoly(mask, [fixed(self.pixels(outline))], 255, cv2.LINE_AA, SHIFT)
+        cv2.fillPoly(mask, [self._fixed(outline)], 255, cv2.LINE_AA, SHIFT)
         return self._soft(mask, blur)
 
     def stroke(self, line: Points, width: float, blur: float = 0.0) -> np.ndarray:
         """(h, w) float32 in [0, 1], 1 on a line of this width."""
         mask = np.zeros(self.shape, np.uint8)
         thickness = max(1, round(width * self.unit))
-        cv2.polylines(mask, [fixed(self.pixels(line))], False, 255, thickness, cv2.LINE_AA, SHIFT)
+        cv2.polylines(mask, [self._fixed(line)], False, 255, thickness, cv2.LINE_AA, SHIFT)
         return self._soft(mask, blur) * min(1.0, width * self.unit / thickness)
 
     def blob(self, x: float, y: float, rx: float, ry: float) -> np.ndarray:
@@ -84,3 +86,43 @@ class Sheet:
     def _soft(self, mask: np.ndarray, blur: float) -> np.ndarray:
         soft = mask.astype(np.float32) / 255
         return cv2.GaussianBlur(soft, (0, 0), blur * self.unit) if blur * self.unit > 0.3 else soft
+
+
+class Detail:
+    """A rectangle of a head's picture, which is drawn at twice its size and then shrunk; in face coordinates.
+
+    Args:
+        unit: pixels of the picture per unit of face coordinates.
+        left, top, right, bottom: of the rectangle.
+    """
+
+    def __init__(self, unit: float, left: float, top: float, right: float, bottom: float):
+        self.unit = unit
+        self.x0, self.x1 = (round((x - LEFT) * unit) for x in (left, right))
+        self.y0, self.y1 = (round((y - TOP) * unit) for y in (top, bottom))
+        self.size = (self.x1 - self.x0, self.y1 - self.y0)
+
+    def patch(self, head: np.ndarray) -> np.ndarray:
+        """The rectangle's colours in a head's picture, to be changed in place."""
+        return head[self.y0 : self.y1, self.x0 : self.x1, :3]
+
+    def canvas(self, colour: Sequence[float] | np.ndarray | None = None) -> np.ndarray:
+        """A picture of one colour to draw on, or a mask of zeros; uint8."""
+        shape = (2 * self.size[1], 2 * self.size[0])
+        return np.zeros(shape, np.uint8) if colour is None else np.full((*shape, 3), np.rint(colour), np.uint8)
+
+    def pixels(self, points: np.ndarray) -> np.ndarray:
+        return fixed(2 * ((points - [LEFT, TOP]) * self.unit - [self.x0, self.y0]) + 0.5)
+
+    def fill(self, canvas: np.ndarray, outline: np.ndarray, colour: np.ndarray | Sequence[float] | float) -> None:
+        cv2.fillPoly(canvas, [self.pixels(outline)], np.atleast_1d(colour).tolist(), cv2.LINE_AA, SHIFT)
+
+    def stroke(self, canvas: np.ndarray, line: np.ndarray, colour: np.ndarray, width: float = 0.0) -> None:
+        thickness = max(1, round(2 * width * self.unit))
+        cv2.polylines(canvas, [self.pixels(line)], False, colour.tolist(), thickness, cv2.LINE_AA, SHIFT)
+
+    def blur(self, canvas: np.ndarray, sigma: float) -> np.ndarray:
+        return cv2.GaussianBlur(canvas, (0, 0), 2 * sigma * self.unit)
+
+    def shrink(self, canvas: np.ndarray) -> np.ndarray:
+        return cv2.resize(canvas, self.size, interpolation=cv2.INTER_AREA)

@@ -18,23 +18,14 @@ COARTICULATION = 0.032  # s; standard deviation of the kernel that blends neighb
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """Sound and mouth on one clock: frame i covers the time from i / fps to (i + 1) / fps.
+    """Sound and mouth on one clock: frame i covers the time from i / fps to (i + 1) / fps."""
 
-    Attributes:
-        waveform: (samples,) float32, mono.
-        rate: samples per second.
-        fps: video frames per second.
-        phones: the sounds in order.
-        shapes: (n, 6) float32, columns as in `MouthShape`, at the middle of each frame.
-        loudness: (n,) float32, root mean square of the waveform within each frame.
-    """
-
-    waveform: torch.Tensor
-    rate: int
+    waveform: torch.Tensor  # (samples,) float32, mono
+    rate: int  # samples per second
     fps: float
     phones: tuple[Phone, ...]
-    shapes: np.ndarray
-    loudness: np.ndarray
+    shapes: np.ndarray  # (n, 6) float32, columns as in `MouthShape`, at the middle of each frame
+    loudness: np.ndarray  # (n,) float32, root mean square of the waveform within each frame
 
     def __len__(self) -> int:
         return len(self.shapes)

@@ -27,24 +27,15 @@ class Phone:
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker's voice, and the noise of the room.
+    """A speaker's voice, and the noise of the room."""
 
-    Attributes:
-        pitch: mean, in Hz.
-        sounds: how this voice makes each phone; the bands are in Hz for its own tract.
-        rise, fall: shares of a glottal period in which the air flow grows and ends.
-        breath: noise in the source, relative to the pulses.
-        damping: bandwidths of the resonances, relative to `BANDWIDTHS`.
-        room: root mean square of the noise that is always there.
-    """
-
-    pitch: float
-    sounds: Mapping[str, Sound]
-    rise: float = 0.45
-    fall: float = 0.17
-    breath: float = 0.004
-    damping: float = 1.0
-    room: float = 2e-4
+    pitch: float  # mean, Hz
+    sounds: Mapping[str, Sound]  # how this voice makes each phone; the bands are in Hz for its own tract
+    rise: float = 0.45  # share of a glottal period in which the air flow grows
+    fall: float = 0.17  # share in which it ends
+    breath: float = 0.004  # noise in the source, relative to the pulses
+    damping: float = 1.0  # bandwidths of the resonances, relative to `BANDWIDTHS`
+    room: float = 2e-4  # root mean square of the noise that is always there
 
 
 def draw_voice(rng: np.random.Generator, variety: float = 0.0) -> Voice:
@@ -76,15 +67,8 @@ def draw_voice(rng: np.random.Generator, variety: float = 0.0) -> Voice:
             bands += upper
             level *= 3 ** (louder_open * (sound.shape.opening - 0.6))
         sounds[name] = replace(sound, bands=bands, level=level)
-    return Voice(
-        plain.pitch * factor(1.3),
-        sounds,
-        rise=plain.rise * factor(1.4),
-        fall=plain.fall * factor(1.8),
-        breath=plain.breath * factor(8),
-        damping=plain.damping * factor(1.8),
-        room=plain.room * factor(10),
-    )
+    most = {"pitch": 1.3, "rise": 1.4, "fall": 1.8, "breath": 8, "damping": 1.8, "room": 10}
+    return replace(plain, sounds=sounds, **{name: getattr(plain, name) * factor(m) for name, m in most.items()})
 
 
 def glottal_pulses(pitch: np.ndarray, rise: float, fall: float) -> np.ndarray:

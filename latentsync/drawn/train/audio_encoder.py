@@ -6,13 +6,14 @@ layer.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from ...audio.syncnet import VIDEO_FPS
@@ -21,7 +22,7 @@ from ...errors import InputError
 from ...models.load import load_audio_encoder
 from ...nets.layers import Attention, FeedForward, Parts
 from ...nets.loading import check_state_dict
-from ...train.config import DataConfig, OptimizerConfig, RunConfig
+from ...train.config import DataConfig, OptimizerConfig, RunConfig, settings
 from ...train.dataset import pass_order
 from ...train.init_weights import seeded, write_weights
 from ...train.task import Samples, Task
@@ -36,29 +37,22 @@ MEL_PER_DECADE = 0.25  # Whisper's scaling: (log10 + 4) / 4
 DYNAMIC_RANGE = 8 * MEL_PER_DECADE  # below the loudest, as Whisper cuts it off
 
 
-@dataclass(frozen=True)
+@settings
 class AudioEncoderShape:
     """Whisper's `AudioEncoder`: width of a state, heads and layers. The states are the rows that the U-Net sees."""
 
-    n_state: int = 64
-    n_head: int = 4
-    n_layer: int = 4
+    n_state: PositiveInt = 64
+    n_head: PositiveInt = 4
+    n_layer: PositiveInt = 4
 
     def __post_init__(self):
-        if self.n_layer < 1 or self.n_head < 1 or self.n_state % (2 * self.n_head):
+        if self.n_state % (2 * self.n_head):
             raise InputError(f"n_state is {self.n_state}: give a multiple of twice the {self.n_head} heads")
 
 
-@dataclass(frozen=True)
+@settings
 class AudioEncoderTraining:
-    """Training of the audio encoder; no clips are needed.
-
-    speeches: how many different synthetic speeches of up to 30 s there are.
-    variety: how far their voices differ, 0 (as in the clips) to 1; see `heads.voice.draw_voice`.
-    start: an audio encoder to go on from, of shape `net`; null starts anew.
-    loudness, tilt: up to how many powers of ten the level, and the balance of high and low sounds, are changed.
-    validation_samples: held-out speeches to judge.
-    """
+    """Training of the audio encoder; no clips are needed."""
 
     fixed: ClassVar[tuple[str, ...]] = ("net",)
 
@@ -66,21 +60,12 @@ class AudioEncoderTraining:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: AudioEncoderShape = field(default_factory=AudioEncoderShape)
-    speeches: int = 300
-    variety: float = 0.0
-    start: str | None = None
-    loudness: float = 2.0
-    tilt: float = 1.0
-    validation_samples: int = 8
-
-    def __post_init__(self):
-        for name in ("speeches", "validation_samples"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
-        if not 0 <= self.variety <= 1:
-            raise InputError(f"variety is {self.variety}: give 0 (voices as in the clips) to 1")
-        if self.loudness < 0 or self.tilt < 0:
-            raise InputError(f"loudness is {self.loudness} and tilt {self.tilt}: give 0 or more")
+    speeches: PositiveInt = 300  # how many different synthetic speeches of up to 30 s there are
+    variety: Annotated[float, Field(ge=0, le=1)] = 0.0  # how far voices differ from the clips'; see `voice.draw_voice`
+    start: str | None = None  # an audio encoder to go on from, of shape `net`
+    loudness: NonNegativeFloat = 2.0  # up to how many powers of ten the level is changed
+    tilt: NonNegativeFloat = 1.0  # and the balance of high and low sounds
+    validation_samples: PositiveInt = 8  # held-out speeches to judge
 
 
 class SpeechSamples:
@@ -93,11 +78,7 @@ class SpeechSamples:
         seed: int64 scalar.
 
     Half of the speeches fill their 30 s. They stay in memory, 1 MB each. Sample n follows from `config.run.seed` and n.
-
-    Args:
-        augment: whether level, balance and noise are varied.
-        first: seed of the first speech.
-        variety: of the voices; None for the config's.
+    With `augment` level, balance and noise vary; `first` is the seed of the first speech.
     """
 
     def __init__(
@@ -113,11 +94,10 @@ class SpeechSamples:
         order = pass_order(self.config.run.seed, epoch, self.config.speeches)
         mel, shapes = self._speech(self.first + int(order[place]))
         mel = self._augmented(mel, rng) if self.augment else mel
-        frames = len(shapes)
         return {
             "mel": F.pad(mel, (0, SEGMENT_COLUMNS - mel.shape[1])),
-            "shapes": F.pad(shapes, (0, 0, 0, FRAMES - frames)),
-            "inside": torch.arange(FRAMES) < frames,
+            "shapes": F.pad(shapes, (0, 0, 0, FRAMES - len(shapes))),
+            "inside": torch.arange(FRAMES) < len(shapes),
             "seed": torch.tensor(rng.integers(2**63), dtype=torch.int64),
         }
 
@@ -140,10 +120,9 @@ class SpeechSamples:
 
         level = -MEL_PER_DECADE * self.config.loudness * rng.random()
         noise = mel.max() - MEL_PER_DECADE * rng.uniform(2.5, 8) + balance()
-        mel = mel + balance()
         # Powers add up; Whisper's numbers are a quarter of their decimal logarithms.
         scale = np.log(10) / MEL_PER_DECADE
-        mel = torch.logaddexp(mel * scale, noise.expand_as(mel) * scale) / scale
+        mel = torch.logaddexp((mel + balance()) * scale, noise.expand_as(mel) * scale) / scale
         return mel.clamp(min=mel.max() - DYNAMIC_RANGE) + level
 
 
@@ -192,8 +171,6 @@ class Listener(nn.Module):
 
 class AudioEncoderTask(Task):
     """The audio encoder, its speeches and its loss."""
-
-    frozen_nets = ()
 
     def __init__(self, config: AudioEncoderTraining, data: Samples | None = None):
         self.config = config

@@ -3,15 +3,15 @@
 It learns from parts of aligned crops: a convolutional net that knows parts knows wholes, and they cost less.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -22,7 +22,7 @@ from ...models.load import load_vae
 from ...nets.loading import check_state_dict
 from ...sampling.sample import LATENT_SCALE
 from ...train.clips import Clip, Pictures
-from ...train.config import DataConfig, OptimizerConfig, RunConfig
+from ...train.config import DataConfig, OptimizerConfig, RunConfig, settings
 from ...train.dataset import ClipSamples
 from ...train.init_weights import seeded
 from ...train.task import Samples, Task
@@ -34,35 +34,24 @@ MOUTH_AT = (0.5, 0.625)  # columns and rows of the crop, as fractions, around wh
 WANDER = 0.14  # of the crop's side, by which they lie off it at most
 
 
-@dataclass(frozen=True)
+@settings
 class VAEShape:
     """diffusers' AutoencoderKL: width of each of the four blocks, layers in them, channels of the latents."""
 
-    block_out_channels: tuple[int, int, int, int] = (32, 48, 64, 64)
-    layers_per_block: int = 1
-    latent_channels: int = 4
-    groups: int = 16
+    block_out_channels: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (32, 48, 64, 64)
+    layers_per_block: PositiveInt = 1
+    latent_channels: PositiveInt = 4
+    groups: PositiveInt = 16
 
     def __post_init__(self):
         for width in self.block_out_channels:
-            if width < 1 or width % self.groups:
+            if width % self.groups:
                 raise InputError(f"block_out_channels has {width}: give multiples of the {self.groups} groups")
 
 
-@dataclass(frozen=True)
+@settings
 class VAETraining:
-    """Training of the VAE.
-
-    start: a VAE to go on from, of shape `net`; null starts anew.
-    decoder_only: leave the encoder, and so the latents, as in `start` (as sd-vae-ft-mse was made): what was trained on
-        these latents stays good.
-    every: stride in frames; the others are not looked at.
-    pictures: parts of different frames of one clip in a sample.
-    part: side of a part in pixels.
-    edges: what the error of neighbouring pixels' differences counts, which keeps edges sharp.
-    tones: what the error of the mean colours of 8 x 8 pixels counts: hues are learned late without it.
-    kl: what the divergence of the latents from a unit normal counts, per latent number.
-    """
+    """Training of the VAE."""
 
     fixed: ClassVar[tuple[str, ...]] = ("net",)
 
@@ -70,25 +59,20 @@ class VAETraining:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: VAEShape = field(default_factory=VAEShape)
-    start: str | None = None
-    decoder_only: bool = False
-    every: int = 6
-    pictures: int = 1
-    part: int = 64
-    edges: float = 1.0
-    tones: float = 2.0
-    kl: float = 1e-4
+    start: str | None = None  # a VAE to go on from, of shape `net`
+    decoder_only: bool = False  # leaves the encoder, and so the latents, as in `start`: what knows them stays good
+    every: PositiveInt = 6  # stride in frames; the others are not looked at
+    pictures: PositiveInt = 1  # parts of different frames of one clip in a sample
+    part: Annotated[int, Field(ge=LATENT_SCALE, multiple_of=LATENT_SCALE)] = 64  # side of a part in pixels
+    edges: float = 1.0  # weight of the error of neighbouring pixels' differences, which keeps edges sharp
+    tones: float = 2.0  # weight of the error of the mean colours of 8 x 8 pixels: hues are learned late without it
+    kl: float = 1e-4  # weight of the divergence of the latents from a unit normal, per latent number
 
     def __post_init__(self):
-        for name in ("every", "pictures"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: give at least 1")
         if self.decoder_only and self.start is None:
             raise InputError("decoder_only is set and start is null: give the VAE whose decoder is to be trained")
-        if self.part % LATENT_SCALE or not LATENT_SCALE <= self.part <= self.data.resolution:
-            raise InputError(
-                f"part is {self.part}: give a multiple of {LATENT_SCALE} up to data.resolution, {self.data.resolution}"
-            )
+        if self.part > self.data.resolution:
+            raise InputError(f"part is {self.part}: give at most data.resolution, {self.data.resolution}")
 
 
 class ThinnedPictures:
@@ -113,29 +97,25 @@ class PictureParts(ClipSamples):
     """
 
     def __init__(self, config: VAETraining):
-        super().__init__(config.data, config.every * config.pictures, config.run.seed, None)
+        super().__init__(config.data, config.every * config.pictures, config.run.seed)
+        self.config = config
         self.thinned = ThinnedPictures(config.data.resolution, config.every)
         self.features = (self.thinned,)
-        self.every, self.pictures_each, self.part = config.every, config.pictures, config.part
 
     def sample(self, clip: Clip, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        chosen = rng.permutation(clip.frames // self.every)[: self.pictures_each]
-        parts = [self._part(self.cache.read(self.thinned, clip, k, k + 1)[0], rng) for k in chosen.tolist()]
+        side, part = self.thinned.resolution, self.config.part
+        parts = []
+        for k in rng.permutation(clip.frames // self.config.every)[: self.config.pictures].tolist():
+            x, y = rng.uniform(0, side - part, 2)
+            if rng.random() < MOUTH_SHARE:
+                x, y = side * np.array(MOUTH_AT) - part / 2 + rng.uniform(-WANDER, WANDER, 2) * side
+            x, y = np.clip(np.rint([x, y]), 0, side - part).astype(int)
+            parts.append(self.cache.read(self.thinned, clip, k, k + 1)[0, :, y : y + part, x : x + part])
         return {"pixels": for_net(torch.stack(parts).permute(0, 2, 3, 1))}
-
-    def _part(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
-        side = picture.shape[-1]
-        x, y = rng.uniform(0, side - self.part, 2)
-        if rng.random() < MOUTH_SHARE:
-            x, y = side * np.array(MOUTH_AT) - self.part / 2 + rng.uniform(-WANDER, WANDER, 2) * side
-        x, y = np.clip(np.rint([x, y]), 0, side - self.part).astype(int)
-        return picture[:, y : y + self.part, x : x + self.part]
 
 
 class VAETask(Task):
     """The VAE, its pictures and its loss."""
-
-    frozen_nets = ()
 
     def __init__(self, config: VAETraining, data: Samples | None = None):
         self.config = config
@@ -186,20 +166,15 @@ class VAETask(Task):
             pictures = torch.cat([self.data[n]["pixels"] for n in range(SAMPLES_FOR_SCALE)])
             with torch.no_grad():
                 scale = round(1 / float(vae.eval().encode(pictures).latent_dist.mode().std()), 5)
-        config = dict(vae.config) | {"scaling_factor": scale, "shift_factor": None}
-        config = {"_class_name": "AutoencoderKL"} | {k: v for k, v in config.items() if not k.startswith("_")}
-        files = [folder / "vae" / "diffusion_pytorch_model.safetensors", folder / "vae" / "config.json"]
-        files[0].parent.mkdir(parents=True, exist_ok=True)
+        vae.register_to_config(scaling_factor=scale)
+        weights, config = folder / "vae" / "diffusion_pytorch_model.safetensors", folder / "vae" / "config.json"
+        weights.parent.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-        with replacing(files[0]) as part:
+        with replacing(weights) as part:
             save_file(tensors, part, {"format": "pt", "global_step": str(step)})
-        with replacing(files[1]) as part:
-            part.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        return files
-
-    def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Nothing: the training figures say it all for a net that sees every clip only a few times."""
-        return {}
+        with replacing(config) as part:
+            part.write_text(vae.to_json_string(), encoding="utf-8")
+        return [weights, config]
 
 
 def make_vae(shape: VAEShape, resolution: int) -> nn.Module:

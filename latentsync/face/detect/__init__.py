@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ...models.folders import find_checkpoints
 from ..landmarks import Detector
 from ..track_file import read_track_file
@@ -93,14 +93,14 @@ def _choose(checkpoints: str | Path | None) -> str:
     if checkpoints is not None and find_checkpoints(checkpoints).yunet:
         return "yunet"
     file, way_out = _YUNET
-    raise FileNotFoundError(
+    raise FileError(
         f"no face detector's model found: {way_out} and put it at {_wanted(checkpoints, file)}, or "
         f"unpack InsightFace's buffalo_l.zip ({LICENCE}) at {_insightface_places(checkpoints)[0]}"
     )
 
 
 def _missing(checkpoints: str | Path | None, file: str, way_out: str) -> NoReturn:
-    raise FileNotFoundError(
+    raise FileError(
         f"{_wanted(checkpoints, file)}: not there; {way_out} to that place, or name the file with --detector_model"
     )
 

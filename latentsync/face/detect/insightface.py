@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ..landmarks import Face, points_from_106
 
 logger = logging.getLogger(__name__)
@@ -39,15 +39,15 @@ class InsightFace:
         score: float = 0.5,
         embeddings: bool = False,
     ):
-        self.folder = folder = Path(folder).expanduser().resolve()
+        self.path = folder = Path(folder).expanduser().resolve()
         if not any(folder.glob("*.onnx")):  # the package would ask the network or fail an assertion
             state = "holds no .onnx files" if folder.is_dir() else "is no folder"
-            raise FileNotFoundError(
+            raise FileError(
                 f"{folder}: {state}; unpack InsightFace's buffalo_l.zip there ({LICENCE}), or use the detector yunet"
             )
         if det_size < 64 or det_size % 32:
             raise InputError(f"det_size is {det_size}: give a multiple of 32, 64 or more")
-        self._app = _load(self.folder, device, [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings)
+        self._app = _load(self.path, device, [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings)
         self._app.prepare(0, det_thresh=score, det_size=(det_size, det_size))
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
@@ -80,7 +80,7 @@ def _load(folder: Path, device: str | None, tasks: list[str]):
     try:
         from insightface.app import FaceAnalysis
     except ImportError as error:
-        raise ImportError(f"the detector insightface needs its package ({error}): pip install insightface") from error
+        raise InputError(f"the detector insightface needs its package ({error}): pip install insightface") from error
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     kinds = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")

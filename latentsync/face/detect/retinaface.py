@@ -28,7 +28,7 @@ class RetinaFace:
 
     def __init__(self, weights: str | Path, det_size: int = SEARCH_SIZE, device: str | None = None, score: float = 0.8):
         state = load_state_dict(weights)
-        self.det_size = det_size
+        self.path, self.det_size = Path(weights), det_size
         self.score = score
         self._net = _build(torch.device(device or "cpu"))
         try:
@@ -55,7 +55,7 @@ def _build(device: torch.device):
     try:
         from facexlib.detection.retinaface import RetinaFace as Net
     except ImportError as error:
-        raise ImportError(f"the detector facexlib needs its package ({error}): pip install facexlib") from error
+        raise InputError(f"the detector facexlib needs its package ({error}): pip install facexlib") from error
     with warnings.catch_warnings():  # it uses torchvision's older spelling of "no pretrained weights"
         warnings.simplefilter("ignore", UserWarning)
         return Net(network_name="resnet50", half=False, device=device).eval()

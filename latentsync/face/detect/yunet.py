@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ...files import file_sha256
 from ...models.registry import YUNET_SHA256
 from ..landmarks import Face, points_from_five
@@ -44,8 +44,8 @@ class YuNet:
 
     def __init__(self, model: str | Path, det_size: int = SEARCH_SIZE, score: float = 0.6):
         if not Path(model).is_file():
-            raise FileNotFoundError(f"{model}: no such file; give the path of face_detection_yunet_2023mar.onnx")
-        self.det_size = det_size
+            raise FileError(f"{model}: no such file; give the path of face_detection_yunet_2023mar.onnx")
+        self.path, self.det_size = Path(model), det_size
         # OpenCV crashes at some damaged files: any but the published one is tried by another process first.
         if file_sha256(model) != YUNET_SHA256:
             trial = subprocess.run([sys.executable, "-c", TRIAL, str(model)], stderr=subprocess.DEVNULL)

@@ -1,11 +1,11 @@
-"""python -m latentsync demo: a drawn head says other words with the embedded model, and the result is measured."""
+"""The command demo: a drawn head says other words with the embedded model, and the result is measured."""
 
 import argparse
 
 
 def add_demo(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("demo", help="try everything on a drawn clip, with the packaged model")
-    parser.set_defaults(command=run_demo)
+    parser.set_defaults(command=demo)
     add = parser.add_argument
     add("--out", default="latentsync_demo", help="folder to write into")
     add("--seed", type=int, default=900_004, help="of speaker and words; seeds below 100000 were in the training data")
@@ -16,15 +16,15 @@ def add_demo(commands) -> argparse.ArgumentParser:
     return parser
 
 
-def run_demo(arguments: argparse.Namespace) -> None:
-    from ...models.embedded import load_embedded
-    from ...progress import Bar
-    from ...settings import Settings
-    from .show import check_request, show
+def demo(arguments: argparse.Namespace) -> None:
+    from ..drawn.demo import check_request, run_demo
+    from ..models.embedded import load_embedded
+    from ..progress import Bar
+    from ..settings import Settings
 
     settings = Settings(steps=arguments.inference_steps, guidance=arguments.guidance_scale)
     check_request(arguments.out, arguments.seed, arguments.seconds)
     model = load_embedded(arguments.device)
     with Bar() as bar:
-        report = show(arguments.out, model, arguments.seed, arguments.seconds, settings, progress=bar)
-    print(report)
+        result = run_demo(arguments.out, model, arguments.seed, arguments.seconds, settings, progress=bar)
+    print(result)
