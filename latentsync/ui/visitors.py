@@ -12,7 +12,6 @@ from typing import Any
 
 import av
 import cv2
-import numpy as np
 
 from ..errors import InputError
 from ..limits import check_limit
@@ -84,7 +83,7 @@ class Sessions:
     def show_faces(self, session: str, video: object, values: Sequence[object]) -> Job:
         """Begin a look at where the face is; its result is that of `faces.face_pictures`, in files."""
         path, (_, settings) = self._video(video), self._chosen(values)
-        return self._begin(session, lambda job: self._kept(face_pictures(job, self.nets, path, settings)))
+        return self._begin(session, lambda job: self._faces(job, path, settings))
 
     def status(self, job: Job, *names: str) -> Status:
         """How far a job is; it is cancelled where its visitor, under any of the names, has been away for too long."""
@@ -142,7 +141,7 @@ class Sessions:
 
     def _begin(self, session: str, work: Callable[[Job], Any]) -> Job:
         with self._lock:
-            if session in self._jobs:
+            if session in self._jobs and not self._jobs[session].ended:
                 raise InputError("the last job of this page has not ended: wait for it, or cancel it")
             job = Job(self.clock)
             self._jobs[session] = self.queue.add(job, lambda: work(job))
@@ -154,12 +153,13 @@ class Sessions:
             if self._jobs.get(session) is job:
                 del self._jobs[session]
 
-    def _kept(self, pictures: Sequence[tuple[np.ndarray, str]]) -> list[tuple[str, str]]:
-        """The pictures as files: gradio keeps what it shows for as long as it knows the visitor."""
-        paths = [str(self.folder.new_file("face.png")) for _ in pictures]
-        for path, (picture, _) in zip(paths, pictures, strict=True):
-            cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        return [(path, caption) for path, (_, caption) in zip(paths, pictures, strict=True)]
+    def _faces(self, job: Job, video: Path, settings: RunSettings) -> list[tuple[str, str]]:
+        """The pictures in files: what gradio shows stays in memory for as long as it knows the visitor."""
+        shown = []
+        for picture, caption in face_pictures(job, self.nets, video, settings):
+            shown.append((str(self.folder.new_file("face.png")), caption))
+            cv2.imwrite(shown[-1][0], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        return shown
 
 
 def was_cancelled(job: Job) -> bool:
