@@ -37,9 +37,22 @@ def write_error(path: str | os.PathLike, number: int | None, reason: str | None 
     return FileError(f"cannot write {path} ({reason or os.strerror(number)}): {way_out}", number)
 
 
-def read_error(path: str | os.PathLike, error: OSError) -> FileError:
-    """What to raise where the system refuses to read `path`."""
-    return FileError(f"cannot read {path} ({error.strerror or error}): check the path and its permissions", error.errno)
+@contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Around what reads `path`: where the system refuses, the error is a sentence."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        reason = f"cannot read {path} ({error.strerror or error}): check the path and its permissions"
+        raise FileError(reason, error.errno) from error
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file in UTF-8."""
+    with reading(path):
+        return Path(path).read_text(encoding="utf-8")
 
 
 def make_folder(path: str | os.PathLike) -> Path:
@@ -76,13 +89,14 @@ def publish(part: str | os.PathLike, path: str | os.PathLike) -> None:
 
 
 def sweep_parts(path: str | os.PathLike) -> None:
-    """Remove what killed processes left of the file `path`, and nothing that is still being written.
+    """Remove what killed processes left of the file `path`, or in the folder, and nothing that is still being written.
 
     A part of another machine, on a shared drive, goes once it is a day old.
     """
     path = Path(path)
-    for part in path.parent.glob("*.part"):
-        match = re.fullmatch(re.escape(path.name) + r"\.(\d+)(?:\.([0-9a-f]{8}))?\.part", part.name)
+    folder, name = (path, ".+") if path.is_dir() else (path.parent, re.escape(path.name))
+    for part in folder.glob("*.part"):
+        match = re.fullmatch(name + r"\.(\d+)(?:\.([0-9a-f]{8}))?\.part", part.name)
         with suppress(OSError):  # gone by itself; on Windows, open in another process
             if match and _is_forgotten(part, int(match[1]), match[2] or _machine()):
                 part.unlink()

@@ -169,7 +169,7 @@ def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
     """The folder's lock, for a `with` block, once no other download holds it."""
     while True:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             return FileLock(folder / ".download.lock").acquire(timeout=0.2)
         except Timeout:
             if progress is not None:
@@ -309,7 +309,7 @@ def _unpack(row: Weight, archive: Path, folder: Path) -> None:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error!s:.200})") from error
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with zipfile.ZipFile(archive) as zipped:
         for member, entry in entries.items():
             with replacing(folder / member) as part, zipped.open(entry) as source, part.open("wb") as file:

@@ -23,7 +23,8 @@ from ..settings import RunSettings
 
 log = logging.getLogger(__name__)
 
-# Frames after which a part is completed: what a killed run loses at most. Each begins with a key frame; see below.
+# Frames after which a part is completed, and which a killed run loses at most. A part begins with a key frame: with 96
+# files are half a percent larger than with 250, the encoder's own distance of key frames.
 PART_FRAMES = 96
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
