@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import FileError, InputError
+from ..files import publish
 from ..nets.loading import check_state_dict
 from .config import parse_yaml, plain, to_yaml
 from .task import Task
@@ -138,7 +139,7 @@ def write_state(training: Training, position: Position) -> Path:
             content = json.dumps(asdict(position) | {"files": sizes}, indent=1)
             (part / "position.json").write_text(content, encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
+            publish(part, folder)
             for old in complete_states(Path(run.output))[: -run.keep]:
                 shutil.rmtree(old)
     finally:
