@@ -212,6 +212,7 @@ def of_another_run(folder, part):
     "damage, goes_on",
     [
         (lambda plan, parts, track: plan.write_bytes(b""), 0),
+        (lambda plan, parts, track: plan.write_text("{}"), 0),
         (lambda plan, parts, track: plan.write_text("[1, 2]"), 0),
         (lambda plan, parts, track: plan.write_bytes(b'{"seed": \xff'), 0),
         (lambda plan, parts, track: plan.write_text("[" * 100_000), 0),
