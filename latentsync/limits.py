@@ -5,6 +5,7 @@ people sync; `--limit NAME=VALUE` raises one for the process, and nobody else ca
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ LIMITS = {
     "audio_rate": Limit(768_000, "audio samples a second"),
     "unpacked": Limit(2**36, "bytes that an archive unpacks to"),
     "expansion": Limit(16, "bytes of content for each byte of its own"),
+    "track_bytes": Limit(2**26, "bytes of a track file"),  # 4 hours at 25 frames/s; in memory 20 times as much
     "download": Limit(2**36, "bytes of one downloaded file"),
 }
 _raised: dict[str, float] = {}
@@ -41,6 +43,7 @@ def check_limit(name: str, value: float, what: str) -> None:
     """Refuse what is above the limit `name`, or not a number; `what` names the file."""
     most = limit(name)
     if not value <= most:
+        value = min(value, sys.float_info.max)  # a whole number may be too large to be shown as one
         raise InputError(
             f"{what} has {value:.12g} {LIMITS[name].text}: at most {most:.12g} are taken; if you trust the file, raise "
             f"it on the command line with --limit {name}={_round_up(value)}"
@@ -48,7 +51,7 @@ def check_limit(name: str, value: float, what: str) -> None:
 
 
 def _round_up(value: float) -> str:
-    return f"{math.ceil(value)}" if math.isfinite(value) else "N"
+    return f"{math.ceil(value)}" if value < 1e15 else "N"
 
 
 def set_limits(values: Mapping[str, float]) -> None:

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
 from ..latentsync.errors import InputError
-from ..latentsync.settings import Option, TrackSettings, options
+from ..latentsync.settings import QUALITIES, Option, QualityOptions, Settings, TrackSettings, options
 from . import sockets
 
 logger = logging.getLogger(__name__)
 
 FACES = ["largest", "index", "nearest", "similar"]
+CUSTOM = "custom"  # quality: as the widgets say
 SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 
 
@@ -37,6 +38,22 @@ def _widget(item: Option, **more) -> io.Input:
         seed = {"control_after_generate": True} if item.name == "seed" else {}
         return io.Int.Input(min=low, max=high, **seed, **about)
     return io.Float.Input(min=float(low), max=float(high), step=step, **about)
+
+
+def quality() -> io.Input:
+    """The widget that stands for those of sampler, steps, guidance and DeepCache; `sampling_settings` reads it."""
+    (item,) = options(QualityOptions)
+    tooltip = f"{item.help[0].upper()}{item.help.partition(';')[0][1:]}. {CUSTOM.capitalize()}: as the widgets say."
+    return io.Combo.Input("quality", options=[CUSTOM, *QUALITIES], default=CUSTOM, tooltip=tooltip, optional=True)
+
+
+def sampling_settings(values: Mapping[str, Any]) -> Settings:
+    """How windows are denoised, by the widgets of `Settings` and that of `quality`."""
+    chosen = choice("quality", values.get("quality", CUSTOM), (CUSTOM, *QUALITIES))
+    if chosen == CUSTOM:
+        return from_widgets(Settings, values)
+    kept = {item.name: values[item.name] for item in options(Settings) if item.name in values and not item.by_quality}
+    return from_widgets(Settings, kept, **QUALITIES[chosen])
 
 
 def from_widgets(settings: type, values: Mapping[str, Any], **more) -> Any:

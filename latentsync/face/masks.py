@@ -5,7 +5,9 @@ the crop and 255 where it keeps it, as in the published program's mask.png. None
 """
 
 import json
+import math
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,8 +16,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from ..errors import FileError, InputError
+from ..limits import check_limit
 
 POLYGON_FILE = Path(__file__).parents[1] / "assets" / "keep_mask.json"
 LEAST_REPAINTED = 0.01  # of the crop, that a mask image must leave to the net
@@ -52,8 +56,20 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
     """The mask image in a picture file, white = keep and black = repaint; only red counts of colours, as published."""
     if not os.path.isfile(path):
         raise FileError(f"there is no mask image {path}: check the path")
-    data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every path on Windows
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    pixels, picture = 0, None
+    try:
+        with Image.open(path) as header:  # decodes nothing
+            pixels = math.prod(header.size)
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path} has more pixels than a mask can need: give one of about 512 x 512") from error
+    except (ArithmeticError, EOFError, OSError, SyntaxError, TypeError, ValueError):  # what damaged files raise
+        pass
+    check_limit("pixels", pixels, f"{path}")
+    if pixels:
+        # No more of the file than so many pixels take; not by cv2.imread, which cannot open every path on Windows.
+        data = np.fromfile(path, np.uint8, 2**20 + 8 * pixels)
+        with suppress(cv2.error):
+            picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if picture is None:
         raise InputError(f"{path} is no picture that can be read: give a PNG, black where the face is repainted")
     return _checked(np.ascontiguousarray(picture[..., 2]), str(path), "black")

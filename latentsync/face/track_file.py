@@ -13,7 +13,8 @@ are optional.
 import json
 import logging
 import math
-from bisect import bisect
+import reprlib
+from bisect import bisect, bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..files import read_text, replacing
+from ..limits import check_limit
 from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,9 @@ class FaceFile:
     rate: float | None = None
     _told: set[str] = field(default_factory=set, repr=False)
 
+    def __post_init__(self):
+        self._listed = list(self.faces)
+
     def __call__(self, frame: np.ndarray, index: int) -> list[Face]:
         """Faces of frame number `index`, in the pixels of `frame` (h, w, 3); none where the file lists none."""
         index = self.number(index)
@@ -80,8 +85,7 @@ class FaceFile:
         factor = np.array([width / self.width, height / self.height])
         scaled = []
         for face in faces:
-            box = (np.reshape(face.box, (2, 2)) + 0.5) * factor - 0.5
-            points = (face.points + 0.5) * factor - 0.5
+            box, points = ((np.reshape(v, (-1, 2)) + 0.5) * factor - 0.5 for v in (face.box, face.points))
             scaled.append(replace(face, box=tuple(box.ravel().tolist()), points=points))
         return scaled
 
@@ -94,8 +98,9 @@ class FaceFile:
         """Frames, at `rate`, that start a new shot; None where the file does not say."""
         if self.cuts is None or self.rate is None:
             return self.cuts
-        shots = [bisect(self.cuts, self.number(i)) for i in range(math.ceil(self.frames * self.rate / self.fps))]
-        return [i for i in range(1, len(shots)) if shots[i] != shots[i - 1]]
+        shown = range(math.ceil(self.frames * self.rate / self.fps))
+        firsts = {bisect_left(shown, cut, key=self.number) for cut in self.cuts}
+        return sorted(firsts - {0, len(shown)})
 
     def number(self, index: int) -> int:
         """The file's frame that is on screen in the middle of frame `index` at `rate`, as `VideoReader` shows it."""
@@ -108,7 +113,7 @@ class FaceFile:
 
     def _between(self, index: int) -> Face:
         """The face of an unlisted frame: on the line between its neighbours in the same shot, or the nearest."""
-        listed, cuts = list(self.faces), self.cuts or []
+        listed, cuts = self._listed, self.cuts or []
         place = bisect(listed, index)
         before, after = listed[max(place - 1, 0)], listed[min(place, len(listed) - 1)]
         cut_before, cut_after = (bisect(cuts, a) < bisect(cuts, b) for a, b in ((before, index), (index, after)))
@@ -153,6 +158,7 @@ def read_track_file(path: str | Path) -> FaceFile:
     path = Path(path)
     if not path.is_file():
         raise FileError(f"{path}: no such track file; check the path, or write one with the track command")
+    check_limit("track_bytes", path.stat().st_size, f"{path}")
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -163,25 +169,19 @@ def read_track_file(path: str | Path) -> FaceFile:
         raise InputError(f"{path}: version is {_shown(content.get('version'))}; expected {VERSION}")
     _known_keys(content, FILE_KEYS, f"{path}")
     frames = _whole(content.get("frames"), 0, None, f"{path}: frames")
+    check_limit("frames", frames, f"{path}")
     fps = _number(content.get("fps"), *FPS_LIMITS, f"{path}: fps")
+    check_limit("seconds", frames / fps, f"{path}")
     width, height = (_whole(content.get(name), 1, None, f"{path}: {name}") for name in ("width", "height"))
-    interpolate = content.get("interpolate", False)
-    if not isinstance(interpolate, bool):
-        raise InputError(f"{path}: interpolate is {_shown(interpolate)}; expected true or false")
-    cuts = content.get("cuts")
+    check_limit("pixels", width * height, f"{path}")
+    interpolate, cuts = _of(bool, content.get("interpolate", False), f"{path}: interpolate"), content.get("cuts")
     if cuts is not None:
-        if not isinstance(cuts, list):
-            raise InputError(f"{path}: cuts is {_shown(cuts)}; expected a list of frame numbers")
+        cuts = _of(list, cuts, f"{path}: cuts")
         cuts = sorted({_whole(cut, 0, frames - 1, f"{path}: cuts[{i}]") for i, cut in enumerate(cuts)})
-    entries = content.get("faces")
-    if not isinstance(entries, list):
-        raise InputError(f"{path}: faces is {_shown(entries)}; expected a list of entries")
     faces: dict[int, list[Face]] = {}
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(_of(list, content.get("faces"), f"{path}: faces")):
         where = f"{path}: faces[{number}]"
-        if not isinstance(entry, dict):
-            raise InputError(f"{where} is {_shown(entry)}; expected an object with frame and box or points")
-        _known_keys(entry, ENTRY_KEYS, where)
+        _known_keys(_of(dict, entry, where), ENTRY_KEYS, where)
         index = _whole(entry.get("frame"), 0, frames - 1, f"{where}.frame")
         faces.setdefault(index, []).append(_read_face(entry, where))
         if interpolate and len(faces[index]) > 1:
@@ -191,12 +191,12 @@ def read_track_file(path: str | Path) -> FaceFile:
 
 def _read_face(entry: dict[str, Any], where: str) -> Face:
     score = _number(entry.get("score", 1.0), 0.0, 1.0, f"{where}.score")
-    box, given = entry.get("box"), entry.get("points")
-    if box is None and given is None:
+    box, points = entry.get("box"), entry.get("points")
+    if box is None and points is None:
         raise InputError(f"{where} has neither box nor points; expected at least one of them")
-    points = None
-    if given is not None:
-        if not isinstance(given, list) or len(given) not in (3, 5, 106):
+    if points is not None:
+        given = _of(list, points, f"{where}.points")
+        if len(given) not in (3, 5, 106):
             raise InputError(f"{where}.points is {_shown(given)}; expected a list of 3, 5 or 106 points [x, y]")
         listed = np.array([_numbers(point, 2, f"{where}.points[{i}]") for i, point in enumerate(given)])
         points = {3: np.asarray, 5: points_from_five, 106: points_from_106}[len(given)](listed)
@@ -214,6 +214,13 @@ def _known_keys(content: dict[str, Any], known: set[str], where: str) -> None:
     unknown = sorted(set(content) - known)
     if unknown:
         raise InputError(f"{where} has an unknown key {_shown(unknown[0])}; expected {', '.join(sorted(known))}")
+
+
+def _of(kind: type, value: Any, where: str) -> Any:
+    if not isinstance(value, kind):
+        names = {bool: "true or false", list: "a list", dict: "an object {...}"}
+        raise InputError(f"{where} is {_shown(value)}; expected {names[kind]}")
+    return value
 
 
 def _whole(value: Any, low: int, high: int | None, where: str) -> int:
@@ -235,6 +242,4 @@ def _numbers(value: Any, count: int, where: str) -> list[float]:
     return [_number(v, -COORDINATE_LIMIT, COORDINATE_LIMIT, f"{where}[{i}]") for i, v in enumerate(value)]
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+_shown = reprlib.repr  # which cuts what is long or deep

@@ -308,7 +308,7 @@ def _unpack(row: Weight, archive: Path, folder: Path) -> None:
         archive.unlink()
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
+        raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error!s:.200})") from error
     make_folder(folder)
     with zipfile.ZipFile(archive) as zipped:
         for member, entry in entries.items():

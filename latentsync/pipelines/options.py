@@ -14,6 +14,7 @@ from ..settings import (
     PUBLISHED_FPS,
     BlendSettings,
     Option,
+    QualityOptions,
     RestoreSettings,
     RunSettings,
     Settings,
@@ -22,6 +23,7 @@ from ..settings import (
     from_arguments,
     option,
     options,
+    sampling_settings,
 )
 
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
@@ -105,6 +107,7 @@ RESTORATION = (
 FILES = (("files", Files, ()),)
 RUN = (
     ("model", ModelOptions, ()),
+    ("model", QualityOptions, ()),
     ("model", Settings, ()),
     *FACE,
     *RESTORATION,
@@ -158,7 +161,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
     settings = from_arguments(
         RunSettings,
         arguments,
-        sync=from_arguments(Settings, arguments),
+        sync=sampling_settings(arguments),
         track=from_arguments(TrackSettings, arguments),
         blend=from_arguments(BlendSettings, arguments),
         mask_image=read_mask(mask_image) if mask_image else None,
@@ -214,7 +217,8 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
             )
         if arguments.overlap:
             raise InputError(f"overlap is {arguments.overlap} and --published has none: leave one out")
-    if getattr(arguments, "guidance_scale", None) == 1 and (arguments.guidance_start, arguments.guidance_end) != (0, 1):
+    sync = sampling_settings(arguments)
+    if sync.guidance == 1 and (sync.guidance_start, sync.guidance_end) != (0, 1):
         raise InputError(
             "guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them out"
         )

@@ -141,7 +141,9 @@ class Guard:
             return receive
         kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
         if kind == "multipart/form-data" and path.rstrip("/").endswith("/upload"):
-            await self._check_upload(headers.get(b"content-length", b"").decode("latin-1"), during)
+            # In pieces it may be of any length, whatever it says beside that.
+            length = b"" if b"transfer-encoding" in headers else headers.get(b"content-length", b"")
+            await self._check_upload(length.decode("latin-1"), during)
             return receive
         if kind != "application/json":
             raise Refused(

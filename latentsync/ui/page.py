@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 from collections import namedtuple
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..settings import Option
-from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
+from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control, by_quality
 from .folder import in_words
 from .guard import Guard, Hosts
 from .job import Job
@@ -133,6 +134,10 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
 
     quiet = {"show_progress": "hidden"}
     outputs = [parts.status, parts.player, parts.download, parts.gallery, parts.run, parts.look, parts.cancel]
+    named = {control.name: part for control, part in zip(visits.controls, parts.controls, strict=True)}
+    changed, table = by_quality()
+    chosen = [named[name] for name in changed]
+    named["quality"].input(None, named["quality"], chosen, js=f"(quality) => ({json.dumps(table)})[quality]")
     parts.run.click(lip_sync, [parts.video, parts.audio, *parts.controls], outputs, api_name=JOBS[0], **quiet)
     parts.look.click(show_faces, [parts.video, *parts.controls], outputs, api_name=JOBS[1], **quiet)
     parts.sample.click(sample, None, [parts.video, parts.audio], api_name="sample")

@@ -16,11 +16,13 @@ from drawn_clips import make_clip
 from media_clips import encode_audio, tone
 from safetensors.torch import load_file
 
-from latentsync.commands.main import main
+from latentsync.commands.main import build_parser, main
 from latentsync.errors import InputError
 from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader
 from latentsync.pipelines.lip_sync import Summary
+from latentsync.pipelines.options import run_settings
+from latentsync.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FINISHED = Summary(Path("out.mp4"), 12, 12, 25.0, 0.0)
@@ -506,3 +508,20 @@ def test_opencv_is_not_told_to_be_quiet_when_imported():
     environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "None", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        ([], {}),
+        (["--quality", "fast"], {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3}),
+        (["--inference_steps", "20", "--quality", "Balanced"], {"sampler": "dpm++", "steps": 20, "deep_cache": 2}),
+        (["--quality", "fast", "--enable_deepcache", "--guidance_scale", "1.5"],
+         {"sampler": "dpm++", "steps": 8, "deep_cache": 3}),
+        (["--quality", "fast", "--deep_cache", "0", "--sampler", "ddim"], {"steps": 8, "guidance": 1.0}),
+    ],
+)  # fmt: skip
+def test_what_is_given_beside_quality_wins(given, changes):
+    files = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
+    arguments = build_parser().parse_args(["run", *files, *given])
+    assert run_settings(arguments).sync == Settings(**changes)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from evaluating import measure
 from scipy.ndimage import gaussian_filter
-from whole_clips import measure
 
 from latentsync.evaluate import metrics
 from latentsync.evaluate.image_metrics import (

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
 from latentsync.audio.syncnet import syncnet_mel
-from latentsync.errors import InputError
+from latentsync.errors import FileError, InputError
 from latentsync.evaluate.sync_report import chart, describe, mouth_metrics, unsteadiness
 from latentsync.evaluate.sync_score import (
     MouthViews,
@@ -167,10 +167,10 @@ def test_the_chart_marks_the_best_offset():
 
 
 def test_a_folder_without_its_syncnet_says_how_to_get_it_and_one_of_pixels_needs_no_vae(tmp_path):
-    with pytest.raises(ValueError, match="lacks stable_syncnet: .* --only syncnet"):
+    with pytest.raises(FileError, match="lacks stable_syncnet: .* --only syncnet"):
         load_stable_syncnet(tmp_path)
     save_file(narrow_syncnet(4, [2, 2, 2, 1, 2, 2]).state_dict(), tmp_path / "stable_syncnet.safetensors")
-    with pytest.raises(ValueError, match="judges latents and .* lacks the VAE"):
+    with pytest.raises(FileError, match="judges latents and .* lacks the VAE"):
         load_stable_syncnet(tmp_path)
     net = narrow_syncnet(3, [[1, 2], 2, 2, 2, 2, 2, 2, 2])
     save_file(net.state_dict(), tmp_path / "stable_syncnet.safetensors")

@@ -1,9 +1,15 @@
+import random
+import struct
+import tracemalloc
+import zlib
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from golden_data import tensors
 
+from latentsync.errors import InputError
 from latentsync.face.masks import (
     _polygon_mask,
     face_mask,
@@ -155,6 +161,51 @@ def test_pictures_that_are_no_masks_are_refused_in_a_sentence(picture, says, tmp
         read_mask(path)
     with pytest.raises(ValueError, match="there is no mask image .*none.png"):
         read_mask(tmp_path / "none.png")
+
+
+def png_of(width, height, rest=b""):
+    """The start of a PNG file that announces so many pixels."""
+    chunks = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0), b"IDAT" + zlib.compress(bytes(99)) + rest
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks
+    )
+
+
+@pytest.mark.parametrize("side", [2**13 + 1, 100_000, 2**31 - 1])
+def test_a_mask_of_a_billion_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch, side):
+    monkeypatch.setattr(cv2, "imdecode", None)
+    (tmp_path / "mask.png").write_bytes(png_of(side, side))
+    with pytest.raises(InputError, match=r"mask.png .* pixels"):
+        read_mask(tmp_path / "mask.png")
+
+
+def test_no_more_of_a_mask_file_is_read_than_its_pixels_can_take(tmp_path):
+    path = picture_file(tmp_path / "mask.png", _polygon_mask())
+    with path.open("ab") as file:
+        file.truncate(2**28)
+    tracemalloc.start()
+    try:
+        assert np.array_equal(read_mask(path), _polygon_mask())
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "bmp", "pgm", "webp"])
+def test_damaged_mask_files_end_in_a_mask_or_a_sentence(tmp_path, kind):
+    chance, path = random.Random(0), picture_file(tmp_path / f"mask.{kind}", _polygon_mask())
+    whole, sentences = path.read_bytes(), 0
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            data[chance.randrange(chance.choice((50, len(data))))] = chance.choice((0, 255, chance.randrange(256)))
+        path.write_bytes(data[: chance.choice((None, chance.randrange(len(data))))])
+        try:
+            assert read_mask(path).dtype == np.uint8
+        except InputError as error:
+            assert "\n" not in str(error)
+            sentences += 1
+    assert 5 < sentences
 
 
 @pytest.mark.parametrize(

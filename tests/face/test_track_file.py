@@ -1,13 +1,23 @@
 import json
+import random
 
 import numpy as np
 import pytest
+import torch
 
+from latentsync.errors import InputError
+from latentsync.face.align import AlignedFaces
+from latentsync.face.blend import blend
 from latentsync.face.landmarks import Detection, Face, points_from_106, points_from_box, points_from_five
+from latentsync.face.shots import detect_faces
+from latentsync.face.track import track_faces
 from latentsync.face.track_file import read_track_file, write_track_file
+from latentsync.face.track_sheet import strip
+from latentsync.settings import TrackSettings
 
 FRAME = np.zeros((480, 640, 3), np.uint8)
 POINTS = [[110.0, 120.0], [150.0, 121.0], [131.0, 150.0]]
+FIVE = [[110.0, 120.0], [150.0, 121.0], [131.0, 150.0], [112.0, 170.0], [150.0, 171.0]]
 
 
 def content(faces, **changes):
@@ -155,6 +165,12 @@ def test_a_bad_entry_is_named_with_its_value(tmp_path, entry, says):
         ({"cuts": [25]}, r"cuts\[0\] is 25"),
         ({"cuts": 3}, "cuts is 3"),
         ({"interpolate": 1}, "interpolate is 1"),
+        ({"frames": 10**12}, "has 1e[+]12 frames of a video .*--limit frames=1000000000000$"),
+        ({"frames": 10**400}, "at most 5000000 are taken"),
+        ({"frames": 5_000_000, "fps": 0.001}, "--limit seconds=5000000000$"),
+        ({"width": 10**400}, "has 1.7.*e[+]308 pixels"),
+        ({"width": 2**14, "height": 2**12 + 1}, "has 67125248 pixels"),
+        ({"cuts": [0] * 10**6 + [[[[[[[[[]]]]]]]]]}, r"cuts\[1000000\] is \[\[\[\[\[\[\[...\]"),
         ({"interplate": True}, "unknown key 'interplate'"),
         ({"interpolate": True, "faces": [boxed(0), boxed(0)]}, "several faces"),
     ],
@@ -162,6 +178,16 @@ def test_a_bad_entry_is_named_with_its_value(tmp_path, entry, says):
 def test_a_bad_header_is_named(tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
         read_track_file(saved(tmp_path, content([]) | changes))
+
+
+def test_a_track_file_is_read_only_up_to_its_limit(tmp_path):
+    path = tmp_path / "large.json"
+    with path.open("wb") as file:  # no more than a hole on most disks
+        file.truncate(2**26 + 1)
+    with pytest.raises(
+        InputError, match=r"large.json has 67108865 bytes of a track file: .*--limit track_bytes=67108865"
+    ):
+        read_track_file(path)
 
 
 def test_limits_of_a_track_file_are_inclusive(tmp_path):
@@ -193,3 +219,57 @@ def test_a_file_that_is_no_track_file_is_refused(tmp_path, text):
         read_track_file(tmp_path / "bytes.json")
     with pytest.raises(ValueError, match="nowhere.json"):
         read_track_file(tmp_path / "nowhere.json")
+
+
+ODD = 'null true -1 NaN Infinity [] {} [[]] "5" 1e12 1000000000000'.split()
+ODD += [
+    "1" + "0" * 400,
+    "[" * 500 + "]" * 500,
+    "[" * 9000 + "]" * 9000,
+    *"0 1 3 6 9 29 0.001 1e-300 -1e6 1e6".split() * 2,
+]
+
+
+def places(node):
+    """Every (container, key) inside `node`."""
+    for key in list(node) if isinstance(node, dict) else range(len(node)):
+        yield node, key
+        if isinstance(node[key], dict | list):
+            yield from places(node[key])
+
+
+def mutated(chance: random.Random) -> str:
+    """The text of a track file with a few values that are absurd or gone, or bytes missing."""
+    entries = [boxed(1), boxed(4, x=9.0, points=POINTS), {"frame": 6, "points": FIVE}]
+    value = json.loads(json.dumps(content(entries, cuts=[5], interpolate=True)))
+    for _ in range(chance.randint(1, 2)):
+        node, key = chance.choice(list(places(value)))
+        if chance.random() < 0.1:
+            del node[key]
+        else:
+            node[key] = f"<{chance.choice(ODD)}>"
+    text = json.dumps(value).replace('"<', "").replace('>"', "").replace("\\", "")
+    start = chance.randrange(len(text))
+    return text[:start] + text[start + chance.randint(1, 9) :] if chance.random() < 0.1 else text
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_damaged_files_end_in_a_result_or_a_sentence(tmp_path, seed):
+    chance, frames = random.Random(seed), torch.full((8, 48, 64, 3), 90, dtype=torch.uint8)
+    results = sentences = 0
+    for _ in range(60):
+        path = saved(tmp_path, mutated(chance))
+        try:
+            file = read_track_file(path).at(30.0)
+            detections = list(detect_faces(frames, file, cuts=file.starts, describe=True, limits=None))
+            track = track_faces(detections, 64, 30.0, TrackSettings(published=chance.random() < 0.5))
+            crops = AlignedFaces(frames, track.matrices, track.found, 64)[range(8)]
+            assert torch.isfinite(crops).all() and len(torch.cat(list(blend(frames, track, [crops])))) == 8
+            strip(frames, track, [(d.faces or [None])[0] for d in detections])
+            results += 1
+        except InputError as error:
+            assert "\n" not in str(error) and len(str(error)) < 500, path.read_text()
+            sentences += 1
+        except Exception as error:
+            raise AssertionError(path.read_text()) from error
+    assert results > 3 and sentences > 20

@@ -387,6 +387,13 @@ def test_a_damaged_video_is_taken_with_one_warning_that_counts(tmp_path, caplog,
             assert total == 60 and numbers(found)[: total - lost] == list(range(total - lost))
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "webm"])
+def test_a_whole_video_whose_sound_is_longer_is_not_called_damaged(tmp_path, caplog, sounds, extension):
+    path = tmp_path / f"clip.{extension}"
+    write(path, 10, audio=sounds["voice.ogg"], duration=1.5)
+    assert len(read_all(path)) == 10 and not caplog.records
+
+
 @pytest.mark.parametrize(
     "codec, pix_fmt, lost",
     [

@@ -89,6 +89,7 @@ def test_an_upload_says_how_long_it_is_and_has_room(ask, folder):
     assert ask(UPLOAD, b"x", form, length=LIMIT + FORM + 1)[0] == 413
     for unknown in ("", "-1", "1e3"):
         assert "send it with a Content-Length" in sentence(ask(UPLOAD, b"x", form, length=unknown), 411)
+    assert ask(UPLOAD, b"x", form, transfer_encoding="chunked")[0] == 411
     folder.quota = 999
     assert ask(UPLOAD, b"x", form, length=999)[0] == ask(UPLOAD, b"x", form, length=999)[0] == 200
     assert "this page keeps at most" in sentence(ask(UPLOAD, b"x", form, length=1000), 507)

@@ -1,12 +1,10 @@
 """A corpus of drawn speakers: aligned clips with their sound, ready to train on."""
 
-import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
 
 from ...errors import InputError
@@ -15,6 +13,7 @@ from ...face.landmarks import Detection, Face
 from ...face.track import FaceTrack, track_faces
 from ...files import make_folder
 from ...media import VideoWriter
+from ...media.sound import write_wav
 from ...models.load import check_resolution
 from ...prepare.executor import Executor, InProcess
 from ...progress import Progress, no_progress
@@ -99,19 +98,8 @@ def write_clip(path: Path, pictures: torch.Tensor, clip: DrawnClip, **quality) -
     """
     sound = path.with_suffix(".wav")
     try:
-        write_wav(sound, clip.waveform, clip.rate)
+        write_wav(sound, [clip.waveform], clip.rate)
         with VideoWriter(path, clip.fps, *pictures.shape[1:3], audio=sound, **quality) as writer:
             writer.write(pictures)
     finally:
         sound.unlink(missing_ok=True)
-
-
-def write_wav(path: Path, waveform: torch.Tensor, rate: int) -> None:
-    """A mono waveform (samples,) in [-1, 1] as 16-bit PCM."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(pcm(waveform).astype("<i2").tobytes())
-
-
-def pcm(waveform: torch.Tensor) -> np.ndarray:
-    return np.rint(waveform.numpy().clip(-1, 1) * 32767).astype(np.int16)

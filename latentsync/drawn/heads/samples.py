@@ -13,10 +13,10 @@ import torch
 from ...face.landmarks import Detection, Face
 from ...face.track_file import write_track_file
 from ...files import make_folder
+from ...media.sound import pcm, write_flac
 from ...models.samples import VOICES, sample_files
-from ...prepare.read import write_flac
 from .clip import DrawnClip, render
-from .corpus import detections, pcm, write_clip
+from .corpus import detections, write_clip
 from .speaker import make_speaker
 from .speech import make_speech, speak
 
