@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -5,7 +6,7 @@ from golden_data import directory, tensors
 from pictures import read_png
 
 from latentsync.face.align import warp_crop
-from latentsync.face.blend import blend, match_colour, paste_published
+from latentsync.face.blend import blend, match_colour, paste_crop, paste_published
 from latentsync.face.geometry import canvas_size, corners, crop_matrix, published_matrices
 from latentsync.face.masks import face_mask, ring_mask
 from latentsync.face.track import FaceTrack
@@ -110,6 +111,22 @@ def test_what_is_left_out_around_the_mask_does_not_matter(scale, monkeypatch):
     monkeypatch.setattr("latentsync.face.blend.MARGIN", R)
     whole = list(blend(source, faces, [crop], mask=mask))[0]
     assert not torch.equal(part, source) and (part.int() - whole.int()).abs().max() <= 1  # OpenCV's 1/32 pixel
+
+
+@pytest.mark.parametrize(
+    ("finer", "how"),
+    [(1.15, "cubic"), (1.25, "linear"), (1.45, "linear"), (1.6, "shrunk")],
+)
+def test_a_crop_is_warped_by_how_much_finer_than_the_frame_it_is(finer, how):
+    crop = torch.rand(R, R, 3, generator=torch.Generator().manual_seed(3))
+    matrix = place(100, 100, finer * canvas_size(R)[1] / R, angle=0.0)
+    where, pixels = paste_crop(torch.zeros(200, 200, 3), crop, torch.ones(R, R), matrix)
+    errors = {}
+    for name, flag in (("cubic", cv2.INTER_CUBIC), ("linear", cv2.INTER_LINEAR)):
+        whole = cv2.warpAffine(crop.numpy(), crop_matrix(matrix, R), (200, 200), flags=flag | cv2.WARP_INVERSE_MAP)
+        errors[name] = np.abs(whole.clip(0, 1)[where] - pixels.numpy())[8:-8, 8:-8].mean()
+    nearest = min(errors, key=errors.get)
+    assert (nearest if errors[nearest] < 0.01 else "shrunk") == how, errors
 
 
 @pytest.mark.parametrize("level, shown", [(3.0, 177), (1.0, 177), (0.0, 50), (-2.0, 50)])

@@ -84,6 +84,13 @@ def test_a_cut_differs_by_more_than_4_times_the_usual(contrast, cut):
     assert cuts([*flicker, grey(128 - contrast * CHECKER)]) == [9] * cut
 
 
+@pytest.mark.parametrize(("still", "cut"), [(11, False), (12, True)])
+def test_the_usual_difference_is_the_median_of_24_frames(still, cut):
+    """The light has changed by 3 levels 13 times, then not; a cut by 10 levels is less than 4 times as much."""
+    restless = [grey(128 + 9 * (i % 2) + 20 * CHECKER) for i in range(14)]
+    assert cuts([*restless, *restless[-1:] * still, grey(137 - 10 * CHECKER)]) == [14 + still] * cut
+
+
 @pytest.mark.parametrize(("contrast", "cut"), [(2, False), (3, True)])
 def test_a_picture_that_varies_by_less_than_3_levels_shows_no_shot(contrast, cut):
     assert cuts([grey(128 + 40 * CHECKER), grey(128 - contrast * CHECKER)]) == [1] * cut
@@ -171,6 +178,19 @@ def test_one_person_is_alike_over_time_and_two_are_not():
     for person in people:
         assert len(person) > 3 and min(a @ b for a, b in combinations(person, 2)) > SAME_APPEARANCE + 0.05
     assert max(a @ b for a in people[0] for b in people[1]) < SAME_APPEARANCE - 0.05
+
+
+def test_colours_are_counted_around_the_face_and_nowhere_else():
+    """The box is 40 x 50; hair and background are looked at 0.6 above, 0.5 beside and a whole height below."""
+    plain, beyond = np.zeros((260, 260, 3), np.uint8), np.full((260, 260, 3), 200, np.uint8)
+    here, (top, bottom, left, right) = face((100, 100, 140, 150)), (70, 201, 80, 161)
+    beyond[top:bottom, left:right] = 0
+    assert np.array_equal(colour_histogram(beyond, here), colour_histogram(plain, here))
+    for edge in np.s_[top, :], np.s_[bottom - 1, :], np.s_[:, left], np.s_[:, right - 1]:
+        painted = plain.copy()
+        painted[edge] = 255
+        assert not np.array_equal(colour_histogram(painted, here), colour_histogram(plain, here))
+    assert np.array_equal(colour_histogram(beyond, face((-60, 20, -50, 30))), colour_histogram(plain, here))
 
 
 def test_vectors_have_unit_length_wherever_the_box_is():
