@@ -210,6 +210,13 @@ def test_a_frame_rate_within_a_thousandth_is_the_same(tmp_path):
     assert file.at(25.03).rate == 25.03 and file.at(24.97).rate == 24.97
 
 
+def test_at_another_rate_a_frame_is_the_one_shown_in_its_middle(tmp_path):
+    slower = read(tmp_path, [boxed(0)], cuts=[0, 2, 7, 19]).at(10.0)
+    assert [slower.number(i) for i in range(8)] == [1, 3, 6, 8, 11, 13, 16, 18]
+    assert slower.starts == [1, 3]  # the clip's first frame is no cut, and the last one is not shown
+    assert read(tmp_path, [boxed(0)], cuts=[1, 3]).at(50.0).starts == [2, 6]
+
+
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]", '{"format": ' + "9" * 5000 + "}"])
 def test_a_file_that_is_no_track_file_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match="track file|latentsync-track"):
