@@ -92,6 +92,7 @@ def test_a_track_in_another_file_is_not_read(tmp_path):
         VideoReader(film)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no named pipes here")
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "clip.mp4")
     with pytest.raises(ValueError, match="clip.mp4 is a pipe or a device"):
