@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from latentsync.frames import as_float
 from latentsync.models.registry import WEIGHTS
 from latentsync.restore.apply import FFHQ_FIVE, Portrait, _warp, memory_frames, restore
 from latentsync.restore.restorers import FACE_SIDE, NetRestorer, Sharpen, load_restorer
+from latentsync.restore.superres import SuperRes, scaled
 from latentsync.settings import RestoreSettings
 
 slow = pytest.mark.skipif(not os.environ.get("LATENTSYNC_SLOW"), reason="a minute for each; set LATENTSYNC_SLOW=1")
@@ -193,6 +195,12 @@ def test_how_wide_the_portraits_blurs_are():
     down = portrait.of(torch.from_numpy(_warp(across.numpy().transpose(1, 0, 2).copy(), portrait.matrix, 256)))
     ratio = down[160:352, 30:60].std() / down[160:352, 240:270].std()
     assert ratio == pytest.approx(np.exp(-2 * (np.pi * 12 / 64) ** 2), abs=0.02)
+
+
+@pytest.mark.parametrize(("side", "ratio", "large"), [(256, 1.5, 384), (512, 2, 1024), (512, 4, 1024), (1100, 2, 1100)])
+def test_crops_grow_with_the_frame_up_to_1024_pixels(side, ratio, large):
+    track = replace(track_of([0, 0]), resolution=side)
+    assert scaled(torch.zeros(2, 8, 8, 3), track, SuperRes(ratio=ratio))[1].resolution == large
 
 
 def test_nothing_is_carried_over_a_cut_or_a_gap():
