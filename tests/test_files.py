@@ -46,6 +46,12 @@ def test_a_file_is_on_the_drive_before_it_has_its_name_and_the_name_after(tmp_pa
         part.write_text("1")
     assert order == [("sync", part.name), ("name", "a.json"), ("sync", tmp_path.name)]
     order.clear()
+    (tmp_path / "step.part" / "state").mkdir(parents=True)
+    (tmp_path / "step.part" / "state" / "0.bin").write_bytes(b"1")
+    files.publish(tmp_path / "step.part", tmp_path / "step")
+    assert sorted(order[:3]) == [("sync", "0.bin"), ("sync", "state"), ("sync", "step.part")]
+    assert order[3:] == [("name", "step"), ("sync", tmp_path.name)]
+    order.clear()
     with JsonLines(tmp_path / "log.jsonl") as log:
         log.append([1])
         assert order == [("sync", "log.jsonl")] and json.loads((tmp_path / "log.jsonl").read_text()) == [1]

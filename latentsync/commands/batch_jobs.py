@@ -90,8 +90,8 @@ class Row:
 
     def is_done(self, line: dict | None) -> bool:
         """Whether `line`, the manifest's last one of this output, speaks of this row and of the file that is there."""
-        told = line is not None and line["status"] == "done" and line["key"] == self.key
-        return told and line["version"] == file_version(self.files[2])
+        told = line is not None and line.get("status") == "done" and line.get("key") == self.key
+        return told and line.get("version") == file_version(self.files[2])
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -103,7 +103,8 @@ def run_batch(arguments: argparse.Namespace) -> int:
         make_folder(folder)
     failed = []
     with JsonLines(out / MANIFEST) as manifest:
-        known = {line.get("output"): line for line in manifest.values}
+        # A power cut can leave lines of any kind.
+        known = {str(line.get("output")): line for line in manifest.values if isinstance(line, dict)}
         waiting = [row for row in rows if not row.is_done(known.get(row.files[2]))]
         done = before = len(rows) - len(waiting)
         try:
@@ -145,8 +146,7 @@ def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
         options: of the command batch; what they say of `run` holds where a row says nothing else.
 
     Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: what is wrong, for each bad row a line.
+        InputError: what is wrong, for each bad row a line.
     """
     if not jobs.exists():
         raise FileError(f"there is no CSV file or folder {jobs}: check the path")

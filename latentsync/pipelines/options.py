@@ -89,7 +89,7 @@ class RestorerOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    resume: bool = option(False, "keep finished stretches while running, and go on from them next time")
+    resume: bool = option(False, "keep what is finished beside the result while running, and go on from it next time")
     published: bool = option(False, "the published program's geometry, blending and 25 frames/s")
     temp_dir: str | None = option(None, "accepted as in the published program, and not used: nothing is written there")
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import FileError, InputError
-from ..files import publish, replacing
+from ..files import publish
 from ..nets.loading import check_state_dict
 from .config import parse_yaml, plain, to_yaml
 from .task import Task
@@ -115,13 +115,10 @@ def write_state(training: Training, step: int, sample: int) -> Path:
             # Last, with the sizes of all files, those of other processes too: it says that the checkpoint is complete.
             files = [path for path in sorted(part.rglob("*")) if path.is_file()]
             sizes = {path.relative_to(part).as_posix(): path.stat().st_size for path in files}
-            for path in files:
-                publish(path, path)  # before older checkpoints go
             content = json.dumps({"step": step, "sample": sample, "files": sizes}, indent=1)
-            with replacing(part / "position.json") as file:
-                file.write_text(content, encoding="utf-8")
+            (part / "position.json").write_text(content, encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
+            publish(part, folder)
             for old in complete_states(Path(run.output))[: -run.keep]:
                 shutil.rmtree(old)
     finally:

@@ -139,8 +139,8 @@ def test_the_command_has_the_promised_options():
     given = build_parser().parse_args("demo --out x --seed 5 --seconds 2 --guidance_scale 2 --device cpu".split())
     assert (given.out, given.seed, given.seconds, given.guidance_scale) == ("x", 5, 2.0, 2.0)
     default = build_parser().parse_args(["demo"])
-    values = (default.out, default.seconds, default.inference_steps, default.guidance_scale)
-    assert values == ("latentsync_demo", 4, 20, 1.5)
+    values = (default.out, default.seconds, default.quality, default.inference_steps, default.guidance_scale)
+    assert values == ("latentsync_demo", 4, "balanced", None, None)
 
 
 @packaged
