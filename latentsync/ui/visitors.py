@@ -1,6 +1,7 @@
 """What the buttons of the page do, for each visitor apart. No gradio in here."""
 
 import argparse
+import math
 import shutil
 import threading
 import time
@@ -18,12 +19,11 @@ from ..limits import check_limit
 from ..media.audio import AudioReader
 from ..media.source import moving_pictures, open_source
 from ..pipelines.options import explained
-from ..sampling.sample import out_of_memory
 from ..settings import RunSettings
 from .controls import Control, checked, default_arguments, run_options, shown_controls
 from .faces import face_pictures
 from .folder import Folder
-from .job import MOST_JOBS, Cancelled, Job, JobQueue, Status
+from .job import Cancelled, Job, JobQueue, Status
 from .models import ModelCache, sample_clip
 from .work import Request, speak
 
@@ -62,7 +62,7 @@ class Sessions:
         nets: ModelCache,
         folder: Folder,
         restoration: bool = False,
-        most: int = MOST_JOBS,
+        most: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.nets, self.folder, self.clock = nets, folder, clock
@@ -109,8 +109,6 @@ class Sessions:
 
     def failure(self, error: BaseException) -> str | None:
         """What a visitor is told about the error of a job; None where the program is at fault."""
-        if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
-            return f"there is not enough memory for this: try {LESS_MEMORY}"
         sentence = explained(error, LESS_MEMORY)
         return sentence and self.folder.without_paths(sentence)
 
