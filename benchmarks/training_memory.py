@@ -26,7 +26,7 @@ from latentsync.evaluate.perceptual import load_lpips
 from latentsync.train.memory import estimate_memory
 from latentsync.train.config import load_config
 from latentsync.train.syncnet import SyncNetTask
-from latentsync.train.trepa import VideoMAE, VideoMAEConfig
+from latentsync.train.trepa import VideoMAE, videomae_config
 from latentsync.train.unet import FrozenNets, UNetTask
 from latentsync.train.init_weights import DTYPES, frozen_dtype
 
@@ -34,7 +34,7 @@ from latentsync.train.init_weights import DTYPES, frozen_dtype
 PUBLISHED_GB = {"stage1": 23, "stage1_512": 30, "stage2": 30, "stage2_efficient": 20, "stage2_512": 55}
 SYNCNETS = ("syncnet_16_pixel_attn", "syncnet_16_latent")
 STEPS = 3  # the optimizer's state is there from the second on
-VIT_G = VideoMAEConfig(width=1408, depth=40, n_head=16, mlp_width=6144, patch=14, tubelet=2, n_frames=16)
+VIT_G = {"width": 1408, "depth": 40, "n_head": 16, "mlp_width": 6144, "patch": 14, "tubelet": 2}
 WHISPER_TINY = (80, 1500, 384, 6, 4)  # mels, context, width, heads, layers
 
 
@@ -51,12 +51,12 @@ def frozen_nets(config: UNetTraining) -> FrozenNets:
 
     weights, trepa = config.losses, None
     if weights.trepa:
-        trepa = VideoMAE(VIT_G)
+        trepa = VideoMAE(videomae_config(**VIT_G))
         trepa.gradient_checkpointing = config.run.gradient_checkpointing
     return FrozenNets(
         vae=make_vae(),
         audio_encoder=AudioEncoder(*WHISPER_TINY),
-        judge=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
+        syncnet=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
         lpips=load_lpips(random_weights=True) if weights.lpips else None,
         trepa=trepa,
     ).cast(frozen_dtype(config))

@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,9 +37,22 @@ def write_error(path: str | os.PathLike, number: int | None, reason: str | None 
     return FileError(f"cannot write {path} ({reason or os.strerror(number)}): {way_out}", number)
 
 
-def read_error(path: str | os.PathLike, error: OSError) -> FileError:
-    """What to raise where the system refuses to read `path`."""
-    return FileError(f"cannot read {path} ({error.strerror or error}): check the path and its permissions", error.errno)
+@contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """Around what reads `path`: where the system refuses, the error is a sentence."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        reason = f"cannot read {path} ({error.strerror or error}): check the path and its permissions"
+        raise FileError(reason, error.errno) from error
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file in UTF-8."""
+    with reading(path):
+        return Path(path).read_text(encoding="utf-8")
 
 
 def make_folder(path: str | os.PathLike) -> Path:
@@ -62,27 +75,36 @@ def _machine() -> str:
 
 
 def publish(part: str | os.PathLike, path: str | os.PathLike) -> None:
-    """Give a complete file its name, after its content is safe from a power cut."""
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
+    """Give a complete file or folder its name, after its content is safe from a power cut."""
+    part, path = Path(part), Path(path)
+    for written in (*part.rglob("*"), part):
+        _sync(written)
     os.replace(part, path)
-    if os.name == "posix":
-        folder = os.open(Path(path).parent, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # some file systems have no such thing for folders
-                os.fsync(folder)
-        finally:
-            os.close(folder)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the drive write a file, or the names in a folder, as far as the system can be asked to."""
+    folder = path.is_dir()
+    if folder and os.name != "posix":
+        return
+    handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        with suppress(OSError) if folder else nullcontext():
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sweep_parts(path: str | os.PathLike) -> None:
-    """Remove what killed processes left of the file `path`, and nothing that is still being written.
+    """Remove what killed processes left of the file `path`, or in the folder, and nothing that is still being written.
 
     A part of another machine, on a shared drive, goes once it is a day old.
     """
     path = Path(path)
-    for part in path.parent.glob("*.part"):
-        match = re.fullmatch(re.escape(path.name) + r"\.(\d+)(?:\.([0-9a-f]{8}))?\.part", part.name)
+    folder, name = (path, ".+") if path.is_dir() else (path.parent, re.escape(path.name))
+    for part in folder.glob("*.part"):
+        match = re.fullmatch(name + r"\.(\d+)(?:\.([0-9a-f]{8}))?\.part", part.name)
         with suppress(OSError):  # gone by itself; on Windows, open in another process
             if match and _is_forgotten(part, int(match[1]), match[2] or _machine()):
                 part.unlink()
@@ -160,8 +182,8 @@ class RunLock(AbstractContextManager):
             with suppress(OSError, ValueError):  # it has just begun
                 owner = f" ({self._owner.read_text(encoding='utf-8')})"
             raise InputError(f"another run{owner} is at work on {what}: wait for it, or give another output") from error
-        except OSError as error:
-            raise write_error(path, error.errno) from error
+        except (OSError, NotImplementedError) as error:  # some drives have no locks
+            raise write_error(path, getattr(error, "errno", None), getattr(error, "strerror", str(error))) from error
         self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
 
     def __exit__(self, *_) -> None:

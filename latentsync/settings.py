@@ -17,7 +17,14 @@ SAMPLERS = ("ddim", "dpm++", "unipc", "euler")
 REGIONS = ("mouth", "face")
 MOST_STEPS = 500  # the 1000 training steps with leading spacing: more would not begin at the noisiest
 MOST_FPS = 1000
+PUBLISHED_FPS = 25.0
 TRAINED_WINDOW = 16
+# What `quality` makes of the fields of `Settings` that are not given; what they cost and give: benchmarks/frontier.py.
+QUALITIES: dict[str, dict[str, Any]] = {
+    "published": {},
+    "balanced": {"sampler": "dpm++", "steps": 8, "deep_cache": 2},
+    "fast": {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3},
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ class Option:
         slider: (least, largest, step) of the page's control.
         widget: those of a node's widget, where they are not `low`, `high` and the slider's step.
         choices: the only values there are.
+        by_quality: whether `--quality` sets it where it is not given.
     """
 
     name: str
@@ -43,6 +51,7 @@ class Option:
     slider: tuple[float, float, float] | None = None
     widget: tuple[float, float, float] | None = None
     choices: tuple[str, ...] | None = None
+    by_quality: bool = False
 
 
 def option(default: Any, help: str, **limits: Any) -> Any:
@@ -85,7 +94,10 @@ def add_options(
             how = {"choices": item.choices, "type": _in_any_case(item.choices)}
         if item.name in required:
             how["required"] = True
-        parser.add_argument(f"--{item.flag}", default=item.default, help=item.help, **how)
+        default, text = item.default, item.help
+        if item.by_quality:
+            default, text = None, f"{text} (default: {default}, or what --quality says)"
+        parser.add_argument(f"--{item.flag}", default=default, help=text, **how)
 
 
 def _in_any_case(choices: tuple[str, ...]) -> Callable[[str], str]:
@@ -94,9 +106,14 @@ def _in_any_case(choices: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def from_arguments(settings: type, arguments: argparse.Namespace, **more: Any) -> Any:
-    """Settings out of parsed options; what the command has no option for keeps its default or comes from `more`."""
-    given = {item.name: getattr(arguments, item.flag) for item in options(settings) if hasattr(arguments, item.flag)}
-    return settings(**given | more)
+    """Settings out of parsed options; what is not given comes from `more`, or keeps its default."""
+    given = {item.name: getattr(arguments, item.flag, None) for item in options(settings)}
+    return settings(**more | {name: value for name, value in given.items() if value is not None})
+
+
+def sampling_settings(arguments: argparse.Namespace) -> "Settings":
+    """`Settings` out of parsed options and of their `quality`."""
+    return from_arguments(Settings, arguments, **QUALITIES[getattr(arguments, "quality", "published")])
 
 
 @dataclass(frozen=True)
@@ -119,11 +136,12 @@ class Settings:
 
     steps: int = option(
         20, "denoising steps of each window; more are slower, and up to about 30 better", low=1, high=MOST_STEPS,
-        slider=(1, 100, 1), flag="inference_steps",
+        slider=(1, 100, 1), flag="inference_steps", by_quality=True,
     )  # fmt: skip
     guidance: float = option(
         1.5, "how strongly the lips follow the audio; 1 is off and twice as fast, above about 2.5 the mouth jitters",
         low=0, slider=(1, 3, 0.1), widget=(0, 10, 0.1), flag="guidance_scale",
+        by_quality=True,
     )  # fmt: skip
     guidance_start: float = option(
         0.0, "share of the steps after which guidance is on", low=0, high=1, slider=(0, 1, 0.05)
@@ -146,13 +164,14 @@ class Settings:
         "more time", low=0, slider=(0, 23, 1), widget=(0, 239, 1),
     )  # fmt: skip
     sampler: str = option(
-        "ddim", "how the steps are taken: ddim is the published way, dpm++ and unipc need fewer steps", choices=SAMPLERS
-    )
+        "ddim", "how the steps are taken: ddim is the published way, dpm++ and unipc need fewer steps",
+        choices=SAMPLERS, by_quality=True,
+    )  # fmt: skip
     deep_cache: int = option(
         0,
         "run the whole net in every n-th step only, and its outermost layers in between: 3, as the published scripts "
         "have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
-        low=0, slider=(0, 10, 1), widget=(0, 20, 1),
+        low=0, slider=(0, 10, 1), widget=(0, 20, 1), by_quality=True,
     )  # fmt: skip
     clamp: bool = True
 
@@ -165,6 +184,16 @@ class Settings:
                 f"guidance_start is {self.guidance_start} and guidance_end {self.guidance_end}: give two rising "
                 "fractions"
             )
+
+
+@dataclass(frozen=True)
+class QualityOptions:
+    quality: str = option(
+        "published",
+        "sampler, steps, guidance and DeepCache in one word: balanced takes 3.4 times and fast 5.6 times less "
+        "computing than published; what is given beside it wins",
+        choices=tuple(QUALITIES),
+    )
 
 
 @dataclass(frozen=True)
@@ -326,5 +355,5 @@ class RunSettings:
             blend=replace(self.blend, published=True),
             repeat_turns=True,
             hard_cut=True,
-            fps=25.0,
+            fps=PUBLISHED_FPS,
         )

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
 from ..latentsync.errors import InputError
-from ..latentsync.settings import Option, TrackSettings, options
+from ..latentsync.settings import QUALITIES, Option, QualityOptions, Settings, TrackSettings, options
 from . import sockets
 
 logger = logging.getLogger(__name__)
 
 FACES = ["largest", "index", "nearest", "similar"]
+CUSTOM = "custom"  # quality: as the widgets say
 SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 
 
@@ -31,13 +32,28 @@ def _widget(item: Option, **more) -> io.Input:
         return io.Combo.Input(options=list(item.choices), **about)
     if item.kind is bool:
         return io.Boolean.Input(**about)
-    limits = item.widget or (item.low, item.high, item.slider and item.slider[2])
-    low, high, step = (item.kind(value) for value in limits)
+    low, high, step = item.widget or (item.low, item.high, item.slider and item.slider[2])
     if item.kind is int:
         # The editor may draw a new seed after each run.
         seed = {"control_after_generate": True} if item.name == "seed" else {}
         return io.Int.Input(min=low, max=high, **seed, **about)
-    return io.Float.Input(min=low, max=high, step=step, **about)
+    return io.Float.Input(min=float(low), max=float(high), step=step, **about)
+
+
+def quality() -> io.Input:
+    """The widget that stands for those of sampler, steps, guidance and DeepCache; `sampling_settings` reads it."""
+    (item,) = options(QualityOptions)
+    tooltip = f"{item.help[0].upper()}{item.help.partition(';')[0][1:]}. {CUSTOM.capitalize()}: as the widgets say."
+    return io.Combo.Input("quality", options=[CUSTOM, *QUALITIES], default=CUSTOM, tooltip=tooltip, optional=True)
+
+
+def sampling_settings(values: Mapping[str, Any]) -> Settings:
+    """How windows are denoised, by the widgets of `Settings` and that of `quality`."""
+    chosen = choice("quality", values.get("quality", CUSTOM), (CUSTOM, *QUALITIES))
+    if chosen == CUSTOM:
+        return from_widgets(Settings, values)
+    kept = {item.name: values[item.name] for item in options(Settings) if item.name in values and not item.by_quality}
+    return from_widgets(Settings, kept, **QUALITIES[chosen])
 
 
 def from_widgets(settings: type, values: Mapping[str, Any], **more) -> Any:
@@ -50,7 +66,7 @@ def fps() -> io.Input:
 
 
 def face() -> list[io.Input]:
-    """The widgets that say which face is meant; `which_face` reads them."""
+    """The widgets that say which face is meant; `track_settings` reads them."""
     pixels = {"default": 0.0, "min": 0.0, "max": 16384.0, "step": 1.0}
     tooltip = (
         "Which of several faces to follow: the largest; the one at an index; the one nearest to a point; or, across "
@@ -67,9 +83,8 @@ def face() -> list[io.Input]:
 def track_settings(values: Mapping[str, Any]) -> TrackSettings:
     """How a face is followed, by the widgets of `face` and those of `TrackSettings`."""
     face = choice("face", values["face"], FACES)
-    numbers = {"index": "{index}", "nearest": "{x},{y}"}
-    which = f"{face}:{numbers[face].format(**values)}" if face in numbers else face
-    return from_widgets(TrackSettings, values, which=which)
+    which = {"index": "index:{index}", "nearest": "nearest:{x},{y}"}.get(face, face)
+    return from_widgets(TrackSettings, values, which=which.format(**values))
 
 
 def crops_track() -> io.Input:

@@ -34,6 +34,7 @@ class Sampler(io.ComfyNode):
                 *inputs.widgets(Settings, *inputs.SAMPLING, "guidance_start", "guidance_end"),
                 *inputs.widgets(Settings, "deep_cache", optional=True),
                 io.Mask.Input("mask", optional=True),
+                inputs.quality(),
             ],
             outputs=[io.Image.Output(display_name="crops")],
             hidden=[io.Hidden.unique_id],
@@ -41,7 +42,7 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, crops, features, track=None, vae=None, mask=None, **widgets) -> io.NodeOutput:
-        settings = Settings(**widgets)
+        settings = inputs.sampling_settings(widgets)
         mask_image = None if mask is None else mask_image_of(mask)
         crops = inputs.pictures(crops)
         runs = [(0, len(crops))] if track is None else track.track.runs()

@@ -43,6 +43,7 @@ class Video(io.ComfyNode):
                 *inputs.widgets(BlendSettings, "mask_smooth", "match_colour"),
                 *inputs.widgets(RunSettings, "crf"),
                 *inputs.widgets(Settings, "deep_cache", optional=True),
+                inputs.quality(),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )
@@ -52,7 +53,7 @@ class Video(io.ComfyNode):
         settings = inputs.from_widgets(
             RunSettings,
             widgets,
-            sync=inputs.from_widgets(Settings, widgets),
+            sync=inputs.sampling_settings(widgets),
             track=inputs.track_settings(widgets),
             blend=inputs.from_widgets(BlendSettings, widgets),
         )

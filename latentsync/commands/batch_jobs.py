@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import glob
 import json
 import logging
 import os
@@ -20,38 +19,47 @@ from ..errors import FileError, InputError
 from ..face.detect import load_detector
 from ..face.landmarks import Detector, Face
 from ..face.track_file import FaceFile
-from ..files import JsonLines, file_version, make_folder, replacing
+from ..files import JsonLines, file_version, make_folder, reading, replacing, sweep_parts
 from ..media.output import container_format
 from ..media.source import VIDEO_SUFFIXES
 from ..models.embedded import EMBEDDED, choose_folder
+from ..models.folders import Checkpoints
 from ..models.load import needed_checkpoints
 from ..pipelines.lip_sync import Progress, Summary, lip_sync
 from ..pipelines.options import (
     CHECKPOINTS,
+    FILES,
+    NETS,
+    RUN,
     chosen_detector,
     chosen_resolution,
     explained,
     load_nets,
     named_device,
+    options_of,
+    own_folder,
     refuse_idle_options,
     restore_settings,
+    restorer_file,
     run_parser,
     run_settings,
 )
 from ..prepare import executor as executors
 from ..prepare.executor import Outcome, fingerprint
 from ..progress import Bar
+from ..settings import Option
 from .prepare import chosen_executor
 
 logger = logging.getLogger(__name__)
 
 MANIFEST, FACES = "manifest.jsonl", "faces"  # in the output folder
 MOST_FAILED = 125  # that an exit code tells: from 126 on codes mean other things to shells
+DEEP_CACHE = "enable_deepcache"  # the one option of run that is not in its table: the published word for deep_cache 3
 COLUMNS = {"video": "video_path", "audio": "audio_path", "out": "video_out_path"}  # what run calls them
 AUDIO_SUFFIXES = {".aac", ".aif", ".aiff", ".flac", ".m4a", ".mka", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma"}
 FLAGS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 NO_PATHS = {"device", "face", "video_out_path"}  # options whose words are not looked for as files
-NO_MATTER = {"help", "device", "resume", "video_out_path"}  # options on which the pixels do not depend
+NO_MATTER = {"device", "resume", "video_out_path"}  # options on which the pixels do not depend
 
 
 @dataclass(frozen=True)
@@ -82,8 +90,8 @@ class Row:
 
     def is_done(self, line: dict | None) -> bool:
         """Whether `line`, the manifest's last one of this output, speaks of this row and of the file that is there."""
-        told = line is not None and line["status"] == "done" and line["key"] == self.key
-        return told and line["version"] == file_version(self.files[2])
+        told = line is not None and line.get("status") == "done" and line.get("key") == self.key
+        return told and line.get("version") == file_version(self.files[2])
 
 
 def run_batch(arguments: argparse.Namespace) -> int:
@@ -95,10 +103,10 @@ def run_batch(arguments: argparse.Namespace) -> int:
         make_folder(folder)
     failed = []
     with JsonLines(out / MANIFEST) as manifest:
-        known = {line.get("output"): line for line in manifest.values}
+        # A power cut can leave lines of any kind.
+        known = {str(line.get("output")): line for line in manifest.values if isinstance(line, dict)}
         waiting = [row for row in rows if not row.is_done(known.get(row.files[2]))]
         done = before = len(rows) - len(waiting)
-        _remove_parts(out, waiting)
         try:
             with Bar("row") as bar, executor:
                 bar("rows", done, len(rows))
@@ -112,19 +120,14 @@ def run_batch(arguments: argparse.Namespace) -> int:
                         failed += [f"{row.name}: {outcome.sentence}"] if outcome.reason else []
                         bar("rows", done + len(failed), len(rows))
         except KeyboardInterrupt as interrupt:
-            raise KeyboardInterrupt(f"{done} of {len(rows)} rows are done; the same command goes on") from interrupt
+            how = interrupt if interrupt.args else "the same command goes on"
+            raise KeyboardInterrupt(f"{done} of {len(rows)} rows are done; {how}") from interrupt
         finally:
-            _remove_parts(out, waiting)
+            for path in (out / FACES, *(row.files[2] for row in waiting)):
+                sweep_parts(path)  # of workers, which are ended without being asked
     head = f"{done} of {len(rows)} rows are done ({before} were before), {len(failed)} failed; see {out / MANIFEST}"
     print("\n".join([head, *failed]))
     return min(len(failed), MOST_FAILED)
-
-
-def _remove_parts(out: Path, rows: list[Row]) -> None:
-    """Remove what a killed process was writing; workers are ended without being asked."""
-    for name in (glob.escape(str(out / FACES)) + "/*", *(glob.escape(row.files[2]) for row in rows)):
-        for path in glob.glob(f"{name}.*.part"):
-            Path(path).unlink(missing_ok=True)
 
 
 def _in_turn(rows: list[Row]) -> list[list[Row]]:
@@ -143,8 +146,7 @@ def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
         options: of the command batch; what they say of `run` holds where a row says nothing else.
 
     Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: what is wrong, for each bad row a line.
+        InputError: what is wrong, for each bad row a line.
     """
     if not jobs.exists():
         raise FileError(f"there is no CSV file or folder {jobs}: check the path")
@@ -182,7 +184,7 @@ def _pairs(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
 def _lines(path: Path, check_columns: Callable[[list[str]], None]) -> Iterator[tuple[str, dict[str | None, str]]]:
     """(line, cells by column) of a CSV file, without the empty cells; cells beyond the columns are those of None."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
+        with reading(path), path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins with a byte order mark
             reader = csv.DictReader(file, strict=True)
             reader.fieldnames = [name.strip().replace("-", "_") for name in reader.fieldnames or ()]
             check_columns(reader.fieldnames)
@@ -200,15 +202,14 @@ class RowMaker:
         self.base, self.out = base, out
         self.parser = run_parser(argparse.ArgumentParser(add_help=False))
         self.parser.error = _refuse
-        self.options = self.parser._option_string_actions  # argparse has no public list of them
-        names = {option.dest for option in self.options.values()}
-        self.given = {name: value for name, value in vars(options).items() if name in names | {"less_memory"}}
-        self.key_names = sorted(names - NO_MATTER)
+        self.options = {option.flag: option for option in options_of(FILES + RUN)}
+        self.given = {name: value for name, value in vars(options).items() if name in (*self.options, "less_memory")}
+        self.key_names = sorted(self.options.keys() - NO_MATTER)
         self.choose_folder, self.detectors = cache(choose_folder), Kept()
         self.check_device = cache(named_device) if options.executor == "local" else str
 
     def check_columns(self, columns: list[str]) -> None:
-        known = {word.removeprefix("--") for word in self.options} - {"help", "-h"} | COLUMNS.keys()
+        known = self.options.keys() | COLUMNS.keys() | {DEEP_CACHE}
         for column in columns:
             if column not in known:
                 raise InputError(f"line 1: there is no column {column!r}: give video, audio, out or an option of run")
@@ -228,50 +229,66 @@ class RowMaker:
                 raise FileError(f"there is no file {path}: check the path")
         container_format(arguments.video_out_path)
         weights = Path(self.choose_folder(arguments.checkpoints, CHECKPOINTS)).absolute()
-        unet = needed_checkpoints(weights, arguments.inference_ckpt_path).unet
+        files = needed_checkpoints(weights, arguments.inference_ckpt_path)
         arguments.checkpoints = EMBEDDED.name if weights == EMBEDDED.absolute() else str(weights)
         if arguments.device:
             self.check_device(arguments.device)
-        chosen_detector(arguments, "cpu", self.detectors)
+        detector = chosen_detector(arguments, "cpu", self.detectors)
+        return Row(name, arguments, self._key(arguments, files, detector), self.out / FACES)
+
+    def _key(self, arguments: argparse.Namespace, files: Checkpoints, detector: Detector) -> str:
+        """A hash of all that the pixels depend on: the options and every file that is read."""
         values = [getattr(arguments, name) for name in self.key_names]
-        versions = [
-            file_version(value) for value in (*values, unet) if isinstance(value, str | Path) and os.path.isfile(value)
-        ]
-        return Row(name, arguments, fingerprint(self.key_names, values, versions), self.out / FACES)
+        named = [value for value in values if isinstance(value, str) and os.path.isfile(value)]
+        # Of Whisper the size is taken that fits the U-Net.
+        whisper = [files.whisper, *(files.whisper.with_stem(size) for size in ("tiny", "small"))]
+        restorer = [restorer_file(arguments.superres, own_folder(arguments))] if arguments.superres in NETS else []
+        read = [*named, files.unet, files.vae, *whisper, *restorer, *_files(detector)]
+        return fingerprint(self.key_names, values, type(detector).__name__, [file_version(path) for path in read])
 
     def _parse(self, cells: dict[str | None, str]) -> argparse.Namespace:
         """What a row and the command line say, with absolute paths; a row's are relative to the CSV's folder."""
         if None in cells:
             raise InputError(f"there are more cells than columns ({cells[None]}): put text with commas into quotes")
         arguments, words = argparse.Namespace(**self.given), []
-        for column, text in cells.items():
-            option = self.options["--" + COLUMNS.get(column, column)]
-            if option.nargs != 0:
-                words.append(f"{option.option_strings[0]}={self._path(option, text)}")
-            elif text.lower() not in FLAGS:
-                raise InputError(f"{column} is {text!r}: give yes or no")
-            elif FLAGS[text.lower()]:
-                words.append(option.option_strings[0])
+        cells = {COLUMNS.get(column, column): text for column, text in cells.items()}
+        for flag, text in cells.items():
+            if flag == DEEP_CACHE or self.options[flag].kind is bool:
+                if text.lower() not in FLAGS:
+                    raise InputError(f"{flag} is {text!r}: give yes or no")
+                if FLAGS[text.lower()]:
+                    words.append(f"--{flag}")
+                else:
+                    switched = self.options["deep_cache" if flag == DEEP_CACHE else flag]
+                    setattr(arguments, switched.flag, switched.default)
             else:
-                setattr(arguments, option.dest, option.default)
-        given = {COLUMNS.get(column, column): Path(text).stem for column, text in cells.items()}
+                words.append(f"--{flag}={self._path(self.options[flag], text)}")
         for column in ("video", "audio"):
-            if COLUMNS[column] not in given:
+            if COLUMNS[column] not in cells:
                 raise InputError(f"{column} is missing: give a file")
-        if "video_out_path" not in given:
-            words.append(f"--video_out_path={'_'.join(dict.fromkeys([given['video_path'], given['audio_path']]))}.mp4")
+        if "video_out_path" not in cells:
+            stems = dict.fromkeys(Path(cells[name]).stem for name in ("video_path", "audio_path"))
+            words.append(f"--video_out_path={'_'.join(stems)}.mp4")
         self.parser.parse_args(words, arguments)
         arguments.video_out_path = str(self.out / arguments.video_out_path)
         for option in self.options.values():
-            value = getattr(arguments, option.dest, None)
-            if isinstance(value, str) and option.dest not in NO_PATHS and not option.choices and os.path.exists(value):
-                setattr(arguments, option.dest, os.path.abspath(value))  # workers may have another current folder
+            value = getattr(arguments, option.flag, None)
+            if isinstance(value, str) and _may_be_path(option) and os.path.exists(value):
+                setattr(arguments, option.flag, os.path.abspath(value))  # workers may have another current folder
         return arguments
 
-    def _path(self, option: argparse.Action, text: str) -> str:
+    def _path(self, option: Option, text: str) -> str:
         """A cell's text, or the path in the CSV's folder that it means."""
-        there = not option.choices and option.dest not in NO_PATHS and (self.base / text).exists()
-        return str(self.base / text) if there or option.dest in ("video_path", "audio_path") else text
+        there = _may_be_path(option) and (self.base / text).exists()
+        return str(self.base / text) if there or option.flag in ("video_path", "audio_path") else text
+
+
+def _may_be_path(option: Option) -> bool:
+    return option.choices is None and option.flag not in NO_PATHS
+
+
+def _files(detector: Detector) -> list[Path]:
+    return [path for path in [getattr(detector, "path", None)] if path]
 
 
 def _refuse(message: str) -> None:
@@ -323,7 +340,8 @@ def _lip_sync(row: Row, progress: Progress) -> Summary:
         return lip_sync(*row.files, model, detector, settings, **how)
     given, named, _ = KEPT.last[load_detector]
     named = sorted((name, str(value)) for name, value in named.items() if name != "device")
-    key = fingerprint(row.files[0], file_version(row.files[0]), settings.fps, type(detector).__name__, given, named)
+    versions = [file_version(path) for path in (row.files[0], *_files(detector))]
+    key = fingerprint(row.files[0], versions, settings.fps, type(detector).__name__, given, named)
     remembered = Remembered(detector, row.faces / f"{key}.json")
     try:
         return lip_sync(*row.files, model, remembered, settings, **how)
@@ -339,8 +357,12 @@ class Remembered:
 
     def __init__(self, detector: Detector, file: Path):
         self.detector, self.file = detector, file
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        self.seen = {int(index): [_face(*values) for values in faces] for index, faces in known.items()}
+        self.seen: dict[int, list[Face]] = {}
+        try:
+            known = json.loads(file.read_bytes()) if file.exists() else {}
+            self.seen = {int(index): [_face(*values) for values in faces] for index, faces in known.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            logger.warning("%s is damaged (%s): the faces are looked for again", file, error)
         self.known = len(self.seen)
 
     def __call__(self, frame: np.ndarray, index: int) -> list[Face]:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from ..settings import QualityOptions, Settings, add_options, sampling_settings
+
 
 def add_demo(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("demo", help="try everything on a drawn clip, with the packaged model")
@@ -10,8 +12,9 @@ def add_demo(commands) -> argparse.ArgumentParser:
     add("--out", default="latentsync_demo", help="folder to write into")
     add("--seed", type=int, default=900_004, help="of speaker and words; seeds below 100000 were in the training data")
     add("--seconds", type=float, default=4.0, help="length of the clip")
-    add("--inference_steps", type=int, default=20, help="denoising steps")
-    add("--guidance_scale", type=float, default=1.5, help="how strongly the lips follow the audio; 1 is off and faster")
+    add_options(parser, QualityOptions)
+    add_options(parser, Settings, "steps", "guidance")
+    parser.set_defaults(quality="balanced")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     return parser
 
@@ -20,9 +23,8 @@ def demo(arguments: argparse.Namespace) -> None:
     from ..drawn.demo import check_request, run_demo
     from ..models.embedded import load_embedded
     from ..progress import Bar
-    from ..settings import Settings
 
-    settings = Settings(steps=arguments.inference_steps, guidance=arguments.guidance_scale)
+    settings = sampling_settings(arguments)
     check_request(arguments.out, arguments.seed, arguments.seconds)
     model = load_embedded(arguments.device)
     with Bar() as bar:

@@ -58,17 +58,9 @@ def _prepared(arguments: argparse.Namespace, bar):
     from ..prepare.settings import PrepareSettings, Tools
 
     model = arguments.detector_model
-    settings = PrepareSettings(
-        resolution=arguments.resolution,
-        min_seconds=arguments.min_seconds,
-        max_seconds=arguments.max_seconds,
-        cut_threshold=arguments.cut_threshold,
-        min_confidence=arguments.min_confidence,
-        max_offset=arguments.max_offset,
-        min_quality=arguments.min_quality,
-        skip=_names(arguments.skip),
-        also=_names(arguments.also),
-    )
+    numbers = "resolution min_seconds max_seconds cut_threshold min_confidence max_offset min_quality".split()
+    given = {name: getattr(arguments, name) for name in numbers}
+    settings = PrepareSettings(**given, skip=_names(arguments.skip), also=_names(arguments.also))
     tools = Tools(arguments.detector, model and Path(model), Path(arguments.checkpoints), arguments.device)
     return prepare(
         arguments.input_dir,
@@ -110,5 +102,5 @@ def _drawn(arguments: argparse.Namespace, bar) -> str:
     settings = CorpusSettings(
         arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution, variety=arguments.variety
     )
-    clips = write_corpus(folder, settings, max(1, _workers(arguments)), bar)
+    clips = write_corpus(folder, settings, chosen_executor(arguments), bar)
     return f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"

@@ -10,6 +10,7 @@ from ..pipelines.options import (
     run_parser,
     run_settings,
 )
+from ..settings import Settings, options
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_paths(*files)
     if arguments.temp_dir:
         logger.info("--temp_dir %s is not used: nothing is written there", arguments.temp_dir)
+    used = (f"{item.flag} {getattr(settings.sync, item.name)}" for item in options(Settings) if item.by_quality)
+    logger.info("quality %s: %s", arguments.quality, ", ".join(used))
     model, detector, superres = load_nets(arguments)
     settings = replace(settings, superres=superres)
     with Bar() as bar:

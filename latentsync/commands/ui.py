@@ -5,12 +5,14 @@ import math
 import os
 import socket
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 from ..errors import FileError, InputError
+from ..limits import raised_limits, set_limits
 from ..pipelines.options import DetectorOptions, ModelOptions, add_table
 
 HOUR = 3600.0  # seconds between two looks for old files
+LONGEST = 600  # seconds of a clip, if --limit seconds=N does not say otherwise
 
 
 def add_ui(commands) -> argparse.ArgumentParser:
@@ -23,12 +25,16 @@ def add_ui(commands) -> argparse.ArgumentParser:
     add("--enable_sr", action="store_true", help="show the settings of face restoration and of larger results")
     add("--max_upload", type=float, default=1.0, help="GB of the largest file that is taken")
     add("--folder", help="where uploads and results are kept while the page runs (default: the system's temp folder)")
+    add("--max_folder", type=float, default=20.0, help="GB of all files that are kept at once")
+    add("--max_queue", type=int, default=16, help="runs that may wait, counting the one at work")
+    add("--allow_host", nargs="+", default=(), metavar="NAME",
+        help="names by which browsers reach the page, where it is not the name or address of this machine")  # fmt: skip
     add_table(parser, (("model", ModelOptions, ("checkpoints", "device", "dtype")), ("model", DetectorOptions, ())))
     return parser
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    from ..ui.guard import GB, Folder
+    from ..ui.folder import GB, Folder
     from ..ui.models import ModelCache
     from ..ui.page import build_page, launch, needed_gradio
     from ..ui.visitors import Sessions
@@ -36,15 +42,25 @@ def serve(arguments: argparse.Namespace) -> None:
     gradio = needed_gradio()
     if not 0 < arguments.max_upload < math.inf:
         raise InputError(f"max_upload is {arguments.max_upload}: give the GB of the largest file that is taken")
+    if not arguments.max_upload <= arguments.max_folder < math.inf:
+        raise InputError(
+            f"max_folder is {arguments.max_folder}: give GB, at least the {arguments.max_upload} of one file"
+        )
+    if arguments.max_queue < 1:
+        raise InputError(f"max_queue is {arguments.max_queue}: let 1 run or more wait")
     port = free_port(arguments.host, arguments.port)
     limit = round(arguments.max_upload * GB)
     nets = ModelCache(arguments)
-    with closing(Folder(arguments.folder)) as folder, closing(Sessions(nets, folder, arguments.enable_sr)) as visits:
+    with ExitStack() as closed:
+        closed.callback(set_limits, raised_limits())
+        set_limits({"seconds": LONGEST, **raised_limits()})
+        folder = closed.enter_context(closing(Folder(arguments.folder, round(arguments.max_folder * GB))))
+        visits = closed.enter_context(closing(Sessions(nets, folder, arguments.enable_sr, arguments.max_queue)))
         # Our own process: gradio takes its folders from here only. From the second one it serves files too.
         os.environ.update(GRADIO_TEMP_DIR=str(folder.path), GRADIO_EXAMPLES_CACHE=str(folder.path / "examples"))
         page = build_page(gradio, visits, limit)
         server = {"server_name": arguments.host, "server_port": port, "inbrowser": arguments.open}
-        address = launch(gradio, page, folder, limit, **server)
+        address = launch(gradio, page, visits, limit, arguments.allow_host, **server)
         print(f"the page is at {address} and ends with Ctrl-C", flush=True)
         try:
             while True:

@@ -22,13 +22,14 @@ from ..face.track import FaceTrack
 from ..face.track_file import read_track_file, write_track_file
 from ..face.track_sheet import write_png
 from ..media import VideoReader
+from ..media.sound import write_wav
 from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel, find_checkpoints
 from ..pipelines.lip_sync import lip_sync
 from ..progress import Progress, no_progress
 from ..settings import RunSettings, Settings
 from .heads.clip import DrawnClip, render
-from .heads.corpus import detections, track_clip, write_clip, write_wav
+from .heads.corpus import detections, track_clip, write_clip
 from .heads.opening import measure_opening
 from .heads.speaker import make_speaker
 from .heads.speech import FPS, Speech, make_speech, speak
@@ -144,7 +145,7 @@ def write_scene(scene: Scene, folder: Path) -> tuple[Path, Path, Path]:
     """Write `source.mp4` with its own sound, `audio.wav` (the new words) and `track.json` (where the face is)."""
     video, audio, track = (folder / name for name in ("source.mp4", "audio.wav", "track.json"))
     write_clip(video, scene.source.frames, scene.source)
-    write_wav(audio, scene.truth.waveform, scene.truth.rate)
+    write_wav(audio, [scene.truth.waveform], scene.truth.rate)
     write_track_file(track, detections(scene.source), SIZE, SIZE, scene.source.fps)
     return video, audio, track
 

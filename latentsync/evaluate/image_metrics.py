@@ -190,7 +190,7 @@ class Identity:
         self.describe_faces, self.boxes = describe_faces, boxes
         self.lmd, self.identity = FrameMean("lmd"), FrameMean("identity")
         for metric in (self.lmd, self.identity):
-            metric.too_little = "found the face in no frame of both videos: give clips that show it"
+            metric.too_little = "found no frame that shows the face in both videos: give clips that do"
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         for i, made, true in zip(numbers, as_uint8(pictures).numpy(), as_uint8(truth).numpy(), strict=True):

@@ -47,7 +47,7 @@ def find_pairs(video: str | Path, reference: str | Path | None = None) -> list[P
         return [Pair(path) for path in made.values()]
     true = _videos_in(reference)
     if alone := [path.name for name, path in made.items() if name not in true]:
-        raise InputError(f"{reference} has no video called as {', '.join(alone[:3])}: give each its reference")
+        raise InputError(f"{reference} has no video named like {', '.join(alone[:3])}: give each its reference")
     return [Pair(path, true[name]) for name, path in made.items()]
 
 

@@ -97,11 +97,11 @@ class Report:
         return "\n\n".join(["  \n".join(head), table, *(["\n".join(lines)] if lines else [])])
 
     def write_json(self, path: Path) -> None:
-        """Everything but the curves; a missing value is null, the PSNR of equal pictures "inf"."""
+        """Everything but the curves; a missing value is null, and the PSNR of equal pictures is "inf"."""
 
         def plain(figures: Mapping[str, float]) -> dict[str, float | str | None]:
             found = {name: figures.get(name) for name in self.metrics}
-            return {name: "inf" if figure == math.inf else figure for name, figure in found.items()}
+            return {name: f if f is None or math.isfinite(f) else str(f) for name, f in found.items()}
 
         videos = [
             {

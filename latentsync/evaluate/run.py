@@ -66,9 +66,9 @@ def evaluate(
             report.pooled[name] = metric.compute()[name].value
         except ValueError as error:
             report.missing_of_all[name] = str(error)
-    if "fid" in pooled and 2 <= (count := pooled["fid"].made.count) < FID_FEATURES:
+    if "fid" in report.pooled and (count := pooled["fid"].made.count) < FID_FEATURES:
         few = f"FID is of {count} frames, fewer than the {FID_FEATURES} features"
-        report.notes.append(f"{few}: compare it only with one of as many")
+        report.notes.append(f"{few}: compare it only with an FID of as many frames")
     if settings.random_weights and (random := [METRICS[name].title for name in RANDOM if name in metrics]):
         report.notes.append(f"random weights: the figures of {', '.join(random)} mean nothing")
     faces = f"; faces are found by {tools.found_by}, there by MediaPipe and S3FD" if tools.found_by else ""

@@ -17,6 +17,7 @@ from ..audio.syncnet import SAMPLES_PER_FRAME, SYNCNET_FRAMES, VIDEO_FPS, mel_wi
 from ..audio.whisper import SAMPLE_RATE
 from ..errors import FileError, InputError
 from ..frames import Frames, FrameView, as_uint8, batches, for_net
+from ..models.folders import UNREADABLE
 from ..models.load import find_checkpoints, load_vae
 from ..models.state_dict import read_checkpoint, recognise
 from ..nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
@@ -155,6 +156,7 @@ class SyncScorer:
 
 
 PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
+MOST_SIDE = 1024  # that training takes
 
 
 def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
@@ -165,14 +167,19 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     """
     state, about = read_checkpoint(path)
     try:
-        config = None
+        config, side = None, json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
+        if not isinstance(side, int) or not 64 <= side <= MOST_SIDE:
+            raise ValueError(f"its resolution is {side!r}, and has to be 64 to {MOST_SIDE}")
         if "tables" in about:
-            tables = {k: EncoderConfig.from_table(**table) for k, table in json.loads(about["tables"]).items()}
-            config = SyncNetConfig(**tables, frames=json.loads(about.get("frames", str(SYNCNET_FRAMES))))
+            tables, frames = json.loads(about["tables"]), json.loads(about.get("frames", str(SYNCNET_FRAMES)))
+            encoders = {kind: EncoderConfig.from_table(**tables[kind]) for kind in ("visual", "audio")}
+            config = SyncNetConfig(**encoders, frames=frames)
+            if not isinstance(frames, int) or config.visual.in_channels not in (3 * frames, 4 * frames):
+                raise ValueError(f"its {config.visual.in_channels} channels are not those of {frames!r} frames")
         net = StableSyncNet.from_state_dict(state, config=config, dtype=torch.float32)
-    except (ValueError, TypeError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} looks like {recognise(state)} and does not load as a SyncNet: {error}") from error
-    return net.requires_grad_(False), json.loads(about.get("resolution", str(PUBLISHED_SIDE)))
+    return net.requires_grad_(False), side
 
 
 def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> tuple[SyncScorer, nn.Module | None]:

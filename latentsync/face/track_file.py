@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..files import replacing
+from ..files import read_text, replacing
 from ..limits import check_limit
 from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
 
@@ -161,7 +161,7 @@ def read_track_file(path: str | Path) -> FaceFile:
         raise FileError(f"{path}: no such track file; check the path, or write one with the track command")
     check_limit("track_bytes", path.stat().st_size, f"{path}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not a JSON text file ({error}); expected a {FORMAT} file") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

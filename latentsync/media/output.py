@@ -107,6 +107,8 @@ class OutputFile:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except MemoryError:
+            raise
         except OSError as error:
             raise write_error(self.path, error.errno, error.strerror) from error
         except av.error.FFmpegError as error:

@@ -70,7 +70,7 @@ def open_source(path: PathLike, kind: str) -> InputContainer:
     if not os.path.exists(name):
         raise FileError(f"there is no {kind} file {name}: check the path", errno.ENOENT)
     if os.path.isdir(name):
-        raise IsADirectoryError(errno.EISDIR, f"{name} is a folder: give one {kind} file")
+        raise FileError(f"{name} is a folder: give one {kind} file", errno.EISDIR)
     if not os.path.isfile(name):
         raise InputError(f"{name} is a pipe or a device, and it is read more than once: give a {kind} file")
     allowed = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}

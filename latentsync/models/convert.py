@@ -34,7 +34,6 @@ def convert(src: str | Path, dst: str | Path, *, half: bool = False, force: bool
         state = {key: _halved(key, value) for key, value in state.items()}
     make_folder(dst.parent)
     try:
-        dst.parent.mkdir(parents=True, exist_ok=True)
         with replacing(dst) as part:
             part.touch()  # the library's own files are for their owner alone, whatever the umask says
             mode = part.stat().st_mode

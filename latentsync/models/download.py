@@ -77,8 +77,6 @@ def fetch(
             if bytes_in(part) <= before:
                 raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
             logger.info("%s: %s, going on at byte %d", url, _reason(error), bytes_in(part))
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())  # before it gets its name
     actual = "" if wrong else file_sha256(part)
     if not wrong and expected.sha256 not in (None, actual):
         wrong = f"SHA-256 {actual}, expected {expected.sha256}"
@@ -171,7 +169,7 @@ def _locked(folder: Path, progress: Progress | None) -> BaseFileLock:
     """The folder's lock, for a `with` block, once no other download holds it."""
     while True:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             return FileLock(folder / ".download.lock").acquire(timeout=0.2)
         except Timeout:
             if progress is not None:
@@ -242,10 +240,12 @@ def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) ->
     most = min(max(4 * row.bytes_hint, 1 << 20) if row.bytes_hint else math.inf, limit("download"))
     make_folder(part.parent)
     try:
-        part.parent.mkdir(parents=True, exist_ok=True)
         expected = _expected(row, {} if force else _kept(folder, row))
         facts = {"hub": row.repo is not None, "name": row.target, "most": most, "progress": progress}
-        sha256 = fetch(_address(row), part, expected, **facts)
+        kept = {"sha256": fetch(_address(row), part, expected, **facts), "size": bytes_in(part), "version": row.version}
+        if not row.members:
+            publish(part, target)
+            kept["mtime"] = target.stat().st_mtime_ns
     except ConnectionError as error:
         by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
         raise InputError(
@@ -253,12 +253,8 @@ def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) ->
         ) from error
     except OSError as error:
         raise write_error(part, error.errno) from error
-    kept = {"size": bytes_in(part), "sha256": sha256, "version": row.version}
     if row.members:
         _unpack(row, part, target)
-    else:
-        publish(part, target)
-        kept["mtime"] = target.stat().st_mtime_ns
     # Only now: a U-Net that comes from elsewhere after a failed download has a version of its own.
     facts = {"version": row.version, "resolution": RESOLUTIONS[row.version]} if row.group == "unet" else {}
     write_sidecar(folder, files=read_sidecar(folder).get("files", {}) | {row.target: kept}, **facts)
@@ -312,8 +308,8 @@ def _unpack(row: Weight, archive: Path, folder: Path) -> None:
         archive.unlink()
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error})") from error
-    folder.mkdir(parents=True, exist_ok=True)
+        raise InputError(f"{_address(row)} gave no archive with {', '.join(row.members)} ({error!s:.200})") from error
+    make_folder(folder)
     with zipfile.ZipFile(archive) as zipped:
         for member, entry in entries.items():
             with replacing(folder / member) as part, zipped.open(entry) as source, part.open("wb") as file:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import FileError, InputError
-from ..files import replacing
+from ..files import make_folder, read_text, replacing
 
 #: Small JSON file beside the U-Net: {"version": "1.6", "resolution": 512, "files": {target: {"size", "sha256",
 #: "version", "mtime"}}}, the last being what `download` fetched.
@@ -138,7 +138,7 @@ def read_sidecar(folder: str | Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}): correct or remove it") from None
     if not isinstance(content, dict) or not isinstance(content.get("files", {}), dict):
@@ -150,6 +150,6 @@ def write_sidecar(folder: str | Path, **changes) -> None:
     """Changes entries of `latentsync.json` in `folder`, keeping the others."""
     path = Path(folder) / SIDECAR
     content = read_sidecar(folder) | changes
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

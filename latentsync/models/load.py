@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..audio.whisper import COLUMNS_PER_STATE, N_MELS, SEGMENT_COLUMNS
 from ..errors import FileError, InputError
+from ..files import read_text
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
 from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
@@ -251,7 +252,7 @@ def load_vae(path: str | Path) -> nn.Module:
     beside = file.parent / "config.json"
     config = beside if beside.is_file() else Path(__file__).parents[1] / "assets" / "sd-vae-ft-mse" / "config.json"
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings = json.loads(read_text(config))
         blocks, layers = settings.get("block_out_channels", [64]), settings.get("layers_per_block", 1)
         if len(blocks) > MAX_BLOCKS or layers > MAX_BLOCKS:
             raise ValueError(f"{len(blocks)} blocks of {layers} layers")
@@ -311,7 +312,7 @@ def published_resolution(config: str | Path) -> int:
         return side
     try:
         # Everything is text to this loader: others raise all kinds of errors at dates and numbers that are none.
-        content = yaml.load(config.read_text(encoding="utf-8"), yaml.BaseLoader)
+        content = yaml.load(read_text(config), yaml.BaseLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{config} is not YAML ({' '.join(str(error).split())}): give --resolution instead") from None
     data = content.get("data") if isinstance(content, dict) else None

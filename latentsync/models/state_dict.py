@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import reading
 from ..limits import check_limit
 from .folders import UNREADABLE
 
@@ -53,6 +54,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no weight file {path}: check the path or fetch it with the download command")
+    with reading(path), path.open("rb"):  # refused by the system in words of ours, not of each reader
+        pass
     if path.suffix == ".safetensors":
         with _opened(path) as file:
             state, metadata = {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})

@@ -11,8 +11,10 @@ from typing import Any
 
 from ..errors import FileError, InputError
 from ..settings import (
+    PUBLISHED_FPS,
     BlendSettings,
     Option,
+    QualityOptions,
     RestoreSettings,
     RunSettings,
     Settings,
@@ -21,6 +23,7 @@ from ..settings import (
     from_arguments,
     option,
     options,
+    sampling_settings,
 )
 
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
@@ -33,39 +36,41 @@ Keep = Callable[[Callable], Callable]
 
 @dataclass(frozen=True)
 class Files:
-    video_path: str = option(None, "the video")
-    audio_path: str = option(None, "the voice: an audio file, or a video whose sound is taken")
-    video_out_path: str = option(None, "the result: .mp4, .mov, .mkv or .webm")
+    video_path: str | None = option(None, "the video")
+    audio_path: str | None = option(None, "the voice: an audio file, or a video whose sound is taken")
+    video_out_path: str | None = option(None, "the result: .mp4, .mov, .mkv or .webm")
 
 
 @dataclass(frozen=True)
 class ModelOptions:
-    checkpoints: str = option(
+    checkpoints: str | None = option(
         None,
         "folder of the weights (see download), or ComfyUI's models folder; embedded is the small model that comes "
         "along (default: checkpoints, or embedded where that has none)",
     )
-    inference_ckpt_path: str = option(
+    inference_ckpt_path: str | None = option(
         None, "the U-Net's file; the others are looked for beside it, or in --checkpoints"
     )
-    unet_config_path: str = option(
+    unet_config_path: str | None = option(
         None, "the published program's YAML for that file; tells the resolution and nothing else"
     )
-    resolution: int = option(None, "side of the face crop: 512 for 1.6, 256 for 1.5 (default: the model's)")
-    mask_image: str = option(None, "picture of what is repainted: black is, white stays (default: the published mask)")
-    device: str = option(None, "cuda, cuda:1, mps or cpu (default: the best there is)")
-    dtype: str = option(None, "default: float16, float32 on the CPU", choices=("float16", "bfloat16", "float32"))
+    resolution: int | None = option(None, "side of the face crop: 512 for 1.6, 256 for 1.5 (default: the model's)")
+    mask_image: str | None = option(
+        None, "picture of what is repainted: black is, white stays (default: the published mask)"
+    )
+    device: str | None = option(None, "cuda, cuda:1, mps or cpu (default: the best there is)")
+    dtype: str | None = option(None, "default: float16, float32 on the CPU", choices=("float16", "bfloat16", "float32"))
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
     detector: str = option("auto", "what finds the face; file reads a track file", choices=DETECTORS)
-    detector_model: str = option(None, "the detector's model file; for file, the track file")
+    detector_model: str | None = option(None, "the detector's model file; for file, the track file")
 
 
 @dataclass(frozen=True)
 class RestorerOptions:
-    superres: str = option(
+    superres: str | None = option(
         None,
         "restore the face: a net of the checkpoints folder (CodeFormer is for non-commercial use), or a filter that "
         "needs no file",
@@ -74,19 +79,19 @@ class RestorerOptions:
     superres_fidelity: float = option(
         0.5, "CodeFormer only: 0 is the best picture, 1 the closest to the input", low=0, high=1, slider=(0, 1, 0.05)
     )
-    sr_ratio: float = option(
+    sr_ratio: float | None = option(
         None, "size of the result relative to the video's, 1 to 4 (default: 2 with --superres, else 1)"
     )
-    upscaler: str = option(
+    upscaler: str | None = option(
         None, "model file of an upscaler that enlarges the frames, for --sr_ratio (default: Lanczos)"
     )
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    resume: bool = option(False, "keep finished stretches while running, and go on from them next time")
+    resume: bool = option(False, "keep what is finished beside the result while running, and go on from it next time")
     published: bool = option(False, "the published program's geometry, blending and 25 frames/s")
-    temp_dir: str = option(None, "accepted as in the published program, and not used: nothing is written there")
+    temp_dir: str | None = option(None, "accepted as in the published program, and not used: nothing is written there")
 
 
 FACE = (
@@ -98,9 +103,11 @@ RESTORATION = (
     ("restoration", RestorerOptions, ()),
     ("restoration", RestoreSettings, ("strength", "region", "temporal")),
 )
-# (heading of the help, settings class, its fields or () for all) of the command run without its files.
+# (heading of the help, settings class, its fields or () for all) of the files of the command run, and of all else.
+FILES = (("files", Files, ()),)
 RUN = (
     ("model", ModelOptions, ()),
+    ("model", QualityOptions, ()),
     ("model", Settings, ()),
     *FACE,
     *RESTORATION,
@@ -128,7 +135,7 @@ def add_table(parser: argparse.ArgumentParser, table: tuple, required: tuple[str
 
 def run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """`parser` with the files and options of `run`."""
-    add_table(parser, (("files", Files, ()),), required=("video_path", "audio_path", "video_out_path"))
+    add_table(parser, FILES, required=("video_path", "audio_path", "video_out_path"))
     add_run_options(parser)
     return parser
 
@@ -154,7 +161,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
     settings = from_arguments(
         RunSettings,
         arguments,
-        sync=from_arguments(Settings, arguments),
+        sync=sampling_settings(arguments),
         track=from_arguments(TrackSettings, arguments),
         blend=from_arguments(BlendSettings, arguments),
         mask_image=read_mask(mask_image) if mask_image else None,
@@ -203,7 +210,15 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
         raise InputError(
             f"superres_fidelity is CodeFormer's and changes nothing with {arguments.superres}: leave it out"
         )
-    if getattr(arguments, "guidance_scale", None) == 1 and (arguments.guidance_start, arguments.guidance_end) != (0, 1):
+    if getattr(arguments, "published", False):
+        if arguments.fps not in (None, PUBLISHED_FPS):
+            raise InputError(
+                f"fps is {arguments.fps:g} and --published runs at {PUBLISHED_FPS:g}: leave one of them out"
+            )
+        if arguments.overlap:
+            raise InputError(f"overlap is {arguments.overlap} and --published has none: leave one out")
+    sync = sampling_settings(arguments)
+    if sync.guidance == 1 and (sync.guidance_start, sync.guidance_end) != (0, 1):
         raise InputError(
             "guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them out"
         )

@@ -23,7 +23,8 @@ from ..settings import RunSettings
 
 log = logging.getLogger(__name__)
 
-# Frames after which a part is completed: what a killed run loses at most. Each begins with a key frame; see below.
+# Frames after which a part is completed, and which a killed run loses at most. A part begins with a key frame: with 96
+# files are half a percent larger than with 250, the encoder's own distance of key frames.
 PART_FRAMES = 96
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
@@ -90,7 +91,7 @@ class Workspace(AbstractContextManager):
             path.unlink()
         if damaged := sorted(path.name for path in useless if "-" in path.name):
             how = f"going on from frame {self.frames_done}" if self.track is not None else "starting anew"
-            log.warning("%s is damaged, %s or what goes before it: %s", self.folder, damaged[0], how)
+            log.warning("%s is damaged (%s, or what comes before it): %s", self.folder, damaged[0], how)
 
     def _is_planned(self, file: Path) -> bool:
         """Whether the folder holds a run with this very plan; one with another plan is refused."""
@@ -98,7 +99,7 @@ class Workspace(AbstractContextManager):
             old = json.loads(file.read_bytes())
         except (FileNotFoundError, ValueError, RecursionError):
             return False
-        if not isinstance(old, dict):
+        if not old or not isinstance(old, dict):
             return False
         if changed := sorted(key for key in {*old, *self._plan} if old.get(key) != self._plan.get(key)):
             raise InputError(
@@ -122,8 +123,8 @@ class Workspace(AbstractContextManager):
         facts = [self._plan, stem, file_sha256(content)]
         return f"{stem}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}{content.suffix}"
 
-    def keep_track(self, track: FaceTrack) -> FaceTrack:
-        """Write the plan and the track, which is given back."""
+    def keep_track(self, track: FaceTrack) -> None:
+        """Write the plan and the track."""
         with replacing(self.folder / "plan.json") as part:
             part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
         unfinished = self.folder / "unfinished.npz"
@@ -132,7 +133,6 @@ class Workspace(AbstractContextManager):
             np.savez(file, **fields, resolution=np.array(track.resolution))
         publish(unfinished, self.folder / self._name("track", unfinished))
         self.track = track
-        return track
 
     def write(self, windows: Iterable[Window], open_writer: Callable[[Path], VideoWriter]) -> None:
         """Write windows after those that are there, in parts; also what there is of one when the windows end early.

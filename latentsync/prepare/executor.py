@@ -13,14 +13,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import torch
 
 from ..errors import InputError
+from ..limits import raised_limits, set_limits
 from .sources import SourceError
 
 PACKAGE = Path(__file__).parents[1]
@@ -54,21 +54,18 @@ CRASHED = Outcome(
 )
 
 
-class Work(Protocol):
-    """A frozen dataclass of paths and numbers, which other processes get by pickling."""
-
-    def run(self) -> Outcome:
-        """Do it; files appear when they are complete. Raises SourceError if the source cannot be used."""
-
-
 @dataclass(frozen=True)
 class Job:
-    """One stage of one item: its names in the journal, a hash of all that it depends on, and the files it writes."""
+    """One stage of one item: its names in the journal, a hash of all that it depends on, and the files it writes.
+
+    `work` is a function of a module with its arguments bound, which other processes get by pickling. Its files appear
+    when they are complete; it raises SourceError if the source cannot be used.
+    """
 
     stage: str
     item: str
     fingerprint: str
-    work: Work
+    work: Callable[[], Outcome]
     files: tuple[Path, ...] = ()
 
 
@@ -82,7 +79,7 @@ def perform(job: Job) -> Outcome:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return job.work.run()
+        return job.work()
     except SourceError as error:
         return Outcome(reason=error.reason, sentence=error.sentence, final=error.final)
     finally:
@@ -105,54 +102,58 @@ class InProcess(AbstractContextManager):
 
 
 class _Workers(AbstractContextManager):
-    """Does jobs in up to `count` processes. One that dies is replaced; a job whose process dies twice is `CRASHED`.
+    """Does jobs in up to `workers` processes. One that dies is replaced; a job whose process dies twice is `CRASHED`.
 
-    Subclasses make workers in `_start_worker`; a worker has `submit(function, *arguments)`, which returns a `Future`.
+    Subclasses start processes: `_start` returns a function that has one call a function, and gives a `Future`.
     """
 
+    workers: int | None
     died: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
-    def _prepare(self, count: int) -> None:
-        self._numbers = iter(range(count))
-        self._starting: dict[Future, Any] = {}
-        self._idle: list = []
+    def __init__(self):
+        self._count = 0  # of workers that were ever started, but for those that replaced another
+        self._starting: dict[Future, tuple[Callable[..., Future], int]] = {}
+        self._idle: list[tuple[Callable[..., Future], int]] = []
 
-    def _add_worker(self, number: int) -> None:
+    def _start(self, number: int) -> Callable[..., Future]:
+        raise NotImplementedError
+
+    def _add(self, number: int) -> None:
         """Start a worker. It gets jobs once it has answered: a cluster may not have room for all of them."""
-        worker = self._start_worker(number)
-        self._starting[worker.submit(int)] = worker, number
+        submit = self._start(number)
+        self._starting[submit(int)] = submit, number
 
     def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
         """As `InProcess.results`."""
         waiting, running = deque((job, RETRIES) for job in jobs), {}
-        for number in islice(self._numbers, max(0, len(waiting) - len(self._idle) - len(self._starting))):
-            self._add_worker(number)
+        while self._count < self.workers and len(self._idle) + len(self._starting) < len(waiting):
+            self._add(self._count)
+            self._count += 1
         while waiting or running:
             while waiting and self._idle:
-                (worker, number), (job, retries) = self._idle.pop(), waiting[0]
+                (submit, number), (job, retries) = self._idle.pop(), waiting[0]
                 try:
-                    future = worker.submit(do, job)
+                    running[submit(do, job)] = submit, number, job, retries
                 except self.died:  # while it had nothing to do
-                    self._add_worker(number)
+                    self._add(number)
                     continue
-                running[future] = worker, number, job, retries
                 waiting.popleft()
             for future in wait([*running, *self._starting], return_when=FIRST_COMPLETED).done:
                 if future in self._starting:
                     future.result()
                     self._idle.append(self._starting.pop(future))
                     continue
-                worker, number, job, retries = running.pop(future)
+                submit, number, job, retries = running.pop(future)
                 try:
                     outcome = future.result()
                 except self.died:
-                    self._add_worker(number)
+                    self._add(number)
                     if retries:
                         waiting.append((job, retries - 1))
                         continue
                     outcome = CRASHED
                 else:
-                    self._idle.append((worker, number))
+                    self._idle.append((submit, number))
                 yield job, outcome
 
 
@@ -160,20 +161,18 @@ class Local(_Workers):
     """Processes of this machine, one pool for each, so that one that dies leaves the others alone."""
 
     def __init__(self, workers: int):
+        super().__init__()
         self.workers = workers
-
-    def __enter__(self) -> "Local":
-        self._prepare(self.workers)
-        self._others = set(multiprocessing.active_children())
         self._pools: list[ProcessPoolExecutor] = []
-        return self
+        self._others = set(multiprocessing.active_children())
 
-    def _start_worker(self, number: int) -> ProcessPoolExecutor:
+    def _start(self, number: int) -> Callable[..., Future]:
         # Started afresh: threads of torch and OpenCV do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(1, context, initializer=_begin_worker, initargs=(number, self.workers))
-        self._pools.append(pool)
-        return pool
+        self._pools.append(
+            ProcessPoolExecutor(1, context, _begin_worker, initargs=(number, self.workers, raised_limits()))
+        )
+        return self._pools[-1].submit
 
     def __exit__(self, kind, *_) -> None:
         for pool in self._pools:
@@ -184,10 +183,11 @@ class Local(_Workers):
                 process.join()
 
 
-def _begin_worker(number: int, workers: int) -> None:
+def _begin_worker(number: int, workers: int, limits: Mapping[str, float]) -> None:
     """Take a number and a share of the cores, leave Ctrl-C to the main process, and end when that one ends."""
     global worker_number
     worker_number = number
+    set_limits(limits)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
@@ -202,16 +202,11 @@ def _begin_worker(number: int, workers: int) -> None:
 class _Actor:
     """A process on Ray that keeps its share of a GPU, and what it has loaded, until the work is done."""
 
+    def __init__(self, limits: Mapping[str, float]):
+        set_limits(limits)
+
     def call(self, function: Callable, *arguments):
         return function(*arguments)
-
-
-@dataclass
-class _RayWorker:
-    actor: Any
-
-    def submit(self, function: Callable, *arguments) -> Future:
-        return self.actor.call.remote(function, *arguments).future()
 
 
 class Ray(_Workers):
@@ -230,13 +225,14 @@ class Ray(_Workers):
             import ray
         except ImportError as error:
             raise InputError(f"the executor ray needs its package ({error}): pip install ray") from error
-        self._ray = ray
+        super().__init__()
+        self._ray, self._actors = ray, []
         self.died = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
         self.workers, self.gpus = workers, gpus
 
     def __enter__(self) -> "Ray":
-        ray, self._actors = self._ray, []
+        ray = self._ray
         self._ours = not ray.is_initialized()
         if self._ours:
             try:
@@ -251,7 +247,7 @@ class Ray(_Workers):
         gpus = float("GPU" in has) if self.gpus is None else self.gpus
         # An actor, since a task's process would give its GPU back after each job, with all that it has loaded.
         self._actor = ray.remote(_Actor).options(num_cpus=1, num_gpus=gpus)
-        self._prepare(self.workers or max(1, int(has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1))))
+        self.workers = self.workers or max(1, int(has.get("GPU", 0) / gpus if gpus else has.get("CPU", 1)))
         return self
 
     def _connect(self) -> None:
@@ -273,21 +269,22 @@ class Ray(_Workers):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)
 
-    def _start_worker(self, number: int) -> _RayWorker:
-        self._actors.append(self._actor.remote())
-        return _RayWorker(self._actors[-1])
-
-    def __exit__(self, *_) -> None:
-        for actor in self._actors:
-            self._ray.kill(actor)
-        if self._ours:
-            self._ray.shutdown()
+    def _start(self, number: int) -> Callable[..., Future]:
+        actor = self._actor.remote(raised_limits())
+        self._actors.append(actor)
+        return lambda *call: actor.call.remote(*call).future()
 
     def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
         try:
             yield from super().results(jobs, do)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
+
+    def __exit__(self, *_) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._ours:
+            self._ray.shutdown()
 
 
 Executor = InProcess | Local | Ray

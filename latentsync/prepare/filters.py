@@ -1,6 +1,5 @@
-"""How far sound and lips of a segment are apart, by SyncNet v2."""
+"""What is measured of a segment: how far sound and lips are apart, and how good it looks."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,41 +10,14 @@ from ..audio.syncnet import SAMPLES_PER_FRAME
 from ..evaluate.sync_score import MouthViews, sync_score
 from ..frames import as_float
 from ..media import VideoReader
+from ..media.sound import read_wav
 from ..models.load import default_device
 from ..models.state_dict import load_state_dict
 from ..nets.hyperiqa import HyperIQA
 from ..nets.syncnet_v2 import SyncNetV2
 from .align import Segment
 from .executor import Outcome
-from .read import read_sound
 from .sources import Source
-
-
-@dataclass(frozen=True)
-class Sync:
-    """Measure offset (frames), confidence (LSE-C) and distance (LSE-D) of a segment that has been aligned."""
-
-    source: Source
-    start: int
-    stop: int
-    boxes: Path
-    sound: Path
-    weights: Path
-    device: str | None
-
-    def run(self) -> Outcome:
-        net = syncnet_of(self.weights, self.device)
-        count = self.stop - self.start
-        samples = read_sound(self.sound, self.start * SAMPLES_PER_FRAME, count * SAMPLES_PER_FRAME)
-        with Segment(self.source, self.start, self.stop) as frames:
-            score = sync_score(net, MouthViews(frames, np.load(self.boxes, allow_pickle=False)), samples)
-        return Outcome(
-            {
-                "offset": score.offset,
-                "confidence": round(score.confidence, 3),
-                "distance": round(score.min_distance, 3),
-            }
-        )
 
 
 @lru_cache(maxsize=1)
@@ -54,25 +26,29 @@ def syncnet_of(weights: Path, device: str | None) -> SyncNetV2:
     return SyncNetV2.from_state_dict(load_state_dict(weights), dtype=torch.float32, device=device or default_device())
 
 
-@dataclass(frozen=True)
-class Quality:
-    """Judge the first, the middle and the last frame of an aligned clip."""
-
-    video: Path
-    weights: Path
-    device: str | None
-
-    def run(self) -> Outcome:
-        net = hyperiqa_of(self.weights, self.device)
-        with VideoReader(self.video, cache=1) as video:
-            last = len(video) - 1
-            frames = video[[0, len(video) // 2, last]]
-        with torch.inference_mode():
-            scores = net(as_float(frames).permute(0, 3, 1, 2).to(next(net.parameters())))
-        return Outcome({"quality": round(float(scores.mean()), 2)})
-
-
 @lru_cache(maxsize=1)
 def hyperiqa_of(weights: Path, device: str | None) -> HyperIQA:
     """The hyperIQA net, loaded once in each process."""
     return HyperIQA.from_state_dict(load_state_dict(weights), dtype=torch.float32, device=device or default_device())
+
+
+def measure_sync(
+    source: Source, start: int, stop: int, boxes: Path, sound: Path, weights: Path, device: str | None
+) -> Outcome:
+    """Offset (frames), confidence (LSE-C) and distance (LSE-D) of an aligned segment, by SyncNet v2."""
+    net = syncnet_of(weights, device)
+    samples = read_wav(sound, start * SAMPLES_PER_FRAME, (stop - start) * SAMPLES_PER_FRAME)
+    with Segment(source, start, stop) as frames:
+        score = sync_score(net, MouthViews(frames, np.load(boxes, allow_pickle=False)), samples)
+    confidence, distance = round(score.confidence, 3), round(score.min_distance, 3)
+    return Outcome({"offset": score.offset, "confidence": confidence, "distance": distance})
+
+
+def measure_quality(video: Path, weights: Path, device: str | None) -> Outcome:
+    """The mean score of the first, the middle and the last frame of an aligned clip, by hyperIQA."""
+    net = hyperiqa_of(weights, device)
+    with VideoReader(video, cache=1) as reader:
+        frames = reader[[0, len(reader) // 2, len(reader) - 1]]
+    with torch.inference_mode():
+        scores = net(as_float(frames).permute(0, 3, 1, 2).to(next(net.parameters())))
+    return Outcome({"quality": round(float(scores.mean()), 2)})

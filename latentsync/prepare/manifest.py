@@ -21,7 +21,7 @@ JOURNAL, MANIFEST = "journal.jsonl", "manifest.jsonl"
 class Journal(JsonLines):
     """The outcomes of all jobs done in an output folder, whatever ended the runs.
 
-    A later line of the same stage and item replaces an earlier one, and one without outcome makes it unknown.
+    Of the lines of one stage and item the last one counts; one without outcome says that it is not known any more.
     """
 
     def __init__(self, folder: Path):

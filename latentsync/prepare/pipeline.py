@@ -7,18 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..errors import FileError, InputError
 from ..face.detect import load_detector
-from ..files import file_version
+from ..files import file_version, make_folder
 from ..models.folders import find_checkpoints
-from ..progress import Progress
-from .align import Align, Clip
-from .executor import Executor, InProcess, Job, Outcome, Work, fingerprint
-from .filters import Quality, Sync
+from ..progress import Progress, no_progress
+from .align import align_segment, finish_clip
+from .executor import Executor, InProcess, Job, Outcome, fingerprint
+from .filters import measure_quality, measure_sync
 from .manifest import MANIFEST, Item, Journal, write_manifest
-from .read import Cuts, Read, import_scenedetect, shots, split
+from .read import cut_source, import_scenedetect, read_source, shots, split
 from .settings import FPS, PrepareSettings, Tools
 from .sources import Source, find_sources
 
@@ -73,51 +74,6 @@ def _track_file(folder: Path, source: Source) -> Path:
     return (folder / source.name).with_suffix(".json")
 
 
-@dataclass
-class Plan:
-    """Makes the jobs of every item. `weights` are the files that `check_tools` found."""
-
-    folder: Path
-    settings: PrepareSettings
-    tools: Tools
-    weights: dict[str, Path]
-
-    def __post_init__(self):
-        self.work, self.clips = self.folder / "work", self.folder / "clips"
-
-    def job(self, stage: str, item: Item) -> Job:
-        """The job of this stage; for "clip", the item must have been through "sync" if that is run."""
-        source, settings, tools = item.source, self.settings, self.tools
-        model = _track_file(tools.detector_model, source) if tools.detector == "file" else tools.detector_model
-        sound = self.work / "read" / f"{source.label}.wav"
-        video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
-        detected_by = tools.detector, model and file_version(model)
-        aligned_by = *detected_by, settings.resolution, settings.crf
-        weights = self.weights.get(stage)
-        files: tuple[Path, ...] = ()
-        facts: tuple = ()
-        work: Work
-        if stage == "read":
-            work, files = Read(source, sound), (sound,)
-        elif stage == "cuts":
-            work, facts = Cuts(source, settings.cut_threshold), (settings.cut_threshold,)
-        elif stage == "align":
-            detector = replace(tools, detector_model=model)
-            work = Align(source, item.start, item.stop, detector, settings.resolution, settings.crf, video, boxes)
-            files, facts = (video, boxes), aligned_by
-        elif stage == "sync":
-            work = Sync(source, item.start, item.stop, boxes, sound, weights, tools.device)
-            facts = *detected_by, file_version(weights)
-        elif stage == "quality":
-            work, facts = Quality(video, weights, tools.device), (*aligned_by, file_version(weights))
-        else:
-            offset, out = item.figures.get("offset", 0), self.clips / f"{item.label}.mp4"
-            work = Clip(item.start, item.stop, offset, sound, video, out)
-            files, facts = (out,), (*aligned_by, offset)
-        mark = fingerprint(stage, VERSIONS[stage], item.name, file_version(source.path), *facts)
-        return Job(stage, item.name, mark, work, files)
-
-
 def judge(stage: str, item: Item, settings: PrepareSettings) -> tuple[str, str] | None:
     """(reason, sentence) for dropping an item that has the figures of `stage`; None if it goes on."""
     figures = item.figures
@@ -135,13 +91,9 @@ def judge(stage: str, item: Item, settings: PrepareSettings) -> tuple[str, str] 
 
 @dataclass(frozen=True)
 class Row:
-    """How one stage went.
+    """How one stage went: items before and after it, dropped ones by reason; those worked on in this run, and how long.
 
-    Attributes:
-        entered, left: items before and after it.
-        dropped: number of dropped items by reason.
-        worked: items that were worked on in this run; the others were done before.
-        seconds: that the work took.
+    The others were done before.
     """
 
     stage: str
@@ -180,7 +132,7 @@ def prepare(
     *,
     executor: Executor | None = None,
     keep_work: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Report:
     """Make clips to train on out of videos; the same call goes on where an earlier one was interrupted.
 
@@ -197,58 +149,96 @@ def prepare(
     """
     settings, tools, output = settings or PrepareSettings(), tools or Tools(), Path(output).absolute()
     sources = find_sources(inputs, output)
-    plan = Plan(output, settings, *check_tools(settings, tools, sources))
-    for folder in (plan.clips, plan.work / "read", plan.work / "align"):
-        folder.mkdir(parents=True, exist_ok=True)
+    tools, weights = check_tools(settings, tools, sources)
+    work, clips = output / "work", output / "clips"
+    for folder in (clips, work / "read", work / "align"):
+        make_folder(folder)
     with Journal(output) as journal, executor or InProcess() as executor:
-        for part in plan.clips.glob("*.part"):  # of a killed run; no other one is at work here
+        for part in clips.glob("*.part"):  # of a killed run; no other one is at work here
             part.unlink()
-        items, rows = Run(plan, journal, executor, progress or (lambda stage, done, total: None)).all_stages(sources)
+        run = Run(work, clips, settings, tools, weights, journal, executor, progress)
+        items, rows = run.all_stages(sources)
         write_manifest(output / MANIFEST, items)
         kept = {item.clip for item in items if item.clip}
-        _remove_outdated(plan.clips, sources, kept)
+        _remove_outdated(clips, sources, kept)
         if not keep_work:
-            shutil.rmtree(plan.work)
+            shutil.rmtree(work)
     return Report(tuple(rows), len(kept), output / MANIFEST)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages share: how jobs are made, remembered and done."""
+    """What the stages share. `weights` are the files that `check_tools` found; `work` and `clips` are folders."""
 
-    plan: Plan
+    work: Path
+    clips: Path
+    settings: PrepareSettings
+    tools: Tools
+    weights: dict[str, Path]
     journal: Journal
     executor: Executor
     progress: Progress
+
+    def job(self, stage: str, item: Item) -> Job:
+        """The job of this stage; for "clip", the item must have been through "sync" if that is run."""
+        source, span, settings, tools = item.source, (item.start, item.stop), self.settings, self.tools
+        model = _track_file(tools.detector_model, source) if tools.detector == "file" else tools.detector_model
+        sound = self.work / "read" / f"{source.label}.wav"
+        video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
+        detected_by = tools.detector, model and file_version(model)
+        aligned_by = *detected_by, settings.resolution, settings.crf
+        weights = self.weights.get(stage)
+        files: tuple[Path, ...] = ()
+        facts: tuple = ()
+        if stage == "read":
+            work, files = partial(read_source, source, sound), (sound,)
+        elif stage == "cuts":
+            work, facts = partial(cut_source, source, settings.cut_threshold), (settings.cut_threshold,)
+        elif stage == "align":
+            detector = replace(tools, detector_model=model)
+            work = partial(
+                align_segment, source, *span, detector, settings.resolution, settings.crf, video=video, boxes=boxes
+            )
+            files, facts = (video, boxes), aligned_by
+        elif stage == "sync":
+            work = partial(measure_sync, source, *span, boxes, sound, weights, tools.device)
+            facts = *detected_by, file_version(weights)
+        elif stage == "quality":
+            work, facts = partial(measure_quality, video, weights, tools.device), (*aligned_by, file_version(weights))
+        else:
+            offset, out = item.figures.get("offset", 0), self.clips / f"{item.label}.mp4"
+            work = partial(finish_clip, *span, offset, sound, video, out)
+            files, facts = (out,), (*aligned_by, offset)
+        mark = fingerprint(stage, VERSIONS[stage], item.name, file_version(source.path), *facts)
+        return Job(stage, item.name, mark, work, files)
 
     def all_stages(self, sources: Sequence[Source]) -> tuple[list[Item], list[Row]]:
         """Every item at its end (dropped sources, shots that are too short, segments), and how each stage went."""
         items, ended, rows = [Item(source) for source in sources], [], []
         settled = {item.name for item in items if self._all_settled(item)}
-        for stage in self.plan.settings.stages:
+        for stage in self.settings.stages:
             if stage == "segments":
-                items = [segment for item in items for segment in segments(item, self.plan.settings)]
+                items = [segment for item in items for segment in segments(item, self.settings)]
                 settled = {item.name for item in items if self.recall(item)}
             start = time.perf_counter()
-            worked = self._work(stage, items, settled) if stage in VERSIONS else 0
+            worked = self._do(stage, items, settled) if stage in VERSIONS else 0
             seconds = time.perf_counter() - start
             for item in items:
-                conclude(stage, item, self.plan.settings)
+                conclude(stage, item, self.settings)
             dropped = [item for item in items if item.reason is not None]
             left = [item for item in items if item.reason is None]
-            reasons = Counter(item.reason for item in dropped)
-            rows.append(Row(stage, len(items), len(left), reasons, worked, seconds))
+            rows.append(Row(stage, len(items), len(left), Counter(item.reason for item in dropped), worked, seconds))
             ended, items = ended + dropped, left
         return ended + items, rows
 
-    def _work(self, stage: str, items: Sequence[Item], settled: set[str]) -> int:
+    def _do(self, stage: str, items: Sequence[Item], settled: set[str]) -> int:
         """Bring `items` through a stage, each by its job or by what is known of it; returns the number of jobs done.
 
         What other items need of the files of work/ may have been removed, and is then made again.
         """
         pending = {}
         for item in items:
-            job = self.plan.job(stage, item)
+            job = self.job(stage, item)
             outcome = self.journal.get(job)
             if outcome and (outcome.reason or item.name in settled or all(file.is_file() for file in job.files)):
                 take(outcome, item)
@@ -267,23 +257,23 @@ class Run:
     def _all_settled(self, source: Item) -> bool:
         """Whether nothing is left to do for a source and all of its segments."""
         known = self.recall(source)
-        return known is not None and all(map(self.recall, segments(known, self.plan.settings)))
+        return known is not None and all(map(self.recall, segments(known, self.settings)))
 
     def recall(self, item: Item) -> Item | None:
         """An item as it will be at its end (a source: when it is cut), if the journal knows that; None if not."""
         item = replace(item, figures=dict(item.figures))
-        stages = self.plan.settings.stages
+        stages = self.settings.stages
         middle = stages.index("segments")
         for stage in stages[:middle] if item.start is None else stages[middle + 1 :]:
             if item.reason is not None:
                 break
             if stage in VERSIONS:
-                job = self.plan.job(stage, item)
+                job = self.job(stage, item)
                 outcome = self.journal.get(job)
                 if outcome is None or (stage == "clip" and not job.files[0].is_file()):
                     return None
                 take(outcome, item)
-            conclude(stage, item, self.plan.settings)
+            conclude(stage, item, self.settings)
         return item
 
 

@@ -20,30 +20,18 @@ OPTIONAL = ("face_size",)
 
 @dataclass(frozen=True)
 class PrepareSettings:
-    """Everything about the clips but the sources. The defaults are those of the LatentSync paper and program.
+    """Everything about the clips but the sources. The defaults are those of the LatentSync paper and program."""
 
-    Attributes:
-        resolution: side of the aligned crops in pixels.
-        min_seconds, max_seconds: length of a clip; a shot is cut evenly into as few clips as fit.
-        cut_threshold: by how many times the usual difference a frame must change to begin a new shot.
-        min_confidence: least SyncNet v2 confidence (LSE-C).
-        max_offset: most frames by which the sound may be shifted.
-        min_quality: least hyperIQA score, the mean of the first, the middle and the last frame.
-        skip: stages to leave out, of `SKIPPABLE`.
-        also: stages to add, of `OPTIONAL`; face_size drops faces smaller than `resolution`.
-        crf: quality of the H.264 pictures, lower is better.
-    """
-
-    resolution: int = 256
-    min_seconds: float = 5.0
+    resolution: int = 256  # side of the aligned crops in pixels
+    min_seconds: float = 5.0  # length of a clip; a shot is cut evenly into as few clips as fit
     max_seconds: float = 10.0
-    cut_threshold: float = 2.0
-    min_confidence: float = 3.0
-    max_offset: int = 6
-    min_quality: float = 40.0
-    skip: Collection[str] = frozenset()
-    also: Collection[str] = frozenset()
-    crf: float = 13
+    cut_threshold: float = 2.0  # by how many times the usual difference a frame must change to begin a new shot
+    min_confidence: float = 3.0  # of SyncNet v2 (LSE-C)
+    max_offset: int = 6  # frames by which the sound may be shifted
+    min_quality: float = 40.0  # by hyperIQA, the mean of the first, the middle and the last frame
+    skip: Collection[str] = frozenset()  # stages to leave out, of `SKIPPABLE`
+    also: Collection[str] = frozenset()  # stages to add, of `OPTIONAL`; face_size drops faces below `resolution`
+    crf: float = 13  # quality of the H.264 pictures, lower is better
 
     def __post_init__(self):
         check_resolution(self.resolution)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FileError, InputError
+from ..files import read_text
 from ..media.source import VIDEO_SUFFIXES
 
 SHOWN_STEM = 40  # characters of a source's name that its clips are called by
@@ -54,7 +55,7 @@ def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[S
         found = {path.relative_to(inputs).as_posix(): path for path in paths if not path.name.startswith(".")}
     elif inputs.is_file():
         try:
-            lines = [line.strip() for line in inputs.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in read_text(inputs).splitlines()]
         except UnicodeDecodeError as error:
             raise InputError(f"{inputs} is not a text file: give a folder, or a list with one path per line") from error
         found = {line: inputs.parent / line for line in lines if line and not line.startswith("#")}

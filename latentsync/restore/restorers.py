@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import InputError
+from ..models.folders import UNREADABLE
 from ..models.state_dict import load_state_dict, recognise
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def _described(state: dict[str, torch.Tensor], path: Path):
             f"{path} looks like {recognise(state)}: give a file of GFPGAN, CodeFormer or RestoreFormer, or "
             "an upscaler's"
         ) from None
-    except (RuntimeError, KeyError, IndexError) as error:
+    except UNREADABLE as error:
         why = " ".join(str(error).split())[:200]  # it may list hundreds of tensors
         raise InputError(f"{path} is damaged or changed, its tensors do not fit ({why}): fetch it again") from error
     if not isinstance(descriptor, ImageModelDescriptor):

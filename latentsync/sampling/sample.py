@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 from ..audio.whisper import AudioFeatures
 from ..errors import InputError
@@ -96,7 +97,7 @@ def sync(
         (n, resolution, resolution, 3) float32 in [0, 1] (see `Settings.clamp`), together len(crops) - start frames.
 
     Raises:
-        FloatingPointError: the net gave values that are not finite.
+        InputError: the net gave values that are not finite.
     """
     settings = settings or Settings()
     size, overlap = window_size(model, settings)
@@ -176,12 +177,21 @@ def synced_window(
 
 
 def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, limits: Limits) -> torch.Tensor:
-    """What the U-Net sees beside the noise: (1, 9, f, h / 8, w / 8) = mask, masked-crop and reference latents."""
-    side = model.resolution // LATENT_SCALE
-    small = F.interpolate(mask[None], size=(side, side), mode="nearest").expand(len(pictures), -1, -1, -1)
-    masked, reference = (_in_batches(model.encode, model, x, limits) for x in (pictures * mask, pictures))
-    condition = torch.cat([small.to(masked), masked, reference], dim=1).transpose(0, 1)[None]
-    return condition.to(model.device, model.dtype)
+    """The `concat_condition` of one window's pictures (f, 3, h, w), which are its reference frames too."""
+    encoded = (_in_batches(model.encode, model, x, limits) for x in (pictures * mask, pictures))
+    masked, reference = (rearrange(x, "f c h w -> 1 c f h w") for x in encoded)
+    return concat_condition(mask, masked, reference).to(model.device, model.dtype)
+
+
+def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """What the U-Net sees beside the noise, in sampling and in training: (b, 1 + 2c, f, h / 8, w / 8).
+
+    That is the mask (1, h, w), 1 = keep, then the latents (b, c, f, h / 8, w / 8) of the masked crops and those of the
+    reference frames.
+    """
+    small = F.interpolate(mask[None], size=masked.shape[-2:], mode="nearest")[:, :, None]
+    small = small.expand(len(masked), -1, masked.shape[2], -1, -1)
+    return torch.cat([small.to(masked), masked, reference], dim=1)
 
 
 def _in_batches(

@@ -5,7 +5,6 @@ import logging
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from einops import rearrange
@@ -16,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from ..audio.syncnet import VIDEO_FPS, syncnet_mel
 from ..audio.whisper import SAMPLE_RATE, encode_audio
-from ..files import file_sha256, replacing
+from ..files import file_sha256, make_folder, replacing
 from ..frames import batches, for_net
 from ..sampling.latents import encode_clips
 from ..sampling.sample import PIXELS_AT_ONCE
@@ -28,37 +27,19 @@ VERSION = 1  # of what the features are: another number makes all of them anew
 KEPT_CLIPS = 16  # whose features stay in memory where there is no folder
 
 
-class Feature(Protocol):
-    """One kind of feature.
+class Feature:
+    """One kind of feature: `name` is that of the kind, `identity` all that its values depend on beside the clip.
 
-    name: of the kind, the same for all of its settings.
-    identity: everything beside the clip's content that its values depend on.
+    A net that makes it stays in the process that loaded it: worker processes only read.
     """
 
     name: str
-    identity: str
+    identity = ""
+    _net: nn.Module | None = None
 
     def make(self, clip: Clip) -> torch.Tensor:
         """The feature of a whole clip, on the CPU; its first axis is time."""
-
-
-class Mel:
-    """`syncnet_mel`, columns first: (columns, 80) float32."""
-
-    name, identity = "mel", ""
-
-    def make(self, clip: Clip) -> torch.Tensor:
-        return syncnet_mel(read_sound(clip)).T.contiguous()
-
-
-class NetFeature:
-    """A feature made by a net, which stays in the process that loaded it: worker processes only read."""
-
-    name: str
-
-    def __init__(self, net: nn.Module, settings: str):
-        self._net: nn.Module | None = net
-        self.identity = f"{settings} {fingerprint(net)}"
+        raise NotImplementedError
 
     @property
     def net(self) -> nn.Module:
@@ -73,20 +54,30 @@ class NetFeature:
         return self.__dict__ | {"_net": None, "mask": None}
 
 
-class States(NetFeature):
+class Mel(Feature):
+    """`syncnet_mel`, columns first: (columns, 80) float32."""
+
+    name = "mel"
+
+    def make(self, clip: Clip) -> torch.Tensor:
+        return syncnet_mel(read_sound(clip)).T.contiguous()
+
+
+class States(Feature):
     """The Whisper states of `encode_audio`: (t50, layers + 1, width) float32."""
 
     name = "states"
 
     def __init__(self, encoder: nn.Module):
-        super().__init__(encoder, f"n_head {encoder.blocks[0].attn.n_head}")
+        self._net = encoder
+        self.identity = f"n_head {encoder.blocks[0].attn.n_head} {weights_sha256(encoder)}"
 
     def make(self, clip: Clip) -> torch.Tensor:
         net = self.net
         return encode_audio(net, read_sound(clip), SAMPLE_RATE, VIDEO_FPS).states
 
 
-class Latents(NetFeature):
+class Latents(Feature):
     """Scaled latents of every frame, as the U-Net's condition has them: (frames, c, h / 8, w / 8) float16.
 
     With a `mask` (1, resolution, resolution) they are those of the crop whose repainted region is blank.
@@ -94,16 +85,14 @@ class Latents(NetFeature):
 
     def __init__(self, vae: nn.Module, resolution: int, mask: torch.Tensor | None = None):
         self.name = "latents" if mask is None else "masked_latents"
-        self.resolution, self.mask = resolution, mask
-        config = vae.config
-        settings = f"resolution {resolution} shift {config.shift_factor} scale {config.scaling_factor}"
+        self._net, self.resolution, self.mask = vae, resolution, mask
+        settings = f"resolution {resolution} shift {vae.config.shift_factor} scale {vae.config.scaling_factor}"
         if mask is not None:
             settings += f" mask {hashlib.sha256(_bytes(mask)).hexdigest()}"
-        super().__init__(vae, settings)
+        self.identity = f"{settings} {weights_sha256(vae)}"
 
     def make(self, clip: Clip) -> torch.Tensor:
-        net, size = self.net, max(1, PIXELS_AT_ONCE // self.resolution**2)
-        rows = []
+        net, size, rows = self.net, max(1, PIXELS_AT_ONCE // self.resolution**2), []
         with Pictures(clip, self.resolution, cache=size) as pictures:
             for numbers in batches(clip.frames, size):
                 shown = for_net(pictures[numbers])
@@ -114,8 +103,8 @@ class Latents(NetFeature):
         return torch.cat(rows)
 
 
-def fingerprint(net: nn.Module) -> str:
-    """The sha256 of a net's weights: names, dtypes, shapes and bits."""
+def weights_sha256(net: nn.Module) -> str:
+    """Of a net's weights: names, dtypes, shapes and bits."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -128,13 +117,10 @@ def _bytes(tensor: torch.Tensor) -> memoryview:
 
 
 class FeatureCache:
-    """Features of clips, in a folder or, for the clips used last, in memory.
+    """Features of clips, in `folder` or, where it is None, in memory for the clips used last.
 
     Files are named by the content of the clip and by what made the feature, so that clips of the same name, changed
     clips and other nets never meet. They appear when they are complete; any number of processes may share a folder.
-
-    Args:
-        folder: where to keep the features, made if need be; None keeps those of a few clips in memory.
     """
 
     def __init__(self, folder: str | os.PathLike | None):
@@ -144,22 +130,22 @@ class FeatureCache:
 
     def read(self, feature: Feature, clip: Clip, start: int, stop: int) -> torch.Tensor:
         """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there."""
-        if self.folder is not None:
-            path = self.path(feature, clip)
-            rows = _read_rows(path, start, stop)
-            return self._make(feature, clip, path)[start:stop] if rows is None else rows
-        key = (feature.name, clip.path)
-        rows = self._memory.pop(key, None)
-        self._memory[key] = feature.make(clip) if rows is None else rows
-        if len(self._memory) > KEPT_CLIPS:
-            self._memory.popitem(last=False)
-        return self._memory[key][start:stop]
-
-    def fill(self, feature: Feature, clip: Clip) -> None:
-        """Make a clip's feature if it is not in the folder."""
+        if self.folder is None:
+            key = (feature.name, clip.path)
+            rows = self._memory.pop(key, None)
+            self._memory[key] = feature.make(clip) if rows is None else rows
+            if len(self._memory) > KEPT_CLIPS:
+                self._memory.popitem(last=False)
+            return self._memory[key][start:stop]
         path = self.path(feature, clip)
-        if _read_rows(path, 0, 1) is None:
-            self._make(feature, clip, path)
+        rows = _read_rows(path, start, stop)
+        if rows is not None:
+            return rows
+        rows = feature.make(clip)
+        make_folder(path.parent)
+        with replacing(path) as part:
+            part.write_bytes(save({feature.name: rows.contiguous()}))
+        return rows[start:stop]
 
     def path(self, feature: Feature, clip: Clip) -> Path:
         """The file of a clip's feature."""
@@ -169,13 +155,6 @@ class FeatureCache:
         key = f"{VERSION} {feature.name} {feature.identity} {self._hashes[clip.path]}"
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.folder / feature.name / name[:2] / f"{name}.safetensors"
-
-    def _make(self, feature: Feature, clip: Clip, path: Path) -> torch.Tensor:
-        rows = feature.make(clip)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as part:
-            part.write_bytes(save({feature.name: rows.contiguous()}))
-        return rows
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_memory": OrderedDict()}

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..errors import FileError, InputError
+from ..files import publish
 from ..nets.loading import check_state_dict
 from .config import parse_yaml, plain, to_yaml
 from .task import Task
@@ -37,8 +38,8 @@ logger = logging.getLogger(__name__)
 class Ema:
     """An exponential moving average of the trained parameters of a net, in float32 and on their device.
 
-    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the weights: the start, which is far
-    from where training ends, is soon forgotten. A decay of 0.9999 averages over about 10,000 steps.
+    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the weights, so that the start,
+    which is far from where training ends, is soon forgotten. torch's AveragedModel would copy the frozen weights too.
     """
 
     def __init__(self, net: nn.Module, decay: float):
@@ -57,26 +58,17 @@ class Ema:
     @contextmanager
     def in_place(self, net: nn.Module) -> Iterator[None]:
         """In a `with` block `net` has the averaged weights."""
-        self._exchange(net)
+        trained = {name: net.get_parameter(name).data.clone() for name in self.average}
+        net.load_state_dict(self.average, strict=False)
         try:
             yield
         finally:
-            self._exchange(net)
-
-    @torch.no_grad()
-    def _exchange(self, net: nn.Module) -> None:
-        for name, average in self.average.items():
-            parameter = net.get_parameter(name)
-            weights = parameter.clone()
-            parameter.copy_(average)
-            average.copy_(weights)
+            net.load_state_dict(trained, strict=False)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages, and how many updates they have seen."""
         return self.average | {"updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take on what `state_dict` gave."""
         if {*state} != {*self.average, "updates"}:
             raise InputError("the saved average of the weights is of other parameters than those trained now")
         self.updates = int(state["updates"])
@@ -84,20 +76,9 @@ class Ema:
             average.copy_(state[name])
 
 
-@dataclass(frozen=True)
-class Position:
-    """Steps done, and number of the sample that comes next."""
-
-    step: int = 0
-    sample: int = 0
-
-
 @dataclass
 class Training:
-    """What a run consists of.
-
-    `net` may be wrapped for several GPUs; `skipped` counts the latest steps in a row in which float16 overflowed.
-    """
+    """What a run consists of; `net` may be wrapped for several GPUs."""
 
     accelerator: "Accelerator"
     net: nn.Module
@@ -105,7 +86,6 @@ class Training:
     ema: Ema | None
     task: Task
     config: Any
-    skipped: int = 0
 
     @property
     def sharded(self) -> bool:
@@ -113,13 +93,13 @@ class Training:
         return self.accelerator.distributed_type.value == "FSDP"
 
 
-def write_state(training: Training, position: Position) -> Path:
-    """Save a checkpoint in the run's output folder, and delete all but the last `run.keep`; every process calls this.
+def write_state(training: Training, step: int, sample: int) -> Path:
+    """Save a checkpoint after `step` steps, and delete all but the last `run.keep`; every process calls this.
 
-    A failed write leaves nothing half behind.
+    `sample` is the number of the sample that comes next. A failed write leaves nothing half behind.
     """
     accelerator, run = training.accelerator, training.config.run
-    folder = Path(run.output) / f"step-{position.step:08d}"
+    folder = Path(run.output) / f"step-{step:08d}"
     part = folder.with_name(folder.name + ".part")
     if accelerator.is_main_process:
         shutil.rmtree(part, ignore_errors=True)
@@ -129,16 +109,16 @@ def write_state(training: Training, position: Position) -> Path:
         accelerator.save_state(str(part / "state"))
         weights = accelerator.get_state_dict(training.net)
         if accelerator.is_main_process:
-            _write_files(training, _on_cpu(weights), part, position)
+            _write_files(training, _on_cpu(weights), part, step)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             # Last, with the sizes of all files, those of other processes too: it says that the checkpoint is complete.
             files = [path for path in sorted(part.rglob("*")) if path.is_file()]
             sizes = {path.relative_to(part).as_posix(): path.stat().st_size for path in files}
-            content = json.dumps(asdict(position) | {"files": sizes}, indent=1)
+            content = json.dumps({"step": step, "sample": sample, "files": sizes}, indent=1)
             (part / "position.json").write_text(content, encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
+            publish(part, folder)
             for old in complete_states(Path(run.output))[: -run.keep]:
                 shutil.rmtree(old)
     finally:
@@ -148,21 +128,23 @@ def write_state(training: Training, position: Position) -> Path:
     return folder
 
 
-def _write_files(training: Training, weights: dict[str, Tensor], folder: Path, position: Position) -> None:
-    training.task.save(weights, folder, position.step)
+def _write_files(training: Training, weights: dict[str, Tensor], folder: Path, step: int) -> None:
+    training.task.save(weights, folder, step)
     if not training.sharded:
         save_file(weights, folder / "state" / "model.safetensors")
     if training.ema is not None:
         average = _on_cpu(training.ema.state_dict())
         save_file(average, folder / "state" / "ema.safetensors")
         (folder / "ema").mkdir()
-        averaged = weights | {name: average[name] for name in training.ema.average}
-        training.task.save(averaged, folder / "ema", position.step)
+        training.task.save(weights | {name: average[name] for name in training.ema.average}, folder / "ema", step)
     (folder / "config.yaml").write_text(to_yaml(training.config), encoding="utf-8")
 
 
-def read_state(training: Training, folder: Path) -> Position:
-    """Go back to a checkpoint: weights, optimizer, loss scale, random states. Every process calls this."""
+def read_state(training: Training, folder: Path) -> tuple[int, int]:
+    """Go back to a checkpoint: weights, optimizer, loss scale, random states; every process calls this.
+
+    Returns the steps that were done and the number of the next sample.
+    """
     if not training.sharded:
         net = training.accelerator.unwrap_model(training.net)
         weights = load_file(folder / "state" / "model.safetensors")
@@ -175,13 +157,13 @@ def read_state(training: Training, folder: Path) -> Position:
         logger.warning("%s has no average of the weights: it starts anew here", folder)
     training.accelerator.load_state(str(folder / "state"))
     content = json.loads((folder / "position.json").read_text(encoding="utf-8"))
-    return Position(content["step"], content["sample"])
+    return content["step"], content["sample"]
 
 
 def keep_weights_ourselves(accelerator: "Accelerator") -> None:
-    """Stops accelerate from saving and loading the weights of nets that are not sharded.
+    """Stops accelerate from saving and loading weights, whose names would depend on the number of processes.
 
-    It would save them under names that depend on the number of processes.
+    It still does so for nets that are sharded.
     """
     accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
     accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
@@ -190,8 +172,8 @@ def keep_weights_ourselves(accelerator: "Accelerator") -> None:
 def find_state(config: Any, resume: str | Path | None) -> Path | None:
     """The checkpoint to go on from, of a net of the same shape; None for a new run.
 
-    `resume` is a checkpoint, a run's output folder (its last one is taken), "auto" (the last one in the
-    configured output folder, or a new run if there is none), or None for a new run.
+    `resume` is a checkpoint, a run's output folder (its last one is taken), "auto" (the last one in the configured
+    output folder, or a new run if there is none), or None for a new run.
     """
     states = complete_states(Path(config.run.output))
     if resume is None and states:
@@ -209,8 +191,7 @@ def find_state(config: Any, resume: str | Path | None) -> Path | None:
         folder = inner[-1]
     file = folder / "config.yaml"
     saved, now = parse_yaml(file.read_text(encoding="utf-8"), str(file)), plain(asdict(config))
-    changed = [key for key in config.fixed if saved.get(key) != now[key]]
-    if changed:
+    if changed := [key for key in config.fixed if saved.get(key) != now[key]]:
         raise InputError(
             f"{folder} was made with another {', '.join(changed)}: give the same (see its config.yaml), or start a new "
             "run from its weights with start="

@@ -5,9 +5,9 @@ import logging
 import os
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,13 @@ import torch
 from ..audio.syncnet import SAMPLES_PER_FRAME, VIDEO_FPS
 from ..audio.whisper import resample, to_mono
 from ..errors import FileError, InputError
+from ..files import read_text
 from ..media import VideoReader, read_audio
 from ..media.audio import AudioReader
 from ..media.source import VIDEO_SUFFIXES
+from ..progress import Progress, no_progress
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 SCAN_THREADS = 8  # the scan waits for the drive more than it computes
 OPEN_CLIPS = 4  # readers kept open per process; each has threads of its own
@@ -41,14 +41,6 @@ class Clip:
     path: Path
     frames: int
     side: int
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An unfit clip: the kind of fault, by which such clips are counted, and what exactly it is with this one."""
-
-    kind: str
-    detail: str
 
 
 def list_clips(source: str | os.PathLike) -> list[Path]:
@@ -69,7 +61,7 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
     if not source.exists():
         raise FileError(f"there is no folder or list of clips {source}: check the path")
     try:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = read_text(source).splitlines()
     except UnicodeDecodeError as error:
         raise InputError(
             f"{source} is not a list of clips: give a folder, or a text file with one path per line"
@@ -96,27 +88,20 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
     return clips
 
 
-def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Progress | None = None) -> list[Clip]:
-    """The fit ones of these clips, in their order; one warning sums up what was left out and why.
+def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Progress = no_progress) -> list[Clip]:
+    """Those of at least `least` frames and `resolution` pixels, in their order; a warning sums up the others.
 
-    Only the containers are read, and the first picture and the first sound of each file are decoded.
-
-    Args:
-        least: frames that a clip must have.
-        resolution: pixels that its side must have at least.
-        progress: called as ("clips", done, all).
+    Only the containers are read, and the first picture and the first sound of each file are decoded. `progress` is
+    called as ("clips", done, all).
     """
-    found: list[Clip | LeftOut] = []
+    clips, left_out = [], []
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
-        for clip in pool.map(lambda path: examine(path, least, resolution), paths):
-            found.append(clip)
-            if progress is not None:
-                progress("clips", len(found), len(paths))
-    clips = [clip for clip in found if isinstance(clip, Clip)]
-    left_out = [clip for clip in found if isinstance(clip, LeftOut)]
+        for done, found in enumerate(pool.map(lambda path: examine(path, least, resolution), paths), 1):
+            (clips if isinstance(found, Clip) else left_out).append(found)
+            progress("clips", done, len(paths))
     if left_out:
-        first = {clip.kind: clip.detail for clip in reversed(left_out)}
-        kinds = Counter(clip.kind for clip in left_out).most_common()
+        first = dict(reversed(left_out))
+        kinds = Counter(kind for kind, _ in left_out).most_common()
         parts = ", ".join(f"{n} {kind} (first: {first[kind]})" for kind, n in kinds)
         report = f"{len(left_out)} of {len(paths)} clips left out: {parts}"
         if not clips:
@@ -125,25 +110,25 @@ def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Pro
     return clips
 
 
-def examine(path: Path, least: int, resolution: int) -> Clip | LeftOut:
-    """Whether a file is a clip to train on; see `scan_clips`."""
+def examine(path: Path, least: int, resolution: int) -> Clip | tuple[str, str]:
+    """The clip in a file, or why it is unfit: the kind of fault, by which such clips are counted, and what it is."""
     try:
         with VideoReader(path, cache=1) as reader:
             frames, fps, height, width = len(reader), reader.fps, reader.height, reader.width
     except (OSError, ValueError) as error:
-        return LeftOut("unreadable", _sentence(error))
+        return "unreadable", _sentence(error)
     if fps != VIDEO_FPS:
-        return LeftOut(f"not at {VIDEO_FPS} frames/s", f"{path}: {float(fps):.4g} frames/s")
+        return f"not at {VIDEO_FPS} frames/s", f"{path}: {float(fps):.4g} frames/s"
     if height != width:
-        return LeftOut("not square", f"{path}: {width} x {height}")
+        return "not square", f"{path}: {width} x {height}"
     if height < resolution:
-        return LeftOut(f"smaller than {resolution} pixels", f"{path}: {width} x {height}")
+        return f"smaller than {resolution} pixels", f"{path}: {width} x {height}"
     if frames < least:
-        return LeftOut(f"shorter than {least} frames", f"{path}: {frames} frames")
+        return f"shorter than {least} frames", f"{path}: {frames} frames"
     try:
         AudioReader(path).close()
     except (OSError, ValueError) as error:
-        return LeftOut("without sound", _sentence(error))
+        return "without sound", _sentence(error)
     return Clip(path, frames, height)
 
 
@@ -160,7 +145,7 @@ def reading(path: Path) -> Iterator[None]:
         raise BrokenClip(f"{path} can no longer be read: {_sentence(error)}") from error
 
 
-class Pictures:
+class Pictures(AbstractContextManager):
     """The pictures of a clip as `Frames` of resolution x resolution, uint8; larger ones are reduced by area.
 
     Here and when pictures are read, `BrokenClip` says that the file is not, or no longer, the one that was scanned.
@@ -190,9 +175,6 @@ class Pictures:
     def close(self) -> None:
         self._reader.close()
 
-    def __enter__(self) -> "Pictures":
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -202,48 +184,46 @@ class OpenClips:
 
     def __init__(self, resolution: int, cache: int):
         self.resolution, self.cache = resolution, cache
-        self._start()
-
-    def _start(self) -> None:
-        self._open: OrderedDict[Path, Pictures] = OrderedDict()
-        self._process = os.getpid()
-        weakref.finalize(self, _close_all, self._open, self._process)
+        self.readers: OrderedDict[Path, Pictures] = OrderedDict()
+        _all_open.add(self)
 
     def __call__(self, clip: Clip) -> Pictures:
-        if self._process != os.getpid():
-            self._start()
-        pictures = self._open.pop(clip.path, None) or Pictures(clip, self.resolution, self.cache)
-        self._open[clip.path] = pictures
-        if len(self._open) > OPEN_CLIPS:
-            self._open.popitem(last=False)[1].close()
+        pictures = self.readers.pop(clip.path, None) or Pictures(clip, self.resolution, self.cache)
+        self.readers[clip.path] = pictures
+        if len(self.readers) > OPEN_CLIPS:
+            self.readers.popitem(last=False)[1].close()
         return pictures
 
     def forget(self, clip: Clip) -> None:
         """Close the reader of a clip."""
-        if self._process == os.getpid() and clip.path in self._open:
-            self._open.pop(clip.path).close()
+        if clip.path in self.readers:
+            self.readers.pop(clip.path).close()
 
-    def __getstate__(self) -> dict:
-        return {"resolution": self.resolution, "cache": self.cache}
+    def __del__(self):
+        while self.readers:
+            self.readers.popitem()[1].close()
 
-    def __setstate__(self, state: dict) -> None:
-        self.__init__(**state)
+    def __reduce__(self):
+        return OpenClips, (self.resolution, self.cache)
 
 
+_all_open: weakref.WeakSet[OpenClips] = weakref.WeakSet()
 _inherited: list[OrderedDict[Path, Pictures]] = []
 
 
-def _close_all(readers: OrderedDict[Path, Pictures], process: int) -> None:
-    """Close the readers that `process` has opened.
+def _start_anew_after_a_fork() -> None:
+    """A forked process shares its parent's place in the files and lacks the decoders' threads.
 
-    A forked process shares their place in the files with its parent, and lacks the decoders' threads: it must neither
-    use nor close them, nor let them be collected, which would wait for those threads for ever.
+    So it must neither use the readers nor close them, nor let them be collected, which would wait for those threads
+    for ever.
     """
-    if process != os.getpid():
-        _inherited.append(readers)
-        return
-    while readers:
-        readers.popitem()[1].close()
+    for clips in _all_open:
+        _inherited.append(clips.readers)
+        clips.readers = OrderedDict()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_after_a_fork)
 
 
 def read_sound(clip: Clip) -> torch.Tensor:

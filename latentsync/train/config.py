@@ -27,6 +27,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from ..errors import FileError, InputError
+from ..files import read_text
 from ..nets.config import Motion, UNetConfig
 
 PRESETS = Path(__file__).parent / "presets"
@@ -48,27 +49,16 @@ Loader.add_implicit_resolver(
 
 @settings
 class DataConfig:
-    """Where samples come from.
+    """Where samples come from."""
 
-    clips: a folder of prepared clips, or a text file with the path of one clip per line.
-    resolution: side of the face crops, pixels.
-    frames: length of a sample.
-    negative_distance: least number of frames between the pictures and the sound of a sample that is out of sync.
-    cache: a folder for features that are computed once; null computes them anew every time.
-    cache_latents: whether the VAE's latents are among them; losses on pictures then compare with decoded latents.
-    mask: picture of what the U-Net is to repaint, black, and keep, white; null is the published one. A net trained with
-        another wants it as --mask_image too.
-    workers: processes per training process that read clips; 0 reads in the training process.
-    """
-
-    clips: str = "data/clips"
-    resolution: Annotated[int, Field(ge=64, le=1024, multiple_of=64)] = 256
-    frames: PositiveInt = 16
-    negative_distance: PositiveInt = 1
-    cache: str | None = None
-    cache_latents: bool = False
-    mask: str | None = None
-    workers: NonNegativeInt = 4
+    clips: str = "data/clips"  # a folder of prepared clips, or a text file with the path of one clip per line
+    resolution: Annotated[int, Field(ge=64, le=1024, multiple_of=64)] = 256  # side of the face crops, pixels
+    frames: PositiveInt = 16  # length of a sample
+    negative_distance: PositiveInt = 1  # least number of frames between pictures and sound that are out of sync
+    cache: str | None = None  # a folder for features that are computed once; null computes them anew every time
+    cache_latents: bool = False  # whether the VAE's latents are among them; decoded, they then stand for pictures
+    mask: str | None = None  # picture of what to repaint, black, and keep, white, as --mask_image; null: the published
+    workers: NonNegativeInt = 4  # processes per training process that read clips; 0 reads in the training process
 
     def __post_init__(self):
         if self.cache_latents and self.cache is None:
@@ -77,49 +67,33 @@ class DataConfig:
 
 @settings
 class OptimizerConfig:
-    """AdamW and its learning rate.
-
-    clip_norm: greatest norm of the gradient; null leaves it as it is.
-    warmup_steps: the rate rises in a straight line over these.
-    schedule: after that, constant, or a cosine that falls to 0 at the last step.
-    """
+    """AdamW and its learning rate."""
 
     learning_rate: PositiveFloat = 1e-5
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.01
-    clip_norm: PositiveFloat | None = 1.0
-    warmup_steps: NonNegativeInt = 0
-    schedule: Literal["constant", "cosine"] = "constant"
+    clip_norm: PositiveFloat | None = 1.0  # greatest norm of the gradient; null leaves it as it is
+    warmup_steps: NonNegativeInt = 0  # the rate rises in a straight line over these
+    schedule: Literal["constant", "cosine"] = "constant"  # after that; the cosine falls to 0 at the last step
 
 
 @settings
 class RunConfig:
-    """How long, how much at once, and what is written where.
+    """How long, how much at once, and what is written where."""
 
-    output: folder of the log, the checkpoints and the validation results.
-    max_steps: steps of the optimizer.
-    batch_size: samples per process at once.
-    accumulate: batches per step; a step sees batch_size * accumulate * processes samples.
-    precision: no is float32; fp16 scales the loss, so that gradients do not underflow.
-    device: auto takes the GPUs there are.
-    ema: decay of an average of the weights, saved beside them; null keeps none.
-    keep: how many checkpoints stay.
-    validate_every: 0 is never.
-    """
-
-    output: str = "runs/latest"
-    max_steps: PositiveInt = 1000
-    batch_size: PositiveInt = 1
-    accumulate: PositiveInt = 1
-    precision: Annotated[Literal["no", "bf16", "fp16"], NO_IS_TEXT] = "no"
-    device: Literal["auto", "cpu"] = "auto"
+    output: str = "runs/latest"  # folder of the log, the checkpoints and the validation results
+    max_steps: PositiveInt = 1000  # of the optimizer
+    batch_size: PositiveInt = 1  # samples per process at once
+    accumulate: PositiveInt = 1  # batches per step, which sees batch_size * accumulate * processes samples
+    precision: Annotated[Literal["no", "bf16", "fp16"], NO_IS_TEXT] = "no"  # no is float32; fp16 scales the loss
+    device: Literal["auto", "cpu"] = "auto"  # auto takes the GPUs there are
     gradient_checkpointing: bool = False
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None  # decay of an average of the weights, saved beside them
     seed: NonNegativeInt = 1247
     log_every: PositiveInt = 10
     save_every: PositiveInt = 1000
-    keep: PositiveInt = 3
-    validate_every: NonNegativeInt = 0
+    keep: PositiveInt = 3  # how many checkpoints stay
+    validate_every: NonNegativeInt = 0  # 0 is never
 
     def __post_init__(self):
         if self.precision == "fp16" and self.device == "cpu":
@@ -150,21 +124,7 @@ class SyncNetTables:
 
 @settings
 class SyncNetTraining:
-    """Training of StableSyncNet.
-
-    space: whether it sees pictures (the lower half of the crop) or the VAE's latents (of the whole crop).
-    vae: folder or file of the VAE, for latents.
-    frozen_half: whether the VAE runs in `run.precision` (published), instead of float32.
-    start: weights to go on from; null starts anew.
-    guide: weight of the error with which a coarse mel is predicted from either embedding; gets small nets with small
-        batches off ln 2. 0 as published.
-    contrast: weight of the contrastive loss, with which frames find their own sound in the whole batch, and sound its
-        frames: every other sample is one more out of sync. 0 as published.
-    sparse: what is taken off the last biases before training: the embeddings have more zeros, so those that do not
-        belong together are less alike. Training alone moves these biases slowly. 0 as published.
-    validation_clips: held-out clips, as `data.clips`; null validates nothing.
-    validation_samples: how many samples of them are judged.
-    """
+    """Training of StableSyncNet; `guide`, `contrast` and `sparse` are 0 as published."""
 
     fixed: ClassVar[tuple[str, ...]] = ("net", "space")  # what a resumed run cannot change
 
@@ -172,15 +132,20 @@ class SyncNetTraining:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     net: SyncNetTables = field(default_factory=SyncNetTables)
-    space: Literal["pixel", "latent"] = "pixel"
-    vae: str | None = None
-    frozen_half: bool = False
-    start: str | None = None
+    space: Literal["pixel", "latent"] = "pixel"  # it sees the lower half of the crop, or latents of the whole crop
+    vae: str | None = None  # folder or file of the VAE, for latents
+    frozen_half: bool = False  # whether the VAE runs in `run.precision` (published), instead of float32
+    start: str | None = None  # weights to go on from; null starts anew
+    # Weight of the error with which a coarse mel is predicted from either embedding: gets small nets with small batches
+    # off ln 2.
     guide: NonNegativeFloat = 0.0
+    # Weight of the contrastive loss: frames find their own sound in the whole batch, and sound its frames.
     contrast: NonNegativeFloat = 0.0
+    # What is taken off the last biases before training, so that embeddings that do not belong together are less alike.
+    # Training alone moves these biases slowly.
     sparse: NonNegativeFloat = 0.0
-    validation_clips: str | None = None
-    validation_samples: PositiveInt = 256
+    validation_clips: str | None = None  # held-out clips, as `data.clips`; null validates nothing
+    validation_samples: PositiveInt = 256  # of them
 
     def __post_init__(self):
         if self.space == "latent" and self.vae is None:
@@ -214,23 +179,16 @@ class UNetFiles:
 
 @settings
 class ValidationConfig:
-    """One clip that is lip-synced now and then.
+    """One clip that is lip-synced now and then."""
 
-    video, audio: its files; null validates nothing.
-    whole: false: the video is of aligned crops, as those to train on; true: it is as a camera made it, and goes
-        through the whole pipeline of the command run: detect the face, align, sync, blend.
-    detector, detector_model: what detects the face in a whole video, as the command run takes them.
-    syncnet_v2: file of SyncNet v2, which judges whole videos (Sync-C, Sync-D); null leaves that out.
-    """
-
-    video: str | None = None
+    video: str | None = None  # null validates nothing
     audio: str | None = None
     steps: PositiveInt = 20
     guidance: float = 1.5
-    whole: bool = False
-    detector: str = "auto"
+    whole: bool = False  # false: `video` is of aligned crops; true: it goes through the pipeline of the command run
+    detector: str = "auto"  # what detects the face in a whole video, as the command run takes it
     detector_model: str | None = None
-    syncnet_v2: str | None = None
+    syncnet_v2: str | None = None  # file of SyncNet v2, which judges whole videos (Sync-C, Sync-D)
 
     def __post_init__(self):
         if (self.video is None) != (self.audio is None):
@@ -244,37 +202,28 @@ class ValidationConfig:
 
 @settings
 class UNetTraining:
-    """Training of the lip-sync U-Net.
-
-    start: weights to go on from: a lip-sync U-Net, or Stable Diffusion 1.5's; null starts a fresh net of shape `net`.
-    net: the shape of a fresh net; its `motion` follows `motion`. Widths of a start are those of its file.
-    motion: where motion modules stand.
-    trained_parts: only weights whose name contains one of these are trained; empty trains all.
-    frozen_half: whether VAE, SyncNet and VideoMAE run in `run.precision` (published), instead of float32, in which
-        Whisper, LPIPS and what comes out of the others always are.
-    trepa_encoder: what sees the movement: VideoMAE v2, or, for small models, SyncNet's visual encoder.
-    mixed_noise: a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance. null: all have the
-        same noise (published: use_mixed_noise: false), as when the net is used.
-    snr_gamma: of the min-SNR weighting of epsilon's error, see `losses.noise_loss`; null weighs all noise alike.
-    audio_dropout: probability with which a sample's audio is zeroed, so that guidance has a net without audio.
-    """
+    """Training of the lip-sync U-Net."""
 
     fixed: ClassVar[tuple[str, ...]] = ("net", "motion", "trained_parts")
 
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    start: str | None = None
-    net: UNetConfig = field(default_factory=UNetConfig)
-    motion: Motion = "none"
-    trained_parts: tuple[str, ...] = ()
+    start: str | None = None  # weights to go on from: a lip-sync U-Net, or Stable Diffusion 1.5's; null: a fresh `net`
+    net: UNetConfig = field(default_factory=UNetConfig)  # its `motion` follows `motion`; a start brings its own widths
+    motion: Motion = "none"  # where motion modules stand
+    trained_parts: tuple[str, ...] = ()  # only weights with one of these in their name are trained; empty trains all
     losses: LossWeights = field(default_factory=LossWeights)
     files: UNetFiles = field(default_factory=UNetFiles)
+    # Whether VAE, SyncNet and VideoMAE run in `run.precision` (published), instead of float32, in which Whisper, LPIPS
+    # and what comes out of the others always are.
     frozen_half: bool = False
-    trepa_encoder: Literal["videomae", "syncnet"] = "videomae"
+    trepa_encoder: Literal["videomae", "syncnet"] = "videomae"  # SyncNet's visual encoder is for small models
+    # a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance. null: all have the same noise
+    # (published: use_mixed_noise: false), as when the net is used.
     mixed_noise: NonNegativeFloat | None = 1.0
-    snr_gamma: PositiveFloat | None = None
-    audio_dropout: BelowOne = 0.0
+    snr_gamma: PositiveFloat | None = None  # of min-SNR, see `losses.noise_loss`; null weighs all noise alike
+    audio_dropout: BelowOne = 0.0  # share of samples whose audio is zeroed: guidance needs a net without audio
     validation: ValidationConfig = field(default_factory=ValidationConfig)
 
     def __post_init__(self):
@@ -305,16 +254,14 @@ def presets() -> list[str]:
 
 
 def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration in a YAML file, or the preset of that name, with some values replaced.
+    """The dataclass `kind` from a YAML file, or the preset of that name, with some values replaced.
 
-    Args:
-        kind: one of the dataclasses of `config.py`.
-        overrides: `data.resolution=512`: keys with dots, values in YAML.
+    `overrides` are like `data.resolution=512`: keys with dots, values in YAML.
     """
     path = PRESETS / f"{source}.yaml" if str(source) in presets() else Path(source)
     if not path.is_file():
         raise FileError(f"there is no file {source}, nor a preset of that name: give one of {presets()}")
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path)) or {}
+    values = parse_yaml(read_text(path), str(path)) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}: give keys and values")
     for override in overrides:
@@ -324,8 +271,7 @@ def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str]
         *groups, name = key.split(".")
         inner = values
         for group in groups:
-            if inner.get(group) is None:
-                inner[group] = {}
+            inner[group] = inner.get(group) or {}
             inner = inner[group]
             if not isinstance(inner, dict):
                 raise InputError(f"{override!r}: {group} is {inner!r}, which has no keys: replace it as a whole")
@@ -361,23 +307,41 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise InputError(_sentence(kind, errors.errors()[0])) from None
 
 
+# What is right where pydantic finds one of its kinds of error.
+ALLOWED = {
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "a number below {lt}",
+    "less_than_equal": "at most {le}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "literal_error": "{expected}",
+    "too_long": "at most {max_length} entries",
+    "finite_number": "a finite number",
+    "dataclass_type": "keys and values",
+    "tuple_type": "a list",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+}
+
+
 def _sentence(kind: type, error: Mapping[str, Any]) -> str:
     """What is wrong with a value and what would be right, of one of pydantic's errors."""
     _, *groups = error["loc"]
-    place = ".".join(map(str, groups))
-    if error["type"] == "missing":
+    place, found = ".".join(map(str, groups)), error["type"]
+    if found == "missing":
         return f"{place} is missing: add it"
-    if error["type"] == "value_error":
+    if found == "value_error":
         return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
-    if error["type"] == "dataclass_type":
-        return f"{place or 'the configuration'} is {error['input']!r}: give keys and values"
-    if error["type"] != "unexpected_keyword_argument":
-        return f"{place} is {error['input']!r}: {error['msg'].replace('Input', 'it', 1)}"
+    if found != "unexpected_keyword_argument":
+        right = ALLOWED[found].format(**error.get("ctx", {})) if found in ALLOWED else f"another value ({error['msg']})"
+        return f"{place or 'the configuration'} is {json.dumps(error['input'], default=str)}: give {right}"
     *groups, name = groups
     for group in groups:
         kind = get_type_hints(kind)[group]
     known = [field.name for field in fields(kind)]
-    meant = "".join(
-        f" (did you mean {'.'.join([*groups, close])}?)" for close in difflib.get_close_matches(name, known, 1)
-    )
+    close = difflib.get_close_matches(name, known, 1)
+    meant = f" (did you mean {'.'.join([*groups, *close])}?)" if close else ""
     return f"unknown key {place}{meant}: {'.'.join(groups) or 'the top level'} has {', '.join(known)}"

@@ -19,8 +19,9 @@ from ..audio.whisper import STATES_AFTER, STATES_BEFORE, STATES_PER_SECOND, Audi
 from ..errors import InputError
 from ..face.masks import keep_mask, read_mask
 from ..frames import for_net
+from ..progress import Progress, no_progress
 from .cache import Feature, FeatureCache, Latents, Mel, States
-from .clips import BrokenClip, Clip, OpenClips, Progress, list_clips, scan_clips
+from .clips import BrokenClip, Clip, OpenClips, list_clips, scan_clips
 from .config import DataConfig
 
 log = logging.getLogger(__name__)
@@ -33,20 +34,15 @@ PERMUTATION = 1  # sets the random numbers of a pass apart from those of a sampl
 
 
 class ClipSamples(Dataset):
-    """What the datasets share. A subclass gives `sample`.
+    """What the datasets share. A subclass gives `sample` and `features`.
 
     It may be pickled and forked: readers and nets stay behind. A clip that can no longer be read is reported once,
-    and its samples come from the next clip of the same pass.
-
-    Args:
-        least: frames that a clip must have.
-        seed: of everything random, from 0 up.
-        progress: called as ("clips", done, all) while the clips are scanned.
+    and its samples come from the next clip of the same pass. `least` is the number of frames that a clip must have.
     """
 
     features: tuple[Feature, ...]
 
-    def __init__(self, data: DataConfig, least: int, seed: int, progress: Progress | None):
+    def __init__(self, data: DataConfig, least: int, seed: int, progress: Progress = no_progress):
         self.seed, self.frames = seed, data.frames
         self.clips = scan_clips(list_clips(data.clips), least, data.resolution, progress)
         self.pictures = OpenClips(data.resolution, data.frames)
@@ -73,7 +69,7 @@ class ClipSamples(Dataset):
                 return self.sample(self.clips[number], n, rng) | {"seed": seed}
             except BrokenClip as error:
                 self._leave_out(number, error)
-        raise InputError(f"none of the {count} clips can be read any more: check the drive they are on")
+        raise self._nothing_left()
 
     def fill(self, progress: Progress | None = None) -> None:
         """Make every clip's features that are not in the cache folder yet, so that worker processes only read them.
@@ -87,13 +83,12 @@ class ClipSamples(Dataset):
             if number not in self._broken:
                 try:
                     for feature in self.features:
-                        self.cache.fill(feature, clip)
+                        self.cache.read(feature, clip, 0, 1)
                 except BrokenClip as error:
                     self._leave_out(number, error)
-            if progress is not None:
-                progress("features", number + 1, len(self.clips))
+            (progress or no_progress)("features", number + 1, len(self.clips))
         if len(self._broken) == len(self.clips):
-            raise InputError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
+            raise self._nothing_left()
 
     def keep_in_memory(self) -> None:
         """From now on neither read nor write the cache folder; to be called before the first sample."""
@@ -103,6 +98,9 @@ class ClipSamples(Dataset):
         self._broken.add(number)
         self.pictures.forget(self.clips[number])
         log.warning("%s: other clips take its place", error)
+
+    def _nothing_left(self) -> InputError:
+        return InputError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
 
     def read_pictures(self, clip: Clip, first: int, count: int) -> Tensor:
         """`count` frames from `first` on: (count, 3, h, w) float32 in [-1, 1]."""
@@ -132,18 +130,9 @@ class UNetClips(ClipSamples):
     `vae` is needed for `data.cache_latents`. Give it the dtype that it will have, as that is part of the cache's key.
     """
 
-    def __init__(
-        self,
-        data: DataConfig,
-        encoder: nn.Module,
-        vae: nn.Module | None = None,
-        seed: int = 0,
-        progress: Progress | None = None,
-    ):
-        if data.cache_latents and vae is None:
-            raise InputError("cache_latents is set and there is no VAE to make latents with: give one or unset it")
+    def __init__(self, data: DataConfig, encoder: nn.Module, vae: nn.Module | None = None, seed: int = 0):
         _check_workers(data)
-        super().__init__(data, UNET_LEAST_WINDOWS * data.frames, seed, progress)
+        super().__init__(data, UNET_LEAST_WINDOWS * data.frames, seed)
         self.states = States(encoder)
         self.mel = Mel()
         self.latents = self.masked_latents = None
@@ -157,17 +146,15 @@ class UNetClips(ClipSamples):
         first, reference = _two_places(rng, clip.frames - self.frames, self.frames)
         sample = {"audio": self.read_audio(clip, first), "mel": self.read_mel(clip, first)}
         if self.latents is None:
-            films = {
-                "pixels": self.read_pictures(clip, first, self.frames),
-                "reference_pixels": self.read_pictures(clip, reference, self.frames),
-            }
+            sample["pixels"] = self.read_pictures(clip, first, self.frames)
+            sample["reference_pixels"] = self.read_pictures(clip, reference, self.frames)
         else:
-            films = {
-                "latents": self.read_latents(self.latents, clip, first),
-                "masked_latents": self.read_latents(self.masked_latents, clip, first),
-                "reference_latents": self.read_latents(self.latents, clip, reference),
-            }
-        return sample | {name: rearrange(film, "f c h w -> c f h w").contiguous() for name, film in films.items()}
+            sample["latents"] = self.read_latents(self.latents, clip, first)
+            sample["masked_latents"] = self.read_latents(self.masked_latents, clip, first)
+            sample["reference_latents"] = self.read_latents(self.latents, clip, reference)
+        for name in sample.keys() - {"audio", "mel"}:
+            sample[name] = rearrange(sample[name], "f c h w -> c f h w").contiguous()
+        return sample
 
     def read_audio(self, clip: Clip, first: int) -> Tensor:
         """The Whisper windows of the frames from `first` on: (f, 50, width)."""
@@ -191,7 +178,7 @@ class SyncNetClips(ClipSamples):
     `vae` is for a SyncNet that sees latents. Give it the dtype that it will have, as that is part of the cache's key.
     """
 
-    def __init__(self, data: DataConfig, vae: nn.Module | None = None, seed: int = 0, progress: Progress | None = None):
+    def __init__(self, data: DataConfig, vae: nn.Module | None = None, seed: int = 0, progress: Progress = no_progress):
         self.distance = data.negative_distance
         if vae is not None:
             _check_workers(data)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import FileError, InputError
-from ..files import replacing
+from ..files import make_folder, replacing
 from ..models.folders import find_checkpoints, vae_weights
 from ..models.state_dict import read_checkpoint, recognise
 from ..nets.config import UNSEEN, Motion, UNetConfig
@@ -50,7 +50,7 @@ def write_weights(
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain, safe = (stem.with_name(stem.name + suffix) for suffix in (".pt", ".safetensors"))
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(stem.parent)
     with replacing(plain) as part:
         torch.save({**about, entry: tensors}, part)
     with replacing(safe) as part:

@@ -7,9 +7,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..files import replacing
-from .checkpoint import Ema, Position, Training, find_state, keep_weights_ourselves, read_state, write_state
+from ..files import make_folder, replacing
+from ..limits import raised_limits, set_limits
+from .checkpoint import Ema, Training, find_state, keep_weights_ourselves, read_state, write_state
 from .config import OptimizerConfig, RunConfig
 from .memory import estimate_memory
-from .task import Task
+from .task import Task, evaluating
 
 logger = logging.getLogger(__name__)
 
@@ -32,109 +34,6 @@ WAY_OUT = (
     "instead of fp16"
 )
 Progress = Callable[..., None]  # (what is done, steps done, steps in all, note)
-
-
-class Interruption:
-    """Whether someone asked the run to stop."""
-
-    wanted = False
-
-    def __call__(self, number: int, frame) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
-        logger.info("finishing this step, then saving; press Ctrl-C again to stop without saving")
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM ask for a stop, which comes between two steps: inside one, weights would be half updated."""
-    interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    before = {number: signal.signal(number, interruption) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C in a terminal reaches the workers too, which the parent still needs for the step it is in."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-class Log:
-    """Writes metrics into `folder`: a line of JSON in `log.jsonl`, and for TensorBoard where it is installed.
-
-    A resumed run goes on in the same files; what an earlier one wrote after `step` is taken out.
-    """
-
-    def __init__(self, folder: Path, step: int):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.path, self.board = folder, folder / "log.jsonl", None
-        kept = [line for line in read_log(self.path) if line["step"] <= step] if step else []
-        with replacing(self.path) as part:
-            part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            logger.info("nothing is written for TensorBoard, which is not installed: pip install tensorboard")
-        else:
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one line. NaN and infinity, which JSON does not know, become null."""
-        line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.board is not None:
-            for name, value in metrics.items():
-                self.board.add_scalar(name, value, step)
-
-    def draw(self) -> Path | None:
-        """`loss.png`: every metric over the steps, one chart below the other; None where matplotlib is missing."""
-        try:
-            # Figure without pyplot, which would keep every figure and choose a backend for the whole process.
-            from matplotlib.figure import Figure
-        except ImportError:
-            logger.info("no loss.png without matplotlib: pip install matplotlib")
-            return None
-        lines = read_log(self.path)
-        names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
-        figure = Figure(figsize=(8, 1 + 2 * len(names)), layout="constrained")
-        for row, name in enumerate(names, start=1):
-            axes = figure.add_subplot(len(names), 1, row)
-            known = [line for line in lines if line.get(name) is not None]
-            marker = "." if len(known) < 50 else None
-            axes.plot([line["step"] for line in known], [line[name] for line in known], marker=marker)
-            axes.set_title(name, fontsize="small", loc="left")
-            axes.grid(alpha=0.3)
-        path = self.folder / "loss.png"
-        with replacing(path) as part:
-            figure.savefig(part, format="png", dpi=100)
-        return path
-
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.board is not None:
-            self.board.close()
-
-
-def read_log(path: Path) -> list[dict]:
-    """The lines of a `log.jsonl`, without a last one that was cut off; [] where there is no file."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
 
 
 def train(task: Task, config: Any, resume: str | Path | None = None, progress: Progress | None = None) -> Path:
@@ -149,38 +48,67 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
         progress: called by the main process before the first step and after every one.
 
     Raises:
-        FloatingPointError: the loss or the gradient became NaN or infinite. The checkpoints are from before.
+        InputError: the loss or the gradient became NaN or infinite. The checkpoints are from before.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, with a checkpoint saved; says where. A second one does not wait.
     """
     run = config.run
     found = find_state(config, resume)
     training = _prepare(task, config)
-    accelerator = training.accelerator
+    accelerator, net, optimizer, ema = training.accelerator, training.net, training.optimizer, training.ema
     # Data that caches features makes them where the nets are, once for all processes, before workers read them.
     if hasattr(task.data, "fill"):
         if accelerator.is_main_process:
             task.data.fill(progress)
         accelerator.wait_for_everyone()
-    position = read_state(training, found) if found else Position()
-    share = run.batch_size * accelerator.num_processes * run.accumulate
-    recent: list[dict[str, float]] = []
-    saved, stop, began = found, False, time.perf_counter()
+    step, sample = read_state(training, found) if found else (0, 0)
+    samples_per_step = run.batch_size * accelerator.num_processes * run.accumulate
+    saved, stop, skipped, began = found, False, 0, time.perf_counter()
+    recent: list[dict[str, float]] = []  # metrics of the steps since the last line of the log
     with (
-        closing(_batches(training, position.sample)) as batches,
-        Log(Path(run.output), position.step) if accelerator.is_main_process else nullcontext() as log,
-        interruptible() as interruption,
+        closing(_batches(training, sample)) as batches,
+        Log(Path(run.output), step) if accelerator.is_main_process else nullcontext() as log,
+        interruptible() as asked_to_stop,
     ):
         if progress and log:
-            progress("training", position.step, run.max_steps)
-        while position.step < run.max_steps and not stop:
-            position = Position(position.step + 1, position.sample + share)
-            step = position.step
-            metrics, stop = _train_step(training, batches, step, interruption)
+            progress("training", step, run.max_steps)
+        while step < run.max_steps and not stop:
+            rate = learning_rate(step, config.optimizer, run.max_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            step, sample = step + 1, sample + samples_per_step
+            parts = []
+            for _ in range(run.accumulate):
+                # Scales the loss, and makes all but the last optimizer.step and zero_grad do nothing.
+                with accelerator.accumulate(net):
+                    batch = next(batches)
+                    with accelerator.autocast():
+                        parts.append(task.loss(net, batch))
+                    accelerator.backward(parts[-1]["loss"])
+                    if accelerator.sync_gradients:
+                        # Means over batches and processes; and all of these stop if one of them was asked to.
+                        asked = torch.tensor(float(asked_to_stop.is_set()))
+                        metrics = _reduce(accelerator, [part | {"stop": asked} for part in parts])
+                        stop = metrics.pop("stop") > 0
+                        check_finite(metrics, step, run.precision == "fp16")
+                        norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
+                        metrics["gradient_norm"] = float(norm)
+                        check_finite(metrics, step, run.precision == "fp16")
+                    optimizer.step()
+                    optimizer.zero_grad()
+            if accelerator.optimizer_step_was_skipped:  # float16 overflowed: the scaler lowers its scale instead
+                skipped += 1
+                if skipped > MAX_SKIPPED:
+                    raise InputError(f"the gradient was not finite in {skipped} steps up to {step}: {WAY_OUT}")
+            else:
+                skipped = 0
+                if ema is not None:
+                    ema.update(accelerator.unwrap_model(net))
+
             last = stop or step == run.max_steps
-            recent.append(metrics)
+            recent.append(metrics | {"learning_rate": rate})
             if step % run.log_every == 0 or last:
-                pace = {"samples_per_second": share * len(recent) / (time.perf_counter() - began)}
-                means, recent = mean_metrics(recent) | pace, []
+                pace = samples_per_step * len(recent) / (time.perf_counter() - began)
+                means, recent = mean_metrics(recent) | {"samples_per_second": pace}, []
                 if log:
                     log.write(step, means)
                     if warning := task.warning(means, step):
@@ -188,17 +116,16 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
             if run.validate_every and (step % run.validate_every == 0 or step == run.max_steps):
                 _validate(training, log, step)
             if step % run.save_every == 0 or last:
-                saved = write_state(training, position)
+                saved = write_state(training, step, sample)
                 if log:
                     log.draw()
             if not recent:
                 began = time.perf_counter()  # after validating and saving, which say nothing about the pace
             if progress and log:
                 progress("training", step, run.max_steps, f"loss {metrics['loss']:.4f}")
-    if stop and position.step < run.max_steps:
-        raise KeyboardInterrupt(f"stopped after step {position.step}, saved in {saved}: go on with --resume auto")
+    if stop and step < run.max_steps:
+        raise KeyboardInterrupt(f"stopped after step {step}, saved in {saved}: go on with --resume auto")
     accelerator.end_training()
-    assert saved is not None
     return saved
 
 
@@ -236,61 +163,6 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
             "no step was taken and nothing was written",
         ]
     )
-
-
-def _train_step(
-    training: Training, batches: Iterator[dict[str, Tensor]], step: int, interruption: Interruption
-) -> tuple[dict[str, float], bool]:
-    """One step of the optimizer: its metrics, as means over batches and processes, and whether the run shall stop."""
-    accelerator, net, optimizer, config = training.accelerator, training.net, training.optimizer, training.config
-    half = config.run.precision == "fp16"
-    rate = learning_rate(step - 1, config.optimizer, config.run.max_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    parts = []
-    for _ in range(config.run.accumulate):
-        with accelerator.accumulate(net):  # scales the loss, and makes all but the last optimizer.step do nothing
-            batch = next(batches)
-            with accelerator.autocast():
-                parts.append(training.task.loss(net, batch))
-            accelerator.backward(parts[-1]["loss"])
-            if accelerator.sync_gradients:
-                metrics, stop = _reduce(accelerator, parts, interruption.wanted)
-                check_finite(metrics, step, half)
-                metrics["gradient_norm"] = float(
-                    accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
-                )
-                check_finite(metrics, step, half)
-                metrics["learning_rate"] = rate
-            optimizer.step()
-            optimizer.zero_grad()
-    if accelerator.optimizer_step_was_skipped:
-        training.skipped += 1
-        if training.skipped > MAX_SKIPPED:
-            raise InputError(f"the gradient was not finite in {training.skipped} steps up to {step}: {WAY_OUT}")
-    else:
-        training.skipped = 0
-        if training.ema is not None:
-            training.ema.update(accelerator.unwrap_model(net))
-    return metrics, stop
-
-
-def learning_rate(step: int, optimizer: OptimizerConfig, max_steps: int) -> float:
-    """Of the step after `step` others: it rises in a straight line, then is constant or falls as half a cosine to 0."""
-    if step < optimizer.warmup_steps:
-        return optimizer.learning_rate * (step + 1) / optimizer.warmup_steps
-    if optimizer.schedule == "constant":
-        return optimizer.learning_rate
-    done = (step - optimizer.warmup_steps) / max(1, max_steps - optimizer.warmup_steps)
-    return optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def sample_numbers(start: int, batch_size: int, process: int, processes: int) -> Iterator[list[int]]:
-    """The numbers in every batch of one process, without end: the processes take batches in turn from `start` on."""
-    while True:
-        first = start + process * batch_size
-        yield list(range(first, first + batch_size))
-        start += processes * batch_size
 
 
 def _prepare(task: Task, config: Any) -> Training:
@@ -341,14 +213,14 @@ def _finds_gpu(run: RunConfig) -> bool:
 
 
 def _batches(training: Training, start: int) -> Generator[dict[str, Tensor], None, None]:
-    """Batches of this process on its device, from sample number `start` on."""
+    """Batches of this process on its device, from sample number `start` on; its workers end when it is closed."""
     accelerator, config = training.accelerator, training.config
     processes = accelerator.num_processes
     loader = DataLoader(
         training.task.data,
         batch_sampler=sample_numbers(start, config.run.batch_size, accelerator.process_index, processes),
         num_workers=config.data.workers,
-        worker_init_fn=leave_signals_to_the_parent,
+        worker_init_fn=partial(begin_worker, raised_limits()),
         pin_memory=accelerator.device.type == "cuda",
         generator=torch.Generator(),  # of its own, so that starting workers does not shift the net's dropout
     )
@@ -356,13 +228,29 @@ def _batches(training: Training, start: int) -> Generator[dict[str, Tensor], Non
         yield {name: tensor.to(accelerator.device, non_blocking=True) for name, tensor in batch.items()}
 
 
-def _reduce(accelerator, parts: list[dict[str, Tensor]], interrupted: bool) -> tuple[dict[str, float], bool]:
-    """Means over the batches of a step and over processes, and whether any of these wants to stop."""
-    names = list(parts[0])
-    values = torch.stack([torch.stack([part[name].detach().float() for name in names]) for part in parts]).mean(dim=0)
-    values = torch.cat([values, values.new_tensor([float(interrupted)])])
-    *means, wanting = accelerator.reduce(values, reduction="mean").tolist()
-    return dict(zip(names, means, strict=True)), wanting > 0
+def sample_numbers(start: int, batch_size: int, process: int, processes: int) -> Iterator[list[int]]:
+    """The numbers in every batch of one process, without end: the processes take batches in turn from `start` on."""
+    while True:
+        first = start + process * batch_size
+        yield list(range(first, first + batch_size))
+        start += processes * batch_size
+
+
+def learning_rate(step: int, optimizer: OptimizerConfig, max_steps: int) -> float:
+    """Of the step after `step` others: it rises in a straight line, then is constant or falls as half a cosine to 0."""
+    if step < optimizer.warmup_steps:
+        return optimizer.learning_rate * (step + 1) / optimizer.warmup_steps
+    if optimizer.schedule == "constant":
+        return optimizer.learning_rate
+    done = (step - optimizer.warmup_steps) / max(1, max_steps - optimizer.warmup_steps)
+    return optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _reduce(accelerator, parts: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Means of the metrics over the batches of a step and over processes."""
+    rows = [torch.stack([value.detach().float().to(accelerator.device) for value in part.values()]) for part in parts]
+    means = accelerator.reduce(torch.stack(rows).mean(dim=0), reduction="mean").tolist()
+    return dict(zip(parts[0], means, strict=True))
 
 
 def check_finite(metrics: Mapping[str, float], step: int, half: bool) -> None:
@@ -378,7 +266,7 @@ def mean_metrics(recent: list[dict[str, float]]) -> dict[str, float]:
     return {name: sum(values) / len(values) if values else math.nan for name, values in finite.items()}
 
 
-def _validate(training: Training, log: Log | None, step: int) -> None:
+def _validate(training: Training, log: "Log | None", step: int) -> None:
     """Validates the net, with averaged weights where there are some; the others wait for the main process.
 
     Draws nothing from the generators that training draws from, so that validating changes no later step.
@@ -389,14 +277,109 @@ def _validate(training: Training, log: Log | None, step: int) -> None:
         return
     if log is not None:
         folder = log.folder / "validation" / f"step-{step:08d}"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         averaged = training.ema.in_place(net) if training.ema else nullcontext()
-        with averaged, torch.random.fork_rng(), torch.no_grad():
-            net.eval()
+        with averaged, evaluating(net), torch.random.fork_rng(), torch.no_grad():
             metrics = training.task.validate(net, folder, step)
-            net.train()
         if not any(folder.iterdir()):
             folder.rmdir()
         log.write(step, {f"validation_{name}": value for name, value in metrics.items()})
         logger.info("step %d: validation %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()) or "off")
     accelerator.wait_for_everyone()
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, for a stop between two steps: inside one, weights would be half updated.
+
+    A second one does not wait.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, frame) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        logger.info("finishing this step, then saving; press Ctrl-C again to stop without saving")
+
+    signals = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, ask) for number in signals}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def begin_worker(limits: Mapping[str, float], worker: int) -> None:
+    """Ctrl-C in a terminal reaches the workers too, which the parent still needs for the step it is in."""
+    set_limits(limits)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class Log(AbstractContextManager):
+    """Writes metrics into `folder`: a line of JSON in `log.jsonl`, and for TensorBoard where it is installed.
+
+    A resumed run goes on in the same files; what an earlier one wrote after `step` is taken out.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        make_folder(folder)
+        self.folder, self.path, self.board = folder, folder / "log.jsonl", None
+        kept = [line for line in read_log(self.path) if line["step"] <= step] if step else []
+        with replacing(self.path) as part:
+            part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            logger.info("nothing is written for TensorBoard, which is not installed: pip install tensorboard")
+        else:
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add one line. NaN and infinity, which JSON does not know, become null."""
+        line = {"step": step} | {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.board is not None:
+            for name, value in metrics.items():
+                self.board.add_scalar(name, value, step)
+
+    def draw(self) -> Path | None:
+        """`loss.png`: every metric over the steps, one chart below the other; None where matplotlib is missing."""
+        try:
+            # Figure without pyplot, which would keep every figure and choose a backend for the whole process.
+            from matplotlib.figure import Figure
+        except ImportError:
+            logger.info("no loss.png without matplotlib: pip install matplotlib")
+            return None
+        lines = read_log(self.path)
+        names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
+        figure = Figure(figsize=(8, 1 + 2 * len(names)), layout="constrained")
+        for row, name in enumerate(names, start=1):
+            axes = figure.add_subplot(len(names), 1, row)
+            known = [line for line in lines if line.get(name) is not None]
+            marker = "." if len(known) < 50 else None
+            axes.plot([line["step"] for line in known], [line[name] for line in known], marker=marker)
+            axes.set_title(name, fontsize="small", loc="left")
+            axes.grid(alpha=0.3)
+        path = self.folder / "loss.png"
+        with replacing(path) as part:
+            figure.savefig(part, format="png", dpi=100)
+        return path
+
+    def __exit__(self, *_) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def read_log(path: Path) -> list[dict]:
+    """The lines of a `log.jsonl`, without a last one that was cut off; [] where there is no file."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

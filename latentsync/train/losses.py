@@ -1,19 +1,13 @@
-"""Noise and losses of U-Net training: LatentSync, arXiv 2412.09262, sec. 3.
+"""Noise and losses of U-Net training: LatentSync, arXiv 2412.09262, sec. 3. TREPA has a module of its own.
 
-Clips are (b, c, f, h, w) here; decoded frames are in [-1, 1]. TREPA has a module of its own.
+Clips are (b, c, f, h, w) here; decoded frames are in [-1, 1].
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-
-from ..evaluate.sync_score import SyncScorer
-from ..sampling.latents import decode_clips
-from .trepa import trepa_loss
 
 # Cosines stay this far from 0 and 1 in the logarithm, which bounds its slope by 1e4: float16 ends at 65504.
 COSINE_MARGIN = 1e-4
@@ -110,66 +104,3 @@ def lpips_loss(net: nn.Module, predicted: Tensor, target: Tensor) -> Tensor:
     halves = (rearrange(clips[..., middle:, :].float(), "b c f h w -> (b f) c h w") for clips in (predicted, target))
     with torch.autocast(predicted.device.type, enabled=False):
         return net(*halves).mean()
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What the estimate is compared with; `pixels` is None for samples of latents, `mel` may be without a sync loss."""
-
-    latents: Tensor
-    pixels: Tensor | None = None
-    mel: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Supervision:
-    """The losses on the estimate that are wanted, by the frozen nets that they need; None: this one is not computed.
-
-    vae: for the nets that see pixels.
-    judge: for `sync`, and for TREPA where `motion_by_judge`.
-    sync: whether the sound must fit.
-    motion_by_judge: TREPA by SyncNet's embeddings of the frames instead of VideoMAE's, for small models.
-    """
-
-    vae: nn.Module
-    judge: SyncScorer | None = None
-    sync: bool = False
-    lpips: nn.Module | None = None
-    trepa: nn.Module | None = None
-    motion_by_judge: bool = False
-
-    @property
-    def is_empty(self) -> bool:
-        return self.judge is None and self.lpips is None and self.trepa is None
-
-    @property
-    def needs_pixels(self) -> bool:
-        """Whether the estimate must be decoded."""
-        return self.lpips is not None or self.trepa is not None or (self.judge is not None and self.judge.sees_pixels)
-
-    def losses(self, estimate: Tensor, truth: Truth) -> dict[str, Tensor]:
-        """The wanted of "sync", "lpips" and "trepa", each the mean over the batch; gradients flow to `estimate`.
-
-        Where the true pixels are wanted and the sample came as latents, their decoded pictures stand for them.
-        """
-        decoded = decode_clips(self.vae, estimate) if self.needs_pixels else None
-        found = {}
-        if self.judge is not None:
-            seen = self.judge.embed_video(decoded if self.judge.sees_pixels else estimate)
-        if self.sync:
-            if truth.mel is None:
-                raise ValueError(f"the sync loss got samples without mel: train on {self.judge.frames} frames")
-            found["sync"] = sync_loss(seen, self.judge.embed_audio(truth.mel), 1.0)
-        if self.motion_by_judge:
-            with torch.no_grad():
-                wanted = self.judge.embed_video(self._pixels(truth) if self.judge.sees_pixels else truth.latents)
-            found["trepa"] = F.mse_loss(seen, wanted)
-        if self.lpips is not None:
-            found["lpips"] = lpips_loss(self.lpips, decoded, self._pixels(truth))
-        if self.trepa is not None:
-            found["trepa"] = trepa_loss(self.trepa, decoded, self._pixels(truth))
-        return found
-
-    @torch.no_grad()
-    def _pixels(self, truth: Truth) -> Tensor:
-        return decode_clips(self.vae, truth.latents) if truth.pixels is None else truth.pixels

@@ -20,19 +20,13 @@ from .task import Task
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes at the highest point of a step.
+    """Bytes at the highest point of a step."""
 
-    weights: of the net that is trained, float32.
-    gradients, optimizer: of its trained weights.
-    frozen: weights of the other nets.
-    activations: all the rest: activations, half-precision copies of weights, temporaries of the optimizer, the batch.
-    """
-
-    weights: int
-    gradients: int
+    weights: int  # of the net that is trained, float32
+    gradients: int  # of its trained weights
     optimizer: int
-    frozen: int
-    activations: int
+    frozen: int  # weights of the other nets
+    activations: int  # and all the rest: half-precision weights, temporaries of the optimizer, the batch
 
     @property
     def total(self) -> int:

@@ -1,7 +1,7 @@
 """Training of StableSyncNet: frames and sound of one place against those of two (LatentSync, arXiv 2412.09262, 3.3)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from .dataset import SyncNetClips, pass_order
 from .files import find_file
 from .init_weights import frozen_dtype, seeded, write_weights
 from .losses import sync_loss
-from .task import Samples
+from .task import Samples, Task
 
 COARSE = 8, 13  # bands and times in which the sound is told
 WATCHED = 300  # steps whose mean loss tells whether anything was learned
@@ -36,11 +36,8 @@ ACCURACY_SEED = 42  # that of the published script
 NEAR = 0.005  # the loss is no different from that of a net that always says 0.5
 
 
-class SyncNetTask:
-    """StableSyncNet, its clips and its loss; see `task.Task`.
-
-    Samples that are not given, to train and to validate on, are made of the clips in `config`.
-    """
+class SyncNetTask(Task):
+    """StableSyncNet, its clips and its loss. Samples that are not given are made of the clips in `config`."""
 
     def __init__(self, config: SyncNetTraining, data: Samples | None = None, held_out: Samples | None = None):
         self.config = config
@@ -48,6 +45,7 @@ class SyncNetTask:
         if config.space == "latent":
             self.vae = load_vae(find_file(config.vae, config.data.resolution))
             nn.Module.to(self.vae, dtype=frozen_dtype(config))  # diffusers' own `to` logs about casts
+            self.frozen_nets = [self.vae]
         self.net = start_syncnet(config, 3 if self.vae is None else self.vae.config.latent_channels)
         self.data, self.held_out = data, held_out
         if data is None:
@@ -57,31 +55,19 @@ class SyncNetTask:
             self.held_out = SyncNetClips(others, self.vae, config.run.seed)
         self.recent: list[tuple[int, float]] = []  # (step, loss) since the first line of the log or the last warning
 
-    @property
-    def frozen_nets(self) -> list[nn.Module]:
-        return [] if self.vae is None else [self.vae]
-
-    def to(self, device: torch.device) -> None:
-        """Move the VAE, if there is one."""
-        for net in self.frozen_nets:
-            nn.Module.to(net, device)
-
     def loss(self, net: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss, and the share of samples whose cosine is on the right side of 0.5."""
         vision, audio, *told = net(batch["frames"], batch["mel"])
         right = ((vision * audio).sum(dim=1) > 0.5) == (batch["target"] > 0.5)
-        sync = sync_loss(vision, audio, batch["target"])
-        metrics = {"loss": sync, "accuracy": right.float().mean()}
-        helping = {}
+        parts = {"sync": sync_loss(vision, audio, batch["target"])}
         if told:
-            helping["guide"] = guide_loss(*told, batch["mel"], batch["target"])
+            parts["guide"] = guide_loss(*told, batch["mel"], batch["target"])
         if self.config.contrast:
-            helping["contrast"] = contrast_loss(vision, audio, batch["target"])
-        for name, loss in helping.items():
-            metrics["loss"] = metrics["loss"] + getattr(self.config, name) * loss
-        if helping:
-            metrics |= {"sync": sync.detach()} | {name: loss.detach() for name, loss in helping.items()}
-        return metrics
+            parts["contrast"] = contrast_loss(vision, audio, batch["target"])
+        weights = {"sync": 1.0, "guide": self.config.guide, "contrast": self.config.contrast}
+        loss = sum(weights[name] * part for name, part in parts.items())
+        metrics = {"loss": loss, "accuracy": right.float().mean()}
+        return metrics | {name: part.detach() for name, part in parts.items()} if len(parts) > 1 else metrics
 
     def save(self, state_dict: Mapping[str, Tensor], folder: Path, step: int) -> list[Path]:
         """`stable_syncnet.pt` and `.safetensors`, with what `load_syncnet` needs to know beside the weights."""
@@ -98,16 +84,11 @@ class SyncNetTask:
         """Loss and accuracy over the first `validation_samples` held-out samples, half of them in sync."""
         if self.held_out is None:
             return {}
-        count, size = self.config.validation_samples, self.config.run.batch_size
-        device = next(net.parameters()).device
-        sums = {"loss": 0.0, "accuracy": 0.0}
-        for first in range(0, count, size):
-            samples = [self.held_out[n] for n in range(first, min(first + size, count))]
-            batch = {name: tensor.to(device) for name, tensor in default_collate(samples).items()}
-            metrics = self.loss(net, batch)
-            metrics["loss"] = metrics.get("sync", metrics["loss"])
-            for name in sums:
-                sums[name] += float(metrics[name]) * len(samples)
+        count, sums = self.config.validation_samples, {"loss": 0.0, "accuracy": 0.0}
+        for numbers in batches(count, self.config.run.batch_size):
+            metrics = self.loss(net, _batch(self.held_out, numbers, net))
+            sums["loss"] += float(metrics.get("sync", metrics["loss"])) * len(numbers)
+            sums["accuracy"] += float(metrics["accuracy"]) * len(numbers)
         return {name: total / count for name, total in sums.items()}
 
     def warning(self, metrics: Mapping[str, float], step: int) -> str | None:
@@ -129,6 +110,12 @@ class SyncNetTask:
             "published: 256 to 1024). If it stays, check that the clips' sound is in sync with their pictures and that "
             "the mouth is in the lower half of the crops"
         )
+
+
+def _batch(samples: Samples, numbers: Sequence[int], net: nn.Module) -> dict[str, Tensor]:
+    """Samples as a batch on the device of `net`."""
+    device = next(net.parameters()).device
+    return {name: x.to(device) for name, x in default_collate([samples[n] for n in numbers]).items()}
 
 
 class GuidedSyncNet(MadeOfRecomputed):
@@ -202,23 +189,25 @@ def start_syncnet(config: SyncNetTraining, channels: int) -> nn.Module:
 
 
 @torch.no_grad()
-def syncnet_accuracy(judge: SyncScorer, vae: nn.Module | None, clips: Path, samples: int, progress: Progress) -> float:
+def syncnet_accuracy(
+    syncnet: SyncScorer, vae: nn.Module | None, clips: Path, samples: int, progress: Progress
+) -> float:
     """Share of samples that a StableSyncNet judges rightly: in sync where the cosine is over 0.5.
 
     As in the published script (which takes 2048 samples), the sound of 16 frames goes with those frames or with 16
     others of the same clip. There each sample is either by chance, here exactly every other one. `clips` is a folder or
     list of aligned clips, as `prepare` makes them; the nets are on one device.
     """
-    values = {"clips": str(clips), "resolution": judge.side, "frames": judge.frames, "workers": 0}
+    values = {"clips": str(clips), "resolution": syncnet.side, "frames": syncnet.frames, "workers": 0}
     data = SyncNetClips(build(DataConfig, values), vae, ACCURACY_SEED, progress)
-    count, device = len(data.clips), next(judge.net.parameters()).device
+    count = len(data.clips)
     # Clip by clip, so that each one's features are made once.
     order = sorted(range(samples), key=lambda n: pass_order(ACCURACY_SEED, n // count, count)[n % count])
     right = 0
     for numbers in batches(samples, ACCURACY_BATCH):
         progress("judging samples", numbers[0], samples)
-        batch = {name: x.to(device) for name, x in default_collate([data[order[i]] for i in numbers]).items()}
-        cosine = F.cosine_similarity(*judge.net(batch["frames"], batch["mel"]))
+        batch = _batch(data, [order[i] for i in numbers], syncnet.net)
+        cosine = F.cosine_similarity(*syncnet.net(batch["frames"], batch["mel"]))
         right += int(((cosine > 0.5) == (batch["target"] > 0.5)).sum())
     progress("judging samples", samples, samples)
     return right / samples

@@ -5,8 +5,8 @@ LatentSync, arXiv 2412.09262, sec. 3; VideoMAE v2, arXiv 2303.16727. The blocks 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models.state_dict import load_state_dict, recognise
 from ..nets.loading import assign, check_state_dict
+
+if TYPE_CHECKING:
+    import transformers
 
 SIDE = 224  # pixels; the fixed position table belongs to this size
 NORM_EPS = 1e-6
@@ -39,72 +42,65 @@ PUBLISHED_NAMES = (
 THIRDS = {"query.weight": 0, "key.weight": 1, "value.weight": 2}
 
 
-@dataclass(frozen=True)
-class VideoMAEConfig:
-    """The shape of a VideoMAE v2 encoder; all but `n_head` and `n_frames` can be read off its weights."""
+def videomae_config(
+    width: int, depth: int, n_head: int, mlp_width: int, patch: int, tubelet: int, n_frames: int = 16
+) -> "transformers.VideoMAEConfig":
+    """transformers' configuration of a VideoMAE v2 encoder."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError("the TREPA loss needs the transformers package: pip install transformers") from error
+    return transformers.VideoMAEConfig(
+        image_size=SIDE,
+        patch_size=patch,
+        num_frames=n_frames,
+        tubelet_size=tubelet,
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=n_head,
+        intermediate_size=mlp_width,
+        hidden_act="gelu",  # the exact one
+        layer_norm_eps=NORM_EPS,
+        use_mean_pooling=True,
+    )
 
-    width: int
-    depth: int
-    n_head: int
-    mlp_width: int
-    patch: int
-    tubelet: int
-    n_frames: int
 
-    @classmethod
-    def from_state_dict(
-        cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, n_frames: int = 16
-    ) -> "VideoMAEConfig":
-        """Read the shape off a state dict with the published names."""
-        patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
-        if patches is None or fc1 is None or patches.ndim != 5:
-            raise ValueError(
-                f"the weights look like {recognise(state_dict)}, not a VideoMAE v2: give "
-                "vit_g_hybrid_pt_1200e_ssv2_ft.pth"
-            )
-        width, _, tubelet, patch, _ = patches.shape
-        n_head = HEADS.get(width, max(1, width // HEAD_WIDTH)) if n_head is None else n_head
-        if width % n_head:
-            raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
-        depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
-        return cls(width, depth, n_head, fc1.shape[0], patch, tubelet, n_frames)
+def read_config(state_dict: Mapping[str, Tensor], n_head: int | None = None) -> "transformers.VideoMAEConfig":
+    """The configuration read off a state dict with the published names.
+
+    The weights do not tell `n_head`; None takes that of VideoMAE v2's net of this width.
+    """
+    patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
+    if patches is None or fc1 is None or patches.ndim != 5:
+        raise ValueError(
+            f"the weights look like {recognise(state_dict)}, not a VideoMAE v2: give vit_g_hybrid_pt_1200e_ssv2_ft.pth"
+        )
+    width, _, tubelet, patch, _ = patches.shape
+    n_head = HEADS.get(width, max(1, width // HEAD_WIDTH)) if n_head is None else n_head
+    if width % n_head:
+        raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
+    depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
+    return videomae_config(width, depth, n_head, fc1.shape[0], patch, tubelet)
 
 
 class VideoMAE(nn.Module):
     """VideoMAE v2 as an extractor of one feature vector for each clip."""
 
-    def __init__(self, config: VideoMAEConfig):
+    def __init__(self, config: "transformers.VideoMAEConfig"):
         super().__init__()
-        try:
-            import transformers
-        except ImportError as error:
-            raise InputError("the TREPA loss needs the transformers package: pip install transformers") from error
+        import transformers
 
-        self.config = config
-        self.backbone = transformers.VideoMAEModel(
-            transformers.VideoMAEConfig(
-                image_size=SIDE,
-                patch_size=config.patch,
-                num_frames=config.n_frames,
-                tubelet_size=config.tubelet,
-                hidden_size=config.width,
-                num_hidden_layers=config.depth,
-                num_attention_heads=config.n_head,
-                intermediate_size=config.mlp_width,
-                hidden_act="gelu",  # the exact one
-                layer_norm_eps=NORM_EPS,
-                use_mean_pooling=True,
-            )
-        )
-        self.fc_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+        self.backbone = transformers.VideoMAEModel(config)
+        self.fc_norm = nn.LayerNorm(config.hidden_size, eps=NORM_EPS)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Features of unit length, (b, width) float32, of clips (b, 3, n_frames, h, w) in [-1, 1] and of any size.
 
         What is beyond that range is cut off. Gradients flow to `clips`.
         """
-        if clips.ndim != 5 or clips.shape[1:3] != (3, self.config.n_frames):
-            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {self.config.n_frames}, h, w)")
+        frames = self.backbone.config.num_frames
+        if clips.ndim != 5 or clips.shape[1:3] != (3, frames):
+            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {frames}, h, w)")
         pictures = rearrange(clips.float(), "b c f h w -> (b f) c h w")
         pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", align_corners=False)
         # Bicubic overshoots, hence the order. The published program feeds [0, 1] without ImageNet's mean and deviation.
@@ -115,20 +111,13 @@ class VideoMAE(nn.Module):
 
     @classmethod
     def from_state_dict(
-        cls,
-        state_dict: Mapping[str, Tensor],
-        *,
-        n_head: int | None = None,
-        n_frames: int = 16,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
+        cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, dtype: torch.dtype | None = None
     ) -> "VideoMAE":
         """Build the net that a state dict with the published names describes and load it strictly, frozen.
 
-        The weights do not tell `n_head`; None takes that of VideoMAE v2's net of this width. `n_frames` is a multiple
-        of the tubelet (2). The classifier, `head`, is not used.
+        See `read_config` for `n_head`. The classifier, `head`, is not used.
         """
-        config = VideoMAEConfig.from_state_dict(state_dict, n_head, n_frames)
+        config = read_config(state_dict, n_head)
         with torch.device("meta"):
             net = cls(config)
         published = {name: tensor for name, tensor in state_dict.items() if not name.startswith("head.")}
@@ -139,7 +128,7 @@ class VideoMAE(nn.Module):
             parts[name] = source, third
         check_state_dict(expected, published, "VideoMAE v2")
         weights = {name: published[s] if k is None else published[s].chunk(3)[k] for name, (s, k) in parts.items()}
-        assign(net, weights, dtype, device)
+        assign(net, weights, dtype)
         return net.eval().requires_grad_(False)
 
     @property
@@ -157,19 +146,13 @@ class VideoMAE(nn.Module):
         self.backbone.train(enabled)
 
 
-def load_trepa(
-    path: str | Path,
-    *,
-    n_head: int | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str | None = None,
-) -> VideoMAE:
+def load_trepa(path: str | Path, n_head: int | None = None, dtype: torch.dtype = torch.float32) -> VideoMAE:
     """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen."""
     state = load_state_dict(path)
     try:
-        return VideoMAE.from_state_dict(state, n_head=n_head, dtype=dtype, device=device)
+        return VideoMAE.from_state_dict(state, n_head, dtype)
     except ValueError as error:
-        raise ValueError(f"{path} does not load: {error}") from error
+        raise InputError(f"{path} does not load: {error}") from error
 
 
 def trepa_loss(net: VideoMAE, predicted: Tensor, target: Tensor) -> Tensor:

@@ -4,8 +4,6 @@ The clip is of aligned crops, as those to train on, or whole: then it goes throu
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +18,17 @@ from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
 from ..face.track import FaceTrack
+from ..files import make_folder
 from ..frames import Frames, FrameView, as_uint8, end_map
 from ..media import VideoReader, VideoWriter, read_audio
 from ..models.load import LipSyncModel
-from ..models.state_dict import load_state_dict
 from ..nets.syncnet_v2 import SyncNetV2
 from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, track_or_resume, write
 from ..progress import no_progress
 from ..sampling.sample import sync
 from ..settings import TRAINED_WINDOW, RunSettings, Settings
 from .clips import Clip, Pictures
+from .task import evaluating
 
 log = logging.getLogger(__name__)
 
@@ -40,43 +39,39 @@ def validate(
     audio: Path,
     settings: Settings,
     out: Path,
-    judge: SyncScorer | None,
+    syncnet: SyncScorer | None,
     mask_image: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """Lip-sync the crops in `video` to `audio`, write them to `out` with the sound, and judge them.
+    """Lip-sync the crops in `video` (see `check_crops`) to `audio`, write them to `out` with the sound, and judge them.
 
-    Args:
-        video: see `check_crops`; where the sound is longer, the crops go on backward, then forward.
-        judge: the SyncNet that judges; None: the result has no metrics, and the log says so.
-        mask_image: what the net repaints, see `masks`.
+    Where the sound is longer, the crops go on backward, then forward. `mask_image` is what the net repaints.
 
     Returns:
-        "sync": mean cosine over windows of `judge.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
+        "sync": mean cosine over windows of `syncnet.frames`, 4 apart, 0..1; "sync_offset": by how many frames, -10..10,
         the sound would have to come later to fit best. Both are missing without a SyncNet or for a clip too short for
-        it.
+        it; the log says so.
     """
     waveform, rate = read_audio(audio)
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
     made: list[Tensor] = []
     side = model.resolution
-    with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, _evaluating(model.unet):
+    with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, evaluating(model.unet):
         crops = FrameView(pictures, end_map(len(pictures), len(features), "pingpong"))
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         with VideoWriter(out, VIDEO_FPS, side, side, audio=audio) as writer:
             for synced in sync(model, crops, features, settings, mask_image=mask_image):
                 writer.write(synced)
                 made.append(as_uint8(synced))
-    if judge is None:
+    if syncnet is None:
         log.info("%s has no sync metrics: set files.syncnet to have them", out.name)
         return {}
-    return judge_sync(judge, model.vae, torch.cat(made), resample(to_mono(waveform), rate))
+    return sync_metrics(syncnet, model.vae, torch.cat(made), resample(to_mono(waveform), rate))
 
 
 class WholeClip:
-    """A video as a camera made it and a voice, to be validated with at 25 frames per second.
+    """A video as a camera made it and a voice, at 25 frames per second; crops have the side `resolution`.
 
-    The face is detected once, here, so that a clip without one is refused before training. `resolution` is the side of
-    the crops.
+    The face is detected once, here, so that a clip without one is refused before training.
     """
 
     def __init__(
@@ -87,9 +82,9 @@ class WholeClip:
         resolution: int,
         sync: Settings,
         mask_image: np.ndarray | None = None,
-        judge: SyncNetV2 | None = None,
+        syncnet_v2: SyncNetV2 | None = None,
     ):
-        self.video, self.audio, self.detector, self.judge = video, audio, detector, judge
+        self.video, self.audio, self.detector, self.syncnet_v2 = video, audio, detector, syncnet_v2
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
         self.wave = load_mono_16k(audio)
         with self._open() as reader:
@@ -100,7 +95,7 @@ class WholeClip:
 
     def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
         """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         with self._open() as reader:
             take = LipSyncInput(reader, VIDEO_FPS, self.wave)
             made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, self.track)
@@ -108,36 +103,31 @@ class WholeClip:
         return made.track
 
 
-def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, judge: SyncScorer | None) -> dict[str, float]:
+def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: SyncScorer | None) -> dict[str, float]:
     """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
 
     Returns:
         What `validate` gives, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d" (distance,
         LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
     """
-    with _evaluating(model.unet):
+    with evaluating(model.unet):
         track = clip.speak(model, out)
     start, stop = max(track.runs(), key=lambda run: run[1] - run[0])
     track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
     metrics = {}
     with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
         frames = FrameView(reader, range(start, stop))
-        if judge is not None:
+        if syncnet is not None:
             crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
-            metrics |= judge_sync(judge, model.vae, crops, wave)
-        if clip.judge is not None:
-            metrics |= judge_sync_v2(clip.judge.to(model.device), frames, track, wave)
-    if judge is None and clip.judge is None:
+            metrics |= sync_metrics(syncnet, model.vae, crops, wave)
+        if clip.syncnet_v2 is not None:
+            metrics |= sync_v2_metrics(clip.syncnet_v2.to(model.device), frames, track, wave)
+    if syncnet is None and clip.syncnet_v2 is None:
         log.info("%s has no sync metrics: set files.syncnet or validation.syncnet_v2 to have them", out.name)
     return metrics
 
 
-def load_syncnet_v2(path: str | Path) -> SyncNetV2:
-    """SyncNet v2, float32, on the CPU."""
-    return SyncNetV2.from_state_dict(load_state_dict(path), dtype=torch.float32)
-
-
-def judge_sync_v2(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
+def sync_v2_metrics(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
     """The metrics of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
     boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
     try:
@@ -170,25 +160,14 @@ def check_crops(video: Path, side: int) -> Clip:
     return Clip(video, frames, height)
 
 
-def judge_sync(judge: SyncScorer, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
+def sync_metrics(syncnet: SyncScorer, vae: nn.Module, pictures: Frames, wave: Tensor) -> dict[str, float]:
     """The metrics of `validate` for crops (n, h, w, 3) at 25 frames per second and their sound at 16 kHz.
 
     Sound that ends before the pictures goes on in silence.
     """
     try:
-        curve = sync_curve(judge, vae, pictures, wave)
+        curve = sync_curve(syncnet, vae, pictures, wave)
     except InputError as error:
         log.info("no sync metrics: %s", error)
         return {}
     return {"sync": curve.confidence, "sync_offset": float(curve.offset)}
-
-
-@contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """`net` in evaluation mode in the block, and as it was after it."""
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..pipelines.options import RUN, options_of
-from ..settings import Option
+from ..settings import QUALITIES, Option, Settings, options
 
 USUAL, MORE, RESTORATION = "usual", "more", "restoration"
 NONE = "none"  # shown where an option is not given; a number is 0 then
 FACES = ("largest", "similar", "index:0", "index:1")  # proposals; others may be typed
 SHOWN = {
-    USUAL: ("inference_steps", "guidance_scale", "seed", "face"),
+    USUAL: ("quality", "inference_steps", "guidance_scale", "seed", "face"),
     MORE: (
         "resolution", "sampler", "deep_cache", "window", "overlap", "guidance_start", "guidance_end", "mask_smooth",
         "smoothing", "max_gap", "detect_every", "fps", "audio_longer", "audio_shorter", "crf", "match_colour",
@@ -45,6 +45,13 @@ CONTROLS = tuple(Control(name, place) for place, names in SHOWN.items() for name
 
 def shown_controls(restoration: bool) -> list[Control]:
     return [control for control in CONTROLS if restoration or control.place != RESTORATION]
+
+
+def by_quality() -> tuple[list[str], dict[str, list]]:
+    """The settings that `quality` changes, and what it makes of them."""
+    changed = [item for item in options(Settings) if item.by_quality]
+    table = {name: [fields.get(item.name, item.default) for item in changed] for name, fields in QUALITIES.items()}
+    return [item.flag for item in changed], table
 
 
 def run_options() -> dict[str, Option]:

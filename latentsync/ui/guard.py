@@ -1,79 +1,24 @@
-"""What stands before gradio: refusals in sentences, and a page that asks no other server for anything."""
+"""What stands before gradio: who may ask, for what, and how much; refusals are sentences."""
 
+import asyncio
 import json
 import re
-import shutil
-import tempfile
-import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
+from ipaddress import ip_address
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
-from ..errors import FileError, InputError
+from .folder import FolderFull, in_words
+from .visitors import Sessions
 
-PREFIX = "latentsync_ui_"
-DAY = 24 * 3600.0  # seconds
-
-
-class Folder:
-    """A new folder in `parent` (None: the system's temp folder) that only this user may enter; `close` removes it.
-
-    It holds everything that a page keeps. `path` is without symbolic links.
-    """
-
-    def __init__(self, parent: str | Path | None = None):
-        if parent is not None and not Path(parent).is_dir():
-            raise FileError(f"{parent} is not a folder: create it first, or give another --folder")
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent)).resolve()
-
-    def holds(self, path: str | Path) -> bool:
-        """Whether `path` lies in here, after `..` and symbolic links."""
-        try:
-            return Path(path).resolve().is_relative_to(self.path)
-        except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a zero byte
-            return False
-
-    def uploaded(self, value: object, what: str) -> Path:
-        """The file that a visitor gave as `what`: a path, or gradio's record of a file."""
-        path = value.get("path") if isinstance(value, Mapping) else value
-        if not path:
-            raise InputError(f"there is no {what}: upload one, record one, or use the sample clip")
-        if not isinstance(path, str) or not self.holds(path) or not Path(path).is_file():
-            raise InputError(f"the {what} {Path(str(path)).name!r} was not uploaded on this page: upload it again")
-        return Path(path).resolve()
-
-    def new_file(self, name: str) -> Path:
-        """A path called `name` in a folder of its own, whose name nobody can guess."""
-        return Path(tempfile.mkdtemp(dir=self.path)) / name
-
-    def drop(self, path: Path) -> None:
-        """Remove what `new_file` gave."""
-        shutil.rmtree(path.parent, ignore_errors=True)
-
-    def without_paths(self, sentence: str) -> str:
-        """`sentence` with files of this folder called by their name alone."""
-        return re.sub(re.escape(str(self.path)) + r"[\\/](?:[^\\/\s]+[\\/])*", "", sentence)
-
-    def sweep(self, age: float = DAY) -> None:
-        """Remove files that were last written more than `age` seconds ago, and folders that this leaves empty."""
-        oldest = time.time() - age
-        for path in sorted(self.path.rglob("*"), reverse=True):  # what is in a folder comes before the folder
-            if path.is_dir() and not path.is_symlink():
-                if not any(path.iterdir()) and path.stat().st_mtime < oldest:
-                    path.rmdir()
-            elif path.lstat().st_mtime < oldest:
-                path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Remove the folder and all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-GB = 2**30  # bytes, as gradio counts them
 FORM = 2**20  # bytes by which a form with a file may be longer than the file
 MOST_JSON = 2**20  # bytes of a request that is no upload
+DECISIVE = (b"host", b"origin", b"content-type", b"content-length")
 FILE_ROUTES = ("/file=", "/file/")
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d{1,5})?")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 # 'unsafe-eval' is for gradio's templates; everything comes from this server all the same.
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
@@ -87,77 +32,173 @@ HEADERS = [
 ]
 
 
-class Guard:
-    """ASGI middleware: only files in `folder` may be read and named, and uploads have at most `limit` bytes."""
+class Refused(Exception):
+    """Ends a request with an HTTP status and a sentence."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], folder: Folder, limit: int):
-        self.app, self.folder, self.limit = app, folder, limit
+    def __init__(self, status: int, sentence: str):
+        self.status, self.sentence = status, sentence
+
+
+class Hosts:
+    """The names by which browsers may call a page that listens at the address `listening`.
+
+    A name that an attacker owns can be pointed at this machine, and his pages then count as this one's own. An
+    address cannot, so a page for the whole network takes any. `others` are names that were asked for.
+    """
+
+    def __init__(self, listening: str, others: Collection[str] = ()):
+        literal = f"[{listening}]" if ":" in listening else listening
+        self.others = {name.lower() for name in others}
+        self.any_address = listening in ("", "0.0.0.0", "::")
+        self.names = {literal.lower(), *LOOPBACK, *self.others}
+        if not literal.startswith(("127.", "localhost", "[::1]")):
+            name = socket.gethostname().lower()
+            self.names |= {name, f"{name.partition('.')[0]}.local"}
+
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Refuse a request that another site's page sent, or that was sent to another name."""
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        if not self._known(host):
+            raise Refused(403, f"this page is not at {host or 'no name'!r}: start it with --allow_host for that name")
+        origin = headers.get(b"origin")
+        if origin is not None:
+            site = origin.decode("latin-1").lower().partition("://")[2]
+            if site != host and _name(site) not in self.others:
+                raise Refused(403, "another site's page sent this request: open this page itself")
+        elsewhere = headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site")
+        if elsewhere and origin is None and headers.get(b"sec-fetch-mode") != b"navigate":  # a link may lead here
+            raise Refused(403, "another site's page sent this request: open this page itself")
+
+    def _known(self, host: str) -> bool:
+        name = _name(host)
+        if name in self.names:
+            return True
+        try:
+            return self.any_address and bool(ip_address(name.strip("[]")))
+        except ValueError:
+            return False
+
+
+def _name(host: str) -> str:
+    """The host without its port; empty if it is none."""
+    found = HOST.fullmatch(host)
+    return found[1] if found else ""
+
+
+class Guard:
+    """ASGI middleware: what gradio gets comes from the page's own visitors, is bounded, and names only their files.
+
+    An upload has at most `limit` bytes. `jobs` are the functions that begin a job, by name and by number.
+    """
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        visits: Sessions,
+        limit: int,
+        hosts: Hosts,
+        jobs: Collection[str | int],
+    ):
+        self.app, self.visits, self.limit, self.hosts, self.jobs = app, visits, limit, hosts, jobs
 
     async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
         from starlette.responses import JSONResponse
 
+        if scope["type"] == "websocket":  # gradio has none
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        unread: list[dict[str, Any]] = []  # a body that was read here, for the application to read again
-
-        async def once_more() -> dict[str, Any]:
-            return unread.pop() if unread else await receive()
 
         async def with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
             await send(message)
 
-        refused = self._unreadable(scope) or self._too_large(scope)
-        if refused is None and scope["method"] == "POST" and _type(scope) == "application/json":
-            body = await _body(receive)
-            refused = self._foreign(body)
-            unread = [{"type": "http.request", "body": body, "more_body": False}]
-        if refused is None:
-            await self.app(scope, once_more, with_headers)
-            return
-        status, sentence = refused
-        # Gradio's clients show the sentence when it has the form of a refused input.
-        detail = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": sentence}
-        answer = JSONResponse({"detail": [detail] if status == 422 else sentence}, status)
-        await answer(scope, receive, with_headers)
+        with ExitStack() as during:  # what holds until the answer is complete
+            try:
+                receive = await self._checked(scope, receive, during)
+            except Refused as refused:
+                # Gradio's clients show the sentence when it has the form of a refused input.
+                detail = {"__type__": "validate", "is_valid": False, "parameter_name": "file"}
+                detail = [detail | {"message": refused.sentence}] if refused.status == 422 else refused.sentence
+                await JSONResponse({"detail": detail}, refused.status)(scope, receive, with_headers)
+                return
+            await self.app(scope, receive, with_headers)
 
-    def _unreadable(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
-        """A file that is asked for and does not lie in the folder."""
-        path = scope["path"]
+    async def _checked(self, scope: Mapping[str, Any], receive: Callable, during: ExitStack) -> Callable:
+        """What the application is to receive, if the request is a fair one."""
+        headers, path = dict(scope["headers"]), scope["path"]
+        if any([name for name, _ in scope["headers"]].count(decisive) > 1 for decisive in DECISIVE):
+            raise Refused(400, "the request has a header twice")  # of which gradio might believe the other one
+        self.hosts.check(headers)
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS", "POST"):
+            raise Refused(405, f"this page knows no {scope['method']}")
+        self._check_file(path)
+        if scope["method"] != "POST":
+            during.enter_context(self.visits.presence.of(*_watching(scope)))
+            return receive
+        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        if kind == "multipart/form-data" and path.rstrip("/").endswith("/upload"):
+            # In pieces it may be of any length, whatever it says beside that.
+            length = b"" if b"transfer-encoding" in headers else headers.get(b"content-length", b"")
+            await self._check_upload(length.decode("latin-1"), during)
+            return _whole(receive)
+        if kind != "application/json":
+            raise Refused(
+                415, f"{kind or 'a request without a type'} is not taken: send application/json, or an upload"
+            )
+        body = await _body(receive)
+        self._check_call(path, body)
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def once_more() -> dict[str, Any]:
+            return unread.pop() if unread else await receive()
+
+        return once_more
+
+    def _check_file(self, path: str) -> None:
+        """Refuse a file that does not lie in the folder."""
         for route in FILE_ROUTES:
-            if route in path:
-                name = path.split(route, 1)[1]
-                inside = all(self.folder.holds(part) for part in (name, unquote(name)))
-                return None if inside else (403, "only files that were uploaded or made on this page can be read")
+            name = path.partition(route)[2]
+            if route in path and not all(self.visits.folder.holds(part) for part in (name, unquote(name))):
+                raise Refused(403, "only files that were uploaded or made on this page can be read")
         if "/proxy=" in path:
-            return 403, "this page fetches nothing from other servers"
-        return None
+            raise Refused(403, "this page fetches nothing from other servers")
 
-    def _too_large(self, scope: Mapping[str, Any]) -> tuple[int, str] | None:
-        """An upload that says that it is too large; gradio stops those that do not."""
-        length = int(dict(scope["headers"]).get(b"content-length", b"0") or 0)
-        if _type(scope) == "multipart/form-data" and length > self.limit + FORM:
-            return 413, too_large(length, self.limit)
-        return None
+    async def _check_upload(self, length: str, during: ExitStack) -> None:
+        """Refuse an upload that is too large: the server sees to it that no more comes than was announced."""
+        if not length.isdecimal():
+            raise Refused(411, "the upload does not say how long it is: send it with a Content-Length")
+        if int(length) > self.limit + FORM:
+            raise Refused(413, too_large(int(length), self.limit))
+        room = self.visits.folder.room(int(length))
+        try:
+            await asyncio.to_thread(room.__enter__)
+        except FolderFull as full:
+            raise Refused(507, str(full)) from full
+        during.push(room)
 
-    def _foreign(self, body: bytes) -> tuple[int, str] | None:
-        """A request that is no press of a button, or that names a file which was not uploaded."""
+    def _check_call(self, path: str, body: bytes) -> None:
+        """Refuse what is no call, names a file that was not uploaded, or would make the line too long."""
         if len(body) > MOST_JSON:
-            return 413, f"the request has more than {MOST_JSON} bytes: give files as uploads"
+            raise Refused(413, f"the request has more than {MOST_JSON} bytes: give files as uploads")
         try:
             content = json.loads(body)
+            names = list(_paths(content))
         except (ValueError, RecursionError):
-            return 400, "the request is not JSON"
-        if not isinstance(content, dict):
-            return None
-        for path in _paths(content.get("data")):
-            if "://" in path:
-                return 422, f"{path} is an address: upload the file itself, this page fetches nothing from elsewhere"
-            if not self.folder.holds(path):
-                return 422, f"{path} was not uploaded on this page: upload it"
-        return None
+            raise Refused(400, "the request is not JSON") from None
+        for name in names:
+            if "://" in name:
+                sentence = f"{name} is an address: upload the file itself, this page fetches nothing from elsewhere"
+                raise Refused(422, sentence)
+            if not self.visits.folder.holds(name):
+                raise Refused(422, f"{name} was not uploaded on this page: upload it")
+        number = content.get("fn_index") if isinstance(content, dict) else None
+        begins = path.rstrip("/").rpartition("/")[2] in self.jobs or (isinstance(number, int) and number in self.jobs)
+        if begins and self.visits.queue.full:
+            raise Refused(429, self.visits.queue.full)
 
 
 def too_large(size: int, limit: int) -> str:
@@ -165,9 +206,12 @@ def too_large(size: int, limit: int) -> str:
     return f"the file is {in_words(size)}, and this page takes up to {in_words(limit)}: cut or compress it first"
 
 
-def in_words(size: int) -> str:
-    """A number of bytes, as people say it."""
-    return f"{size / GB:.3g} GB" if size >= GB else f"{1024 * size / GB:.3g} MB"
+def _watching(scope: Mapping[str, Any]) -> list[str]:
+    """The session, or the event, whose news a request waits for."""
+    path = scope["path"].rstrip("/")
+    if path.endswith("/queue/data"):
+        return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
+    return [path.rpartition("/")[2]] if "/heartbeat/" in path or "/call/" in path else []
 
 
 def _paths(data: Any) -> Iterator[str]:
@@ -175,16 +219,30 @@ def _paths(data: Any) -> Iterator[str]:
     if isinstance(data, dict):
         if isinstance(data.get("path"), str):
             yield data["path"]
-        yield from (path for value in data.values() if isinstance(value, list | dict) for path in _paths(value))
+            # The record's other texts, such as the address it was shown at, are not read by gradio.
+            data = {name: value for name, value in data.items() if isinstance(value, list | dict)}
+        yield from (path for value in data.values() for path in _paths(value))
     elif isinstance(data, list):
         yield from (path for value in data for path in _paths(value))
     elif isinstance(data, str) and ("/" in data or "\\" in data):
         yield data
 
 
-def _type(scope: Mapping[str, Any]) -> str:
-    kind = dict(scope["headers"]).get(b"content-type", b"")
-    return kind.decode("latin-1").partition(";")[0].strip().lower()
+def _whole(receive: Callable) -> Callable:
+    """Tells gradio that a form is broken when its sender leaves: it then removes what it has of the files."""
+    from starlette.formparsers import MultiPartException
+
+    complete = False
+
+    async def rest() -> dict[str, Any]:
+        nonlocal complete
+        message = await receive()
+        if message["type"] == "http.disconnect" and not complete:
+            raise MultiPartException("the upload was cut off")
+        complete = not message.get("more_body", False)
+        return message
+
+    return rest
 
 
 async def _body(receive: Callable) -> bytes:

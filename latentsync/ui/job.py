@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ..errors import InputError
+
+MOST_JOBS = 16
+
 
 class Cancelled(Exception):
     """Ends a job from inside; nothing but `Job.check` raises it."""
@@ -29,7 +33,9 @@ class Status:
 class Job:
     """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.seen = clock()  # when its visitor was last there
         self.frame: torch.Tensor | None = None  # the latest finished one
         self.future: Future | None = None  # the result or error of the work, once it is queued
         self._stop = threading.Event()
@@ -40,7 +46,7 @@ class Job:
         """Say how far the work is; see `progress.Progress`."""
         self.check()
         if phase != self._state[0]:
-            self._begun = (time.monotonic(), done)
+            self._begun = (self.clock(), done)
         self._state = (phase, done, total)
 
     def check(self) -> None:
@@ -62,35 +68,47 @@ class Job:
         phase, done, total = self._state
         since, at_first = self._begun
         gained = done - at_first
-        left = (time.monotonic() - since) / gained * (total - done) if gained > 0 else None
+        left = (self.clock() - since) / gained * (total - done) if gained > 0 else None
         return Status(phase, self._stop.is_set(), done, total, left, before, self.frame)
 
 
-class JobQueue:
-    """Jobs one after the other, in the order in which they came, in a thread of their own."""
+class LineFull(InputError):
+    """As many jobs are waiting as may."""
 
-    def __init__(self) -> None:
-        self._jobs: list[Job] = []
+
+class JobQueue:
+    """Up to `most` jobs, one after the other in the order in which they came, in a thread of their own."""
+
+    def __init__(self, most: int = MOST_JOBS) -> None:
+        self.most = most
+        self._jobs: list[Job] = []  # that have not ended
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="latentsync-ui")
+
+    @property
+    def full(self) -> str:
+        """Why no job is taken; empty if one is."""
+        waiting = len(self._jobs)
+        return f"{waiting} runs are waiting, and this page takes no more: try again later" * (waiting >= self.most)
 
     def add(self, job: Job, work: Callable[[], object]) -> Job:
         """Put `work` at the end of the queue; what it returns or raises is in `job.future`."""
         with self._lock:
+            if self.full:
+                raise LineFull(self.full)
             job.future = self._executor.submit(work)
-            self._jobs = [other for other in self._jobs if not other.ended] + [job]
+            self._jobs.append(job)
+        job.future.add_done_callback(lambda _: self._jobs.remove(job))
         return job
 
     def before(self, job: Job) -> int:
         """Jobs that end before this one."""
-        with self._lock:
-            jobs = [other for other in self._jobs if not other.ended]
+        jobs = list(self._jobs)
         return jobs.index(job) if job in jobs else 0
 
     def close(self) -> None:
         """Cancel all jobs, wait until the running one has noticed, and take no more."""
-        with self._lock:
-            jobs, self._jobs = self._jobs, []
+        jobs = list(self._jobs)
         for job in jobs:
             job.cancel()
         wait([job.future for job in jobs])

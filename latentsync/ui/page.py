@@ -2,8 +2,9 @@
 
 import asyncio
 import inspect
+import json
 from collections import namedtuple
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -11,14 +12,19 @@ from typing import Any
 
 from ..errors import InputError
 from ..settings import Option
-from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control
-from .guard import Folder, Guard, in_words
+from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control, by_quality
+from .folder import in_words
+from .guard import Guard, Hosts
 from .job import Job
 from .markup import message_html, notice_html, player_html, status_html
-from .visitors import EXPECTED, Sessions, was_cancelled
+from .visitors import Sessions, was_cancelled
 
 WATCHED_EVERY = 0.4  # seconds
 FAULT = "something went wrong, and not because of your input: see the terminal in which the page runs"
+
+JOBS = ("lip_sync", "show_faces")  # what programs call them
+VISITORS = 100  # of whom gradio keeps what their page shows; of others it shows what a new page does
+EXPECTED = (InputError, MemoryError)
 
 Change = dict[Any, Any]  # component -> its new value or properties
 
@@ -33,20 +39,25 @@ class Watcher:
     def __init__(self, gr: ModuleType, parts: Parts, visits: Sessions):
         self.gr, self.parts, self.visits = gr, parts, visits
 
-    async def __call__(self, begin: Callable[[], Job], shown: Callable[[Any], Change]) -> AsyncIterator[Change]:
+    async def __call__(
+        self, session: str, begin: Callable[[str], Job], shown: Callable[[Any], Change]
+    ) -> AsyncIterator[Change]:
         """What changes on the page until the job that `begin` starts has ended and its result is `shown`.
 
         A job that nobody watches any more is cancelled.
         """
         try:
-            job = await asyncio.to_thread(begin)
+            job = await asyncio.to_thread(begin, session)
         except EXPECTED as error:
             yield self._said(self.visits.failure(error), "failed")
             raise self._error(error) from error
         try:
+            latest, event = "", self.gr.context.LocalContext.event_id.get(None)
             while not job.ended:
-                status = job.status(self.visits.queue.before(job))
-                yield {self.parts.status: status_html(status), **self._busy(True)}
+                status = status_html(self.visits.status(job, session, event))
+                if status != latest:  # gradio keeps what it is given until the visitor fetches it
+                    yield {self.parts.status: status, **self._busy(True)}
+                    latest = status
                 await asyncio.sleep(WATCHED_EVERY)
         finally:
             job.cancel()
@@ -102,20 +113,20 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
 
     @taking(control.name for control in visits.controls)
     async def lip_sync(request: gr.Request, video, audio, *values):
-        begin = partial(visits.lip_sync, request.session_hash, video, audio, values)
-        async for change in watch(begin, finished):
+        begin = partial(visits.lip_sync, video=video, audio=audio, values=values)
+        async for change in watch(request.session_hash, begin, finished):
             yield change
 
     @taking(control.name for control in visits.controls)
     async def show_faces(request: gr.Request, video, *values):
-        begin = partial(visits.show_faces, request.session_hash, video, values)
-        async for change in watch(begin, looked):
+        begin = partial(visits.show_faces, video=video, values=values)
+        async for change in watch(request.session_hash, begin, looked):
             yield change
 
     def sample() -> list[str]:
         try:
             return [str(path) for path in visits.sample()]
-        except EXPECTED as error:
+        except InputError as error:
             raise gr.Error(visits.failure(error), print_exception=False) from error
 
     def cancel(request: gr.Request) -> None:
@@ -123,8 +134,12 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
 
     quiet = {"show_progress": "hidden"}
     outputs = [parts.status, parts.player, parts.download, parts.gallery, parts.run, parts.look, parts.cancel]
-    parts.run.click(lip_sync, [parts.video, parts.audio, *parts.controls], outputs, api_name="lip_sync", **quiet)
-    parts.look.click(show_faces, [parts.video, *parts.controls], outputs, api_name="show_faces", **quiet)
+    named = {control.name: part for control, part in zip(visits.controls, parts.controls, strict=True)}
+    changed, table = by_quality()
+    chosen = [named[name] for name in changed]
+    named["quality"].input(None, named["quality"], chosen, js=f"(quality) => ({json.dumps(table)})[quality]")
+    parts.run.click(lip_sync, [parts.video, parts.audio, *parts.controls], outputs, api_name=JOBS[0], **quiet)
+    parts.look.click(show_faces, [parts.video, *parts.controls], outputs, api_name=JOBS[1], **quiet)
     parts.sample.click(sample, None, [parts.video, parts.audio], api_name="sample")
     parts.cancel.click(cancel, None, None, api_name="cancel", queue=False)
     page.unload(cancel)
@@ -158,17 +173,22 @@ def build_page(gr: ModuleType, visits: Sessions, limit: int) -> Any:
         parts = lay_out(gr, visits, limit)
         connect(gr, page, parts, visits)
     # Jobs wait in `visits.queue`, which tells everyone their place, so gradio starts them all at once.
-    return page.queue(default_concurrency_limit=None)
+    return page.queue(default_concurrency_limit=None, api_open=False)
 
 
-def launch(gr: ModuleType, page: Any, folder: Folder, limit: int, **server: Any) -> str:
+def launch(
+    gr: ModuleType, page: Any, visits: Sessions, limit: int, allow_host: Collection[str] = (), **server: Any
+) -> str:
     """Start the page in a thread of its own, and return its address.
 
-    `folder` is the process's GRADIO_TEMP_DIR; `server` has server_name, server_port and inbrowser of `Blocks.launch`.
+    The folder of `visits` is the process's GRADIO_TEMP_DIR; `server` has server_name, server_port and inbrowser of
+    `Blocks.launch`. Browsers may call the page by its own address and by the names in `allow_host`.
     """
     from starlette.middleware import Middleware
 
-    guard = Middleware(Guard, folder=folder, limit=limit)
+    jobs = {key for number, fn in page.fns.items() if fn.api_name in JOBS for key in (number, fn.api_name)}
+    hosts = Hosts(server["server_name"], allow_host)
+    guard = Middleware(Guard, visits=visits, limit=limit, hosts=hosts, jobs=jobs)
     options = {**looks(gr), "footer_links": ["api", "settings"], "run_history": False, "pwa": False}
     # show_error: what gradio's own exceptions say about an input is for the visitor; ours are sentences.
     page.launch(
@@ -183,6 +203,7 @@ def launch(gr: ModuleType, page: Any, folder: Folder, limit: int, **server: Any)
         ssr_mode=False,
         mcp_server=False,
         enable_monitoring=False,
+        state_session_capacity=VISITORS,
     )
     return page.local_url
 

@@ -16,7 +16,7 @@ from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, w
 from ..pipelines.options import load_superres
 from ..progress import Progress
 from ..settings import RunSettings
-from .guard import Folder
+from .folder import Folder
 from .job import Job
 from .models import ModelCache
 

@@ -1,6 +1,7 @@
 """The command batch: what it makes is what `run` makes, once, whatever happens to some of the rows."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -8,14 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import tiny
 from embedded_weights import packaged
 from media_clips import encode_audio, tone
 from test_commands import ROOT
 
 from latentsync.commands import batch_jobs
-from latentsync.commands.main import main
+from latentsync.commands.main import build_parser, main
 from latentsync.face import detect
+from latentsync.face.landmarks import Face
 from latentsync.face.track_file import read_track_file
 
 pytestmark = packaged
@@ -133,6 +138,45 @@ def test_bad_rows_are_told_before_anything_is_done(jobs, capsys, text, words):
     assert words.format(jobs.parent) in capsys.readouterr().err and not (jobs.parent.parent / "out").exists()
 
 
+def test_a_row_is_done_again_when_any_file_that_it_reads_has_changed(tmp_path):
+    """Weights in a folder are not named by an option, and count all the same."""
+    weights = tiny.make_checkpoints(tmp_path / "weights", resolution=64)
+    for name in ("GFPGANv1.4.pth", "mask.png", "a.mp4", "a.wav", "track.json"):
+        (weights / "GFPGAN").mkdir(exist_ok=True)
+        place = weights / "GFPGAN" if name.startswith("GFPGAN") else tmp_path
+        shutil.copy(SAMPLE / "short_clip.faces.json", place / name)
+    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((256, 256), np.uint8))
+    (tmp_path / "jobs.csv").write_text("video,audio\na.mp4,a.wav\n")
+    options = ["--superres=GFPGAN", "--detector=file", f"--detector_model={tmp_path / 'track.json'}"]
+    options += [f"--checkpoints={weights}", f"--mask_image={tmp_path / 'mask.png'}"]
+    arguments = build_parser().parse_args(["batch", str(tmp_path / "jobs.csv"), "--out=out", *options])
+
+    def key():
+        (row,) = batch_jobs.read_rows(tmp_path / "jobs.csv", tmp_path / "out", arguments)
+        return row.key
+
+    first = key()
+    assert key() == first
+    read = [path for path in (*weights.rglob("*"), *tmp_path.glob("*.*")) if path.is_file() and path.suffix != ".csv"]
+    read.remove(weights / "latentsync.json")  # its values are options
+    assert len(read) == 9
+    for path in read:
+        os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+        assert key() != first, path
+        first = key()
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"0": 3}', '{"0": [[1]]}'])
+def test_damaged_faces_are_looked_for_again(tmp_path, caplog, damage):
+    (tmp_path / "faces.json").write_text(damage)
+    face = Face((1.0, 2.0, 3.0, 4.0), 0.5, np.ones((3, 2)))
+    for known in (0, 1):
+        seen = batch_jobs.Remembered(lambda frame, index: [face], tmp_path / "faces.json")
+        assert len(seen.seen) == known and seen(None, 0)[0].box == face.box
+        seen.save()
+    assert "faces.json is damaged" in caplog.text
+
+
 def test_voices_of_a_folder_go_to_the_videos_of_their_names(jobs, tmp_path, caplog):
     caplog.set_level("INFO")
     jobs.unlink()
@@ -158,10 +202,10 @@ def test_ctrl_c_ends_workers_and_the_same_command_goes_on(jobs):
     assert "Traceback" not in text and not list(out.rglob("*.part"))
     assert sorted(path.name for path in jobs.parent.iterdir()) == before
     encode_audio(jobs.with_name("b.wav"), "pcm_s16le", tone(0.2, 16000), 16000)
-    (out / "clip_b.mp4.1.part").write_bytes(b"of a killed worker")
-    (out / "manifest.jsonl").open("a").write('{"row": "line 3", "outp')
+    (out / f"clip_b.mp4.{process.pid}.part").write_bytes(b"of a killed worker")
+    (out / "manifest.jsonl").open("a").write('{}\n[1]\n3\n{"row": "line 3", "outp')
     assert main(command(jobs)) == 0 and not list(out.rglob("*.part"))
-    assert [line["row"] for line in lines(jobs)] == ["line 2", "line 3"]
+    assert [line.get("row") for line in lines(jobs) if isinstance(line, dict)] == ["line 2", None, "line 3"]
 
 
 @pytest.mark.parametrize("how", ["local", "ray"])

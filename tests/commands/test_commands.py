@@ -16,11 +16,13 @@ from drawn_clips import make_clip
 from media_clips import encode_audio, tone
 from safetensors.torch import load_file
 
-from latentsync.commands.main import main
+from latentsync.commands.main import build_parser, main
 from latentsync.errors import InputError
 from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader
 from latentsync.pipelines.lip_sync import Summary
+from latentsync.pipelines.options import run_settings
+from latentsync.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FINISHED = Summary(Path("out.mp4"), 12, 12, 25.0, 0.0)
@@ -46,7 +48,11 @@ def arguments(clip, weights, **changes):
         "detector": "file",
         "detector_model": clip.track,
     }
-    return ["run", *QUICK, *(f"--{key}={value}" for key, value in (given | changes).items())]
+    return [
+        "run",
+        *QUICK,
+        *(f"--{key}" + f"={value}" * (value is not None) for key, value in (given | changes).items()),
+    ]
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -291,6 +297,34 @@ def test_download_offline_says_where_to_put_the_file(tmp_path, capsys, monkeypat
     assert "127.0.0.1:9" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (InputError("the value is 3: give 2"), "latentsync: error: the value is 3: give 2\n"),
+        (
+            MemoryError("Unable to allocate 8 TiB"),
+            "error: there is not enough memory (Unable to allocate 8 TiB): try --wi",
+        ),
+        (MemoryError(), "error: there is not enough memory (MemoryError): try --window 8"),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory."), "there is not enough memory (CUDA out of memory.): try"),
+        (KeyError("a bug"), "this is a bug: please report the command and all that follows\n"),
+        (OSError(5, "Input/output error"), "this is a bug"),
+        (RuntimeError("shapes differ"), "this is a bug"),
+    ],
+)
+def test_only_bad_input_and_full_memory_are_told_in_a_sentence(monkeypatch, capsys, error, words):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr("latentsync.models.convert.convert", fails)
+    if "bug" in words:
+        with pytest.raises(type(error)):
+            main(["convert", "a.pt", "b.safetensors"])
+    else:
+        assert main(["convert", "a.pt", "b.safetensors"]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_debug_shows_where_an_error_came_from(tmp_path):
     with pytest.raises(InputError):
         main(["convert", str(tmp_path / "none.pt"), str(tmp_path / "x.safetensors"), "--debug"])
@@ -361,6 +395,8 @@ def test_no_arguments_give_the_help_and_the_version_is_told(capsys):
         ({"unet_config_path": "no/unet.yaml"}, "there is no file no/unet.yaml, nor 256 or 512 in its name"),
         ({"unet_config_path": "stage2_512.yaml", "resolution": 256}, "resolution is 256 and stage2_512.yaml says 512"),
         ({"inference_ckpt_path": "no/unet.pt"}, "there is no U-Net file no/unet.pt"),
+        ({"published": None, "fps": 30}, "fps is 30 and --published runs at 25: leave one of them out"),
+        ({"published": None, "overlap": 2}, "overlap is 2 and --published has none: leave one out"),
     ],
 )
 def test_options_that_cannot_be_meant(clip, checkpoints, capsys, tmp_path, changes, words):
@@ -377,7 +413,7 @@ def test_a_detector_without_its_file_names_the_option(clip, checkpoints, capsys,
 def test_errors_of_the_system_are_told_without_their_number(capsys, tmp_path):
     (tmp_path / "data").write_text("a file")
     sentence = refused(capsys, tmp_path, ["prepare", "--synthetic=1", f"--output_dir={tmp_path / 'data'}"])
-    assert "Errno" not in sentence and sentence.startswith(str(tmp_path / "data"))
+    assert sentence.startswith(f"cannot write {tmp_path / 'data'}") and "[Errno" not in sentence
 
 
 def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monkeypatch, tmp_path, caplog, capsys):
@@ -432,7 +468,7 @@ def test_restored_results_are_twice_as_large_unless_another_ratio_is_given(comma
         ("a.yaml", "data: {resolution: wide}", "no whole number at data.resolution"),
         ("a.yaml", "- 512", "no whole number at data.resolution"),
         ("a.yaml", "data: [", "is not YAML"),
-        ("a.yaml", "data: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("a.yaml", "data: !!python/object/apply:os.getcwd []", "no whole number at data.resolution"),
         ("other.yaml", None, "nor 256 or 512 in its name"),
     ],
 )
@@ -472,3 +508,20 @@ def test_opencv_is_not_told_to_be_quiet_when_imported():
     environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "None", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "changes"),
+    [
+        ([], {}),
+        (["--quality", "fast"], {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3}),
+        (["--inference_steps", "20", "--quality", "Balanced"], {"sampler": "dpm++", "steps": 20, "deep_cache": 2}),
+        (["--quality", "fast", "--enable_deepcache", "--guidance_scale", "1.5"],
+         {"sampler": "dpm++", "steps": 8, "deep_cache": 3}),
+        (["--quality", "fast", "--deep_cache", "0", "--sampler", "ddim"], {"steps": 8, "guidance": 1.0}),
+    ],
+)  # fmt: skip
+def test_what_is_given_beside_quality_wins(given, changes):
+    files = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
+    arguments = build_parser().parse_args(["run", *files, *given])
+    assert run_settings(arguments).sync == Settings(**changes)

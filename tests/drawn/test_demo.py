@@ -11,7 +11,7 @@ from latentsync.commands.main import build_parser
 from latentsync.drawn import demo
 from latentsync.drawn.demo import SIZE, check_request, make_scene, measure, picture_sheet, run_demo, write_scene
 from latentsync.drawn.heads.corpus import track_clip
-from latentsync.errors import InputError
+from latentsync.errors import FileError, InputError
 from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader, read_audio
 from latentsync.models.embedded import EMBEDDED, load_embedded
@@ -123,8 +123,8 @@ def test_an_interrupted_demo_leaves_nothing_and_keeps_older_results(model, tmp_p
         ("out", 0, 60.01, InputError, "seconds is 60.01"),
         ("out", 0, float("nan"), InputError, "seconds is nan"),
         ("out", -1, 4, InputError, "seed is -1"),
-        ("file", 0, 4, NotADirectoryError, "file is a file"),
-        ("no/out", 0, 4, FileNotFoundError, "does not exist"),
+        ("file", 0, 4, FileError, "file is a file"),
+        ("no/out", 0, 4, FileError, "does not exist"),
     ],
 )
 def test_what_cannot_be_drawn_or_written_is_refused_first(tmp_path, out, seed, seconds, error, message):
@@ -139,8 +139,8 @@ def test_the_command_has_the_promised_options():
     given = build_parser().parse_args("demo --out x --seed 5 --seconds 2 --guidance_scale 2 --device cpu".split())
     assert (given.out, given.seed, given.seconds, given.guidance_scale) == ("x", 5, 2.0, 2.0)
     default = build_parser().parse_args(["demo"])
-    values = (default.out, default.seconds, default.inference_steps, default.guidance_scale)
-    assert values == ("latentsync_demo", 4, 20, 1.5)
+    values = (default.out, default.seconds, default.quality, default.inference_steps, default.guidance_scale)
+    assert values == ("latentsync_demo", 4, "balanced", None, None)
 
 
 @packaged

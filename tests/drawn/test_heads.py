@@ -7,7 +7,7 @@ import torch
 
 from latentsync.audio.whisper import SAMPLE_RATE
 from latentsync.drawn.heads.clip import make_clip, make_motion, render
-from latentsync.drawn.heads.corpus import align_clip
+from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
 from latentsync.drawn.heads.mouth import JAW_DROP
 from latentsync.drawn.heads.opening import measure_opening
 from latentsync.drawn.heads.phones import PLAIN, SOUNDS
@@ -18,6 +18,7 @@ from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
 from latentsync.frames import as_uint8
+from latentsync.prepare.executor import Local
 
 RESOLUTION = 128
 
@@ -165,15 +166,53 @@ def test_bad_input_is_named(call, message):
         call()
 
 
+# Of `make_clip(7, 1.0, 128)`.
+OPENING = [0.0, 0.0, 0.00775, 0.22378, 0.52482, 0.86887, 0.20413, 0.24987, 0.05457]
+MEASURED = [0.00486, 0.00572, 0.06406, 0.03512, 0.01321]
+TILES = [
+    96.26,
+    68.64,
+    66.11,
+    86.19,
+    76.01,
+    82.24,
+    77.39,
+    70.58,
+    74.88,
+    114.6,
+    108.87,
+    65.7,
+    97.19,
+    137.77,
+    127.81,
+    75.97,
+]
+LANDMARKS = [48.8924, 55.2122, 76.0014, 53.2726, 63.7887, 72.9959]
+BOX = [34.5276, 35.4888, 90.9685, 100.5521]
+
+
 def test_heads_and_voices_stay_those_the_packaged_model_was_trained_on():
     for variety, rms, peak in ((0.0, 0.142219, 26471), (1.0, 0.108179, 26736)):
         wave = make_speech(7, 2.0, variety=variety).waveform
         assert float(wave.square().mean().sqrt()) == pytest.approx(rms, rel=1e-4)
         assert int(wave.abs().argmax()) == peak
-    clip = make_clip(7, 0.4, 64)
-    assert clip.frames.float().mean(dim=(0, 1, 2)).tolist() == pytest.approx([96.603, 87.352, 83.008], abs=0.02)
-    assert clip.opening.tolist()[::3] == pytest.approx([0.0, 0.0, 0.00775, 0.21211], abs=1e-4)
-    assert clip.landmarks[-1].ravel().tolist() == pytest.approx(
-        [24.8491, 27.1782, 38.3634, 26.3877, 32.1531, 36.1319], abs=1e-3
-    )
-    assert clip.boxes[-1].tolist() == pytest.approx([17.6607, 17.434, 45.7973, 49.8691], abs=1e-3)
+    clip = make_clip(7, 1.0, 128)
+    assert clip.opening.tolist()[::3] == pytest.approx(OPENING, abs=1e-4)
+    assert measure_opening(align_clip(clip, 128)).tolist()[::6] == pytest.approx(MEASURED, abs=2e-4)
+    tiles = clip.frames[14].float().reshape(4, 32, 4, 32, 3).mean((1, 3, 4))  # the mouth is wide open
+    assert tiles.flatten().tolist() == pytest.approx(TILES, abs=0.03)
+    assert clip.landmarks[-1].ravel().tolist() == pytest.approx(LANDMARKS, abs=1e-3)
+    assert clip.boxes[-1].tolist() == pytest.approx(BOX, abs=1e-3)
+
+
+def test_a_corpus_that_is_broken_off_leaves_whole_clips_alone(tmp_path):
+    def stop(phase, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    settings = CorpusSettings(clips=2, seconds=0.2, resolution=64, size=64)
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(tmp_path, settings, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["clip_000000.mp4"]
+    assert [path.is_file() for path in write_corpus(tmp_path, settings, Local(1))] == [True, True]
+    assert len(list(tmp_path.iterdir())) == 2

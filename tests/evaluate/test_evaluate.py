@@ -9,26 +9,21 @@ import numpy as np
 import pytest
 import torch
 from drawn_clips import HEIGHT, WIDTH, make_clip, picture
+from evaluating import run, write_video
 from pictures import read_png
 from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
-from latentsync.commands.main import main
+from latentsync.errors import FileError
 from latentsync.evaluate.metrics import METRICS, MetricValue, chosen_metrics
 from latentsync.evaluate.pair import Mouth, Pair, find_pairs
 from latentsync.evaluate.report import Report, VideoReport, chart
 from latentsync.evaluate.run import evaluate
 from latentsync.evaluate.settings import EvaluateSettings
 from latentsync.evaluate.tools import weight_file
-from latentsync.media import VideoReader, VideoWriter
+from latentsync.media import VideoReader
 
 FRAMES = 8
-
-
-def write_video(path, pictures, audio=None):
-    path.parent.mkdir(exist_ok=True)
-    with VideoWriter(path, 25, *pictures[0].shape[:2], preset="ultrafast", crf=1, audio=audio) as writer:
-        writer.write(torch.from_numpy(np.stack(pictures)))
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +135,7 @@ def test_what_is_missing_says_which_file_and_how_to_get_it(clip):
 
 def test_a_weight_file_is_found_where_the_download_puts_it(tmp_path):
     for name in ("vgg16", "inception", "i3d", "syncnet_v2", "insightface"):
-        with pytest.raises(FileNotFoundError) as error:
+        with pytest.raises(FileError) as error:
             weight_file(tmp_path, name)
         path = tmp_path / re.search(r" lacks (\S+) ", str(error.value))[1]
         (path if name == "insightface" else path.parent).mkdir(parents=True, exist_ok=True)
@@ -175,11 +170,11 @@ def test_folders_pair_by_name(tmp_path):
     assert find_pairs(made, true) == [Pair(made / "a.mp4", true / "a.mov"), Pair(made / "b.mkv", true / "b.mp4")]
     assert find_pairs(made) == [Pair(made / "a.mp4"), Pair(made / "b.mkv")]
     assert find_pairs(made / "a.mp4") == [Pair(made / "a.mp4")]
-    with pytest.raises(ValueError, match="has no video called as c.mp4: give each its reference"):
+    with pytest.raises(ValueError, match="has no video named like c.mp4: give each its reference"):
         find_pairs(true, made)
     with pytest.raises(ValueError, match="are a folder and a file"):
         find_pairs(made, true / "a.mov")
-    with pytest.raises(FileNotFoundError, match="there is no video or folder"):
+    with pytest.raises(FileError, match="there is no video or folder"):
         find_pairs(tmp_path / "nothing.mp4")
     (made / "a.avi").touch()
     with pytest.raises(ValueError, match="keep one video of each name"):
@@ -216,14 +211,9 @@ def test_means_are_over_the_videos_that_have_the_metric():
     assert Report(["psnr"], "frame", videos=videos).overall == {"psnr": 25.0}
 
 
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    code = main(["evaluate", *map(str, arguments)])
-    return code, *capsys.readouterr()
-
-
 def test_the_command_prints_a_table_and_writes_json_and_chart(clip, tmp_path, capsys):
     files = ["--video_path", clip.video, "--reference", clip.video, "--json", tmp_path / "out.json", "--plot"]
-    face = ["--detector", "file", "--detector_model", clip.track, "--resolution", 64, "--device", "cpu"]
+    face = ["--detector", "file", "--detector_model", clip.track, "--resolution", 64]
     code, out, _ = run(capsys, *files, *face, "--metric", "psnr", "ssim", "seam")
     assert code == 0 and out.startswith("Protocol: own. ")
     assert re.search(r"\| clip.mp4 \| 8 \| inf \| 1.000 \| -?\d+\.\d{3} \|", out) and "PSNR ↑ | SSIM ↑ | seam ↓" in out
@@ -236,15 +226,16 @@ def test_the_command_prints_a_table_and_writes_json_and_chart(clip, tmp_path, ca
 
 
 def test_the_exit_code_tells_what_is_missing_and_what_was_wrong(clip, tmp_path, capsys):
-    code, out, _ = run(capsys, "--video_path", clip.video, "--metric", "psnr", "ssim", "fid", "--device", "cpu")
+    code, out, _ = run(capsys, "--video_path", clip.video, "--metric", "psnr", "ssim", "fid")
     assert code == 1 and "missing: PSNR, SSIM, FID: needs the true pictures: give --reference, the source video" in out
     write_video(tmp_path / "small.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
     pair = ["--video_path", clip.video, "--reference", tmp_path / "small.mp4"]
-    code, _, err = run(capsys, *pair, "--metric", "psnr", "--device", "cpu")
+    code, _, err = run(capsys, *pair, "--metric", "psnr")
     assert code == 2 and f"pictures of {WIDTH} x {HEIGHT} and" in err and "give videos of one size" in err
     for wrong, sentence in (
         (["--metric", "beauty"], "no metric is called 'beauty'"),
         (["--metric", "psnr", "--resolution", "100"], "resolution is 100"),
+        (["--metric", "psnr", "--resolution", "48"], "resolution is 48: give a multiple of 16, 64 or more"),
         (["--metric", "psnr", "--face", "third"], "face is 'third'"),
         (["--metric", "psnr", "--device", "abacus"], "device is 'abacus'"),
         (["--metric", "psnr", "--json", tmp_path / "none" / "out.json"], "there is no folder"),

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from evaluating import measure
 from scipy.linalg import sqrtm
-from whole_clips import measure
 
+from latentsync.errors import FileError
 from latentsync.evaluate import frechet
 from latentsync.evaluate.frechet import Frechet, FrechetOfClips, frechet_distance, load_i3d, load_inception
 from latentsync.files import file_sha256
@@ -98,7 +99,7 @@ def test_i3d_is_asked_for_features_of_16_frames(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.jit, "load", None)
     with pytest.raises(ValueError, match="not the published one .*, so it is not run: remove it and fetch it"):
         load_i3d(tmp_path / "i3d.pt")
-    with pytest.raises(FileNotFoundError, match="there is no I3D file"):
+    with pytest.raises(FileError, match="there is no I3D file"):
         load_i3d(tmp_path / "none.pt")
 
 

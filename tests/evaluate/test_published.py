@@ -8,22 +8,18 @@ import numpy as np
 import pytest
 import torch
 from embedded_weights import packaged
+from evaluating import run, write_video
 from flicker_net import FRAMES, Flicker, pictures, sound
 from scipy.linalg import sqrtm
 
-from latentsync.commands.main import main
 from latentsync.drawn.heads.corpus import CorpusSettings, write_corpus
 from latentsync.evaluate import published
 from latentsync.evaluate.sync_score import SyncScorer, syncnet_v2
 from latentsync.face.landmarks import Detection, Face, points_from_box
 from latentsync.files import file_sha256
-from latentsync.media import VideoWriter
 from latentsync.models.embedded import EMBEDDED
+from latentsync.progress import no_progress
 from latentsync.train.syncnet import syncnet_accuracy
-
-
-def quiet(phase, done, total):
-    pass
 
 
 def face(box, score=0.9) -> Face:
@@ -45,13 +41,10 @@ class Right:
 
 def write_steps(path: Path, frames: int, step: int = 4) -> Path:
     """A video with a black left half and a right half that gets lighter by `step` each frame."""
-    path.parent.mkdir(exist_ok=True)
-    levels = (torch.arange(frames) * step).clamp(max=255).to(torch.uint8)
-    shown = levels[:, None, None, None].repeat(1, 64, 128, 3)
+    levels = (np.arange(frames) * step).clip(max=255).astype(np.uint8)
+    shown = np.tile(levels[:, None, None, None], (1, 64, 128, 3))
     shown[:, :, :64] = 0
-    with VideoWriter(path, 25, 64, 128, preset="ultrafast", crf=1) as writer:
-        writer.write(shown)
-    return path
+    return write_video(path, shown)
 
 
 def test_fvd_sees_the_most_certain_face_of_frames_20_to_35_in_0_to_1(tmp_path):
@@ -76,11 +69,6 @@ class Program(torch.nn.Module):
         return torch.stack([x.mean(dim=(1, 2, 3, 4)), x.square().mean(dim=(1, 2, 3, 4)) * 3], dim=1)
 
 
-def evaluated(capsys, *arguments) -> tuple[int, str, str]:
-    code = main(["evaluate", "--device", "cpu", *map(str, arguments)])
-    return code, *capsys.readouterr()
-
-
 def test_the_command_takes_two_folders_as_two_sets(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("latentsync.evaluate.tools.load_detector", lambda *names, **options: Right())
     (tmp_path / "auxiliary").mkdir()
@@ -98,18 +86,18 @@ def test_the_command_takes_two_folders_as_two_sets(tmp_path, capsys, monkeypatch
     expected = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(sum(both) - 2 * sqrtm(both[0] @ both[1])).real
     files = ["--video_path", tmp_path / "made", "--reference", tmp_path / "true", "--checkpoints", tmp_path]
     how = ["--protocol", "published", "--json", tmp_path / "out.json", "--metric", "fvd"]
-    code, out, _ = evaluated(capsys, *files, *how)
+    code, out, _ = run(capsys, *files, *how)
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert code == 0 and content["all"]["fvd"] == pytest.approx(expected, abs=1e-5) and expected > 0.005
     assert content["protocol"] == "published" and content["about_protocol"] in out
     assert out.startswith("Protocol: published. ") and "found by Right" in out and "Not comparable" in out
     # Frame by frame is still by name; and what is too short for one clip is said.
-    code, _, err = evaluated(capsys, *files, *how, "psnr")
-    assert code == 2 and "has no video called as a.mp4" in err
+    code, _, err = run(capsys, *files, *how, "psnr")
+    assert code == 2 and "has no video named like a.mp4" in err
     write_steps(tmp_path / "true" / "short.mp4", 35)
-    code, out, _ = evaluated(capsys, *files, *how)
+    code, out, _ = run(capsys, *files, *how)
     assert code == 1 and "missing: FVD: " in out and "short.mp4 has 35 frames" in out
-    code, out, _ = evaluated(capsys, *files[:2], *files[4:], *how)
+    code, out, _ = run(capsys, *files[:2], *files[4:], *how)
     assert code == 1 and "got 3 and 0 true ones" in out
 
 
@@ -156,12 +144,13 @@ def test_sync_is_the_mean_over_the_tracks(late):
     for k, box in enumerate(places):
         part, heard = slice(k * FRAMES, (k + 1) * FRAMES), wave[k * FRAMES * 640 : (k + 1) * FRAMES * 640]
         alone.append(syncnet_v2(Flicker(), shots[part], np.array([box] * FRAMES), heard, 25.0))
-    found = published.sync_of_video(Flicker(), shots, 25.0, lambda frame, i: [face(places[i // FRAMES])], wave, quiet)
+    one_face = (lambda frame, i: [face(places[i // FRAMES])], wave, no_progress)
+    found = published.sync_of_video(Flicker(), shots, 25.0, *one_face)
     for name in ("sync_c", "sync_d"):
         assert found[name].value == pytest.approx(np.mean([one[name].value for one in alone]))
     assert found["sync_offset"].value == int(-sum(late) / 2)
     with pytest.raises(ValueError, match="no face of over 100 pixels is found 50 times within one shot"):
-        published.sync_of_video(Flicker(), shots[:49], 25.0, lambda frame, i: [face(places[0])], wave, quiet)
+        published.sync_of_video(Flicker(), shots[:49], 25.0, *one_face)
 
 
 class Told:
@@ -196,15 +185,15 @@ class Judge(torch.nn.Module):
 )
 def test_accuracy_is_the_share_on_the_right_side_of_a_half(cosines, accuracy, monkeypatch):
     monkeypatch.setattr("latentsync.train.syncnet.SyncNetClips", Told)
-    assert syncnet_accuracy(SyncScorer(Judge(*cosines)), None, Path("clips"), 40, quiet) == accuracy
+    assert syncnet_accuracy(SyncScorer(Judge(*cosines)), None, Path("clips"), 40, no_progress) == accuracy
     assert sorted(Told.last.asked) == list(range(40))
 
 
 @packaged
 def test_the_command_finds_the_embedded_syncnet_accurate(tmp_path, capsys):
-    write_corpus(tmp_path / "clips", CorpusSettings(2, 2.0, resolution=128), 1, quiet)
+    write_corpus(tmp_path / "clips", CorpusSettings(2, 2.0, resolution=128))
     what = ["--metric", "syncnet_accuracy", "--syncnet", EMBEDDED / "stable_syncnet.safetensors"]
-    code, out, _ = evaluated(capsys, *what, "--clips", tmp_path / "clips", "--samples", 40)
+    code, out, _ = run(capsys, *what, "--clips", tmp_path / "clips", "--samples", 40)
     assert code == 0 and "over 40 samples" in out and "Pictures compared" not in out
     assert float(out.split("| **all** | - | ")[1].split(" ")[0]) > 0.8
     for wrong, sentence in (
@@ -214,5 +203,5 @@ def test_the_command_finds_the_embedded_syncnet_accurate(tmp_path, capsys):
         ([*what[:2], "--clips", tmp_path, "--syncnet", "none.pt"], "there is no SyncNet none.pt"),
         (["--metric", "psnr"], "there is no video to measure: give --video_path"),
     ):
-        code, _, err = evaluated(capsys, *wrong)
+        code, _, err = run(capsys, *wrong)
         assert code == 2 and sentence in err

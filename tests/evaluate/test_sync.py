@@ -1,5 +1,6 @@
 """The sync figures of clips whose sound is a known number of frames away, their report and their chart."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -13,11 +14,15 @@ from safetensors.torch import save_file
 from small_nets import narrow_syncnet
 
 from latentsync.audio.syncnet import syncnet_mel
+from latentsync.errors import FileError, InputError
 from latentsync.evaluate.sync_report import chart, describe, mouth_metrics, unsteadiness
 from latentsync.evaluate.sync_score import (
     MouthViews,
     SyncCurve,
+    at_25,
     load_stable_syncnet,
+    load_syncnet,
+    running_median,
     stable_syncnet,
     sync_curve,
     syncnet_v2,
@@ -51,6 +56,8 @@ def test_views_made_one_by_one_are_those_of_the_whole_clip():
     whole = views[:]
     assert len(views) == 18 and torch.equal(torch.cat([views[i : i + 1] for i in range(18)]), whole)
     assert torch.equal(views[14:30], whole[14:])
+    spikes = [running_median(np.repeat([0.0, 1, 0], (20, length, 20))).max() for length in (6, 7)]
+    assert spikes == [0, 1]  # over 13 frames
 
 
 @packaged
@@ -94,6 +101,8 @@ def test_the_curve_peaks_where_the_mouth_is_late_by(late, at_once):
 @pytest.mark.parametrize("fps", [12.5, 30.0, 50.0])
 def test_other_frame_rates_are_judged_at_25(fps):
     assert abs(judged(3, fps).offset - 3) <= 1 and judged(0, fps).confidence > 0.95
+    middles = [i * fps / 25 for i in (0.5, 1.5, 2.5, 3.5)]  # of the first frames on screen
+    assert at_25(torch.zeros(COUNT, 1), fps).index_map[:4] == [int(middle) for middle in middles]
 
 
 def test_a_clip_that_barely_suffices_has_no_figures_for_far_offsets():
@@ -158,12 +167,41 @@ def test_the_chart_marks_the_best_offset():
 
 
 def test_a_folder_without_its_syncnet_says_how_to_get_it_and_one_of_pixels_needs_no_vae(tmp_path):
-    with pytest.raises(FileNotFoundError, match="lacks stable_syncnet: .* --only syncnet"):
+    with pytest.raises(FileError, match="lacks stable_syncnet: .* --only syncnet"):
         load_stable_syncnet(tmp_path)
     save_file(narrow_syncnet(4, [2, 2, 2, 1, 2, 2]).state_dict(), tmp_path / "stable_syncnet.safetensors")
-    with pytest.raises(FileNotFoundError, match="judges latents and .* lacks the VAE"):
+    with pytest.raises(FileError, match="judges latents and .* lacks the VAE"):
         load_stable_syncnet(tmp_path)
     net = narrow_syncnet(3, [[1, 2], 2, 2, 2, 2, 2, 2, 2])
     save_file(net.state_dict(), tmp_path / "stable_syncnet.safetensors")
     syncnet, vae = load_stable_syncnet(tmp_path)
     assert syncnet.sees_pixels and syncnet.side == 256 and vae is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("resolution", '"big"'), ("resolution", "0"), ("resolution", "1e12"), ("resolution", "[" * 10**5),
+        ("resolution", "{"), ("frames", '"x"'), ("frames", "0"), ("frames", "-16"), ("frames", "4"),
+        ("tables", "[]"), ("tables", "{}"), ("tables", '{"visual": 1, "audio": 1}'), ("tables", "stages"),
+        ("tables", "wide"), ("tables", "factor"),
+    ],
+)  # fmt: skip
+def test_a_syncnet_that_says_nonsense_of_itself_is_refused_in_a_sentence(tmp_path, name, value):
+    net = narrow_syncnet(3, [[1, 2], 2, 2, 2, 2, 2, 2, 2])
+    tables = {kind: {"in_channels": part.in_channels, "block_out_channels": [s.channels for s in part.stages],
+                     "downsample_factors": [s.factor for s in part.stages], "attn_blocks": [0] * len(part.stages)}
+              for kind, part in (("visual", net.config.visual), ("audio", net.config.audio))}  # fmt: skip
+    about = {"tables": json.dumps(tables), "frames": "16", "resolution": "64"}
+    path = tmp_path / "stable_syncnet.safetensors"
+    save_file(net.state_dict(), path, about)
+    assert load_syncnet(path)[1] == 64
+    if value == "stages":
+        tables["visual"] |= {key: tables["visual"][key] * 1000 for key in list(tables["visual"])[1:]}
+    elif value == "wide":
+        tables["visual"]["block_out_channels"][-1] = 2**70
+    elif value == "factor":
+        tables["visual"]["downsample_factors"][0] = [0, 2]
+    save_file(net.state_dict(), path, about | {name: json.dumps(tables) if value.isalpha() else value})
+    with pytest.raises(InputError, match="stable_syncnet.safetensors"):
+        load_syncnet(path)

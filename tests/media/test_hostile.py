@@ -11,10 +11,11 @@ import av
 import numpy as np
 import pytest
 from media_clips import HEIGHT, WIDTH, encode_audio, encode_video, film, numbers, read_all, tone, write
+from scipy.io import wavfile
 
 from latentsync.limits import set_limits
 from latentsync.media import VideoReader, index, read_audio
-from latentsync.media.audio import load_mono_16k
+from latentsync.media.audio import AudioReader, load_mono_16k
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +92,7 @@ def test_a_track_in_another_file_is_not_read(tmp_path):
         VideoReader(film)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no named pipes here")
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "clip.mp4")
     with pytest.raises(ValueError, match="clip.mp4 is a pipe or a device"):
@@ -150,6 +152,25 @@ def test_a_video_at_a_limit_is_taken_and_above_it_refused(tmp_path, name, most):
         VideoReader(path)
 
 
+@pytest.mark.parametrize(
+    "stamps, match",
+    [
+        ([0, 600], None),
+        ([0, 601], "--limit gap=601"),
+        (range(0, 21_599, 599), None),
+        (range(0, 22_200, 599), "21600 are taken"),
+    ],
+)
+def test_how_long_a_video_and_its_gaps_may_be(tmp_path, stamps, match):
+    path = tmp_path / "slides.mkv"
+    encode_video(path, "libx264", stamps, time_base=Fraction(1))
+    if match is None:
+        VideoReader(path).close()
+        return
+    with pytest.raises(ValueError, match=match):
+        VideoReader(path)
+
+
 def test_the_limit_of_frames_is_also_that_of_another_rate(tmp_path):
     path = tmp_path / "clip.mp4"
     encode_video(path, "libx264", range(30))
@@ -180,15 +201,6 @@ def test_a_large_picture_is_refused_before_there_is_room_made_for_it(tmp_path):
         VideoReader(path)
 
 
-def wav(path, rate: int, samples: np.ndarray, kind: int = 1) -> None:
-    """A WAV file of (channels, n) samples of `kind`: 1 integers, 3 floats."""
-    data, size = samples.T.tobytes(), samples.dtype.itemsize
-    frame = len(samples) * size
-    form = struct.pack("<HHIIHH", kind, len(samples), rate, rate * frame % 2**32, frame, 8 * size)
-    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
-    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
-
-
 @pytest.mark.parametrize("read", [read_audio, load_mono_16k])
 @pytest.mark.parametrize(
     "rate, channels, match",
@@ -204,7 +216,7 @@ def wav(path, rate: int, samples: np.ndarray, kind: int = 1) -> None:
 )
 def test_rates_and_channels_of_sound_have_bounds(tmp_path, read, rate, channels, match):
     path = tmp_path / "voice.wav"
-    wav(path, rate, np.zeros((channels, 20_000 // channels), dtype=np.uint8) + 128)
+    wavfile.write(path, rate, np.full((20_000 // channels, channels), 128, np.uint8))
     if match is None:
         read(path)
         return
@@ -231,8 +243,9 @@ def gapped(folder: Path, gap: float, every: int) -> Path:
         (2, 20, None),
         (2.1, 20, r"has 2\.1\d* seconds between .*--limit gap=3"),
         (72_000, 20, "--limit seconds=72001"),
-        (1.9, 1, "--limit gap="),  # none is too long, and all together leave out 50 s of half a second
-        (0.35, 1, None),
+        # None is too long, and together they leave out 24 times the sound there is: 20 times and one long gap may be.
+        (0.475, 1, None),
+        (0.485, 1, "--limit gap=3"),
     ],
 )
 def test_a_small_file_with_long_pauses_fills_no_memory(tmp_path, gap, every, match):
@@ -258,11 +271,15 @@ def test_sound_ends_at_the_limit_of_seconds(tmp_path, sounds):
 def test_samples_that_are_no_sound_reach_no_encoder(tmp_path, caplog, bad):
     samples = tone(1.0, 16000)
     samples[0, 8000] = bad
-    wav(tmp_path / "voice.wav", 16000, samples, kind=3)
+    wavfile.write(tmp_path / "voice.wav", 16000, samples[0])
     for read in (lambda path: read_audio(path)[0], load_mono_16k):
         found = read(tmp_path / "voice.wav")
         assert found.abs().max() <= 1 and found.flatten()[8000] == (1 if bad == 1e30 else 0)
     assert len(caplog.records) == (0 if bad == 1e30 else 2)
+    with AudioReader(tmp_path / "voice.wav") as reader:
+        assert max(chunk.max() for chunk in reader) == pytest.approx(
+            8 if bad == 1e30 else np.nanmax(samples[0, :7999]), 0.1
+        )
     write(tmp_path / "clip.mp4", 25, audio=tmp_path / "voice.wav")
     assert read_audio(tmp_path / "clip.mp4")[0].shape[1] >= 16000
 
@@ -363,6 +380,13 @@ def test_a_damaged_video_is_taken_with_one_warning_that_counts(tmp_path, caplog,
             assert total == 60 and numbers(found)[: total - lost] == list(range(total - lost))
 
 
+@pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "webm"])
+def test_a_whole_video_whose_sound_is_longer_is_not_called_damaged(tmp_path, caplog, sounds, extension):
+    path = tmp_path / f"clip.{extension}"
+    write(path, 10, audio=sounds["voice.ogg"], duration=1.5)
+    assert len(read_all(path)) == 10 and not caplog.records
+
+
 @pytest.mark.parametrize(
     "codec, pix_fmt, lost",
     [
@@ -392,3 +416,14 @@ def test_kept_pictures_have_a_limit_in_bytes(tmp_path, monkeypatch):
         with VideoReader(path) as reader:
             assert len(reader._pictures) == kept
             assert numbers(reader[range(8, -1, -1)]) == list(range(8, -1, -1))
+
+
+def test_every_file_is_opened_by_the_one_door():
+    root = Path(__file__).parents[2]
+    lines = [
+        (path.name, line)
+        for path in [*root.glob("latentsync/**/*.py"), *root.glob("nodes/**/*.py")]
+        for line in path.read_text("utf-8").splitlines()
+        if "av.open(" in line and '"w"' not in line
+    ]
+    assert [name for name, _ in lines] == ["source.py"], lines

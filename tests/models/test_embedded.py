@@ -138,11 +138,11 @@ def test_the_packaged_model_makes_an_unseen_head_say_unheard_words():
 @packaged
 def test_the_packaged_syncnet_tells_sound_in_place_from_other_sound():
     from latentsync.evaluate.sync_score import SyncScorer, load_syncnet
-    from latentsync.train.validate import judge_sync
+    from latentsync.train.validate import sync_metrics
 
     paths = find_checkpoints(embedded.EMBEDDED)
     clip, vae, judge = draw_clip(UNSEEN), load_vae(paths.vae), SyncScorer(*load_syncnet(paths.syncnet))
     crops = align_clip(clip, 128)
-    figures = judge_sync(judge, vae, crops, clip.waveform)
-    other = judge_sync(judge, vae, crops, clip.waveform.roll(len(clip.waveform) // 2))
+    figures = sync_metrics(judge, vae, crops, clip.waveform)
+    other = sync_metrics(judge, vae, crops, clip.waveform.roll(len(clip.waveform) // 2))
     assert figures["sync"] > 0.5 > other["sync"] and abs(figures["sync_offset"]) <= 1

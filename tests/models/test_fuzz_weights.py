@@ -63,7 +63,7 @@ def damaged_tensors(state: dict, rng: random.Random) -> dict:
             tensor.repeat([2] * tensor.ndim),
         )
         number = rng.choice((float("nan"), float("inf"), 1e38))
-        changed = rng.choice((*shapes, tensor.to(rng.choice(kinds)), torch.full_like(tensor, number), None))
+        changed = rng.choice((*shapes, tensor.to(rng.choice(kinds)), torch.full(tensor.shape, number), None))
         if changed is not None:
             state[name if rng.random() < 0.8 else name.replace("0", rng.choice(("9", "1000000", "-1", "x")))] = changed
     return {name: tensor.clone() for name, tensor in state.items()} or {"x": torch.zeros(1)}
@@ -72,19 +72,30 @@ def damaged_tensors(state: dict, rng: random.Random) -> dict:
 def originals() -> dict[str, tuple[dict, dict]]:
     """Tensors and metadata of the smallest nets of each kind."""
     import tiny
+    import torch
     from diffusers import AutoencoderKL
     from whisper.model import AudioEncoder
 
+    from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
     from latentsync.nets.unet import UNet, UNetConfig
 
     shape = {"block_out_channels": (32,), "block_attention": (True,), "layers_per_block": 1, "max_frames": 4}
     encoder = tiny.weights(AudioEncoder(80, 1500, 64, 1, 1))
     vae = {"block_out_channels": (16,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4, "norm_num_groups": 2}
     vae = AutoencoderKL(**vae, up_block_types=("UpDecoderBlock2D",) * 4)
+    encoders = {"visual": (6, [32], [2], [1]), "audio": (1, [32], [2], [0])}
+    visual, audio = (EncoderConfig.from_table(*table) for table in encoders.values())
+    names = ("in_channels", "block_out_channels", "downsample_factors", "attn_blocks")
+    tables = {"frames": "2", "tables": json.dumps({k: dict(zip(names, v, strict=True)) for k, v in encoders.items()})}
+    upscaler = {f"{name}.bias": torch.zeros(size) for name, size in (("body.0", 4), ("body.1", 48))}
+    upscaler |= {"body.0.weight": torch.zeros(4, 3, 3, 3), "body.1.weight": torch.zeros(4)}
+    upscaler |= {"body.2.weight": torch.zeros(48, 4, 3, 3), "body.2.bias": upscaler.pop("body.1.bias")}
     return {
         "unet": (tiny.weights(UNet(UNetConfig(cross_attention_dim=8, **shape))), {"n_head": "8", "groups": "32"}),
         "whisper": ({f"encoder.{k}": v for k, v in encoder.items()}, {"dims": '{"n_audio_head": 1}'}),
         "vae": (tiny.weights(vae), dict(vae.config)),
+        "syncnet": (tiny.weights(StableSyncNet(SyncNetConfig(visual, audio, 2))), {"resolution": "64", **tables}),
+        "upscaler": (upscaler, {"name": "x"}),
     }
 
 
@@ -93,8 +104,10 @@ def weight_file(folder: Path, kind: str, nets: dict, rng: random.Random):
     import torch
     from safetensors.torch import save_file
 
+    from latentsync.evaluate.sync_score import load_syncnet
     from latentsync.models.convert import convert
     from latentsync.models.load import load_audio_encoder, load_unet, load_vae
+    from latentsync.restore.restorers import load_restorer
 
     state, about = nets[kind]
     damage = rng.choice(("bytes", "tensors", "about"))
@@ -120,7 +133,8 @@ def weight_file(folder: Path, kind: str, nets: dict, rng: random.Random):
         path.write_bytes(damaged_bytes(path.read_bytes(), rng))
     if rng.random() < 0.1:
         return lambda: convert(path, folder / "converted.safetensors", force=True, half=rng.random() < 0.5)
-    return lambda: {"unet": load_unet, "whisper": load_audio_encoder, "vae": load_vae}[kind](path)
+    loaders = {"unet": load_unet, "whisper": load_audio_encoder, "vae": load_vae, "syncnet": load_syncnet}
+    return lambda: loaders.get(kind, load_restorer)(path)
 
 
 def settings_file(folder: Path, rng: random.Random):

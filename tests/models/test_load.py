@@ -12,10 +12,10 @@ import golden_data
 import pytest
 import tiny
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from latentsync.errors import InputError
+from latentsync.errors import FileError, InputError
 from latentsync.models import convert as convert_module
 from latentsync.models import load as checkpoint
 from latentsync.models.convert import convert
@@ -609,11 +609,11 @@ def test_conversion_does_not_overwrite_or_leave_halves(made, tmp_path, monkeypat
 
     def full(tensors, path, metadata):
         path.write_bytes(b"half a file")
-        raise OSError("No space left on device")
+        raise SafetensorError("I/O error: No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(convert_module, "save_file", full)
-        with pytest.raises(ValueError, match="No space"):
+        with pytest.raises(FileError, match="No space left on device.*free some space"):
             convert(source, target, force=True)
     assert target.read_bytes() == b"mine" and [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
     convert(source, target, force=True)

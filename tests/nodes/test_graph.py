@@ -37,7 +37,7 @@ def test_graph_node_and_library_give_the_same_frames(
     library, source = pack.latentsync, head(pack)
     wave = source.clip.waveform.repeat(2)[: round(seconds * source.clip.rate)]
     corpus = getattr(library, "drawn.heads.corpus")
-    corpus.write_wav(tmp_path / "voice.wav", wave, source.clip.rate)
+    corpus.write_wav(tmp_path / "voice.wav", [wave], source.clip.rate)
     corpus.write_clip(tmp_path / "clip.mp4", source.clip.frames, source.clip, preset="ultrafast")
     with library.media.VideoReader(tmp_path / "clip.mp4") as reader:
         source.images = library.frames.as_float(reader[range(len(reader))])

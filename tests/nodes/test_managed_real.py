@@ -21,7 +21,7 @@ def model(pack, comfy_folders):
 
 
 def synced(pack, model):
-    states = torch.randn(40, 3, model.model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(2))
+    states = torch.randn(40, 3, model.audio_encoder.conv1.out_channels, generator=torch.Generator().manual_seed(2))
     features = pack.latentsync.audio.whisper.AudioFeatures(states, 25.0, 4)
     settings = pack.latentsync.sampling.sample.Settings(steps=STEPS, window=4, deep_cache=2)
     return torch.cat(list(pack.latentsync.sampling.sample.sync(model, crops_of(4), features, settings)))

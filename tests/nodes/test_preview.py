@@ -8,7 +8,7 @@ import pytest
 import torch
 from heads import from_file
 
-from latentsync.drawn.heads.corpus import write_wav
+from latentsync.media.sound import write_wav
 
 
 def pictures(count=6, height=120, width=160):
@@ -42,7 +42,7 @@ def streams(comfy_folders, file):
 def write_video(pack, tmp_path):
     def write(path, sound=True, **options):
         options["audio"] = tmp_path / "tone.wav" if sound else None
-        write_wav(tmp_path / "tone.wav", tone(0.24)["waveform"][0, 0], 22_050)
+        write_wav(tmp_path / "tone.wav", [tone(0.24)["waveform"][0, 0]], 22_050)
         with pack.latentsync.media.VideoWriter(path, 25, 120, 160, **options) as writer:
             writer.write(pictures())
         return path

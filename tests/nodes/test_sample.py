@@ -29,6 +29,17 @@ def test_result_is_the_librarys_bit_for_bit(pack, model, features, changes):
     assert not torch.equal(result, crops)
 
 
+def test_quality_stands_for_the_widgets_it_names(pack, model, features):
+    crops = crops_of(4)
+    result = sampled(pack, model, features, crops, quality="fast", steps=3, sampler="euler")
+    by_hand = {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3}
+    assert torch.equal(result, sampled(pack, model, features, crops, **by_hand))
+    custom = sampled(pack, model, features, crops, quality="custom", sampler="euler")
+    assert torch.equal(custom, sampled(pack, model, features, crops, sampler="euler"))
+    with pytest.raises(ValueError, match="quality is 'best': choose one of custom, published, balanced, fast"):
+        sampled(pack, model, features, crops, quality="best")
+
+
 def test_crops_are_not_changed_and_come_back_where_there_is_no_face(pack, model, features):
     crops = crops_of(6)
     before = crops.clone()

@@ -8,8 +8,10 @@ import tiny
 import torch
 import torch.nn.functional as F
 from drawn_clips import HEIGHT, WIDTH, make_clip
+from grain import Grain
 from media_clips import packet_bytes
 from safetensors.torch import save_file
+from test_commands import refused
 
 from latentsync.commands.main import main
 from latentsync.evaluate.image_metrics import flicker
@@ -18,7 +20,6 @@ from latentsync.face.blend import blend
 from latentsync.face.detect import load_detector
 from latentsync.face.geometry import apply, crop_matrix, invert
 from latentsync.face.masks import face_mask
-from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.models.load import load_model
@@ -30,27 +31,13 @@ from latentsync.pipelines.lip_sync import (
     track_or_resume,
 )
 from latentsync.pipelines.restore_video import restore_video
-from latentsync.restore.restorers import FACE_SIDE, Sharpen
+from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes, blend_restored, rescale_track, restore_frames
 from latentsync.restore.upscale import Enlarged, Upscaler, load_upscaler, resized
 from latentsync.settings import BlendSettings, RestoreSettings, Settings, TrackSettings
 
 FRAMES = 12
 FAST = RunSettings(sync=Settings(steps=1, window=8, guidance=1.0))
-
-
-class Grain:
-    """A made-up restorer whose change is large and hangs on the face alone."""
-
-    name = "grain"
-
-    def __call__(self, faces):
-        return torch.stack([self._one(face) for face in faces])
-
-    def _one(self, face):
-        generator = torch.Generator().manual_seed(int(face.double().sum() * 1e3))
-        coarse = torch.rand(1, 3, 64, 64, generator=generator) - 0.5
-        return face + 0.4 * F.interpolate(coarse, FACE_SIDE)[0].permute(1, 2, 0)
 
 
 class Same:
@@ -169,35 +156,6 @@ def test_published_settings_restore_too(clip, model):
         for superres in (None, SuperRes(Grain(), STRONG))
     )
     assert difference(plain, finer_run).max() > 3
-
-
-@pytest.mark.parametrize("temporal", [0.0, 0.8, 1.0])
-def test_a_later_start_looks_back_far_enough(temporal):
-    crops = torch.rand(1, 64, 64, 3).repeat(40, 1, 1, 1)
-    matrix = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
-    cuts = np.arange(40) == 10
-    track = FaceTrack(matrix[None].repeat(40, 0), np.ones(40, np.float32), np.ones(40, np.float32), cuts, 64)
-    superres = SuperRes(Noise(), RestoreSettings(1.0, "face", temporal))
-    frames, start = torch.zeros(40, 96, 96, 3, dtype=torch.uint8) + 128, 36
-    whole = torch.cat(list(blend_restored(frames, track, [crops], superres, BlendSettings())))[start:]
-    first = superres.first(track, start)
-    superres.restorer.calls = first
-    late = torch.cat(list(blend_restored(frames, track, [crops[first:]], superres, BlendSettings(), first)))[
-        start - first :
-    ]
-    assert difference(whole, late).max() <= 1 and first >= 10
-    assert superres.first(track, 10) == 10 and superres.first(track, 12) == (12 if temporal == 0 else 10)
-
-
-class Noise(Grain):
-    """Another change for every frame, so that the temporal blend has something to do."""
-
-    calls = 0
-
-    def _one(self, face):
-        self.calls += 1
-        generator = torch.Generator().manual_seed(self.calls)
-        return face + 0.2 * F.interpolate(torch.rand(1, 3, 64, 64, generator=generator), FACE_SIDE)[0].permute(1, 2, 0)
 
 
 def test_windows_are_split_and_nothing_is_kept(clip):
@@ -362,15 +320,6 @@ def argv(command, clip, **changes):
     return [command, *(f"--{key}={value}" for key, value in (given | changes).items())]
 
 
-def refused(capsys, clip, argv):
-    """The sentence with which the command is refused, having written nothing."""
-    before = sorted(p.name for p in clip.video.parent.iterdir())
-    assert main(argv) == 2 and sorted(p.name for p in clip.video.parent.iterdir()) == before
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("latentsync: error:")]
-    assert len(lines) == 1
-    return lines[0]
-
-
 def test_run_and_restore_on_the_command_line(tmp_path, tmp_path_factory, capsys):
     clip = make_clip(tmp_path, frames=4, seconds=0.16)
     weights = tiny.make_checkpoints(tmp_path_factory.mktemp("weights") / "checkpoints", resolution=64)
@@ -389,7 +338,7 @@ def test_run_and_restore_on_the_command_line(tmp_path, tmp_path_factory, capsys)
 @pytest.mark.parametrize("command, name", [("run", "GFPGAN"), ("restore", "CodeFormer"), ("restore", "RestoreFormer")])
 def test_a_missing_restorer_says_how_to_get_it(clip, capsys, command, name):
     weights = tiny.make_checkpoints(clip.video.with_name("weights"), resolution=64)
-    sentence = refused(capsys, clip, argv(command, clip, superres=name, checkpoints=weights))
+    sentence = refused(capsys, clip.video.parent, argv(command, clip, superres=name, checkpoints=weights))
     assert f"has no file of {name}" in sentence
     assert f"python -m latentsync download --only {name.lower()} --checkpoints {weights}" in sentence
 
@@ -422,14 +371,14 @@ def test_a_restorer_s_file_is_found_in_the_checkpoints_folder(tmp_path, capsys):
     ],
 )
 def test_options_out_of_range(clip, capsys, changes, words):
-    assert words in refused(capsys, clip, argv("restore", clip, superres="sharpen", **changes))
+    assert words in refused(capsys, clip.video.parent, argv("restore", clip, superres="sharpen", **changes))
 
 
 def test_restore_never_overwrites_the_video_and_needs_a_face(tmp_path, capsys):
     clip = make_clip(tmp_path, frames=3, without_face=range(3))
     command = argv("restore", clip, superres="sharpen", video_out_path=clip.video)
-    assert "also an input" in refused(capsys, clip, command)
-    assert "no frame of the clip's 3" in refused(capsys, clip, argv("restore", clip, superres="sharpen"))
+    assert "also an input" in refused(capsys, clip.video.parent, command)
+    assert "no frame of the clip's 3" in refused(capsys, clip.video.parent, argv("restore", clip, superres="sharpen"))
 
 
 def test_names_on_the_command_line_are_the_library_s():

@@ -15,6 +15,7 @@ import tiny
 import torch
 import torch.nn.functional as F
 from drawn_clips import HEIGHT, WIDTH, make_clip
+from grain import Grain
 from media_clips import packet_bytes, read_all
 
 from latentsync.face.detect import load_detector
@@ -35,20 +36,6 @@ from latentsync.settings import BlendSettings, RestoreSettings, RunSettings, Set
 FRAMES = 60
 GAP = range(24, 48)
 SIDE = 64
-
-
-class Grain:
-    """A made-up restorer whose change is large, other in each frame, and hangs on the face alone."""
-
-    name = "grain"
-
-    def __call__(self, faces):
-        return torch.stack([self._one(face) for face in faces])
-
-    def _one(self, face):
-        generator = torch.Generator().manual_seed(int(face.double().sum() * 1e6) % 2**31)
-        coarse = torch.rand(1, 3, 64, 64, generator=generator) - 0.5
-        return face + 0.4 * F.interpolate(coarse, FACE_SIDE)[0].permute(1, 2, 0)
 
 
 STEADY = SuperRes(Grain(), RestoreSettings(1.0, "face", temporal=0.6, batch=3))
@@ -225,6 +212,7 @@ def of_another_run(folder, part):
     "damage, goes_on",
     [
         (lambda plan, parts, track: plan.write_bytes(b""), 0),
+        (lambda plan, parts, track: plan.write_text("{}"), 0),
         (lambda plan, parts, track: plan.write_text("[1, 2]"), 0),
         (lambda plan, parts, track: plan.write_bytes(b'{"seed": \xff'), 0),
         (lambda plan, parts, track: plan.write_text("[" * 100_000), 0),
@@ -309,6 +297,8 @@ def test_synced_frames_do_not_depend_on_it_either():
     frames = torch.full((30, 96, 96, 3), 128, dtype=torch.uint8)
     crops = torch.rand(1, SIDE, SIDE, 3).repeat(30, 1, 1, 1) + torch.arange(30)[:, None, None, None] % 5 / 500
     whole = torch.cat(list(blend_restored(frames, track, [crops], superres, BlendSettings())))
+    assert [superres.first(track, start) for start in (10, 12)] == [10, 10]  # never before a cut
+    assert replace(superres, settings=RestoreSettings(1.0, "face", 0.0)).first(track, 12) == 12
     for start in (5, 28):
         first = superres.first(track, start)
         assert first == {5: 4, 28: 21}[start]

@@ -2,34 +2,35 @@
 
 import os
 import signal
-import time
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from latentsync.limits import limit
 from latentsync.prepare.executor import Job, Outcome
 
-NAP = 300  # seconds of work that nobody waits for
+
+def deed(number: int, deadly: Path | None, wrong: bool, note: Path | None) -> Outcome:
+    """Gives `number`, or kills its process, or fails, or says in the pipe `note` that it is there, and never ends.
+
+    The file `deadly` counts how often a process was killed.
+    """
+    if deadly:
+        with deadly.open("a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if wrong:
+        raise RuntimeError("a mistake")
+    if note:
+        with note.open("w") as pipe:
+            pipe.write("here\n")
+            pipe.flush()
+            signal.pause()
+    return Outcome({"number": number})
 
 
-@dataclass(frozen=True)
-class Deed:
-    """Work of which nothing is left: it gives `number`, or kills its process, or fails, or takes its time."""
-
-    number: int
-    deadly: bool = False
-    wrong: bool = False
-    note: Path | None = None
-
-    def run(self) -> Outcome:
-        if self.deadly:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.wrong:
-            raise RuntimeError("a mistake")
-        if self.note:
-            self.note.write_text(str(os.getpid()))
-            time.sleep(NAP)
-        return Outcome({"number": self.number})
+def job(number: int, deadly: Path | None = None, wrong: bool = False, note: Path | None = None) -> Job:
+    return Job("align", str(number), "", partial(deed, number, deadly, wrong, note))
 
 
-def job(number: int, **traits) -> Job:
-    return Job("align", str(number), "", Deed(number, **traits))
+def gap_limit() -> Outcome:
+    return Outcome({"gap": limit("gap")})

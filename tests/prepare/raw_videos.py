@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from latentsync.drawn.heads.clip import DrawnClip, make_clip
-from latentsync.drawn.heads.corpus import write_wav
 from latentsync.face.landmarks import Detection, Face, points_from_box
 from latentsync.face.track_file import write_track_file
 from latentsync.media import VideoWriter
-from latentsync.prepare.executor import InProcess, perform
+from latentsync.media.sound import write_wav
+from latentsync.prepare.executor import InProcess
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
 
@@ -23,7 +22,7 @@ def write_video(path: Path, clips: Sequence[DrawnClip], volume: float = 1.0) -> 
     """The clips one after another, at 25 frames/s, with their sound."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sound = path.with_suffix(".wav")
-    write_wav(sound, volume * torch.cat([clip.waveform for clip in clips]), clips[0].rate)
+    write_wav(sound, (volume * clip.waveform for clip in clips), clips[0].rate)
     with VideoWriter(path, 25, SIZE, SIZE, preset="ultrafast", audio=sound) as writer:
         for clip in clips:
             writer.write(clip.frames)
@@ -63,23 +62,18 @@ def make_raw(folder: Path) -> tuple[Path, Tools]:
     return raw, Tools("file", tracks)
 
 
-class Counted(InProcess):
-    """Does the work here, and keeps (stage, item) of what it did."""
-
-    def __init__(self):
-        self.done = []
-
-    def results(self, jobs):
-        for job in jobs:
-            self.done.append((job.stage, job.item))
-            yield job, perform(job)
-
-
 def again(raw, out, settings=SETTINGS, **options):
-    """What a further run in `out` does."""
-    counted = Counted()
-    prepare(raw[0], out, settings, raw[1], executor=counted, **options)
-    return counted.done
+    """(stage, item) of the work that a further run in `out` does."""
+    done = []
+
+    class Counted(InProcess):
+        def results(self, jobs):
+            for job, outcome in super().results(jobs):
+                done.append((job.stage, job.item))
+                yield job, outcome
+
+    prepare(raw[0], out, settings, raw[1], executor=Counted(), **options)
+    return done
 
 
 def clips_of(out: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from media_clips import encode_audio, tone
 from latentsync.audio.whisper import resample, to_mono
 from latentsync.media import audio, read_audio
 from latentsync.media.audio import AudioReader
-from latentsync.prepare import read as sound
+from latentsync.media.sound import read_wav, write_flac, write_wav
 from latentsync.prepare.read import shots, split
 from latentsync.prepare.settings import PrepareSettings
 
@@ -26,22 +26,21 @@ def test_sound_resampled_in_blocks_is_that_of_the_whole(tmp_path, monkeypatch, r
 
 
 def test_files_are_as_long_as_the_pictures_and_silent_beyond_the_sound(tmp_path):
-    encode_audio(tmp_path / "voice.wav", "pcm_s16le", tone(1.0, 16000), 16000)
-    out = tmp_path / "out.wav"
-    for count in (8000, 24000):
-        with AudioReader(tmp_path / "voice.wav") as reader:
-            peak = sound.write_sound(reader, out, count)
-        expected = np.pad(np.rint(read_audio(tmp_path / "voice.wav")[0][0].numpy() * 32767), (0, 8000))[:count]
-        assert np.array_equal(sound.read_sound(out, 0, count), expected)
-        assert peak == pytest.approx(np.abs(expected).max() / 32767, abs=1e-4)
-    for start in (-900, -300, 0, 23900, 24000, 30000):
-        inside = [expected[i] if 0 <= i < 24000 else 0 for i in range(start, start + 500)]
-        assert sound.read_sound(out, start, 500).tolist() == inside
+    out, wave = tmp_path / "out.wav", torch.from_numpy(tone(1.0, 16000)[0])
+    whole = np.pad(np.rint(wave.numpy() * 32767), (0, 8000))
+    for count in (8000, 24000, None):
+        peak = write_wav(out, [wave[:0], *wave.split(3000)], 16000, count)
+        expected = whole[: count or 16000]
+        assert np.array_equal(read_wav(out, 0, len(expected)), expected)
+        assert not read_wav(out, len(expected), 9).any() and peak == pytest.approx(wave[:count].abs().max())
+    for start in (-900, -300, 0, 15900, 16000, 30000):
+        inside = [expected[i] if 0 <= i < 16000 else 0 for i in range(start, start + 500)]
+        assert read_wav(out, start, 500).tolist() == inside
 
 
 def test_flac_keeps_every_sample(tmp_path):
     samples = np.random.default_rng(0).integers(-32768, 32768, 30000).astype(np.int16)
-    sound.write_flac(tmp_path / "a.flac", samples)
+    write_flac(tmp_path / "a.flac", samples)
     with av.open(str(tmp_path / "a.flac")) as container:
         assert container.streams.audio[0].codec_context.name == "flac"
     assert np.array_equal(read_audio(tmp_path / "a.flac")[0][0].numpy() * 32768, samples)

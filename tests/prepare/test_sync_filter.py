@@ -9,13 +9,13 @@ from flicker_net import FRAMES, Flicker, pictures, sound
 from raw_videos import write_track_of
 
 from latentsync.audio.syncnet import SAMPLES_PER_FRAME
-from latentsync.drawn.heads.corpus import write_wav
 from latentsync.evaluate.sync_score import MouthViews, running_median, sync_score
 from latentsync.media import VideoReader, VideoWriter, read_audio
+from latentsync.media.sound import write_wav
 from latentsync.nets.syncnet_v2 import SyncNetV2
 from latentsync.prepare import filters as quality
 from latentsync.prepare import filters as sync_filter
-from latentsync.prepare.filters import Quality
+from latentsync.prepare.filters import measure_quality
 from latentsync.prepare.manifest import read_manifest
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
@@ -44,7 +44,7 @@ def raw(tmp_path):
         "very_late": sound(9),
     }.items():
         wav = tmp_path / "voice.wav"
-        write_wav(wav, torch.from_numpy(samples / np.float32(32767)), 16000)
+        write_wav(wav, [torch.from_numpy(samples / np.float32(32767))], 16000)
         with VideoWriter(tmp_path / "raw" / f"{name}.mkv", 25, 64, 64, preset="ultrafast", audio=wav) as writer:
             writer.write(pictures())
         write_track_of(tmp_path / "tracks" / f"{name}.json", [BOX] * FRAMES, 64)
@@ -125,5 +125,5 @@ def test_quality_is_the_mean_of_first_middle_and_last_frame(tmp_path, monkeypatc
         light[i] = level
     with VideoWriter(tmp_path / "clip.mp4", 25, 64, 64) as writer:
         writer.write(light)
-    figures = Quality(tmp_path / "clip.mp4", tmp_path, None).run().figures
+    figures = measure_quality(tmp_path / "clip.mp4", tmp_path, None).figures
     assert figures["quality"] == pytest.approx(60, abs=1.5)

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 
 from latentsync.evaluate.sync_score import SyncScorer
 from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
-from latentsync.train.trepa import VideoMAE, VideoMAEConfig
+from latentsync.train.trepa import VideoMAE, videomae_config
 from latentsync.train.unet import FrozenNets
 
 PIXEL_FACTORS = [[1, 2], 2, 2, 2, 2, 2]  # of 64 pixels
@@ -61,6 +61,6 @@ def small_vae() -> AutoencoderKL:
 
 def frozen_nets() -> FrozenNets:
     torch.manual_seed(0)
-    trepa = VideoMAE(VideoMAEConfig(32, 1, 4, 32, patch=56, tubelet=8, n_frames=16)).requires_grad_(False)
-    judge = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), side=64)
-    return FrozenNets(small_vae(), golden(tiny.audio_encoder()), judge, Distance(), trepa)
+    trepa = VideoMAE(videomae_config(32, 1, 4, 32, patch=56, tubelet=8)).requires_grad_(False)
+    syncnet = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), side=64)
+    return FrozenNets(small_vae(), golden(tiny.audio_encoder()), syncnet, Distance(), trepa)

@@ -12,8 +12,8 @@ from torchvision.models import vgg16
 from whisper.model import AudioEncoder
 
 from latentsync.drawn.heads.clip import make_clip
-from latentsync.drawn.heads.corpus import write_wav
 from latentsync.media import VideoWriter
+from latentsync.media.sound import write_wav
 from latentsync.nets.syncnet import PIXEL_ATTN, EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.nets.unet import UNet, UNetConfig
 
@@ -63,7 +63,7 @@ def write_clip(path: Path, seed: int, frames: int = 60, side: int = 64, fps=25, 
     clip, wav = make_clip(seed, frames / 25, side), path.with_suffix(".wav")
     path.parent.mkdir(parents=True, exist_ok=True)
     if sound is not None:
-        write_wav(wav, clip.waveform[: int(sound * len(clip.waveform))], clip.rate)
+        write_wav(wav, [clip.waveform[: int(sound * len(clip.waveform))]], clip.rate)
     with VideoWriter(path, fps, side, side, preset="ultrafast", audio=None if sound is None else wav) as writer:
         writer.write(clip.frames[:frames])
     wav.unlink(missing_ok=True)

@@ -12,15 +12,16 @@ import media_clips
 import pytest
 import tiny
 import torch
+from small_nets import golden
 from stand_ins import write_clip
 from torch.utils.data import DataLoader
 
 from latentsync.audio.syncnet import mel_window, syncnet_mel
 from latentsync.audio.whisper import encode_audio, resample, to_mono
-from latentsync.drawn.heads.corpus import write_wav
 from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader, VideoWriter, read_audio
-from latentsync.train.cache import FeatureCache, Mel, States, fingerprint
+from latentsync.media.sound import write_wav
+from latentsync.train.cache import FeatureCache, Mel, States, weights_sha256
 from latentsync.train.clips import Clip, list_clips, read_sound
 from latentsync.train.config import DataConfig
 from latentsync.train.dataset import SyncNetClips, UNetClips
@@ -40,16 +41,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder():
-    net = tiny.audio_encoder()
-    net.load_state_dict(tiny.weights(net))
-    return net.eval()
+    return golden(tiny.audio_encoder())
 
 
 @pytest.fixture(scope="module")
 def vae():
-    net = tiny.vae()
-    net.load_state_dict(tiny.weights(net))
-    return net.eval()
+    return golden(tiny.vae())
 
 
 @pytest.fixture(scope="module")
@@ -213,14 +210,11 @@ def test_a_forked_worker_may_collect_the_readers_that_it_inherits(folder):
     assert all(same(a, data[n]) for n, a in enumerate(loader))
 
 
-def test_what_goes_to_a_worker_is_small(folder, filled, encoder, vae):
+def test_workers_get_little_and_no_nets(folder, filled, encoder, vae, tmp_path):
     data = UNetClips(filled, encoder, vae)
     data[0], data[1]
     assert len(pickle.dumps(data)) < 5000
     assert same(pickle.loads(pickle.dumps(data))[3], data[3])
-
-
-def test_workers_without_nets_say_what_to_do(folder, encoder, tmp_path):
     with pytest.raises(ValueError, match="data.workers is 2 .* set data.cache"):
         UNetClips(config(folder, workers=2), encoder)
     data = UNetClips(config(folder, cache=str(tmp_path)), encoder)
@@ -252,9 +246,9 @@ def test_caches_go_by_content_and_net_and_not_by_name(folder, encoder, tmp_path)
     assert cache.path(states, copy) == cache.path(states, a)
     other = tiny.audio_encoder()
     other.load_state_dict(tiny.weights(other, seed=3))
-    assert fingerprint(other) != fingerprint(encoder)
+    assert weights_sha256(other) != weights_sha256(encoder)
     assert cache.path(States(other), a) != cache.path(states, a)
-    assert fingerprint(encoder.bfloat16()) != fingerprint(encoder.float()) == fingerprint(encoder)
+    assert weights_sha256(encoder.bfloat16()) != weights_sha256(encoder.float()) == weights_sha256(encoder)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\xff" * len(b)])
@@ -315,12 +309,10 @@ def test_the_shortest_clips_that_are_fit(limit, folder, encoder):
         make(1)
 
 
-def test_silence_is_sound(tmp_path, encoder):
-    clip = write_clip(tmp_path / "silent.mp4", 1, frames=50, sound=None)
-    write_wav(tmp_path / "silence.wav", torch.zeros(1000), 16000)
+def test_silence_is_sound(folder, tmp_path, encoder):
+    write_wav(tmp_path / "silence.wav", [torch.zeros(1000)], 16000)
     with VideoWriter(tmp_path / "b.mp4", 25, SIDE, SIDE, audio=tmp_path / "silence.wav") as writer:
-        writer.write(media_clips.read_all(clip))
-    clip.unlink()
+        writer.write(media_clips.read_all(folder / "b" / "clip.mp4"))
     sample = UNetClips(config(tmp_path), encoder)[0]
     assert (sample["mel"] == -4).all() and torch.isfinite(sample["audio"]).all()
 
@@ -328,7 +320,7 @@ def test_silence_is_sound(tmp_path, encoder):
 @pytest.mark.parametrize("ruin", ["removed", "cut", "replaced"])
 def test_a_clip_that_breaks_later_is_reported_once_and_replaced(folder, tmp_path, ruin, caplog):
     clips = shutil.copytree(folder, tmp_path / "clips")
-    data = SyncNetClips(config(clips))
+    data = SyncNetClips(config(clips, cache=str(tmp_path / "cache")))
     bad = clips / "large.mp4"
     other = pickle.loads(pickle.dumps(data))
     if ruin == "removed":
@@ -338,40 +330,31 @@ def test_a_clip_that_breaks_later_is_reported_once_and_replaced(folder, tmp_path
     else:
         write_clip(bad, 8, frames=40, side=96)
     with caplog.at_level(logging.WARNING, "latentsync.train"):
+        data.fill()
         samples = [data[n] for n in range(6)]
     assert caplog.text.count("other clips take its place") == 1 and str(bad) in caplog.text
     assert all(same(other[n], samples[n]) for n in reversed(range(6)))  # whatever was found out before
-    for path in clips.rglob("*.mp4"):
-        path.unlink(missing_ok=True)
-    data = pickle.loads(pickle.dumps(data))  # without the readers, which keep their files
-    for _ in range(2):
-        with pytest.raises(ValueError, match="none of the 3 clips can be read any more"):
-            data[0]
-
-
-def test_clips_that_broke_before_filling(folder, tmp_path, caplog):
-    clips = shutil.copytree(folder, tmp_path / "clips")
-    data = SyncNetClips(config(clips, cache=str(tmp_path / "cache")))
-    (clips / "a" / "clip.mp4").unlink()
-    data.fill()
-    assert caplog.text.count("other clips take its place") == 1
-    other = SyncNetClips(config(clips, cache=str(tmp_path / "other")))
     shutil.rmtree(clips)
-    with pytest.raises(ValueError, match="none of the 2 clips can be read any more"):
-        other.fill()
+    data = pickle.loads(pickle.dumps(data))  # without the readers, which keep their files
+    data.cache.folder = None
+    with pytest.raises(ValueError, match="none of the 3 clips can be read any more"):
+        data[0]
+    data.cache.folder = tmp_path / "other"
+    with pytest.raises(ValueError, match="none of the 3 clips can be read any more"):
+        data.fill()
 
 
 def test_lists_of_clips(folder, tmp_path):
     found = [folder / "a" / "clip.mp4", folder / "b" / "clip.mp4", folder / "large.mp4"]
     assert list_clips(folder) == found
-    text = tmp_path / "list.txt"
-    text.write_text(f"{found[2]}\n\n  sub/two words.mp4 \n", encoding="utf-8")
-    assert list_clips(str(text)) == [found[2], tmp_path / "sub" / "two words.mp4"]
     entries = [{"clip": "x.mp4", "dropped": None}, {"clip": "y.mp4", "dropped": "no_face"}, {"output": "z.mp4"}]
     entries += [{"clip": None, "fate": "dropped"}, {"clip": "clips/v.mp4", "fate": "kept"}]
-    manifest = tmp_path / "manifest.jsonl"
-    manifest.write_text("\n".join(map(json.dumps, entries)) + "\n", encoding="utf-8")
-    assert list_clips(manifest) == [tmp_path / name for name in ("x.mp4", "z.mp4", "clips/v.mp4")]
+    for text, names in (
+        (f"{found[2]}\n\n  sub/two words.mp4 \n", [found[2], "sub/two words.mp4"]),
+        ("\n".join(map(json.dumps, entries)), ["x.mp4", "z.mp4", "clips/v.mp4"]),
+    ):
+        (tmp_path / "list").write_text(text, encoding="utf-8")
+        assert list_clips(tmp_path / "list") == [tmp_path / name for name in names]
 
 
 def test_lists_that_are_none(folder, tmp_path):

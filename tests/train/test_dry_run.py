@@ -30,6 +30,12 @@ def stand_ins(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def here(stand_ins, monkeypatch) -> Path:
+    monkeypatch.chdir(stand_ins)
+    return stand_ins
+
+
+@pytest.fixture
 def uncounted(monkeypatch) -> None:
     """Leaves out the memory of a step, which takes seconds to count."""
     monkeypatch.setattr("latentsync.train.loop.estimate_memory", lambda *_: None)
@@ -47,12 +53,6 @@ def downloaded(monkeypatch) -> list[Path]:
     return files
 
 
-@pytest.fixture
-def here(stand_ins, monkeypatch) -> Path:
-    monkeypatch.chdir(stand_ins)
-    return stand_ins
-
-
 def files_of(preset: str) -> list[str]:
     """What a preset needs in the checkpoints folder."""
     config = load_config(SyncNetTraining if preset in SYNCNETS else UNetTraining, preset)
@@ -68,11 +68,7 @@ def test_every_preset_starts_and_writes_nothing(preset, here, uncounted, capsys)
     assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
     trained, everything = (int(n.replace(",", "")) for n in re.search(r"parameters: (\S+) of (\S+)", said).groups())
     assert (trained < everything) == preset.startswith("stage2") and "no step was taken" in said
-
-
-def test_the_memory_is_estimated(here, capsys):
-    assert main(["train", "syncnet", "--config", "syncnet_16_latent", CLIPS, "--dry_run"]) == 0
-    assert re.search(r"estimated GPU memory: (\S+) GB \(weights 0.3", capsys.readouterr().out)
+    assert "estimated GPU memory: unknown" in said
 
 
 def readme_commands() -> list[str]:
@@ -82,12 +78,11 @@ def readme_commands() -> list[str]:
 
 
 @pytest.mark.parametrize("line", readme_commands())
-def test_the_commands_of_the_readme_work(line, here, uncounted, downloaded, capsys):
+def test_the_commands_of_the_readme_are_understood(line, here, downloaded, capsys):
     program, options = line.split(" -m latentsync ")
     assert program in ("python", "accelerate launch")
-    dry = ["--dry_run"] if options.startswith("train") and "--dry_run" not in options else []
-    assert main([*shlex.split(options), *dry]) == 0
-    assert downloaded or "no step was taken" in capsys.readouterr().out
+    assert main([*shlex.split(options), *(["--show"] if options.startswith("train") else [])]) == 0
+    assert downloaded or "max_steps: 100000" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("preset", [*UNETS, *SYNCNETS])

@@ -1,6 +1,5 @@
 """The training loop: what a resumed run, more processes or an accident may and may not change."""
 
-import builtins
 import logging
 import math
 import os
@@ -61,23 +60,21 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path, workers, acc
     assert not same(weights(end), weights(end, "ema/toy.pt"))
 
 
-def test_progress_counts_steps_in_one_phase_from_where_the_run_starts(tmp_path):
-    config, seen = configured(tmp_path, max_steps=3), []
-    train(ToyTask(config), config, progress=lambda *state: seen.append(state))
-    longer = configured(tmp_path, max_steps=5)
+def test_progress_and_samples_go_on_where_they_were(tmp_path):
+    config, longer = configured(tmp_path, max_steps=3, accumulate=2), configured(tmp_path, max_steps=5, accumulate=2)
+    task, seen = ToyTask(config), []
+    train(task, config, progress=lambda *state: seen.append(state))
+    assert task.seen == list(range(12)) and task.warnings == [1, 2, 3]
     train(ToyTask(longer), longer, "auto", progress=lambda *state: seen.append(state))
-    assert [state[:3] for state in seen] == [
-        *(("training", step, 3) for step in range(4)),
-        *(("training", step, 5) for step in (3, 4, 5)),
-    ]
-    assert all(len(state) == 3 or state[3].startswith("loss ") for state in seen)
+    assert [state[1:3] for state in seen] == [(0, 3), (1, 3), (2, 3), (3, 3), (3, 5), (4, 5), (5, 5)]
+    assert all(state[0] == "training" and (len(state) == 3 or state[3].startswith("loss ")) for state in seen)
 
 
 def test_an_interrupted_run_saves_between_two_steps_and_goes_on(tmp_path):
     class Impatient(ToyTask):
         def loss(self, net, batch):
             if 4 in batch["seed"]:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             return super().loss(net, batch)
 
     config = configured(tmp_path / "a", workers=1)
@@ -89,13 +86,6 @@ def test_an_interrupted_run_saves_between_two_steps_and_goes_on(tmp_path):
     whole = configured(tmp_path / "whole")
     train(ToyTask(whole), whole)
     assert losses(tmp_path / "a") == losses(tmp_path / "whole")
-
-
-def test_every_sample_is_seen_once_and_in_order(tmp_path):
-    config = configured(tmp_path, max_steps=3, accumulate=2)
-    task = ToyTask(config)
-    train(task, config)
-    assert task.seen == list(range(12)) and task.warnings == [1, 2, 3]
 
 
 def test_processes_share_out_the_batch_of_one():
@@ -168,10 +158,9 @@ def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_
         def loss(self, net, batch):
             return {"loss": (net(batch["x"]) * 0).sqrt().sum()}  # 0, with slope infinity
 
-    config = configured(tmp_path)
-    task = Cliff(config)
+    task = Cliff(configured(tmp_path))
     with pytest.raises(ValueError, match=r"step 1 \(loss 0, gradient_norm nan\)"):
-        train(task, config)
+        train(task, task.config)
     assert all(parameter.isfinite().all() for parameter in task.net.parameters())
     assert not list(tmp_path.glob("step-*"))
 
@@ -203,40 +192,36 @@ def test_validation_sees_the_average_and_changes_no_later_step(tmp_path):
     assert task.validated[-1] != pytest.approx(float(weights(end)["0.weight"].sum()), rel=1e-5)
 
 
-def test_only_the_last_states_stay(tmp_path):
-    config = configured(tmp_path, save_every=1, keep=2)
+def test_only_the_last_states_stay_and_a_damaged_one_is_not_gone_on_from(tmp_path):
+    config = configured(tmp_path, save_every=1, keep=2, max_steps=3)
     train(ToyTask(config), config)
-    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000004", "step-00000005"]
-
-
-def test_a_damaged_state_is_not_gone_on_from(tmp_path):
-    config = configured(tmp_path, save_every=2, max_steps=4)
-    train(ToyTask(config), config)
-    last = tmp_path / "step-00000004"
+    assert [state.name for state in complete_states(tmp_path)] == ["step-00000002", "step-00000003"]
+    last = tmp_path / "step-00000003"
     shutil.copytree(last, tmp_path / "step-00000009.part")
     with (last / "state" / "optimizer.bin").open("r+b") as file:
         file.truncate(100)
-    with pytest.raises(ValueError, match="step-00000004 is not a complete checkpoint"):
+    with pytest.raises(ValueError, match="step-00000003 is not a complete checkpoint"):
         train(ToyTask(config), config, resume=last)
     task = ToyTask(config)
     train(task, config, resume="auto")
-    assert task.seen == [4, 5, 6, 7] and [step for step, *_ in losses(tmp_path)] == [1, 2, 3, 4]
+    assert task.seen == [4, 5] and [step for step, *_ in losses(tmp_path)] == [1, 2, 3]
     (tmp_path / "step-00000002" / "config.yaml").unlink()
     assert complete_states(tmp_path) == [last]
 
 
-def test_a_new_run_does_not_mix_with_an_old_one(tmp_path):
+def test_a_checkpoint_is_safe_from_a_power_cut(tmp_path, monkeypatch):
+    fsync, on_the_drive = os.fsync, set()
+    monkeypatch.setattr(os, "fsync", lambda file: on_the_drive.add(os.fstat(file).st_ino) or fsync(file))
     config = configured(tmp_path, max_steps=1)
-    train(ToyTask(config), config)
+    state = train(ToyTask(config), config)
+    assert {path.stat().st_ino for path in state.rglob("*") if path.is_file()} <= on_the_drive
+
+
+def test_what_a_further_run_may_change(tmp_path):
+    config = configured(tmp_path, max_steps=1)
+    assert train(ToyTask(config), config, resume="auto").name == "step-00000001"  # without a state: a new run
     with pytest.raises(ValueError, match="--resume auto"):
         train(ToyTask(config), config)
-    empty = configured(tmp_path / "new", max_steps=1)
-    assert train(ToyTask(empty), empty, resume="auto").name == "step-00000001"  # auto without a state: a new run
-
-
-def test_what_a_resumed_run_may_change(tmp_path):
-    config = configured(tmp_path, max_steps=1)
-    train(ToyTask(config), config)
     other = configured(tmp_path, net=4)
     with pytest.raises(ValueError, match="made with another net"):
         train(ToyTask(other), other, resume="auto")
@@ -293,27 +278,21 @@ def test_the_log_needs_no_package_to_look_at_it(tmp_path, monkeypatch, caplog):
     assert "pip install tensorboard" in caplog.text and "pip install matplotlib" in caplog.text
 
 
-def test_what_this_machine_cannot_do_is_said_in_one_sentence(tmp_path, monkeypatch):
+def test_what_cannot_be_trained_is_said_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    half = configured(tmp_path, precision="fp16", device="auto")
-    with pytest.raises(ValueError, match="fp16, which needs a GPU"):
-        train(ToyTask(half), half)
-    thrifty = configured(tmp_path, gradient_checkpointing=True)
-    with pytest.raises(ValueError, match="gradient_checkpointing is true, which Sequential"):
-        train(ToyTask(thrifty), thrifty)
-    frozen = configured(tmp_path)
-    task = ToyTask(frozen)
-    task.net.requires_grad_(False)
-    with pytest.raises(ValueError, match="no weight"):
-        train(task, frozen)
-    imported = builtins.__import__
-
-    def without_accelerate(name, *rest):
-        if name.startswith("accelerate"):
-            raise ImportError(name)
-        return imported(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_accelerate)
+    frozen = ToyTask(configured(tmp_path))
+    frozen.net.requires_grad_(False)
+    for task, message in (
+        (ToyTask(configured(tmp_path, precision="fp16", device="auto")), "fp16, which needs a GPU"),
+        (
+            ToyTask(configured(tmp_path, gradient_checkpointing=True)),
+            "checkpointing is true, which Sequential",
+        ),
+        (frozen, "no weight"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(task, task.config)
+    monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ValueError, match="pip install accelerate"):
-        train(ToyTask(frozen), frozen)
+        train(frozen, frozen.config)

@@ -16,9 +16,6 @@ from latentsync.train.losses import add_noise, lpips_loss, mixed_noise, noise_lo
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated since 0.13:UserWarning")
 
 
-HALF = {"atol": 1e-3, "rtol": 1e-3}  # rounding to float16
-
-
 @pytest.fixture(scope="module")
 def abar():
     return make_sampler("ddim", 20).alphas_cumprod
@@ -45,8 +42,9 @@ def test_the_estimate_from_the_true_noise_is_the_clean_latents(abar):
     timesteps = torch.tensor([20, 980])
     noisy = add_noise(latents.half(), noise.half(), timesteps, abar)
     assert noisy.dtype == torch.float32
-    torch.testing.assert_close(noisy[1], abar[980].sqrt() * latents[1] + (1 - abar[980]).sqrt() * noise[1], **HALF)
-    torch.testing.assert_close(one_step_estimate(noisy, noise.half(), timesteps, abar), latents, **HALF)
+    rounding = {"atol": 1e-3, "rtol": 1e-3}
+    torch.testing.assert_close(noisy[1], abar[980].sqrt() * latents[1] + (1 - abar[980]).sqrt() * noise[1], **rounding)
+    torch.testing.assert_close(one_step_estimate(noisy, noise.half(), timesteps, abar), latents, **rounding)
 
 
 def test_errors_count_less_where_there_is_little_noise(abar):
@@ -84,12 +82,14 @@ def test_sync_loss_is_the_cross_entropy_of_the_cosine():
     expected = F.binary_cross_entropy(torch.tensor(cosines), target)
     assert sync_loss(*embeddings(cosines), target).item() == pytest.approx(expected.item(), abs=1e-5)
     assert sync_loss(*embeddings([0.5, 0.5]), target[:2]).item() == pytest.approx(math.log(2), abs=1e-6)
+    for cosine, wanted in ((0.0, 1.0), (1.0, 0.0)):  # at most, which bounds the slope
+        assert sync_loss(*embeddings([cosine]), wanted).item() == pytest.approx(-math.log(1e-4), rel=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("target", [0.0, 1.0])
 def test_sync_loss_and_gradients_are_finite_at_the_ends(dtype, target):
-    vision, audio = embeddings([0.0, 1.0, 0.5], dtype)
+    vision, audio = embeddings([0.0, 1.0, 0.5, 0.0], dtype)
     with torch.no_grad():
         vision[2] = 0  # an embedding whose every ReLU is off
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -97,14 +97,8 @@ def test_sync_loss_and_gradients_are_finite_at_the_ends(dtype, target):
     loss.backward()
     assert loss.dtype == torch.float32 and loss.isfinite()
     assert vision.grad.isfinite().all() and audio.grad.isfinite().all()
-
-
-def test_sync_loss_pulls_orthogonal_embeddings_together():
-    vision, audio = embeddings([0.0])
-    sync_loss(vision, audio, 1.0).backward()
-    with torch.no_grad():
-        moved = F.cosine_similarity(vision - 1e-5 * vision.grad, audio)
-    assert moved > 0
+    if target:  # orthogonal embeddings are pulled together
+        assert F.cosine_similarity((vision - 1e-2 * vision.grad)[3].float(), audio[3].float(), dim=0) > 0
 
 
 def test_shapes_that_do_not_fit_are_refused(abar):
@@ -116,33 +110,15 @@ def test_shapes_that_do_not_fit_are_refused(abar):
         add_noise(clips(0), clips(1), torch.tensor([5]), abar)
 
 
-def test_lpips_sees_the_lower_half_only(random_lpips):
-    predicted, target = clips(0), clips(1)
-    loss = lpips_loss(random_lpips, predicted, target)
-    above, below = predicted.clone(), predicted.clone()
-    above[..., :24, :] = 0
-    below[..., 24, :] = 0
-    assert lpips_loss(random_lpips, above, target) == loss
-    assert lpips_loss(random_lpips, below, target) != loss
-    assert lpips_loss(random_lpips, target, target) == 0
-
-
-def test_lpips_is_the_mean_over_clips_and_frames_of_the_package_s_distance(random_lpips):
-    predicted, target = clips(0), clips(1)
-    each = [
-        random_lpips(predicted[b : b + 1, :, f, 24:], target[b : b + 1, :, f, 24:]).item()
-        for b in range(2)
-        for f in range(2)
-    ]
-    assert lpips_loss(random_lpips, predicted, target).item() == pytest.approx(sum(each) / 4, rel=1e-5)
-
-
-def test_lpips_gradients_reach_the_prediction_and_not_the_net(random_lpips):
-    predicted = clips(0).requires_grad_()
+def test_lpips_is_the_mean_of_the_package_s_distance_over_the_lower_halves(random_lpips):
+    predicted, target = clips(0).requires_grad_(), clips(1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = lpips_loss(random_lpips, predicted, clips(1))
+        loss = lpips_loss(random_lpips, predicted, target)
+    pairs = zip(*(x.detach().transpose(1, 2).flatten(0, 1)[:, :, 24:] for x in (predicted, target)), strict=True)
+    each = [random_lpips(one[None], other[None]).item() for one, other in pairs]
+    assert loss.dtype == torch.float32 and loss.item() == pytest.approx(sum(each) / 4, rel=1e-5)
+    assert lpips_loss(random_lpips, target, target) == 0
     loss.backward()
-    assert loss.dtype == torch.float32
     assert predicted.grad[..., 24:, :].abs().sum() > 0 and predicted.grad[..., :24, :].abs().sum() == 0
     assert predicted.grad.isfinite().all() and all(p.grad is None for p in random_lpips.parameters())
 

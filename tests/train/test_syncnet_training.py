@@ -13,6 +13,7 @@ from latentsync.evaluate.sync_score import load_syncnet
 from latentsync.models.state_dict import read_checkpoint
 from latentsync.nets.syncnet import EncoderConfig, StableSyncNet, SyncNetConfig
 from latentsync.train.config import DataConfig, EncoderTable, OptimizerConfig, RunConfig, SyncNetTables, SyncNetTraining
+from latentsync.train.loop import read_log, train
 from latentsync.train.syncnet import SyncNetTask, contrast_loss, guide_loss
 
 TABLES = SyncNetTables(
@@ -48,39 +49,23 @@ def configured(folder, **run) -> SyncNetTraining:
 
 
 def test_it_learns_and_what_is_saved_judges_the_same(tmp_path):
-    pytest.importorskip("accelerate")
-    from latentsync.train.loop import read_log, train
-
-    config = configured(tmp_path, max_steps=40, gradient_checkpointing=True, validate_every=40)
+    config = configured(tmp_path, max_steps=24, gradient_checkpointing=True, validate_every=24)
     task = SyncNetTask(config, Drawn(), held_out=Drawn())
     state = train(task, config)
     lines = read_log(tmp_path / "log.jsonl")
     losses = [line["loss"] for line in lines if "loss" in line]
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
     assert {"validation_loss", "validation_accuracy"} <= lines[-1].keys()
-    sample = Drawn()[100]
+    content, sample = torch.load(state / "stable_syncnet.pt", weights_only=True), default_collate([Drawn()[100]])
+    _, about = read_checkpoint(state / "stable_syncnet.safetensors")
+    assert content["global_step"] == 24 and json.loads(about["tables"]) == content["tables"]
     task.net.eval()
     for name in ("stable_syncnet.pt", "stable_syncnet.safetensors"):
         net, side = load_syncnet(state / name)
         assert net.config == task.net.config and side == 64 and not any(p.requires_grad for p in net.parameters())
         with torch.inference_mode():
-            for one, other in zip(
-                net(sample["frames"][None], sample["mel"][None]),
-                task.net(sample["frames"][None], sample["mel"][None]),
-                strict=True,
-            ):
-                assert torch.equal(one, other)
-
-
-def test_weights_are_saved_in_the_published_layout(tmp_path):
-    task = SyncNetTask(configured(tmp_path), Drawn())
-    plain, safe = task.save(task.net.state_dict(), tmp_path, 7)
-    content = torch.load(plain, weights_only=True)
-    assert content["global_step"] == 7 and content["state_dict"].keys() == task.net.state_dict().keys()
-    weights, about = read_checkpoint(safe)
-    assert weights.keys() == content["state_dict"].keys() and json.loads(about["resolution"]) == 64
-    assert json.loads(about["tables"]) == content["tables"]
-    assert not list(tmp_path.glob("*.part"))
+            pairs = zip(*(n(sample["frames"], sample["mel"]) for n in (net, task.net)), strict=True)
+            assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def test_published_files_load_without_tables(tmp_path):
@@ -97,10 +82,8 @@ def test_published_files_load_without_tables(tmp_path):
 
 def test_a_net_of_25_frames_hears_80_columns_and_says_so_in_its_file(tmp_path):
     table = EncoderTable((32, 64), (8, 10), (0, 0))
-    data, tables = (
-        DataConfig(resolution=64, frames=25),
-        SyncNetTables(EncoderTable((32, 64), ((4, 8), 8), (0, 0)), table),
-    )
+    data = DataConfig(resolution=64, frames=25)
+    tables = SyncNetTables(EncoderTable((32, 64), ((4, 8), 8), (0, 0)), table)
     task = SyncNetTask(replace(configured(tmp_path), data=data, net=tables), Drawn())
     for path in task.save(task.net.state_dict(), tmp_path, 1):
         net, _ = load_syncnet(path)
@@ -120,11 +103,7 @@ def test_training_starts_fresh_by_the_seed_or_from_weights(tmp_path):
     deeper = replace(TABLES, visual=EncoderTable((32, 64, 64), ((2, 4), 4, 4), (0, 0, 0)))
     with pytest.raises(ValueError, match="SyncNet that starts from .*of the wrong shape"):
         SyncNetTask(replace(config, start=str(path), net=deeper), Drawn())
-
-
-def test_tables_that_do_not_meet_are_refused_before_any_clip_is_read(tmp_path):
-    config = configured(tmp_path)
-    with pytest.raises(ValueError, match="does not fit crops of 128 pixels in pixel space"):
+    with pytest.raises(ValueError, match="does not fit crops of 128 pixels in pixel space"):  # before clips are read
         SyncNetTask(replace(config, data=DataConfig(resolution=128)))
 
 
@@ -162,27 +141,26 @@ def test_a_loss_that_sits_at_ln_2_is_warned_of_and_others_are_not(tmp_path):
 
 
 def test_it_trains_on_drawn_clips(tmp_path):
-    from latentsync.train.loop import train
-
-    for seed in (1, 2):
-        write_clip(tmp_path / "clips" / f"{seed}.mp4", seed, frames=40)
-    config = configured(tmp_path / "run", batch_size=2)
+    write_clip(tmp_path / "clips" / "clip.mp4", 1, frames=40)
+    config = configured(tmp_path / "run", batch_size=2, max_steps=1)
     config = replace(config, data=replace(config.data, clips=str(tmp_path / "clips")))
-    assert train(SyncNetTask(config), config).name == "step-00000002"
+    assert train(SyncNetTask(config), config).name == "step-00000001"
 
 
-def test_a_guide_is_trained_with_the_net_and_left_behind(tmp_path):
-    task = SyncNetTask(replace(configured(tmp_path), guide=0.5), Drawn(), held_out=Drawn())
-    samples = [Drawn()[n] for n in range(8)]
-    batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+def test_helping_losses_count_by_their_weights_and_the_guide_is_left_behind(tmp_path):
+    task = SyncNetTask(replace(configured(tmp_path), guide=0.5, contrast=0.25), Drawn(), held_out=Drawn())
+    batch = default_collate([Drawn()[n] for n in range(8)])
     task.net.eval()
-    metrics = task.loss(task.net, batch)
-    assert float(metrics["loss"]) == pytest.approx(float(metrics["sync"] + 0.5 * metrics["guide"]))
-    plain = SyncNetTask(configured(tmp_path), Drawn())
-    plain.net.load_state_dict(task.net.syncnet.state_dict())
-    plain.net.eval()
-    assert float(plain.loss(plain.net, batch)["loss"]) == pytest.approx(float(metrics["sync"]))
-    assert task.validate(task.net, tmp_path, 1).keys() == {"loss", "accuracy"}
+    with torch.no_grad():
+        metrics = task.loss(task.net, batch)
+        assert metrics["contrast"] > 0 and metrics["guide"] > 0
+        torch.testing.assert_close(
+            metrics["loss"], metrics["sync"] + 0.5 * metrics["guide"] + 0.25 * metrics["contrast"]
+        )
+        plain = SyncNetTask(configured(tmp_path), Drawn())
+        plain.net.load_state_dict(task.net.syncnet.state_dict())
+        torch.testing.assert_close(plain.loss(plain.net.eval(), batch)["loss"], metrics["sync"])
+        assert task.validate(task.net, tmp_path, 1).keys() == {"loss", "accuracy"}
     _, safe = task.save(task.net.state_dict(), tmp_path, 1)
     net, _ = load_syncnet(safe)
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in task.net.syncnet.state_dict().items())
@@ -205,13 +183,6 @@ def test_contrast_asks_only_samples_in_sync_to_find_each_other():
     swapped = torch.eye(3)[[1, 0, 2]]
     assert float(contrast_loss(vision, swapped, target)) == pytest.approx(10 + float(found), rel=1e-4)
     assert float(contrast_loss(vision, swapped, torch.zeros(3))) == 0
-
-
-def test_contrast_counts_by_its_weight(tmp_path):
-    task = SyncNetTask(replace(configured(tmp_path), contrast=0.5), Drawn(), held_out=Drawn())
-    metrics = task.loss(task.net, default_collate([Drawn()[n] for n in range(4)]))
-    assert float(metrics["loss"].detach()) == pytest.approx(float(metrics["sync"] + 0.5 * metrics["contrast"]))
-    assert metrics["contrast"] > 0
 
 
 def test_a_sparse_start_makes_what_does_not_belong_together_less_alike(tmp_path):

@@ -20,7 +20,7 @@ from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import lip_sync
 from latentsync.settings import RunSettings, Settings
-from latentsync.train.validate import WholeClip, face_box, judge_sync, validate, validate_whole
+from latentsync.train.validate import WholeClip, face_box, sync_metrics, validate, validate_whole
 
 SIDE, FRAMES = 64, 40
 QUICK = Settings(steps=1, guidance=1.0)
@@ -49,16 +49,16 @@ def make_video(path, side: int = SIDE, fps: int = 25, width: int | None = None):
 @pytest.mark.parametrize("late", [0, 3, -5])
 def test_the_offset_says_by_how_much_the_mouth_is_late(late):
     wave, pictures = rising_sound(FRAMES), rising_pictures(FRAMES, late)
-    metrics = judge_sync(Clock(syncnet_mel(wave), FRAMES), None, pictures, wave)
+    metrics = sync_metrics(Clock(syncnet_mel(wave), FRAMES), None, pictures, wave)
     assert metrics["sync_offset"] == late
     assert metrics["sync"] == pytest.approx(np.cos(late / 20), abs=0.02)
 
 
 def test_validation_writes_a_clip_with_its_sound(model, sound, tmp_path):
-    judge = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), SIDE)
+    syncnet = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), SIDE)
     video, out = make_video(tmp_path / "crops.mp4", side=96), tmp_path / "new" / "validation.mp4"
     model.unet.train()
-    metrics = validate(model, video, sound, QUICK, out, judge)
+    metrics = validate(model, video, sound, QUICK, out, syncnet)
     assert model.unet.training
     assert metrics.keys() == {"sync", "sync_offset"}
     assert 0 <= metrics["sync"] <= 1 and -10 <= metrics["sync_offset"] <= 10
@@ -88,7 +88,7 @@ def test_clips_that_are_no_crops_are_refused(model, sound, tmp_path, side, fps, 
 def test_a_whole_clip_goes_the_way_of_run(model, tmp_path):
     clip = drawn_clips.make_clip(tmp_path, frames=30, seconds=1.2, without_face=range(24, 30))
     detector, looker = load_detector("file", model=clip.track), Looker()
-    whole = WholeClip(clip.video, clip.audio, detector, SIDE, QUICK, judge=looker)
+    whole = WholeClip(clip.video, clip.audio, detector, SIDE, QUICK, syncnet_v2=looker)
     metrics = validate_whole(model, whole, tmp_path / "a.mp4", SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), SIDE))
     assert metrics.keys() == {"sync", "sync_offset", "sync_c", "sync_d", "sync_v2_offset"}
     lip_sync(clip.video, clip.audio, tmp_path / "b.mp4", model, detector, RunSettings(sync=QUICK, fps=25.0))

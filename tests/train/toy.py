@@ -10,6 +10,7 @@ from torch import nn
 
 from latentsync.train.config import DataConfig, OptimizerConfig, RunConfig
 from latentsync.train.loop import train
+from latentsync.train.task import Task
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Numbers:
         return {"x": x, "y": x.sum()[None], "seed": torch.tensor(n)}
 
 
-class ToyTask:
+class ToyTask(Task):
     def __init__(self, config: ToyTraining, dropout: float = 0.5):
+        self.config = config
         with torch.random.fork_rng():
             torch.manual_seed(config.run.seed)
             self.net = nn.Sequential(nn.Linear(4, config.net), nn.Dropout(dropout), nn.Linear(config.net, 1))
@@ -39,9 +41,6 @@ class ToyTask:
         self.seen: list[int] = []
         self.warnings: list[int] = []
         self.validated: list[float] = []
-
-    def to(self, device):
-        pass
 
     def loss(self, net, batch):
         self.seen += batch["seed"].tolist()

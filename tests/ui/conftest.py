@@ -5,7 +5,7 @@ import small_page
 import tiny
 from drawn_clips import make_clip
 
-from latentsync.ui.guard import Folder
+from latentsync.ui.folder import Folder
 from latentsync.ui.visitors import Sessions
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from latentsync.ui.guard import Folder
+from latentsync.ui.folder import Folder
 from latentsync.ui.models import ModelCache
 from latentsync.ui.visitors import Sessions
 

@@ -1,5 +1,7 @@
 """The settings of the page are those of the command run."""
 
+import argparse
+
 import cv2
 import gradio
 import numpy as np
@@ -8,7 +10,7 @@ from small_page import options, upload, values
 
 from latentsync.commands.main import build_parser
 from latentsync.pipelines.options import run_settings
-from latentsync.ui.controls import CONTROLS, NONE, checked, default_arguments, run_options, shown_controls
+from latentsync.ui.controls import CONTROLS, NONE, by_quality, checked, default_arguments, run_options, shown_controls
 from latentsync.ui.page import component
 
 FILES = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
@@ -17,8 +19,19 @@ LEFT_OUT = {"resume", "published", "upscaler"}
 LEFT_OUT |= {"inference_ckpt_path", "unet_config_path", "temp_dir"}  # the published program's
 
 
-def parsed(*argv):
-    return vars(build_parser().parse_args(["run", *FILES, *argv]))
+def parsed():
+    """What `run` gets where nothing but its files is given; `--quality` fills in what is None."""
+    given = vars(build_parser().parse_args(["run", *FILES]))
+    return given | {name: option.default for name, option in run_options().items() if option.by_quality}
+
+
+def test_quality_changes_the_settings_that_the_command_changes():
+    names, table = by_quality()
+    assert set(names) == {"inference_steps", "guidance_scale", "sampler", "deep_cache"}
+    for quality, fields in table.items():
+        settings = run_settings(build_parser().parse_args(["run", *FILES, "--quality", quality]))
+        arguments = argparse.Namespace(**vars(default_arguments(run_options())) | dict(zip(names, fields, strict=True)))
+        assert run_settings(arguments) == settings
 
 
 def test_every_option_of_run_is_on_the_page_or_left_out_on_purpose():

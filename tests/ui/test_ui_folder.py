@@ -2,12 +2,17 @@
 
 import os
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from small_page import everything
 
-from latentsync.ui.guard import Folder
+from latentsync.ui.folder import LOCK, SMALLEST, Folder, FolderFull
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_only_files_in_the_folder_are_taken(folder, tmp_path):
@@ -58,7 +63,7 @@ def test_old_files_go_and_new_ones_stay(folder):
     for path in (old, deep, old.parent, deep.parent, deep.parent.parent):
         os.utime(path, (day, day))
     folder.sweep()
-    assert [p for p in folder.path.rglob("*") if p.is_file()] == [new] and not deep.exists()
+    assert everything(folder.path) == {str(new.relative_to(folder.path)), LOCK}
 
 
 def test_closing_removes_it_and_a_missing_parent_is_refused(tmp_path):
@@ -69,3 +74,50 @@ def test_closing_removes_it_and_a_missing_parent_is_refused(tmp_path):
     with pytest.raises(ValueError, match="create it first"):
         Folder(tmp_path / "nothing")
     assert Path(tmp_path).exists()
+
+
+def filled(folder, size, age=0.0):
+    path = folder.new_file("x.mp4")
+    path.write_bytes(b"x" * size)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_it_has_a_quota_and_old_files_make_room(folder):
+    folder.quota = 4 * SMALLEST
+    older, old, new = filled(folder, SMALLEST, 3700), filled(folder, SMALLEST, 3650), filled(folder, SMALLEST, 3500)
+    with folder.room(SMALLEST):
+        assert older.exists()
+    with folder.room(SMALLEST + 1):
+        assert not older.exists() and old.exists()
+        with pytest.raises(FolderFull, match=r"keeps at most 0\.25 MB of files, and has them: try again later"):
+            folder.room(2 * SMALLEST).__enter__()
+    assert not old.exists() and new.exists()
+    filled(folder, 3 * SMALLEST)
+    assert folder.new_file("a last one")  # it is full, and not more than that
+    filled(folder, 0)  # an empty file counts
+    with pytest.raises(FolderFull):
+        folder.new_file("y.mp4")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_what_a_killed_page_left_is_swept_and_a_living_page_keeps_its_own(folder, tmp_path):
+    code = "import sys, time; from latentsync.ui.folder import Folder; f = Folder(sys.argv[1])\n"
+    code += "f.new_file('x').write_bytes(b'x'); print(f.path, flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    dead = Path(process.stdout.readline().strip())
+    young, old, foreign = (tmp_path / f"latentsync_ui_{name}" for name in ("young", "old", "link"))
+    (tmp_path / "mine").mkdir()
+    foreign.symlink_to(tmp_path / "mine")
+    (tmp_path / "latentsync_ui_file").write_text("x")
+    for path in (young, old):  # of pages without locks
+        path.mkdir()
+    os.utime(old, (time.time() - 3700,) * 2)
+    Folder(tmp_path).close()
+    assert dead.exists() and folder.path.exists() and not old.exists()
+    process.kill()
+    process.communicate()
+    Folder(tmp_path).close()
+    left = {"mine", "latentsync_ui_file", young.name, foreign.name, folder.path.name}
+    assert {path.name for path in tmp_path.iterdir()} == left

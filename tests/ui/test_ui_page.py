@@ -1,6 +1,11 @@
 """The page as a browser and a program see it: gradio's own server on a free port, and a real model."""
 
+import shutil
+import socket
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import gradio
 import gradio_client
@@ -13,29 +18,36 @@ from gradio_client.exceptions import AppError
 from media_clips import encode_audio, read_all, stream_seconds, tone
 
 from latentsync.commands.ui import free_port
-from latentsync.ui.guard import Folder
+from latentsync.ui.folder import Folder
 from latentsync.ui.models import ModelCache
 from latentsync.ui.page import build_page, launch
 from latentsync.ui.visitors import Sessions
+from latentsync.ui.work import Result
 
 LIMIT = 300_000  # bytes, a little more than the files of the sample clip
 QUICK = {"inference_steps": 1, "guidance_scale": 1}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
+@contextmanager
+def serving(parent, **options):
     """(address, visits) of a page with the embedded model."""
-    folder = Folder(tmp_path_factory.mktemp("page"))
-    visits = Sessions(ModelCache(small_page.options()), folder)
+    folder = Folder(parent)
+    visits = Sessions(ModelCache(small_page.options()), folder, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder.path))
         patch.setenv("GRADIO_EXAMPLES_CACHE", str(folder.path / "examples"))
         page = build_page(gradio, visits, LIMIT)
         server = {"server_name": "127.0.0.1", "server_port": free_port("127.0.0.1", 0), "inbrowser": False}
-        yield launch(gradio, page, folder, LIMIT, **server).rstrip("/"), visits
+        yield launch(gradio, page, visits, LIMIT, **server).rstrip("/"), visits
         page.close(verbose=False)
     visits.close()
     folder.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("page")) as page:
+        yield page
 
 
 def connected(served):
@@ -173,4 +185,60 @@ def test_uploads_are_taken_up_to_the_limit(served):
     assert answer.status_code == 413 and f"{LIMIT} bytes" in answer.text
     answer = send(LIMIT + 2**21)
     assert answer.status_code == 413 and "this page takes up to 0.286 MB" in answer.json()["detail"]
-    assert small_page.everything(visits.folder.path) == before
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as cut_off:
+        form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + b"x" * 100_000
+        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 200000\r\n"
+        cut_off.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + form)
+        wait_for(lambda: small_page.everything(visits.folder.path) != before)
+    wait_for(lambda: small_page.everything(visits.folder.path) == before)
+
+
+def test_a_line_of_visitors_some_of_whom_vanish(tmp_path, monkeypatch):
+    """The ninth and tenth are told that the line is full; those who stay are served, and nothing else is left."""
+    now, going = [0.0], threading.Event()
+
+    def stand_in(job, nets, folder, request):
+        while not going.wait(0.01):
+            job.progress("syncing", 0, 12)
+        result = shutil.copyfile(request.video, folder.new_file("result.mp4"))
+        return Result(result, request.video, "12 frames")
+
+    monkeypatch.setattr("latentsync.ui.visitors.speak", stand_in)
+    with serving(tmp_path, most=8, clock=lambda: now[0]) as (address, visits), ThreadPoolExecutor() as browsers:
+        api = f"{address}/gradio_api"
+
+        def come(number):
+            # Some give a name of their own, and wait under the event's all the same.
+            session = {"session_hash": f"visitor{number}"} if number % 3 == 0 else {}
+            return httpx.post(f"{api}/call/lip_sync", json={"data": data, **session}, timeout=60)
+
+        def news(event, stays):
+            with httpx.stream("GET", f"{api}/call/lip_sync/{event}", timeout=120) as answer:
+                lines = answer.iter_lines()
+                return next((line for line in lines if "complete" in line), "") if stays else next(lines)
+
+        files = [str(path) for path in visits.sample()]
+        data = [{"path": path, "meta": {"_type": "gradio.FileData"}} for path in files] + small_page.values(visits)
+        events = []
+        for number in range(8):
+            events.append(come(number).json()["event_id"])
+            wait_for(lambda: len(visits.queue._jobs) == len(events))
+        for number in (8, 9):
+            answer = come(number)
+            assert answer.status_code == 429 and answer.json()["detail"].startswith("8 runs are waiting")
+        waiting = [browsers.submit(news, event, True) for event in events[:4]]
+        for event in events[4:6]:  # the last two do not even look
+            news(event, False)
+        wait_for(lambda: set(visits.presence._waiting) == set(events[:4]))
+        now[0] += 5
+        wait_for(lambda: all(job.seen == now[0] for job in visits.queue._jobs[:4]))
+        now[0] += 6
+        wait_for(lambda: len(visits.queue._jobs) == 4)
+        going.set()
+        assert [browser.result(120) for browser in waiting] == ["event: complete"] * 4
+        wait_for(lambda: not visits.presence._waiting)
+        assert not visits._jobs and not visits.queue._jobs
+        left = [path.rpartition("/")[2] for path in small_page.everything(visits.folder.path)]
+        assert sorted(left).count("result.mp4") == 4 and len(left) == 4 + len(files) + 1  # its lock
+    assert list(tmp_path.iterdir()) == []

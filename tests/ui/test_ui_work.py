@@ -1,7 +1,10 @@
 """What the page makes of an upload: the same as the command, or nothing at all."""
 
+import gc
 import time
+import weakref
 
+import cv2
 import numpy as np
 import pytest
 import small_page
@@ -13,6 +16,7 @@ from small_page import QUICK, everything, upload, values
 from latentsync.errors import InputError
 from latentsync.face.landmarks import Detection, Face, points_from_box
 from latentsync.face.track_file import read_track_file, write_track_file
+from latentsync.limits import set_limits
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.media.browser import playable
 from latentsync.models.samples import find_sample
@@ -67,7 +71,7 @@ def test_cancelling_between_steps_leaves_nothing(visits, clip):
     with pytest.raises(Cancelled):
         made(job)
     assert was_cancelled(job) and everything(visits.folder.path) == before
-    assert not any(folder for folder in visits.folder.path.iterdir() if not any(folder.iterdir()))
+    assert all(any(folder.iterdir()) for folder in visits.folder.path.iterdir() if folder.is_dir())
 
 
 def test_one_job_for_each_visitor(visits, clip):
@@ -78,6 +82,57 @@ def test_one_job_for_each_visitor(visits, clip):
     assert visits.queue.before(other) == 1
     visits.cancel("me")
     assert made(other).summary.startswith("12 frames") and was_cancelled(first)
+
+
+def test_a_visitor_who_was_away_for_ten_seconds_does_not_come_back(nets, folder, clip):
+    now = [0.0]
+    visits = Sessions(nets, folder, restoration=True, clock=lambda: now[0])
+    files = upload(folder, clip.video), upload(folder, clip.audio)
+    before = everything(folder.path)
+
+    def later(seconds):
+        now[0] += seconds
+        return visits.status(job, "me", "an event").cancelling
+
+    job = visits.lip_sync("me", *files, values(visits, inference_steps=400, guidance_scale=1))
+    assert not later(10)
+    with visits.presence.of("me"), visits.presence.of("me"):
+        assert not later(1000)
+    with visits.presence.of("an event"), visits.presence.of("another"):
+        assert not later(10.5)
+    assert not later(10) and "me" not in visits.presence
+    with visits.presence.of("another"):
+        assert later(0.5)
+    with pytest.raises(Cancelled):
+        made(job)
+    visits.close()
+    assert everything(folder.path) == before
+
+
+def test_nothing_of_a_job_that_ended_stays_in_memory(visits, clip):
+    ended = [begun(visits, clip), begun(visits, clip, session="other")]
+    kept = [weakref.ref(made(job)) for job in ended] + [weakref.ref(job.frame) for job in ended]
+    with pytest.raises(ValueError, match="resolution is 100"):
+        made(begun(visits, clip, resolution=100))
+    visits.close()
+    del ended
+    gc.collect()
+    assert [left() for left in kept] == [None] * 4 and visits._jobs == {}
+
+
+@pytest.mark.parametrize("which, seconds", [("clip.mp4", 0.8), ("voice.wav", 0.48)])
+def test_a_clip_that_is_too_long_is_refused_before_the_work(visits, clip, tmp_path, which, seconds):
+    short = make_clip(tmp_path, frames=4, seconds=0.16)
+    files = [clip.video, short.audio] if which == "clip.mp4" else [short.video, clip.audio]
+    given = [upload(visits.folder, path) for path in files]
+    set_limits({"seconds": seconds - 0.01})
+    try:
+        with pytest.raises(ValueError, match=f"^{which} has {seconds} seconds of video or sound: at most"):
+            visits.lip_sync("me", *given, values(visits, **QUICK))
+        set_limits({"seconds": seconds})
+        assert "frames" in made(visits.lip_sync("me", *given, values(visits, **QUICK))).summary
+    finally:
+        set_limits({})
 
 
 def refused(visits, video, audio, **changes) -> str:
@@ -187,7 +242,9 @@ def test_the_preview_shows_which_of_two_faces_is_meant(visits, checkpoints, tmp_
         job = visits.show_faces("me", upload(visits.folder, tmp_path / "two.mp4"), values(visits, face=face))
         pictures = made(job)
         assert len(pictures) == 6 and pictures[0][1] == "0.0 s, 1 other" and pictures[-1][1] == "0.4 s, 1 other"
-        for picture, _ in pictures:
+        for path, _ in pictures:
+            assert visits.folder.holds(path)
+            picture = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
             assert picture.shape == (480, 640, 3) and picture.dtype == np.uint8
             for colour, which in ((CHOSEN, chosen), (OTHER, 1 - chosen)):
                 columns = coloured(picture, colour) * WIDTH / 640

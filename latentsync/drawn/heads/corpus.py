@@ -1,22 +1,21 @@
 """A corpus of drawn speakers: aligned clips with their sound, ready to train on."""
 
-import wave
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import cv2
-import numpy as np
 import torch
 
 from ...errors import InputError
 from ...face.align import AlignedFaces
 from ...face.landmarks import Detection, Face
 from ...face.track import FaceTrack, track_faces
+from ...files import make_folder
 from ...media import VideoWriter
+from ...media.sound import write_wav
 from ...models.load import check_resolution
+from ...prepare.executor import Executor, InProcess
 from ...progress import Progress, no_progress
 from .clip import DrawnClip, make_clip
 
@@ -63,42 +62,33 @@ def align_clip(clip: DrawnClip, resolution: int) -> torch.Tensor:
 
 
 def write_corpus(
-    folder: Path, settings: CorpusSettings, workers: int = 1, progress: Progress = no_progress
+    folder: Path, settings: CorpusSettings, executor: Executor | None = None, progress: Progress = no_progress
 ) -> list[Path]:
     """Draw the clips of a corpus and write them as `clip_000000.mp4` and so on; those already there are kept.
 
-    The pictures are aligned crops at 25 frames/s, the sound is 16 kHz mono, AAC. `workers` processes draw at once.
+    The pictures are aligned crops at 25 frames/s, the sound is 16 kHz mono, AAC.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     paths = {settings.seed + i: folder / f"clip_{settings.seed + i:06d}.mp4" for i in range(settings.clips)}
     missing = {seed: path for seed, path in paths.items() if not path.is_file()}
-    kept = len(paths) - len(missing)
-    progress("drawing", kept, len(paths))
-    if workers <= 1 or len(missing) < 2:
-        for done, (seed, path) in enumerate(missing.items(), kept + 1):
-            _draw(settings, seed, path)
+    done = len(paths) - len(missing)
+    progress("drawing", done, len(paths))
+    # In a folder of their own, which goes with all in it where the work is broken off.
+    with TemporaryDirectory(prefix=".drawing-", dir=folder) as work, executor or InProcess() as executor:
+        jobs = [(settings, seed, Path(work) / path.name, path) for seed, path in missing.items()]
+        for (_, _, _, path), outcome in executor.results(jobs, _draw):
+            if outcome is not None:
+                raise RuntimeError(f"cannot draw {path.name}: {outcome.sentence}")
+            done += 1
             progress("drawing", done, len(paths))
-        return list(paths.values())
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_single_thread) as pool:
-        futures = [pool.submit(_draw, settings, seed, path) for seed, path in missing.items()]
-        try:
-            for done, future in enumerate(as_completed(futures), kept + 1):
-                future.result()
-                progress("drawing", done, len(paths))
-        finally:
-            pool.shutdown(cancel_futures=True)
     return list(paths.values())
 
 
-def _single_thread() -> None:
-    """Each worker is a process of its own and has one core to itself."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-
-
-def _draw(settings: CorpusSettings, seed: int, path: Path) -> None:
+def _draw(job: tuple[CorpusSettings, int, Path, Path]) -> None:
+    settings, seed, part, path = job
     clip = make_clip(seed, settings.seconds, settings.size, variety=settings.variety)
-    write_clip(path, align_clip(clip, settings.resolution), clip, crf=settings.crf, preset="veryfast")
+    write_clip(part, align_clip(clip, settings.resolution), clip, crf=settings.crf, preset="veryfast")
+    part.replace(path)
 
 
 def write_clip(path: Path, pictures: torch.Tensor, clip: DrawnClip, **quality) -> None:
@@ -108,19 +98,8 @@ def write_clip(path: Path, pictures: torch.Tensor, clip: DrawnClip, **quality) -
     """
     sound = path.with_suffix(".wav")
     try:
-        write_wav(sound, clip.waveform, clip.rate)
+        write_wav(sound, [clip.waveform], clip.rate)
         with VideoWriter(path, clip.fps, *pictures.shape[1:3], audio=sound, **quality) as writer:
             writer.write(pictures)
     finally:
         sound.unlink(missing_ok=True)
-
-
-def write_wav(path: Path, waveform: torch.Tensor, rate: int) -> None:
-    """A mono waveform (samples,) in [-1, 1] as 16-bit PCM."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, rate, 0, "NONE", ""))
-        file.writeframes(pcm(waveform).astype("<i2").tobytes())
-
-
-def pcm(waveform: torch.Tensor) -> np.ndarray:
-    return np.rint(waveform.numpy().clip(-1, 1) * 32767).astype(np.int16)

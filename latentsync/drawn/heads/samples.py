@@ -12,10 +12,11 @@ import torch
 
 from ...face.landmarks import Detection, Face
 from ...face.track_file import write_track_file
+from ...files import make_folder
+from ...media.sound import pcm, write_flac
 from ...models.samples import VOICES, sample_files
-from ...prepare.read import write_flac
 from .clip import DrawnClip, render
-from .corpus import detections, pcm, write_clip
+from .corpus import detections, write_clip
 from .speaker import make_speaker
 from .speech import make_speech, speak
 
@@ -80,6 +81,6 @@ def write_sample(name: str, folder: Path) -> None:
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     for sample in VOICES:
         write_sample(sample, out)

@@ -172,8 +172,6 @@ class Listener(nn.Module):
 class AudioEncoderTask(Task):
     """The audio encoder, its speeches and its loss."""
 
-    frozen_nets = ()
-
     def __init__(self, config: AudioEncoderTraining, data: Samples | None = None):
         self.config = config
         with seeded(config.run.seed):

@@ -97,7 +97,7 @@ class PictureParts(ClipSamples):
     """
 
     def __init__(self, config: VAETraining):
-        super().__init__(config.data, config.every * config.pictures, config.run.seed, None)
+        super().__init__(config.data, config.every * config.pictures, config.run.seed)
         self.config = config
         self.thinned = ThinnedPictures(config.data.resolution, config.every)
         self.features = (self.thinned,)
@@ -116,8 +116,6 @@ class PictureParts(ClipSamples):
 
 class VAETask(Task):
     """The VAE, its pictures and its loss."""
-
-    frozen_nets = ()
 
     def __init__(self, config: VAETraining, data: Samples | None = None):
         self.config = config
@@ -177,10 +175,6 @@ class VAETask(Task):
         with replacing(config) as part:
             part.write_text(vae.to_json_string(), encoding="utf-8")
         return [weights, config]
-
-    def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
-        """Nothing: the training figures say it all for a net that sees every clip only a few times."""
-        return {}
 
 
 def make_vae(shape: VAEShape, resolution: int) -> nn.Module:

@@ -1,0 +1,220 @@
+"""The published program and ours on the same clip, with the same small random weights, stage by stage.
+
+    python benchmarks/end_to_end.py CHECKOUT VIDEO AUDIO YUNET.onnx [--steps 4] [--python PYTHON] [--full_size]
+
+CHECKOUT is a clone of the published program, PYTHON one that has its packages and ours (this one if not given). Each
+program runs in a process of its own. What is for CUDA alone in the published one is replaced while it runs: the device,
+and InsightFace, whose weights are not free, by YuNet, which ours uses too. Prints ratios: below 1 ours is better.
+"""
+
+import argparse
+import functools
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("decode", "search", "align", "audio", "denoise", "vae", "paste", "encode")
+NETS = ("denoise", "vae")
+MOST_OUTSIDE, MOST_IN_NETS = 0.33, 1.0  # ours / published
+
+
+class Stopwatch:
+    """Seconds of each stage: what a stage calls that is another stage counts there alone."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._local = threading.local()
+
+    def watch(self, owner, name: str, stage: str) -> None:
+        """Count the calls of `owner.name`."""
+        function = getattr(owner, name)
+
+        @functools.wraps(function)
+        def timed(*args, **kwargs):
+            stack = self._local.__dict__.setdefault("stack", [])
+            now = time.perf_counter()
+            if stack:
+                self.seconds[stack[-1][0]] += now - stack[-1][1]
+            stack.append([stage, now])
+            try:
+                return function(*args, **kwargs)
+            finally:
+                now = time.perf_counter()
+                self.seconds[stage] += now - stack.pop()[1]
+                if stack:
+                    stack[-1][1] = now
+
+        setattr(owner, name, timed)
+
+
+def run_published(given: argparse.Namespace, folder: Path) -> Stopwatch:
+    sys.path.insert(0, str(given.checkout))
+    os.chdir(folder)  # its temporary files go into the working folder
+    import cv2
+    import numpy as np
+    import torch
+    from accelerate.utils import set_seed
+    from diffusers import AutoencoderKL, DDIMScheduler
+    from latentsync.models.unet import UNet3DConditionModel
+    from latentsync.pipelines import lipsync_pipeline as program
+    from latentsync.utils.affine_transform import AlignRestore
+    from latentsync.utils.image_processor import ImageProcessor
+    from latentsync.whisper.audio2feature import Audio2Feature
+
+    class YuNet:
+        """Gives the 106 landmarks that the program averages: brows and nose, here a point each."""
+
+        def __init__(self):
+            self.net = cv2.FaceDetectorYN.create(str(given.yunet), "", (640, 640), 0.6, 0.3)
+
+        def __call__(self, frame):
+            scale = 640 / max(frame.shape[:2])
+            small = cv2.resize(frame[..., ::-1], None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            self.net.setInputSize(small.shape[1::-1])
+            rows = self.net.detect(small)[1]
+            if rows is None:
+                return None, None
+            row = max(rows, key=lambda r: r[2] * r[3]) / scale
+            right, left, nose = row[4:10].reshape(3, 2)
+            points = np.zeros((106, 2))
+            points[[43, 48, 49, 51, 50]], points[101:106], points[[74, 77, 83, 86]] = right, left, nose
+            return row[:4].astype(int).tolist(), points
+
+    def processor(resolution, device, mask_image):
+        made = ImageProcessor(resolution, device="cpu", mask_image=mask_image)
+        made.restorer = AlignRestore(resolution=resolution, device="cpu", dtype=torch.float32)
+        made.face_detector = YuNet()
+        return made
+
+    program.ImageProcessor = processor
+    config = json.loads((folder / "published.json").read_text())
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    vae.config.scaling_factor, vae.config.shift_factor = 0.18215, 0
+    unet, _ = UNet3DConditionModel.from_pretrained(config["unet"], str(folder / "latentsync_unet.pt"), device="cpu")
+    encoder = Audio2Feature(str(folder / "whisper" / "tiny.pt"), "cpu", num_frames=16, audio_feat_length=[2, 2])
+    pipeline = program.LipsyncPipeline(
+        vae=vae, audio_encoder=encoder, unet=unet, scheduler=DDIMScheduler.from_pretrained(given.checkout / "configs")
+    )
+    watch = Stopwatch()
+    for owner, name, stage in (
+        (program, "read_video", "decode"), (program, "read_audio", "audio"), (YuNet, "__call__", "search"),
+        (AlignRestore, "align_warp_face", "align"), (Audio2Feature, "audio2feat", "audio"),
+        (UNet3DConditionModel, "forward", "denoise"), (AutoencoderKL, "encode", "vae"),
+        (AutoencoderKL, "decode", "vae"), (program.LipsyncPipeline, "restore_video", "paste"),
+        (program, "write_video", "encode"), (program.subprocess, "run", "encode"),
+    ):  # fmt: skip
+        watch.watch(owner, name, stage)
+    set_seed(1247)
+    started = time.perf_counter(), time.process_time()
+    pipeline(
+        video_path=str(given.video), audio_path=str(given.audio), video_out_path=str(folder / "published.mp4"),
+        num_frames=16, num_inference_steps=given.steps, guidance_scale=1.5, weight_dtype=torch.float32,
+        width=config["resolution"], height=config["resolution"], temp_dir=str(folder / "temp"),
+        mask_image_path=str(given.checkout / "latentsync/utils/mask.png"),
+    )  # fmt: skip
+    report(watch, *started)
+
+
+def run_ours(given: argparse.Namespace, folder: Path) -> None:
+    sys.path.insert(0, str(ROOT))
+    from diffusers import AutoencoderKL
+
+    from latentsync.face.align import AlignedFaces
+    from latentsync.face.detect.yunet import YuNet
+    from latentsync.media import VideoReader, VideoWriter
+    from latentsync.models.load import load_model
+    from latentsync.nets.unet import UNet
+    from latentsync.pipelines import lip_sync as program
+    from latentsync.settings import RunSettings, Settings
+
+    model, detector = load_model(folder), YuNet(given.yunet)
+    watch = Stopwatch()
+    for owner, name, stage in (
+        (VideoReader, "__getitem__", "decode"), (VideoReader, "__init__", "decode"), (YuNet, "__call__", "search"),
+        (AlignedFaces, "__getitem__", "align"), (program, "encode_audio", "audio"), (program, "load_mono_16k", "audio"),
+        (UNet, "forward", "denoise"), (AutoencoderKL, "encode", "vae"), (AutoencoderKL, "decode", "vae"),
+        (program, "blend", "paste"), (VideoWriter, "write", "encode"), (VideoWriter, "__exit__", "encode"),
+    ):  # fmt: skip
+        watch.watch(owner, name, stage)
+    started = time.perf_counter(), time.process_time()
+    settings = RunSettings(Settings(steps=given.steps), fps=25)
+    program.lip_sync(given.video, given.audio, folder / "ours.mp4", model, detector, settings)
+    report(watch, *started)
+
+
+def report(watch: Stopwatch, wall: float, cpu: float) -> None:
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    children, own = (resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+    cpu += children.ru_utime + children.ru_stime
+    memory = (own.ru_maxrss + children.ru_maxrss) * 1024
+    print(json.dumps({"wall": wall, "cpu": cpu, "memory": memory, "stages": watch.seconds}))
+
+
+def make_weights(folder: Path, full_size: bool) -> None:
+    """A checkpoints folder in the published layout, and the U-Net's configuration as the published program has it."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    import golden_data
+    import tiny
+    import torch
+    from whisper.model import ModelDimensions, Whisper
+
+    tiny.make_checkpoints(folder, resolution=256)
+    path = folder / "whisper" / "tiny.pt"
+    file = torch.load(path)  # ours needs no decoder; the published program loads one
+    whole = Whisper(ModelDimensions(**file["dims"])).state_dict()
+    encoder = {key: value for key, value in file["model_state_dict"].items() if key.startswith("encoder.")}
+    torch.save(file | {"model_state_dict": whole | encoder}, path)
+    values = golden_data.json_of("unet_tiny")
+    (folder / "published.json").write_text(json.dumps({"unet": values, "resolution": 256}))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("checkout", "video", "audio", "yunet"):
+        parser.add_argument(name, type=lambda text: Path(text).resolve())
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--full_size", action="store_true", help="random weights of the published sizes: 6 GB")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        kind, folder = given.worker
+        {"published": run_published, "ours": run_ours}[kind](given, Path(folder))
+        return 0
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        make_weights(Path(folder) / "weights", given.full_size)
+        for kind in ("published", "ours"):
+            command = [given.python, __file__, *sys.argv[1:], "--worker", kind, str(Path(folder) / "weights")]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            found[kind] = json.loads(done.stdout.splitlines()[-1])
+    published, ours = found["published"], found["ours"]
+    print(f"{'':10}{'published':>10}{'ours':>10}{'ratio':>8}")
+    rows = [("wall, s", "wall"), ("CPU, s", "cpu"), ("memory, GB", "memory")]
+    for name, key in rows:
+        a, b = ((x[key] / 1e9 if key == "memory" else x[key]) for x in (published, ours))
+        print(f"{name:10}{a:10.2f}{b:10.2f}{b / a:8.2f}")
+    for stage in STAGES:
+        a, b = (x["stages"].get(stage, 0.0) for x in (published, ours))
+        print(f"{stage:10}{a:10.2f}{b:10.2f}{b / a if a else float('nan'):8.2f}")
+
+    def in_nets(x):
+        return sum(x["stages"].get(stage, 0.0) for stage in NETS)
+
+    outside = (ours["wall"] - in_nets(ours)) / (published["wall"] - in_nets(published))
+    nets = in_nets(ours) / in_nets(published)
+    print(f"outside the nets: {outside:.2f}, at most {MOST_OUTSIDE} is wanted")
+    print(f"in the nets: {nets:.2f}, at most {MOST_IN_NETS} is wanted")
+    return 0 if outside <= MOST_OUTSIDE and nets <= MOST_IN_NETS else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
