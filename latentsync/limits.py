@@ -28,7 +28,9 @@ LIMITS = {
     "audio_rate": Limit(768_000, "audio samples a second"),
     "unpacked": Limit(2**36, "bytes that an archive unpacks to"),
     "expansion": Limit(16, "bytes of content for each byte of its own"),
-    "track_bytes": Limit(2**26, "bytes of a track file"),  # 4 hours at 25 frames/s; in memory 20 times as much
+    "track_bytes": Limit(
+        2**26, "bytes of a track file"
+    ),  # 5 hours of one face at 25 frames/s; in memory 20 times as much
     "download": Limit(2**36, "bytes of one downloaded file"),
 }
 _raised: dict[str, float] = {}

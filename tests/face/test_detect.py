@@ -8,6 +8,7 @@ import pytest
 import torch
 from real_clips import clip_frames, media_file
 
+from latentsync.errors import InputError
 from latentsync.face.detect import load_detector
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity
 from latentsync.face.landmarks import plausible
@@ -317,5 +318,9 @@ def test_insightface_folders_that_lack_a_model_or_are_damaged_are_named(tmp_path
     (folder / "2d106det.onnx").write_bytes(b"<html>")
     with pytest.raises(ValueError, match="damaged ONNX file"):
         load_detector("insightface", model=folder, device="cpu")
+    odd = _buffalo(tmp_path / "odd", np.zeros((106, 2)))
+    _onnx(odd / "det_10g.onnx", [np.ones((7, width)) for width in (1, 1, 1, 4, 4, 4, 10, 10, 10)], ("?", "?"))
+    with pytest.raises(InputError, match="odd: holds a damaged ONNX file"):
+        load_detector("insightface", model=odd, det_size=DET_SIZE, device="cpu")
     with pytest.raises(ValueError, match="det_size is 500"):
         load_detector("insightface", model=folder, det_size=500)
