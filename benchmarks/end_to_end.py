@@ -128,6 +128,7 @@ def run_ours(given: argparse.Namespace, folder: Path) -> None:
     from diffusers import AutoencoderKL
 
     from latentsync.face.align import AlignedFaces
+    from latentsync.face.blend import Blender
     from latentsync.face.detect.yunet import YuNet
     from latentsync.media import VideoReader, VideoWriter
     from latentsync.models.load import load_model
@@ -141,7 +142,7 @@ def run_ours(given: argparse.Namespace, folder: Path) -> None:
         (VideoReader, "__getitem__", "decode"), (VideoReader, "__init__", "decode"), (YuNet, "__call__", "search"),
         (AlignedFaces, "__getitem__", "align"), (program, "encode_audio", "audio"), (program, "load_mono_16k", "audio"),
         (UNet, "forward", "denoise"), (AutoencoderKL, "encode", "vae"), (AutoencoderKL, "decode", "vae"),
-        (program, "blend", "paste"), (VideoWriter, "write", "encode"), (VideoWriter, "__exit__", "encode"),
+        (Blender, "__call__", "paste"), (VideoWriter, "write", "encode"), (VideoWriter, "__exit__", "encode"),
     ):  # fmt: skip
         watch.watch(owner, name, stage)
     started = time.perf_counter(), time.process_time()
