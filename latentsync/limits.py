@@ -23,12 +23,14 @@ class Limit:
 LIMITS = {
     "pixels": Limit(2**26, "pixels of a picture (width times height)"),  # 8192 x 8192; 8K has half of it
     "frames": Limit(5_000_000, "frames of a video or of a track file"),
-    "seconds": Limit(6 * 3600, "seconds of video or sound"),
+    "seconds": Limit(3 * 3600, "seconds of video or sound"),  # what Whisper makes of it fills 4 GB
     "gap": Limit(600, "seconds between two neighbouring frames or pieces of sound"),
     "audio_rate": Limit(768_000, "audio samples a second"),
     "unpacked": Limit(2**36, "bytes that an archive unpacks to"),
     "expansion": Limit(16, "bytes of content for each byte of its own"),
-    "track_bytes": Limit(2**26, "bytes of a track file"),  # 4 hours at 25 frames/s; in memory 20 times as much
+    "track_bytes": Limit(
+        2**26, "bytes of a track file"
+    ),  # 5 hours of one face at 25 frames/s; in memory 20 times as much
     "download": Limit(2**36, "bytes of one downloaded file"),
 }
 _raised: dict[str, float] = {}

@@ -94,7 +94,7 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Says the default of an option, unless it has none or its text says what happens without it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        silent = action.default in (None, False, []) or action.required
+        silent = action.default in (None, False, [], ()) or action.required
         return action.help if silent else super()._get_help_string(action)
 
 

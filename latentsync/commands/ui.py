@@ -18,6 +18,7 @@ LONGEST = 600  # seconds of a clip, if --limit seconds=N does not say otherwise
 def add_ui(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("ui", help="lip sync on a page in the browser")
     parser.set_defaults(command=serve)
+    parser.epilog = f"A clip may have {LONGEST} seconds; --limit seconds=N changes that."
     add = parser.add_argument_group("page").add_argument
     add("--port", type=int, default=7860, help="where the page is; 0 takes a free one")
     add("--host", default="127.0.0.1", help="this machine's address to listen on; 0.0.0.0 lets others in")
@@ -27,7 +28,7 @@ def add_ui(commands) -> argparse.ArgumentParser:
     add("--folder", help="where uploads and results are kept while the page runs (default: the system's temp folder)")
     add("--max_folder", type=float, default=20.0, help="GB of all files that are kept at once")
     add("--max_queue", type=int, default=16, help="runs that may wait, counting the one at work")
-    add("--allow_host", nargs="+", default=(), metavar="NAME",
+    add("--allow_host", nargs="+", default=[], metavar="NAME",
         help="names by which browsers reach the page, where it is not the name or address of this machine")  # fmt: skip
     add_table(parser, (("model", ModelOptions, ("checkpoints", "device", "dtype")), ("model", DetectorOptions, ())))
     return parser

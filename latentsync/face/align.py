@@ -8,7 +8,7 @@ import torch
 
 from ..errors import InputError
 from ..frames import Frames, as_float, as_stored
-from .geometry import bilinear, canvas_size, corners, crop_matrix, invert, region, shifted
+from .geometry import bilinear, canvas_size, corners, crop_matrix, invert, region, resizing, shifted
 
 OUTSIDE = 127 / 255  # grey that stands for everything outside the frame, as in training
 ANTIALIAS_BELOW = 0.8  # crop pixels per frame pixel under which the frame is shrunk before it is warped
@@ -42,9 +42,7 @@ def shrink(patch: np.ndarray, matrix: np.ndarray, scale: float) -> tuple[np.ndar
     height, width = patch.shape[:2]
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
     small = cv2.resize(patch, (new_width, new_height), interpolation=cv2.INTER_AREA)
-    ax, ay = width / new_width, height / new_height
-    back = np.array([[ax, 0, 0.5 * ax - 0.5], [0, ay, 0.5 * ay - 0.5], [0, 0, 1]])
-    return small, matrix @ back
+    return small, matrix @ resizing((new_height, new_width), (height, width))
 
 
 def published_crop(frame: torch.Tensor, matrix: np.ndarray, resolution: int) -> torch.Tensor:

@@ -127,8 +127,8 @@ def paste_crop(
     finer = max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
     interpolation = cv2.INTER_LINEAR if finer > LINEAR_FROM else cv2.INTER_CUBIC
     if finer > FINEST:
-        layers, back = shrink(layers, np.eye(3)[:2], FINEST / finer)
-        to_crop = (np.linalg.inv(homogeneous(back)) @ homogeneous(to_crop))[:2]
+        layers, back = shrink(layers, np.eye(3), FINEST / finer)
+        to_crop = (np.linalg.inv(back) @ homogeneous(to_crop))[:2]
     patch = source[where]
     size = (patch.shape[1], patch.shape[0])
     flags = interpolation | cv2.WARP_INVERSE_MAP

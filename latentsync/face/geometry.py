@@ -31,11 +31,15 @@ def canvas_size(resolution: int) -> tuple[int, int]:
     return int(CANVAS_UNITS[1] * unit), int(CANVAS_UNITS[0] * unit)
 
 
+def resizing(before: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """(3, 3) map of pixels (x, y) from a picture of (height, width) `before` to one of `size`, edges to edges."""
+    y, x = size[0] / before[0], size[1] / before[1]
+    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])
+
+
 def stretch(resolution: int) -> np.ndarray:
-    """(3, 3) map from canvas pixels to crop pixels that takes picture edges to picture edges."""
-    height, width = canvas_size(resolution)
-    sx, sy = resolution / width, resolution / height
-    return np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5], [0, 0, 1]])
+    """(3, 3) map from canvas pixels to crop pixels."""
+    return resizing(canvas_size(resolution), (resolution, resolution))
 
 
 def crop_matrix(matrix: np.ndarray, resolution: int) -> np.ndarray:

@@ -28,8 +28,8 @@ def colour_histogram(frame: np.ndarray, face: Face) -> np.ndarray:
     """
     height, width = frame.shape[:2]
     x1, y1, x2, y2 = face.box
-    left, right = max(0, int(x1 - BESIDE * face.width)), min(width, int(x2 + BESIDE * face.width) + 1)
-    top, bottom = max(0, int(y1 - ABOVE * face.height)), min(height, int(y2 + BELOW * face.height) + 1)
+    left, right = np.clip([int(x1 - BESIDE * face.width), int(x2 + BESIDE * face.width) + 1], 0, width)
+    top, bottom = np.clip([int(y1 - ABOVE * face.height), int(y2 + BELOW * face.height) + 1], 0, height)
     patch = frame[top:bottom, left:right]
     if patch.size == 0:  # the box lies outside the frame
         patch = np.zeros((1, 1, 3), np.uint8)

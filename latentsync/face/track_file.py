@@ -35,6 +35,7 @@ ENTRY_KEYS = {"frame", "box", "points", "score"}
 COORDINATE_LIMIT = 1e6  # pixels; anything beyond is a mistake
 FPS_LIMITS = 1e-3, 1e4
 CLOSEST_BROWS = 1e-3  # pixels
+MOST_FACES = 1000  # of one frame
 DECIMALS = 3  # of written coordinates
 SAME_RATE = 1e-3  # relative difference of two frame rates that are taken as the same
 
@@ -184,8 +185,9 @@ def read_track_file(path: str | Path) -> FaceFile:
         _known_keys(_of(dict, entry, where), ENTRY_KEYS, where)
         index = _whole(entry.get("frame"), 0, frames - 1, f"{where}.frame")
         faces.setdefault(index, []).append(_read_face(entry, where))
-        if interpolate and len(faces[index]) > 1:
-            raise InputError(f"{path}: frame {index} lists several faces; with interpolate expected one per frame")
+        if len(faces[index]) > (most := 1 if interpolate else MOST_FACES):
+            reason = ", as it asks to interpolate" if interpolate else ""
+            raise InputError(f"{path}: frame {index} lists more faces than expected; give at most {most}{reason}")
     return FaceFile(path, fps, width, height, frames, dict(sorted(faces.items())), cuts, interpolate)
 
 

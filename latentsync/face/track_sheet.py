@@ -102,7 +102,7 @@ def draw_box(picture: np.ndarray, face: Face, scale: float, colour: tuple[int, i
 
 def _fixed(points: np.ndarray, scale: float) -> np.ndarray:
     """Points (n, 2) of the whole frame as OpenCV's fixed-point coordinates in a picture of it."""
-    return np.rint(((points + 0.5) * scale - 0.5) * 2**BITS).astype(np.int32)
+    return np.rint(((points + 0.5) * scale - 0.5) * 2**BITS).clip(-(2**30), 2**30).astype(np.int32)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

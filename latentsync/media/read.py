@@ -35,6 +35,7 @@ class VideoReader(AbstractContextManager):
     Any order of access works. A jump seeks to the nearest key frame and decodes from there; the last `cache`
     pictures stay in memory, so playing backward decodes a group of g frames about g / (2 * cache) + 1 times.
     A damaged frame repeats the good one before it, and closing logs how many there were. HDR is not tone-mapped.
+    What `progress` raises ends the look through the file that comes first.
 
     Attributes:
         fps: Fraction, frames per second of the output.

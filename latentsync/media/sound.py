@@ -29,12 +29,13 @@ def write_wav(path: PathLike, blocks: Iterable[torch.Tensor], rate: int, samples
         file.setparams((1, 2, rate, samples or 0, "NONE", ""))
         for block in blocks:
             block = block if samples is None else block[: samples - done]
-            peak = max(peak, float(block.clip(-1, 1).abs().max()))
+            peak = max(peak, float(np.abs(block.numpy().clip(-1, 1)).max(initial=0)))
             file.writeframesraw(pcm(block).tobytes())
             done += len(block)
             if done == samples:
                 break
-        file.writeframes(bytes(2 * (samples - done)) if samples else b"")
+        if samples is not None:
+            file.writeframes(bytes(2 * (samples - done)))
     return peak
 
 

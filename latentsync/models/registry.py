@@ -71,148 +71,91 @@ class Weight:
         return next((path for path in twins if path.is_file()), None)
 
 
-# Exact bytes and SHA-256 of files, as far as they are known.
-_KNOWN: dict[str, tuple[int | None, str]] = {
-    "latentsync_unet.pt 1.5": (5_072_348_184, "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51"),
-    "stable_syncnet.pt 1.5": (1_605_324_224, "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483"),
-    "tiny.pt": (None, "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9"),
-    "small.pt": (None, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794"),
-    "face_detection_yunet_2023mar.onnx": (232_589, YUNET_SHA256),
-    "syncnet_v2.model": (54_573_114, "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"),
-    "koniq_pretrained.pkl": (109_768_650, "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81"),
-    "i3d_torchscript.pt": (51_235_320, I3D_SHA256),
-    "vit_g_hybrid_pt_1200e_ssv2_ft.pth": (
-        2_023_804_201, "5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70"),
-    "vgg16-397923af.pth": (None, "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"),
-    "GFPGANv1.4.pth": (348_632_874, "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad"),
-    "GFPGANv1.3.pth": (348_632_874, "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70"),
-    "codeformer.pth": (376_637_898, "1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7"),
-    "RestoreFormer.pth": (290_785_322, "07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0"),
-    "parsing_parsenet.pth": (85_331_193, "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2"),
-    "detection_Resnet50_Final.pth": (109_497_761, "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d"),
-}  # fmt: skip
+OPENRAIL, APACHE = "openrail++ (code: Apache-2.0)", "Apache-2.0"
+AUXILIARY, VAE = "ByteDance/LatentSync-1.5:auxiliary/", "stabilityai/sd-vae-ft-mse:"
 
 
-def _file(group: str, target: str, purpose: str, licence: str, source: str, **facts) -> Weight:
+def _file(
+    group: str, target: str, source: str, size: float, sha256: str | None, purpose: str, licence: str, **facts
+) -> Weight:
     """A row. `source` is a folder to which the name of `target` is added: in the hub "owner/name:" or
-    "owner/name:folder/", elsewhere a URL that ends in "/"; or the whole URL of an archive."""
+    "owner/name:folder/", elsewhere a URL that ends in "/"; or the whole URL of an archive. `size` in bytes is exact if
+    it is a whole number, and rounded if it is written as 5.1e9."""
     name = Path(target).name
-    version = facts.get("version")
-    size, sha256 = _KNOWN.get(f"{name} {version}" if version else name, (None, None))
     if source.startswith("https:"):
         where = {"url": source + name if source.endswith("/") else source}
     else:
         repo, _, folder = source.partition(":")
         where = {"repo": repo, "filename": folder + name}
-    return Weight(group, target, purpose, licence, size=size, sha256=sha256, **where, **facts)
+    where |= {"size": size} if isinstance(size, int) else {"about": int(size)}
+    return Weight(group, target, purpose, licence, sha256=sha256, **where, **facts)
 
 
-def _latentsync(version: str) -> tuple[Weight, Weight]:
-    licence, source, side = "openrail++ (code: Apache-2.0)", f"ByteDance/LatentSync-{version}:", RESOLUTIONS[version]
-    unet = f"lip-sync U-Net {version} for {side} x {side} crops"
-    syncnet = "StableSyncNet: U-Net training, sync evaluation"
-    return (
-        _file("unet", "latentsync_unet.pt", unet, licence, source, about=5_100_000_000, version=version),
-        _file("syncnet", "stable_syncnet.pt", syncnet, licence, source, about=1_600_000_000, version=version),
-    )
-
-
-def _whisper(group: str, name: str, width: int, source: str, about: int) -> Weight:
-    purpose = f"Whisper {name}, audio encoder for cross-attention width {width}"
-    return _file(group, f"whisper/{name}.pt", purpose, "MIT", source, about=about)
-
-
-def _auxiliary(name: str, purpose: str, **facts) -> Weight:
-    source = "ByteDance/LatentSync-1.5:auxiliary/"
-    return _file("auxiliary", f"auxiliary/{name}", purpose, "research", source, commercial=False, **facts)
-
-
-def _restorer(target: str, name: str, licence: str, release: str, commercial: bool = True) -> Weight:
-    group, source = Path(target).parent.name.lower(), f"{GITHUB}/{release}/"
-    return _file(group, target, f"{name} face restoration", licence, source, commercial=commercial)
-
-
-def _facexlib(release: str, name: str, purpose: str) -> Weight:
-    source = f"{GITHUB}/xinntao/facexlib/releases/download/{release}/"
-    return _file("facexlib", f"auxiliary/{name}", f"face {purpose} for restoration", "MIT", source)
-
-
+# fmt: off
 WEIGHTS: tuple[Weight, ...] = (
-    *_latentsync("1.6"),
-    *_latentsync("1.5"),
-    _file(
-        "sd15",
-        "stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors",
-        "U-Net of Stable Diffusion 1.5: where stage 1 of the U-Net's training starts",
-        "CreativeML OpenRAIL-M",
-        "stable-diffusion-v1-5/stable-diffusion-v1-5:unet/",
-        about=3_440_000_000,
-    ),
-    _whisper("whisper", "tiny", 384, "ByteDance/LatentSync-1.6:whisper/", 75_000_000),
-    _whisper(
-        "whisper-small",
-        "small",
-        768,
-        f"https://openaipublic.azureedge.net/main/whisper/models/{_KNOWN['small.pt'][1]}/",
-        484_000_000,
-    ),
-    _file("vae", "vae/config.json", "VAE sd-vae-ft-mse", "MIT", "stabilityai/sd-vae-ft-mse:", about=547),
-    _file(
-        "vae",
-        "vae/diffusion_pytorch_model.safetensors",
-        "VAE sd-vae-ft-mse",
-        "MIT",
-        "stabilityai/sd-vae-ft-mse:",
-        about=335_000_000,
-    ),
-    _file(
-        "yunet",
-        "auxiliary/face_detection_yunet_2023mar.onnx",
-        "YuNet face detection",
-        "MIT",
-        "opencv/face_detection_yunet:",
-    ),
-    _file(
-        "insightface",
-        "insightface/models/buffalo_l",
-        "InsightFace detection, 106 landmarks, embeddings (the insightface package also fetches it by itself)",
-        "InsightFace, non-commercial",
-        f"{GITHUB}/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
-        about=289_000_000,
-        commercial=False,
-        members=("det_10g.onnx", "2d106det.onnx", "w600k_r50.onnx"),
-    ),
-    _auxiliary("syncnet_v2.model", "SyncNet v2: Sync-C, Sync-D and audio offset"),
-    _auxiliary("koniq_pretrained.pkl", "hyperIQA: picture quality of training clips"),
-    _auxiliary("i3d_torchscript.pt", "I3D: FVD", program=True),
-    _auxiliary("vit_g_hybrid_pt_1200e_ssv2_ft.pth", "VideoMAE v2: TREPA loss"),
-    _auxiliary("vgg16-397923af.pth", "VGG16: LPIPS loss", about=553_000_000),
-    _file(
-        "inception",
-        "auxiliary/weights-inception-2015-12-05-6726825d.pth",
-        "Inception v3: FID",
-        "Apache-2.0",
-        f"{GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/",
-        about=96_000_000,
-    ),
-    _restorer("GFPGAN/GFPGANv1.4.pth", "GFPGAN 1.4", "Apache-2.0", "TencentARC/GFPGAN/releases/download/v1.3.0"),
-    _restorer("GFPGAN/GFPGANv1.3.pth", "GFPGAN 1.3", "Apache-2.0", "TencentARC/GFPGAN/releases/download/v1.3.0"),
-    _restorer(
-        "CodeFormer/codeformer.pth",
-        "CodeFormer",
-        "S-Lab, non-commercial",
-        "sczhou/CodeFormer/releases/download/v0.1.0",
-        commercial=False,
-    ),
-    _restorer(
-        "RestoreFormer/RestoreFormer.pth",
-        "RestoreFormer",
-        "Apache-2.0",
-        "TencentARC/GFPGAN/releases/download/v1.3.4",
-    ),
-    _facexlib("v0.2.2", "parsing_parsenet.pth", "parsing"),
-    _facexlib("v0.1.0", "detection_Resnet50_Final.pth", "detection"),
+    # group, place in the checkpoints folder, source, bytes, SHA-256, purpose, licence
+    _file("unet", "latentsync_unet.pt", "ByteDance/LatentSync-1.6:", 5.1e9, None,
+          "lip-sync U-Net 1.6 for 512 x 512 crops", OPENRAIL, version="1.6"),
+    _file("syncnet", "stable_syncnet.pt", "ByteDance/LatentSync-1.6:", 1.6e9, None,
+          "StableSyncNet: U-Net training, sync evaluation", OPENRAIL, version="1.6"),
+    _file("unet", "latentsync_unet.pt", "ByteDance/LatentSync-1.5:", 5_072_348_184,
+          "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51", "lip-sync U-Net 1.5 for 256 x 256 crops",
+          OPENRAIL, version="1.5"),
+    _file("syncnet", "stable_syncnet.pt", "ByteDance/LatentSync-1.5:", 1_605_324_224,
+          "dccc464554b85ed939ae5cf63000e5803d4b21d8c7dae2260544a10aeb1ac483",
+          "StableSyncNet: U-Net training, sync evaluation", OPENRAIL, version="1.5"),
+    _file("sd15", "stable-diffusion-v1-5/unet/diffusion_pytorch_model.safetensors",
+          "stable-diffusion-v1-5/stable-diffusion-v1-5:unet/", 3.44e9, None,
+          "U-Net of Stable Diffusion 1.5: where stage 1 of the U-Net's training starts", "CreativeML OpenRAIL-M"),
+    _file("whisper", "whisper/tiny.pt", "ByteDance/LatentSync-1.6:whisper/", 7.5e7,
+          "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9",
+          "Whisper tiny, audio encoder for cross-attention width 384", "MIT"),
+    _file("whisper-small", "whisper/small.pt",
+          "https://openaipublic.azureedge.net/main/whisper/models/9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794/",
+          4.84e8, "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794",
+          "Whisper small, audio encoder for cross-attention width 768", "MIT"),
+    _file("vae", "vae/config.json", VAE, 547.0, None, "VAE sd-vae-ft-mse", "MIT"),
+    _file("vae", "vae/diffusion_pytorch_model.safetensors", VAE, 3.35e8, None, "VAE sd-vae-ft-mse", "MIT"),
+    _file("yunet", "auxiliary/face_detection_yunet_2023mar.onnx", "opencv/face_detection_yunet:", 232_589, YUNET_SHA256,
+          "YuNet face detection", "MIT"),
+    _file("insightface", "insightface/models/buffalo_l",
+          f"{GITHUB}/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip", 2.89e8, None,
+          "InsightFace detection, 106 landmarks, embeddings (the insightface package also fetches it by itself)",
+          "InsightFace, non-commercial", commercial=False, members=("det_10g.onnx", "2d106det.onnx", "w600k_r50.onnx")),
+    _file("auxiliary", "auxiliary/syncnet_v2.model", AUXILIARY, 54_573_114,
+          "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+          "SyncNet v2: Sync-C, Sync-D and audio offset", "research", commercial=False),
+    _file("auxiliary", "auxiliary/koniq_pretrained.pkl", AUXILIARY, 109_768_650,
+          "ff9277bcc68ecc10e77d88b6d0a32825ec3c85562095542734ec6212eaaf6d81",
+          "hyperIQA: picture quality of training clips", "research", commercial=False),
+    _file("auxiliary", "auxiliary/i3d_torchscript.pt", AUXILIARY, 51_235_320, I3D_SHA256, "I3D: FVD", "research",
+          commercial=False, program=True),
+    _file("auxiliary", "auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", AUXILIARY, 2_023_804_201,
+          "5a210a92f035dff30c53b46157b612e7a1a5d3c99700e1b2d71da5c399ca7e70", "VideoMAE v2: TREPA loss", "research",
+          commercial=False),
+    _file("auxiliary", "auxiliary/vgg16-397923af.pth", AUXILIARY, 5.53e8,
+          "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", "VGG16: LPIPS loss", "research",
+          commercial=False),
+    _file("inception", "auxiliary/weights-inception-2015-12-05-6726825d.pth",
+          f"{GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/", 9.6e7, None, "Inception v3: FID", APACHE),
+    _file("gfpgan", "GFPGAN/GFPGANv1.4.pth", f"{GITHUB}/TencentARC/GFPGAN/releases/download/v1.3.0/", 348_632_874,
+          "e2cd4703ab14f4d01fd1383a8a8b266f9a5833dacee8e6a79d3bf21a1b6be5ad", "GFPGAN 1.4 face restoration", APACHE),
+    _file("gfpgan", "GFPGAN/GFPGANv1.3.pth", f"{GITHUB}/TencentARC/GFPGAN/releases/download/v1.3.0/", 348_632_874,
+          "c953a88f2727c85c3d9ae72e2bd4846bbaf59fe6972ad94130e23e7017524a70", "GFPGAN 1.3 face restoration", APACHE),
+    _file("codeformer", "CodeFormer/codeformer.pth", f"{GITHUB}/sczhou/CodeFormer/releases/download/v0.1.0/",
+          376_637_898, "1009e537e0c2a07d4cabce6355f53cb66767cd4b4297ec7a4a64ca4b8a5684b7",
+          "CodeFormer face restoration", "S-Lab, non-commercial", commercial=False),
+    _file("restoreformer", "RestoreFormer/RestoreFormer.pth", f"{GITHUB}/TencentARC/GFPGAN/releases/download/v1.3.4/",
+          290_785_322, "07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
+          "RestoreFormer face restoration", APACHE),
+    _file("facexlib", "auxiliary/parsing_parsenet.pth", f"{GITHUB}/xinntao/facexlib/releases/download/v0.2.2/",
+          85_331_193, "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",
+          "face parsing for restoration", "MIT"),
+    _file("facexlib", "auxiliary/detection_Resnet50_Final.pth", f"{GITHUB}/xinntao/facexlib/releases/download/v0.1.0/",
+          109_497_761, "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+          "face detection for restoration", "MIT"),
 )
+# fmt: on
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(weight.group for weight in WEIGHTS))
 

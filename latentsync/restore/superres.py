@@ -14,7 +14,7 @@ import torch
 from ..errors import InputError
 from ..face.align import AlignedFaces
 from ..face.blend import Blender, paste_crop
-from ..face.geometry import stretch
+from ..face.geometry import homogeneous, resizing, stretch
 from ..face.masks import face_mask
 from ..face.track import FaceTrack
 from ..frames import Frames, as_float, as_uint8
@@ -170,15 +170,9 @@ def scaled(frames: Frames, track: FaceTrack, superres: SuperRes) -> tuple[Frames
 
 def rescale_track(track: FaceTrack, before: tuple[int, int], size: tuple[int, int], resolution: int) -> FaceTrack:
     """The track in frames enlarged from `before` to `size` (height, width), with crops of another `resolution`."""
-    to_crop = _enlarging((track.resolution,) * 2, (resolution,) * 2) @ stretch(track.resolution)
-    canvas, frame = np.linalg.inv(stretch(resolution)) @ to_crop, np.linalg.inv(_enlarging(before, size))
+    to_crop = resizing((track.resolution,) * 2, (resolution,) * 2) @ stretch(track.resolution)
+    canvas, frame = np.linalg.inv(stretch(resolution)) @ to_crop, np.linalg.inv(resizing(before, size))
     matrices = np.zeros_like(track.matrices)
     for i in np.flatnonzero(track.found):
-        matrices[i] = (canvas @ np.vstack([track.matrices[i], [0, 0, 1]]) @ frame)[:2]
+        matrices[i] = (canvas @ homogeneous(track.matrices[i]) @ frame)[:2]
     return replace(track, matrices=matrices, resolution=resolution)
-
-
-def _enlarging(before: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """(3, 3) map of pixels (x, y) from a picture of (height, width) `before` to one of `size`, edges to edges."""
-    y, x = size[0] / before[0], size[1] / before[1]
-    return np.array([[x, 0, 0.5 * x - 0.5], [0, y, 0.5 * y - 0.5], [0, 0, 1]])

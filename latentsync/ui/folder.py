@@ -1,5 +1,6 @@
 """The private folder of a page: what lies in it, how much that may be, and that nothing of it stays."""
 
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,6 @@ from ..errors import FileError, InputError
 PREFIX = "latentsync_ui_"
 LOCK = ".lock"  # held for as long as the page runs; the system frees it however the page ends
 GB = 2**30  # bytes, as gradio counts them
-QUOTA = 20 * GB
 HOUR = 3600.0  # seconds
 DAY = 24 * HOUR
 SMALLEST = 2**16  # bytes that a file counts at least, so that empty ones cannot go on for ever
@@ -35,7 +35,7 @@ class Folder:
     whose page was killed are removed first.
     """
 
-    def __init__(self, parent: str | Path | None = None, quota: int = QUOTA):
+    def __init__(self, parent: str | Path | None = None, quota: float = math.inf):
         if parent is not None and not Path(parent).is_dir():
             raise FileError(f"{parent} is not a folder: create it first, or give another --folder")
         self.quota = quota

@@ -144,7 +144,7 @@ class Guard:
             # In pieces it may be of any length, whatever it says beside that.
             length = b"" if b"transfer-encoding" in headers else headers.get(b"content-length", b"")
             await self._check_upload(length.decode("latin-1"), during)
-            return receive
+            return _whole(receive)
         if kind != "application/json":
             raise Refused(
                 415, f"{kind or 'a request without a type'} is not taken: send application/json, or an upload"
@@ -226,6 +226,23 @@ def _paths(data: Any) -> Iterator[str]:
         yield from (path for value in data for path in _paths(value))
     elif isinstance(data, str) and ("/" in data or "\\" in data):
         yield data
+
+
+def _whole(receive: Callable) -> Callable:
+    """Tells gradio that a form is broken when its sender leaves: it then removes what it has of the files."""
+    from starlette.formparsers import MultiPartException
+
+    complete = False
+
+    async def rest() -> dict[str, Any]:
+        nonlocal complete
+        message = await receive()
+        if message["type"] == "http.disconnect" and not complete:
+            raise MultiPartException("the upload was cut off")
+        complete = not message.get("more_body", False)
+        return message
+
+    return rest
 
 
 async def _body(receive: Callable) -> bytes:

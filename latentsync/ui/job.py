@@ -1,5 +1,6 @@
 """Work of the page, one piece at a time: it can be watched, and cancelled between two denoising steps."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,8 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import InputError
-
-MOST_JOBS = 16
 
 
 class Cancelled(Exception):
@@ -79,7 +78,7 @@ class LineFull(InputError):
 class JobQueue:
     """Up to `most` jobs, one after the other in the order in which they came, in a thread of their own."""
 
-    def __init__(self, most: int = MOST_JOBS) -> None:
+    def __init__(self, most: float = math.inf) -> None:
         self.most = most
         self._jobs: list[Job] = []  # that have not ended
         self._lock = threading.Lock()

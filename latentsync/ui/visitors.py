@@ -1,6 +1,7 @@
 """What the buttons of the page do, for each visitor apart. No gradio in here."""
 
 import argparse
+import math
 import shutil
 import threading
 import time
@@ -12,19 +13,17 @@ from typing import Any
 
 import av
 import cv2
-import numpy as np
 
 from ..errors import InputError
 from ..limits import check_limit
 from ..media.audio import AudioReader
 from ..media.source import moving_pictures, open_source
 from ..pipelines.options import explained
-from ..sampling.sample import out_of_memory
 from ..settings import RunSettings
 from .controls import Control, checked, default_arguments, run_options, shown_controls
 from .faces import face_pictures
 from .folder import Folder
-from .job import MOST_JOBS, Cancelled, Job, JobQueue, Status
+from .job import Cancelled, Job, JobQueue, Status
 from .models import ModelCache, sample_clip
 from .work import Request, speak
 
@@ -63,7 +62,7 @@ class Sessions:
         nets: ModelCache,
         folder: Folder,
         restoration: bool = False,
-        most: int = MOST_JOBS,
+        most: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.nets, self.folder, self.clock = nets, folder, clock
@@ -84,7 +83,7 @@ class Sessions:
     def show_faces(self, session: str, video: object, values: Sequence[object]) -> Job:
         """Begin a look at where the face is; its result is that of `faces.face_pictures`, in files."""
         path, (_, settings) = self._video(video), self._chosen(values)
-        return self._begin(session, lambda job: self._kept(face_pictures(job, self.nets, path, settings)))
+        return self._begin(session, lambda job: self._faces(job, path, settings))
 
     def status(self, job: Job, *names: str) -> Status:
         """How far a job is; it is cancelled where its visitor, under any of the names, has been away for too long."""
@@ -110,8 +109,6 @@ class Sessions:
 
     def failure(self, error: BaseException) -> str | None:
         """What a visitor is told about the error of a job; None where the program is at fault."""
-        if isinstance(error, (RuntimeError, MemoryError)) and out_of_memory(error):
-            return f"there is not enough memory for this: try {LESS_MEMORY}"
         sentence = explained(error, LESS_MEMORY)
         return sentence and self.folder.without_paths(sentence)
 
@@ -142,7 +139,7 @@ class Sessions:
 
     def _begin(self, session: str, work: Callable[[Job], Any]) -> Job:
         with self._lock:
-            if session in self._jobs:
+            if session in self._jobs and not self._jobs[session].ended:
                 raise InputError("the last job of this page has not ended: wait for it, or cancel it")
             job = Job(self.clock)
             self._jobs[session] = self.queue.add(job, lambda: work(job))
@@ -154,12 +151,13 @@ class Sessions:
             if self._jobs.get(session) is job:
                 del self._jobs[session]
 
-    def _kept(self, pictures: Sequence[tuple[np.ndarray, str]]) -> list[tuple[str, str]]:
-        """The pictures as files: gradio keeps what it shows for as long as it knows the visitor."""
-        paths = [str(self.folder.new_file("face.png")) for _ in pictures]
-        for path, (picture, _) in zip(paths, pictures, strict=True):
-            cv2.imwrite(path, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        return [(path, caption) for path, (_, caption) in zip(paths, pictures, strict=True)]
+    def _faces(self, job: Job, video: Path, settings: RunSettings) -> list[tuple[str, str]]:
+        """The pictures in files: what gradio shows stays in memory for as long as it knows the visitor."""
+        shown = []
+        for picture, caption in face_pictures(job, self.nets, video, settings):
+            shown.append((str(self.folder.new_file("face.png")), caption))
+            cv2.imwrite(shown[-1][0], cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        return shown
 
 
 def was_cancelled(job: Job) -> bool:

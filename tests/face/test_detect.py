@@ -8,6 +8,7 @@ import pytest
 import torch
 from real_clips import clip_frames, media_file
 
+from latentsync.errors import InputError
 from latentsync.face.detect import load_detector
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity
 from latentsync.face.landmarks import plausible
@@ -135,33 +136,30 @@ def test_yunet_is_found_in_the_checkpoints_folder_by_name_and_by_auto(tmp_path, 
 
 def test_missing_models_say_what_to_get_and_where_to_put_it(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    with pytest.raises(ValueError, match=r"auxiliary/face_detection_yunet_2023mar.onnx.*download"):
-        load_detector("yunet", checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"auxiliary/detection_Resnet50_Final.pth.*download"):
-        load_detector("facexlib", checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"buffalo_l.*non-commercial"):
-        load_detector("insightface", checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"home/.insightface/models/buffalo_l.*non-commercial"):
-        load_detector("insightface")
-    with pytest.raises(ValueError, match=r"face_detection_yunet_2023mar.onnx.*buffalo_l.*non-commercial"):
-        load_detector("auto", checkpoints=tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: holds no .onnx files"):
-        load_detector("insightface", model=tmp_path / "empty")
-    for name in ("yunet", "facexlib", "file"):
-        with pytest.raises(ValueError, match="gone.bin"):
-            load_detector(name, model=tmp_path / "gone.bin")
+    for name, options, says in (
+        ("yunet", {"checkpoints": tmp_path}, r"auxiliary/face_detection_yunet_2023mar.onnx.*download"),
+        ("facexlib", {"checkpoints": tmp_path}, r"auxiliary/detection_Resnet50_Final.pth.*download"),
+        ("insightface", {"checkpoints": tmp_path}, r"buffalo_l.*non-commercial"),
+        ("insightface", {}, r"home/.insightface/models/buffalo_l.*non-commercial"),
+        ("auto", {"checkpoints": tmp_path}, r"face_detection_yunet_2023mar.onnx.*buffalo_l.*non-commercial"),
+        ("insightface", {"model": tmp_path / "empty"}, "empty: holds no .onnx files"),
+        *((name, {"model": tmp_path / "gone.bin"}, "gone.bin") for name in ("yunet", "facexlib", "file")),
+    ):
+        with pytest.raises(ValueError, match=says):
+            load_detector(name, **options)
 
 
 def test_bad_requests_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'mtcnn': choose one of auto, insightface"):
-        load_detector("mtcnn")
-    with pytest.raises(ValueError, match="'file' without a file"):
-        load_detector("file")
-    with pytest.raises(ValueError, match="yunet gives no embeddings"):
-        load_detector("yunet", model=tmp_path / "x.onnx", embeddings=True)
-    with pytest.raises(ValueError, match="no detector goes with this file"):
-        load_detector("auto", model=tmp_path / "x.txt")
+    for name, options, says in (
+        ("mtcnn", {}, "'mtcnn': choose one of auto, insightface"),
+        ("file", {}, "'file' without a file"),
+        ("yunet", {"model": tmp_path / "x.onnx", "embeddings": True}, "yunet gives no embeddings"),
+        ("auto", {"model": tmp_path / "x.txt"}, "no detector goes with this file"),
+        ("yunet", {"model": tmp_path / "x.onnx", "det_size": 63}, "det_size is 63: give 64 pixels or more"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            load_detector(name, **options)
 
 
 def test_a_track_file_is_a_detector(tmp_path):
@@ -320,5 +318,9 @@ def test_insightface_folders_that_lack_a_model_or_are_damaged_are_named(tmp_path
     (folder / "2d106det.onnx").write_bytes(b"<html>")
     with pytest.raises(ValueError, match="damaged ONNX file"):
         load_detector("insightface", model=folder, device="cpu")
+    odd = _buffalo(tmp_path / "odd", np.zeros((106, 2)))
+    _onnx(odd / "det_10g.onnx", [np.ones((7, width)) for width in (1, 1, 1, 4, 4, 4, 10, 10, 10)], ("?", "?"))
+    with pytest.raises(InputError, match="odd: holds a damaged ONNX file"):
+        load_detector("insightface", model=odd, det_size=DET_SIZE, device="cpu")
     with pytest.raises(ValueError, match="det_size is 500"):
         load_detector("insightface", model=folder, det_size=500)

@@ -60,6 +60,17 @@ def test_ring_is_inside_and_leaves_the_mouth_out():
     assert not ring[140:205, 80:170].any() and ring.sum() > 2000
 
 
+def test_edge_and_ring_have_their_widths():
+    """At 256 pixels the widest edge takes 32 of them, by smoothstep, and the ring 10."""
+    image = np.full((256, 256), 255, np.uint8)
+    image[50:200, 50:200] = 0
+    soft = face_mask(256, feather=1.0, mask_image=image)[125]
+    np.testing.assert_allclose(soft[[49, 57, 65, 81, 125]], [0, 0.15625, 0.5, 1, 1])  # 0, 8, 16, 32 and more pixels
+    assert torch.nonzero(ring_mask(256, image)[125]).flatten().tolist() == [*range(50, 60), *range(190, 200)]
+    lower = face_mask(256, "lower face", feather=0)
+    assert not lower[:128].any() and lower[128].any()
+
+
 def test_shapes_hold_what_they_are_named_after():
     mouth, lower, oval, face = (
         face_mask(256, shape, feather=0) > 0 for shape in ("mouth", "lower face", "oval", "face")
@@ -150,7 +161,8 @@ def test_greys_of_a_mask_stay_and_only_the_mouth_is_another_shape():
     ("picture", "says"),
     [
         (np.full((8, 8), 255, np.uint8), "mask.png leaves 0.0% of the crop to repaint: make the part black"),
-        (np.zeros((100, 120), np.uint8), "mask.png is 120 x 100 pixels: give a square one"),
+        (np.zeros((100, 111), np.uint8), "mask.png is 111 x 100 pixels: give a square one"),
+        (np.repeat([0, 255], [99, 9901]).astype(np.uint8).reshape(100, 100), "leaves 1.0% of the crop to repaint"),
         (None, "mask.png is no picture that can be read"),
     ],
 )
@@ -161,6 +173,8 @@ def test_pictures_that_are_no_masks_are_refused_in_a_sentence(picture, says, tmp
         read_mask(path)
     with pytest.raises(ValueError, match="there is no mask image .*none.png"):
         read_mask(tmp_path / "none.png")
+    smallest = np.repeat(np.uint8([0, 255]), [110, 10890]).reshape(100, 110)  # 1 % of the largest squeeze
+    assert np.array_equal(read_mask(picture_file(tmp_path / "least.png", smallest)), smallest)
 
 
 def png_of(width, height, rest=b""):

@@ -40,20 +40,21 @@ def test_a_cut_through_black_is_found():
     assert cuts(shaken(A, 5) + [A * 0] * 3 + shaken(B, 5)) == [8]
 
 
-def test_one_frame_of_flash_is_no_cut():
-    assert cuts(shaken(A, 8) + [A * 1.5 + 50] + shaken(A, 8)) == []
-    assert cuts(shaken(A, 8) + [A * 0 + 255] + shaken(A, 8)) == []
+DOWN = [A * t for t in np.linspace(1, 0, 13)]
 
 
-def test_light_switched_off_is_no_cut():
-    assert cuts(shaken(A, 8) + shaken(A * 0.4, 8)) == []
-
-
-def test_fades_and_dissolves_are_no_cuts():
-    down = [A * t for t in np.linspace(1, 0, 13)]
-    dissolve = [A * (1 - t) + B * t for t in np.linspace(0, 1, 13)]
-    assert cuts(shaken(A, 5) + down + down[::-1]) == []
-    assert cuts(shaken(A, 5) + dissolve) == []
+@pytest.mark.parametrize(
+    "then",
+    [
+        [A * 1.5 + 50, *shaken(A, 8)],  # a flash
+        [A * 0 + 255, *shaken(A, 8)],  # a white one
+        shaken(A * 0.4, 8),  # the light is switched off
+        DOWN + DOWN[::-1],
+        [A * (1 - t) + B * t for t in np.linspace(0, 1, 13)],  # a dissolve
+    ],
+)
+def test_flashes_light_fades_and_dissolves_are_no_cuts(then):
+    assert cuts(shaken(A, 8) + then) == []
 
 
 def test_a_fast_pan_is_at_most_one_cut_and_a_cut_after_it_is_found():
@@ -82,6 +83,13 @@ def test_a_cut_differs_by_more_than_4_times_the_usual(contrast, cut):
     """The light changes by 9 levels, 3 in the mean, from frame to frame, so a cut needs more than 36."""
     flicker = [grey(128 + 9 * (i % 2) + 20 * CHECKER) for i in range(9)]
     assert cuts([*flicker, grey(128 - contrast * CHECKER)]) == [9] * cut
+
+
+@pytest.mark.parametrize(("still", "cut"), [(12, False), (13, True)])
+def test_the_usual_difference_is_the_median_of_24_frames(still, cut):
+    """The light has changed by 6 levels 15 times, then not; half of that is more than a quarter of the cut's 10."""
+    restless = [grey(128 + 18 * (i % 2) + 20 * CHECKER) for i in range(16)]
+    assert cuts([*restless, *restless[-1:] * still, grey(146 - 10 * CHECKER)]) == [16 + still] * cut
 
 
 @pytest.mark.parametrize(("contrast", "cut"), [(2, False), (3, True)])
@@ -173,6 +181,19 @@ def test_one_person_is_alike_over_time_and_two_are_not():
     assert max(a @ b for a in people[0] for b in people[1]) < SAME_APPEARANCE - 0.05
 
 
+def test_colours_are_counted_around_the_face_and_nowhere_else():
+    """The box is 40 x 50; hair and background are looked at 0.6 above, 0.5 beside and a whole height below."""
+    plain, beyond = np.zeros((260, 260, 3), np.uint8), np.full((260, 260, 3), 200, np.uint8)
+    here, (top, bottom, left, right) = face((100, 100, 140, 150)), (70, 201, 80, 161)
+    beyond[top:bottom, left:right] = 0
+    assert np.array_equal(colour_histogram(beyond, here), colour_histogram(plain, here))
+    for edge in np.s_[top, :], np.s_[bottom - 1, :], np.s_[:, left], np.s_[:, right - 1]:
+        painted = plain.copy()
+        painted[edge] = 255
+        assert not np.array_equal(colour_histogram(painted, here), colour_histogram(plain, here))
+    assert np.array_equal(colour_histogram(beyond, face((-60, 20, -50, 30))), colour_histogram(plain, here))
+
+
 def test_vectors_have_unit_length_wherever_the_box_is():
     frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     for box in ((20, 20, 60, 80), (-30, -30, 20, 30), (150, 100, 220, 190), (900, 900, 950, 990)):
@@ -181,25 +202,18 @@ def test_vectors_have_unit_length_wherever_the_box_is():
 
 
 def test_light_changes_matter_less_than_people():
-    rng = np.random.default_rng(1)
-    frame = np.clip(rng.normal([150, 90, 70], 12, (120, 160, 3)), 0, 255).astype(np.uint8)
-    other = np.clip(rng.normal([60, 90, 160], 12, (120, 160, 3)), 0, 255).astype(np.uint8)
-    here = face((40, 30, 90, 90))
-    darker = (frame * 0.93).astype(np.uint8)
-    assert (
-        colour_histogram(frame, here) @ colour_histogram(darker, here)
-        > colour_histogram(frame, here) @ colour_histogram(other, here) + 0.3
-    )
+    rng, here = np.random.default_rng(1), face((40, 30, 90, 90))
+    frame, other = (rng.normal(colour, 12, (120, 160, 3)).astype(np.uint8) for colour in ((150, 90, 70), (60, 90, 160)))
+    me, dark, them = (colour_histogram(f, here) for f in (frame, (frame * 0.93).astype(np.uint8), other))
+    assert me @ dark > me @ them + 0.3
 
 
 def test_a_scan_describes_faces_when_asked():
     frames = np.random.default_rng(0).integers(0, 256, (3, 120, 160, 3), dtype=np.uint8)
-
-    def detector(frame, index):
-        return [face((20, 20, 60, 80))]
-
-    plain = list(detect_faces(torch.from_numpy(frames), detector))
-    described = list(detect_faces(torch.from_numpy(frames), detector, describe=True))
+    box = face((20, 20, 60, 80))
+    plain, described = (
+        list(detect_faces(torch.from_numpy(frames), lambda frame, index: [box], describe=asked)) for asked in (0, 1)
+    )
     assert all(d.faces[0].appearance is None for d in plain)
     for picture, d in zip(frames, described, strict=True):
-        assert np.array_equal(d.faces[0].appearance, colour_histogram(picture, d.faces[0]))
+        assert np.array_equal(d.faces[0].appearance, colour_histogram(picture, box))

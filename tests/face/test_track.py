@@ -3,7 +3,7 @@ import pytest
 from golden_data import tensors
 from real_clips import FOLDER, media_file
 
-from latentsync.face.geometry import apply, fit_similarity
+from latentsync.face.geometry import apply, fit_similarity, from_pose, to_pose
 from latentsync.face.landmarks import Detection, Face
 from latentsync.face.smoothing import bridge, jumps, smooth
 from latentsync.face.track import FaceTrack, choose_faces, track_faces
@@ -38,10 +38,11 @@ def test_short_gaps_are_bridged_and_long_ones_pass():
     assert (track.matrices[25:55] == 0).all() and (track.score[10:15] == 0).all()
 
 
-@pytest.mark.parametrize("gap, bridged", [(12, True), (13, False)])
-def test_a_gap_of_half_a_second_is_the_longest_that_is_bridged(gap, bridged):
+@pytest.mark.parametrize("gap, longest, bridged", [(12, 0.5, True), (13, 0.5, False), (13, 0.51, True)])
+def test_a_gap_of_half_a_second_is_the_longest_that_is_bridged(gap, longest, bridged):
     """12 frames at 25 frames/s; the half frame is rounded to even."""
-    found = track_faces([seen(face())] * 4 + [seen()] * gap + [seen(face())] * 4, 256, FPS).found
+    settings = TrackSettings(max_gap=longest)
+    found = track_faces([seen(face())] * 4 + [seen()] * gap + [seen(face())] * 4, 256, FPS, settings).found
     assert found[4:-4].all() == bridged and found[4:-4].any() == bridged
     published = TrackSettings(max_gap=0)  # at least one frame
     assert track_faces([seen(face()), seen(), seen(face())], 256, FPS, published).found.all()
@@ -57,12 +58,12 @@ def test_frames_that_are_skipped_do_not_make_a_gap_longer(missed, bridged):
     assert found.all() == bridged and found[:11].all() and found[-11:].all()
 
 
-@pytest.mark.parametrize("every, follows", [(1, 24), (10, 30)])
-def test_a_lost_face_gives_way_to_another_after_half_a_second(every, follows):
+@pytest.mark.parametrize("every, lost, follows", [(1, 0.5, 24), (1, 0.48, 24), (1, 0.47, 23), (10, 0.5, 30)])
+def test_a_lost_face_gives_way_to_another_after_half_a_second(every, lost, follows):
     """The face is seen last in frame 10; someone stands elsewhere from then on, and is taken at the next look."""
     mine, other = face(x=100), face(x=900)
     detections = [seen(mine if i <= 10 else other) if i % every == 0 else Detection(None) for i in range(41)]
-    chosen = boxes(detections, TrackSettings())
+    chosen = boxes(detections, TrackSettings(max_gap=lost))
     assert chosen[10] == mine.box and chosen.index(other.box) == follows
 
 
@@ -75,6 +76,7 @@ def test_a_face_of_another_size_in_the_same_place_is_not_followed():
 
     side = np.sqrt(last.width * last.height)
     assert followed(face(x=300 + 0.99 * side)) and not followed(face(x=300 + 1.01 * side))
+    assert followed(face(x=300 + 0.58 * side, size=150)) and not followed(face(x=300 + 0.61 * side, size=150))
     assert followed(face(x=300, size=270)) and not followed(face(x=300, size=280))  # ln 2.7 < 1 < ln 2.8
     nearer_but_larger, of_its_size = face(x=310, size=160), face(x=330, size=100)
     assert boxes([seen(last), seen(nearer_but_larger, of_its_size)], TrackSettings())[1] == of_its_size.box
@@ -98,7 +100,7 @@ def test_jitter_is_the_second_difference_of_the_corners():
 
 def test_fade_at_both_ends_of_a_gap_but_not_at_cuts_or_clip_ends():
     detections = [seen(face())] * 20 + [seen()] * 30 + [seen(face())] * 20
-    weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.16)).weight
+    weight = track_faces(detections, 256, FPS, TrackSettings(fade=0.15)).weight  # 3.75 frames: 4
     assert np.allclose(weight[15:21], [1, 0.8, 0.6, 0.4, 0.2, 0])
     assert np.allclose(weight[49:55], [0, 0.2, 0.4, 0.6, 0.8, 1])
     assert weight[0] == 1 and weight[-1] == 1
@@ -119,13 +121,10 @@ def test_frames_not_looked_at_are_interpolated():
 def test_steady_motion_passes_the_filter_unchanged():
     """No lag: a face that turns, grows and moves evenly is where it was measured."""
     path = [face(x=100 + 4.0 * i, y=200 - 1.5 * i, size=100 * 1.01**i) for i in range(60)]
-    smooth_track = track_faces([seen(f) for f in path], 256, FPS)
-    exact = np.stack([fit_similarity(f.points, 256)[0] for f in path])
     corner = np.array([[100.0, 140.0]])
-    error = [
-        np.abs(apply(a, corner) - apply(b, corner)).max() for a, b in zip(smooth_track.matrices, exact, strict=True)
-    ]
-    assert max(error) < 0.1
+    for f, matrix in zip(path, track_faces([seen(f) for f in path], 256, FPS).matrices, strict=True):
+        exact = fit_similarity(f.points, 256)[0]
+        assert np.abs(apply(matrix, corner) - apply(exact, corner)).max() < 0.1
 
 
 def test_noise_is_taken_out_and_outliers_ignored():
@@ -137,6 +136,8 @@ def test_noise_is_taken_out_and_outliers_ignored():
     noisy[40] = Face(noisy[40].box, 0.9, noisy[40].points + [12, -9])
     detections = [seen(f) for f in noisy]
     default = track_faces(detections, 256, FPS)
+    poses = np.stack([to_pose(fit_similarity(f.points, 256)[0], 256) for f in noisy])
+    assert np.abs(default.matrices - from_pose(smooth(poses, TrackSettings().smoothing * FPS), 256)).max() < 1e-3
     raw = track_faces(detections, 256, FPS, TrackSettings(smoothing=0))
     published = track_faces(detections, 256, FPS, TrackSettings(published=True))
     assert default.jitter() < 0.3 * raw.jitter() and default.jitter() < 0.3 * published.jitter()
@@ -230,10 +231,8 @@ def test_a_jump_is_4_times_the_usual_step_and_lasts_3_frames(jump, frames_after,
 def test_no_face_at_all_is_an_error_that_says_what_was_asked():
     with pytest.raises(ValueError, match=r"no frame of the clip's 7 shows the face asked for \(largest\)"):
         track_faces([seen()] * 7, 256, FPS)
-    with pytest.raises(ValueError, match="'biggest': give largest, similar"):
-        track_faces([seen(face())], 256, FPS, TrackSettings(which="biggest"))
-    for which in ("index:-1", "index:x", "nearest:3", "largest:2"):
-        with pytest.raises(ValueError, match="give largest"):
+    for which in ("biggest", "index:-1", "index:x", "nearest:3", "largest:2"):
+        with pytest.raises(ValueError, match=f"'{which}': give largest, similar"):
             track_faces([seen(face())], 256, FPS, TrackSettings(which=which))
 
 
@@ -258,6 +257,13 @@ def test_smoothing_keeps_parabolas_and_short_paths():
     path = np.stack([t, 0.1 * t**2], axis=1)
     assert np.abs(smooth(path, 3.0) - path).max() < 1e-4
     assert np.array_equal(smooth(path, 0), path) and np.array_equal(smooth(path[:2], 3.0), path[:2])
+
+
+def test_smoothing_is_a_robust_regression_with_gaussian_weights():
+    """The values were once found right; the window, the rounds and the weight of outliers make them."""
+    path = np.array([0.0, 1, 0, 9, 2, 1, 3, 2, 5, 4, 3, 6])[:, None]
+    known = [0.00091, 0.80801, 1.50984, 1.87243, 1.99756, 2.12906, 2.44445, 2.95556, 3.53248, 3.99796, 4.49315, 5.51366]
+    np.testing.assert_allclose(smooth(path, 2.0).ravel(), known, atol=1e-4)
 
 
 @pytest.mark.parametrize("name, count", [("demo1_video.mp4", 120), ("demo3_video.mp4", 120)])

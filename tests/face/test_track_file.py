@@ -170,9 +170,10 @@ def test_a_bad_entry_is_named_with_its_value(tmp_path, entry, says):
         ({"frames": 5_000_000, "fps": 0.001}, "--limit seconds=5000000000$"),
         ({"width": 10**400}, "has 1.7.*e[+]308 pixels"),
         ({"width": 2**14, "height": 2**12 + 1}, "has 67125248 pixels"),
-        ({"cuts": [0] * 10**6 + [[[[[[[[[]]]]]]]]]}, r"cuts\[1000000\] is \[\[\[\[\[\[\[...\]"),
+        ({"cuts": [0] * 9 + [[[[[[[[[]]]]]]]]]}, r"cuts\[9\] is \[\[\[\[\[\[\[...\]"),
         ({"interplate": True}, "unknown key 'interplate'"),
-        ({"interpolate": True, "faces": [boxed(0), boxed(0)]}, "several faces"),
+        ({"interpolate": True, "faces": [boxed(0), boxed(0)]}, "frame 0 lists more .* at most 1, as it asks"),
+        ({"faces": [boxed(5)] * 1001}, "frame 5 lists more faces than expected; give at most 1000$"),
     ],
 )
 def test_a_bad_header_is_named(tmp_path, changes, says):
@@ -191,6 +192,7 @@ def test_a_track_file_is_read_only_up_to_its_limit(tmp_path):
 
 
 def test_limits_of_a_track_file_are_inclusive(tmp_path):
+    assert len(read(tmp_path, [boxed(5)] * 1000)(FRAME, 5)) == 1000
     far = {"frame": 19, "box": [-1e6, -1e6, 1e6, 1e6], "score": 0}
     near = {"frame": 0, "points": [[0, 10], [0.001, 10], [10, 20]], "score": 1}
     for fps in (1e-3, 1e4):
@@ -208,6 +210,13 @@ def test_a_frame_rate_within_a_thousandth_is_the_same(tmp_path):
     file = read(tmp_path, [boxed(0)], fps=25)
     assert file.at(25.02) is file and file.at(24.98) is file
     assert file.at(25.03).rate == 25.03 and file.at(24.97).rate == 24.97
+
+
+def test_at_another_rate_a_frame_is_the_one_shown_in_its_middle(tmp_path):
+    slower = read(tmp_path, [boxed(0)], cuts=[0, 2, 7, 19]).at(10.0)
+    assert [slower.number(i) for i in range(8)] == [1, 3, 6, 8, 11, 13, 16, 18]
+    assert slower.starts == [1, 3]  # the clip's first frame is no cut, and the last one is not shown
+    assert read(tmp_path, [boxed(0)], cuts=[1, 3]).at(50.0).starts == [2, 6]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "[1]", '{"format": ' + "9" * 5000 + "}"])

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pytest
 from media_clips import HEIGHT, WIDTH, clip, encode_audio, encode_video, film, tone, write
 
 from latentsync.errors import InputError
@@ -113,6 +114,7 @@ def try_all(folder: Path, count: int) -> None:
     print("done")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of processes are POSIX")
 def test_mutations_end_in_a_result_or_a_sentence(tmp_path):
     code = "import sys; sys.path[:0] = ['tests', 'tests/media']\n"
     code += f"from pathlib import Path\nfrom test_fuzz import try_all\ntry_all(Path({str(tmp_path)!r}), {COUNT})"

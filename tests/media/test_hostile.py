@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from media_clips import HEIGHT, WIDTH, encode_audio, encode_video, film, numbers, read_all, tone, write
+from scipy.io import wavfile
 
 from latentsync.limits import set_limits
 from latentsync.media import VideoReader, index, read_audio
@@ -91,6 +92,7 @@ def test_a_track_in_another_file_is_not_read(tmp_path):
         VideoReader(film)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="there are no named pipes here")
 def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "clip.mp4")
     with pytest.raises(ValueError, match="clip.mp4 is a pipe or a device"):
@@ -155,8 +157,8 @@ def test_a_video_at_a_limit_is_taken_and_above_it_refused(tmp_path, name, most):
     [
         ([0, 600], None),
         ([0, 601], "--limit gap=601"),
-        (range(0, 21_599, 599), None),
-        (range(0, 22_200, 599), "21600 are taken"),
+        (range(0, 10_800, 599), None),
+        (range(0, 11_400, 599), "10800 are taken"),
     ],
 )
 def test_how_long_a_video_and_its_gaps_may_be(tmp_path, stamps, match):
@@ -199,15 +201,6 @@ def test_a_large_picture_is_refused_before_there_is_room_made_for_it(tmp_path):
         VideoReader(path)
 
 
-def wav(path, rate: int, samples: np.ndarray, kind: int = 1) -> None:
-    """A WAV file of (channels, n) samples of `kind`: 1 integers, 3 floats."""
-    data, size = samples.T.tobytes(), samples.dtype.itemsize
-    frame = len(samples) * size
-    form = struct.pack("<HHIIHH", kind, len(samples), rate, rate * frame % 2**32, frame, 8 * size)
-    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(data)) + data
-    path.write_bytes(b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks)
-
-
 @pytest.mark.parametrize("read", [read_audio, load_mono_16k])
 @pytest.mark.parametrize(
     "rate, channels, match",
@@ -223,7 +216,7 @@ def wav(path, rate: int, samples: np.ndarray, kind: int = 1) -> None:
 )
 def test_rates_and_channels_of_sound_have_bounds(tmp_path, read, rate, channels, match):
     path = tmp_path / "voice.wav"
-    wav(path, rate, np.zeros((channels, 20_000 // channels), dtype=np.uint8) + 128)
+    wavfile.write(path, rate, np.full((20_000 // channels, channels), 128, np.uint8))
     if match is None:
         read(path)
         return
@@ -278,7 +271,7 @@ def test_sound_ends_at_the_limit_of_seconds(tmp_path, sounds):
 def test_samples_that_are_no_sound_reach_no_encoder(tmp_path, caplog, bad):
     samples = tone(1.0, 16000)
     samples[0, 8000] = bad
-    wav(tmp_path / "voice.wav", 16000, samples, kind=3)
+    wavfile.write(tmp_path / "voice.wav", 16000, samples[0])
     for read in (lambda path: read_audio(path)[0], load_mono_16k):
         found = read(tmp_path / "voice.wav")
         assert found.abs().max() <= 1 and found.flatten()[8000] == (1 if bad == 1e30 else 0)

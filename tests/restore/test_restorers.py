@@ -3,6 +3,7 @@
 import hashlib
 import os
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -21,8 +22,9 @@ from latentsync.face.masks import face_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float
 from latentsync.models.registry import WEIGHTS
-from latentsync.restore.apply import FFHQ_FIVE, Portrait, _warp, restore
+from latentsync.restore.apply import FFHQ_FIVE, Portrait, _warp, memory_frames, restore
 from latentsync.restore.restorers import FACE_SIDE, NetRestorer, Sharpen, load_restorer
+from latentsync.restore.superres import SuperRes, scaled
 from latentsync.settings import RestoreSettings
 
 slow = pytest.mark.skipif(not os.environ.get("LATENTSYNC_SLOW"), reason="a minute for each; set LATENTSYNC_SLOW=1")
@@ -156,6 +158,51 @@ def test_the_temporal_blend_keeps_nothing_where_the_picture_moves():
     assert (alone - steady).abs().max() < 1e-3 < (alone - crops).abs().max()
 
 
+class Alternating(Grain):
+    """One fine pattern, added to the first face, taken from the second, and so on."""
+
+    def __call__(self, faces):
+        self.generator.manual_seed(1)
+        pattern = super().__call__(faces) - faces
+        return faces + pattern * (0.2 if len(self.calls) % 2 else -0.2)
+
+
+def test_how_much_is_kept_of_the_last_change():
+    """0.9 where nothing moves, less by a Gaussian of 0.03 of the mean movement over 0.06 of the side: 3 pixels here."""
+    settings = RestoreSettings(1.0, "face", 1.0, batch=1)
+    moved = torch.full((2, R, R, 3), 0.5)
+    moved[1, :, : R // 2] += 0.02
+    moved[1, 40, 45] += 0.27
+    first, second = run(moved, Alternating(), settings) - moved
+    kept = ((second / first + 1) / 2).nanmedian(-1).values  # the new change is the old one's opposite
+    evenly, spot, beside = kept[20, 25], kept[40, 44], kept[40, 47]
+    assert evenly == pytest.approx(0.9 * np.exp(-((0.02 / 0.03) ** 2)), abs=2e-3)
+    assert spot == pytest.approx(0.9 * np.exp(-1), abs=2e-3) and beside == pytest.approx(0.9, abs=2e-3)
+
+
+def test_a_change_is_forgotten_when_it_counts_half_a_level():
+    known = {1.0: 60, 0.5: 8, 0.1: 3, 0.0: 0}
+    assert {t: memory_frames(RestoreSettings(temporal=t)) for t in known} == known
+
+
+def test_how_wide_the_portraits_blurs_are():
+    """A wave of 64 portrait pixels loses exp(-2 (pi sigma / 64) ** 2) of its height: sigma is 20, and 12 outside."""
+    portrait, wave = Portrait(256), np.sin(np.arange(512) * 2 * np.pi / 64).astype(np.float32) / 4 + 0.5
+    across = torch.from_numpy(np.broadcast_to(wave[None, :, None], (512, 512, 3)).copy())
+    whole, fine = _warp(across.numpy(), portrait.matrix, 256), portrait.back(across).numpy()
+    middle = np.s_[100:150, 20:230]
+    assert fine[middle].std() / whole[middle].std() == pytest.approx(1 - np.exp(-2 * (np.pi * 20 / 64) ** 2), abs=0.02)
+    down = portrait.of(torch.from_numpy(_warp(across.numpy().transpose(1, 0, 2).copy(), portrait.matrix, 256)))
+    ratio = down[160:352, 30:60].std() / down[160:352, 240:270].std()
+    assert ratio == pytest.approx(np.exp(-2 * (np.pi * 12 / 64) ** 2), abs=0.02)
+
+
+@pytest.mark.parametrize(("side", "ratio", "large"), [(256, 1.5, 384), (512, 2, 1024), (512, 4, 1024), (1100, 2, 1100)])
+def test_crops_grow_with_the_frame_up_to_1024_pixels(side, ratio, large):
+    track = replace(track_of([0, 0]), resolution=side)
+    assert scaled(torch.zeros(2, 8, 8, 3), track, SuperRes(ratio=ratio))[1].resolution == large
+
+
 def test_nothing_is_carried_over_a_cut_or_a_gap():
     crops = face(R).repeat(6, 1, 1, 1)
     track = track_of([1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 0])
@@ -232,6 +279,10 @@ def test_sharpening_makes_soft_edges_clearer_without_halos():
     assert clear.diff(dim=2).max() > 1.1 * faces.diff(dim=2).max()
     assert clear.min() >= 0.4 - 1e-6 and clear.max() <= 0.6 + 1e-6
     assert torch.equal(Sharpen(gain=0.0)(faces), faces)
+    grey = torch.rand(1, 32, 32, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, -1, 3)
+    blurred = torch.from_numpy(cv2.GaussianBlur(grey[0].numpy(), (0, 0), 1))[None]
+    known = [-0.06461, -0.03615, 0.05852, -0.04216, -0.04925, -0.07537, 0.0, 0.00946]  # by gain, radius and edge
+    np.testing.assert_allclose((Sharpen()(blurred) - blurred)[0, 16, 12:20, 0], known, atol=2e-5)
 
 
 # --- files ---

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 import weakref
 
 import pytest
@@ -20,77 +19,56 @@ def queue():
     queue.close()
 
 
-def stepping(job, started, going):
-    """Work that takes a step whenever `going` lets it, up to 100."""
+@pytest.fixture
+def running(queue):
+    """A job at work, which takes one step when its `going` is set, and then the rest."""
+    job, started = Job(), threading.Event()
+    job.going = threading.Event()
 
     def work():
         started.set()
+        job.going.wait(60)
         for i in range(100):
             job.progress("syncing", i, 100)
-            going.wait(5)
-            time.sleep(0.001)
         return "made"
 
-    return work
+    queue.add(job, work)
+    assert started.wait(60)
+    yield job
+    job.going.set()
 
 
-def test_jobs_run_in_the_order_they_came_and_know_their_place(queue):
-    started, going, done = threading.Event(), threading.Event(), []
-    first, second, third = Job(), Job(), Job()
-    queue.add(first, stepping(first, started, going))
-    queue.add(second, lambda: done.append("second"))
-    queue.add(third, lambda: done.append("third"))
-    assert started.wait(5)
-    assert [queue.before(job) for job in (first, second, third)] == [0, 1, 2]
-    assert not (first.ended or second.ended)
-    going.set()
-    third.future.result(10)
-    assert first.future.result() == "made" and done == ["second", "third"]
-    assert queue.before(third) == 0 and third.ended
+def test_jobs_run_in_the_order_they_came_and_know_their_place(queue, running):
+    done = []
+    second, third, last = (
+        queue.add(Job(), lambda name=name: done.append(name)) for name in ("second", "third", "last")
+    )
+    assert [queue.before(job) for job in (running, second, third, last)] == [0, 1, 2, 3]
+    assert not (running.ended or second.ended)
+    second.cancel()  # it never begins, and the others go on
+    assert second.ended and was_cancelled(second) and [queue.before(job) for job in (third, last)] == [1, 2]
+    running.going.set()
+    last.future.result(60)
+    assert running.future.result() == "made" and done == ["third", "last"] and not was_cancelled(running)
+    assert queue.before(last) == 0 and last.ended
 
 
-def test_a_running_job_ends_at_its_next_step(queue):
-    started, going = threading.Event(), threading.Event()
-    job = Job()
-    queue.add(job, stepping(job, started, going))
-    assert started.wait(5)
-    job.cancel()
-    assert job.status().cancelling and not job.ended
-    going.set()
-    with pytest.raises(Cancelled):
-        job.future.result(5)
-    assert was_cancelled(job)
-
-
-def test_a_waiting_job_never_begins_and_the_others_go_on(queue):
-    started, going, done = threading.Event(), threading.Event(), []
-    first, second, third = Job(), Job(), Job()
-    queue.add(first, stepping(first, started, going))
-    queue.add(second, lambda: done.append("second"))
-    queue.add(third, lambda: done.append("third"))
-    second.cancel()
-    assert second.ended and was_cancelled(second) and queue.before(third) == 1
-    going.set()
-    third.future.result(10)
-    assert done == ["third"] and not was_cancelled(first)
-
-
-def test_an_error_is_kept_and_the_next_job_runs(queue):
+def test_a_running_job_ends_at_its_next_step_and_the_next_one_runs(queue, running):
     def fail():
         raise ValueError("bad input")
 
-    first = queue.add(Job(), fail)
-    assert queue.add(Job(), lambda: 7).future.result(5) == 7
-    assert str(first.future.exception()) == "bad input" and not was_cancelled(first)
+    bad = queue.add(Job(), fail)
+    running.cancel()
+    assert running.status().cancelling and not running.ended
+    running.going.set()
+    assert queue.add(Job(), lambda: 7).future.result(60) == 7
+    assert was_cancelled(running) and isinstance(running.future.exception(), Cancelled)
+    assert str(bad.future.exception()) == "bad input" and not was_cancelled(bad)
 
 
-def test_closing_ends_all_jobs():
-    queue, started, going = JobQueue(), threading.Event(), threading.Event()
-    running, waiting = Job(), Job()
-    queue.add(running, stepping(running, started, going))
-    queue.add(waiting, lambda: None)
-    assert started.wait(5)
-    threading.Timer(0.05, going.set).start()
+def test_closing_ends_all_jobs(queue, running):
+    waiting = queue.add(Job(), lambda: None)
+    waiting.future.add_done_callback(lambda _: running.going.set())  # it is cancelled, too, and after the running one
     queue.close()
     assert was_cancelled(running) and was_cancelled(waiting)
     with pytest.raises(RuntimeError):

@@ -1,6 +1,7 @@
 """The page as a browser and a program see it: gradio's own server on a free port, and a real model."""
 
 import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -184,7 +185,13 @@ def test_uploads_are_taken_up_to_the_limit(served):
     assert answer.status_code == 413 and f"{LIMIT} bytes" in answer.text
     answer = send(LIMIT + 2**21)
     assert answer.status_code == 413 and "this page takes up to 0.286 MB" in answer.json()["detail"]
-    assert small_page.everything(visits.folder.path) == before
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as cut_off:
+        form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' + b"x" * 100_000
+        head = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 200000\r\n"
+        cut_off.sendall(head.encode() + b"Content-Type: multipart/form-data; boundary=x\r\n\r\n" + form)
+        wait_for(lambda: small_page.everything(visits.folder.path) != before)
+    wait_for(lambda: small_page.everything(visits.folder.path) == before)
 
 
 def test_a_line_of_visitors_some_of_whom_vanish(tmp_path, monkeypatch):

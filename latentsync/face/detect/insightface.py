@@ -47,8 +47,8 @@ class InsightFace:
             )
         if det_size < 64 or det_size % 32:
             raise InputError(f"det_size is {det_size}: give a multiple of 32, 64 or more")
-        self._app = _load(self.path, device, [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings)
-        self._app.prepare(0, det_thresh=score, det_size=(det_size, det_size))
+        tasks = [DETECTION, LANDMARKS] + [RECOGNITION] * embeddings
+        self._app = _load(self.path, device, tasks, {"det_thresh": score, "det_size": (det_size, det_size)})
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         return [face for face, _ in self.described(frame)]
@@ -76,7 +76,7 @@ class InsightFace:
         return found
 
 
-def _load(folder: Path, device: str | None, tasks: list[str]):
+def _load(folder: Path, device: str | None, tasks: list[str], options: dict):
     try:
         from insightface.app import FaceAnalysis
     except ImportError as error:
@@ -88,7 +88,10 @@ def _load(folder: Path, device: str | None, tasks: list[str]):
     logger.info("faces are found with InsightFace; %s", LICENCE)
     try:
         models = FaceAnalysis(str(folder), allowed_modules=tasks, providers=_providers(device))
-    except (*damaged, ValueError) as error:
+        models.prepare(0, **options)
+        if LANDMARKS in models.models:  # nets of another kind fail at the first picture
+            models.get(np.zeros((96, 96, 3), np.uint8))
+    except (*damaged, IndexError, ValueError) as error:
         raise InputError(f"{folder}: holds a damaged ONNX file ({error}); unpack buffalo_l.zip again") from error
     except AssertionError as error:  # how the package says that there is no detection model
         raise InputError(f"{folder}: no {DETECTION} model in it; unpack all of buffalo_l.zip there") from error
