@@ -14,7 +14,7 @@ from . import inputs, runtime, sockets
 from .base import node
 
 
-@node
+@node(advanced=("hard_cut",), search_aliases=("whisper", "audio features", "lipsync"))
 class EncodeAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,7 +42,7 @@ class EncodeAudio(io.ComfyNode):
         return io.NodeOutput(listen(model.loaded_audio_encoder(), wave, fps, length, hard_cut))
 
 
-@node
+@node(advanced=("silent_padding",), search_aliases=("video length adjuster", "pingpong", "loop to audio"))
 class MatchLength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -26,7 +26,7 @@ SHOWN_CROPS = 4  # side by side in the preview of a mask
 NO_CROP = 0.25  # grey of the preview where there are no crops
 
 
-@node
+@node(search_aliases=("yunet", "insightface", "retinaface", "face detection"))
 class LoadDetector(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -54,7 +54,10 @@ class LoadDetector(io.ComfyNode):
         return io.NodeOutput(load_detector(detector, checkpoints=folders.models_folder()))
 
 
-@node
+@node(
+    advanced=("index", "x", "y", "smoothing", "max_gap", "fade", "detect_every", "resolution"),
+    search_aliases=("face detection", "face tracking", "landmarks"),
+)
 class TrackFace(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -18,6 +18,12 @@ logger = logging.getLogger(__name__)
 FACES = ["largest", "index", "nearest", "similar"]
 CUSTOM = "custom"  # quality: as the widgets say
 SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
+# Of the nodes that do the whole run: all but steps, guidance, seed, face and quality.
+SELDOM_TURNED = (
+    "sampler", "window", "overlap", "index", "x", "y", "smoothing", "max_gap", "detect_every", "audio_longer",
+    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache",
+)  # fmt: skip
+LIP_SYNC_ALIASES = ("lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "latentsync wrapper")
 
 
 def widgets(settings: type, *names: str, **more) -> list[io.Input]:
@@ -34,8 +40,9 @@ def _widget(item: Option, **more) -> io.Input:
         return io.Boolean.Input(**about)
     low, high, step = item.widget or (item.low, item.high, item.slider and item.slider[2])
     if item.kind is int:
-        # The editor may draw a new seed after each run.
-        seed = {"control_after_generate": True} if item.name == "seed" else {}
+        # The editor may draw a new seed after each run; a new node keeps its seed where ComfyUI can be told so.
+        fixed = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+        seed = {"control_after_generate": fixed} if item.name == "seed" else {}
         return io.Int.Input(min=low, max=high, **seed, **about)
     return io.Float.Input(min=float(low), max=float(high), step=step, **about)
 

@@ -14,7 +14,7 @@ from .base import node
 from .model_patcher import PRECISIONS, RESOLUTIONS
 
 
-@node
+@node(advanced=("precision", "resolution"), search_aliases=("lipsync", "lip sync model", "latentsync checkpoint"))
 class LoadModel(io.ComfyNode):
     """A lip-sync model: U-Net, VAE and audio encoder."""
 
@@ -42,7 +42,7 @@ class LoadModel(io.ComfyNode):
         return io.NodeOutput(model_patcher.load_managed_model(model, precision, resolution))
 
 
-@node
+@node(search_aliases=("latentsync weights", "lipsync", "yunet"))
 class DownloadModels(io.ComfyNode):
     """The published weights, into models/latentsync."""
 

@@ -20,7 +20,7 @@ DRAWN_ONLY = (
 )
 
 
-@node
+@node(search_aliases=("lipsync score", "syncnet", "lse-c"))
 class Quality(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

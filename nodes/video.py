@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 DETECTING = "looking for the face"
 
 
-@node
+@node(advanced=inputs.SELDOM_TURNED, search_aliases=inputs.LIP_SYNC_ALIASES)
 class Video(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

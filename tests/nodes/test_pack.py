@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from comfy_api.latest import ComfyExtension, io
@@ -84,6 +85,19 @@ def test_widgets_of_options_have_the_limits_of_the_settings(pack):
     assert facts["mask_smooth"] == (0.5, 0.0, 1.0, 0.05) and facts["crf"] == (16, 0, 51, None)
     assert video["deep_cache"].optional and not video["steps"].optional
     assert video["sampler"].options == ["ddim", "dpm++", "unipc", "euler"]
+
+
+def test_newer_cores_fold_away_what_is_seldom_turned_find_the_nodes_and_keep_the_seed(pack, monkeypatch):
+    """0.3.64 passes over the attributes that carry the first two, and has no word for the third."""
+    schema = pack.node("LatentSyncVideo").GET_SCHEMA()
+    shown = [put.id for put in schema.inputs if isinstance(put, io.WidgetInput) and not put.advanced]
+    assert shown == ["steps", "guidance", "seed", "face", "quality"]
+    assert {"lipsync", "talking head", "dubbing", "wav2lip", "latentsync wrapper"} <= set(schema.search_aliases)
+    match = pack.node("LatentSyncMatchLength").GET_SCHEMA()
+    assert [put.id for put in match.inputs if put.advanced] == ["silent_padding"]
+    monkeypatch.setattr(io, "ControlAfterGenerate", SimpleNamespace(fixed="fixed"), raising=False)
+    seed = next(put for put in pack.node("LatentSyncSampler").GET_SCHEMA().inputs if put.id == "seed")
+    assert seed.control_after_generate == "fixed"
 
 
 @pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
