@@ -156,16 +156,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def model_paths(name: str) -> Checkpoints:
-    """The files of the model that a combo calls `name`."""
-    if name == EMBEDDED_NAME:
-        return find_checkpoints(embedded_folder())
-    paths = checkpoints_of(name)
+    """The files of the model that a combo calls `name`; whisper and vae may be missing."""
+    return find_checkpoints(embedded_folder()) if name == EMBEDDED_NAME else checkpoints_of(name)
+
+
+def _check_complete(name: str, paths: Checkpoints) -> None:
     if missing := [kind for kind in ("whisper", "vae") if getattr(paths, kind) is None]:
         raise FileError(
             f"{name} needs {' and '.join(missing)}, which {models_folder()} lacks: run the node Download LatentSync "
             "Models, or put whisper/tiny.pt and vae/diffusion_pytorch_model.safetensors there"
         )
-    return paths
 
 
 def load_managed_model(name: str, precision: str = "auto", resolution: str | int = "auto") -> ManagedModel:
@@ -176,9 +176,16 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
     choice("precision", precision, PRECISIONS)
     side = None if resolution == "auto" else int(resolution)
     paths = model_paths(name)
+    try:
+        # These layers cast their weights to the device and dtype of what they are given: they work wherever they lie.
+        unet = load_unet(paths.unet, operations=comfy.ops.manual_cast, attention=attention)
+    except InputError as error:
+        raise InputError(
+            f"{name} is no U-Net of LatentSync: choose another file in Load LatentSync Model, or fetch the published "
+            f"one with Download LatentSync Models ({error})"
+        ) from error
+    _check_complete(name, paths)
     side = choose_resolution(paths, side)
-    # These layers cast their weights to the device and dtype of what they are given, so they work wherever they lie.
-    unet = load_unet(paths.unet, operations=comfy.ops.manual_cast, attention=attention)
     stored, compute = _dtypes(precision, unet)
     vae = load_vae(paths.vae)
     audio = load_audio_encoder(fitting_whisper(paths.whisper, unet))
@@ -215,6 +222,7 @@ def model_fingerprint(name: str) -> list[list]:
     """Path and version of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
+        _check_complete(name, paths)
     except InputError:
         return []
     return [[str(path), file_version(path)] for path in (paths.unet, paths.whisper, paths.vae)]

@@ -13,8 +13,9 @@ from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
 from ..latentsync.settings import BlendSettings, RunSettings, Settings, TrackSettings
-from . import folders, inputs, runtime, sockets
+from . import inputs, runtime, sockets
 from .base import node
+from .face import find_detector
 from .video_input import Source, opened
 
 logger = logging.getLogger(__name__)
@@ -82,9 +83,7 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
         return detector, progress
     beside = None if file is None else file.with_name(file.stem + TRACK_SUFFIX)
     if beside is None or not beside.is_file():
-        from ..latentsync.face.detect import load_detector
-
-        return load_detector("auto", checkpoints=folders.models_folder()), progress
+        return find_detector(), progress
     from ..latentsync.face.track_file import read_track_file
 
     logger.info("no face detector is connected: the face's place is read from %s", beside)
