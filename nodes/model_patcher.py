@@ -1,7 +1,9 @@
 """A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
 
+import logging
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
@@ -26,9 +28,11 @@ from ..latentsync.models.load import (
 )
 from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
 from ..latentsync.settings import TRAINED_WINDOW
-from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
+from .folders import EMBEDDED_NAME, checkpoints_of, model_files, models_folder
 from .inputs import choice
 from .runtime import make_interruptible
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 RESOLUTIONS = ("auto", "256", "512")
@@ -196,6 +200,18 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
         make_interruptible(net)
     model = LipSyncModel(unet, vae, audio, side, str(paths.unet))
     return ManagedModel(model, _patchers(model), compute)
+
+
+def default_model() -> ManagedModel:
+    """The model of a node that none is connected to: the first in models/latentsync, before those in its folders."""
+    files = sorted(model_files(), key=lambda name: (len(Path(name).parts), name))
+    if not files:
+        raise FileError(
+            f"no model is connected and {models_folder()} has none: run the node Download LatentSync Models, or "
+            f"connect Load LatentSync Model (its {EMBEDDED_NAME} knows drawn faces only)"
+        )
+    logger.info("no model is connected: taking %s", files[0])
+    return load_managed_model(files[0])
 
 
 def _dtypes(precision: str, unet: nn.Module) -> tuple[torch.dtype, torch.dtype]:

@@ -12,7 +12,7 @@ from ..latentsync.media import VideoWriter
 from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
-from ..latentsync.settings import BlendSettings, RunSettings, Settings, TrackSettings
+from ..latentsync.settings import RunSettings
 from . import inputs, runtime, sockets
 from .base import node
 from .face import find_detector
@@ -37,27 +37,15 @@ class Video(io.ComfyNode):
                 io.Audio.Input("audio"),
                 sockets.Model.Input("model"),
                 sockets.Detector.Input("detector", optional=True),
-                *inputs.widgets(Settings, *inputs.SAMPLING),
-                *inputs.face(),
-                *inputs.widgets(TrackSettings, "smoothing", "max_gap"),
-                *inputs.widgets(RunSettings, "detect_every", "audio_longer", "audio_shorter"),
-                *inputs.widgets(BlendSettings, "mask_smooth", "match_colour"),
+                *inputs.run_widgets(),
                 *inputs.widgets(RunSettings, "crf"),
-                *inputs.widgets(Settings, "deep_cache", optional=True),
-                inputs.quality(),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )
 
     @classmethod
     def execute(cls, video, audio, model, detector=None, **widgets) -> io.NodeOutput:
-        settings = inputs.from_widgets(
-            RunSettings,
-            widgets,
-            sync=inputs.sampling_settings(widgets),
-            track=inputs.track_settings(widgets),
-            blend=inputs.from_widgets(BlendSettings, widgets),
-        )
+        settings = inputs.run_settings(widgets)
         wave = inputs.mono_16k(audio)
         out = runtime.temp_file(".mp4")
         try:
