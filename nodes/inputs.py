@@ -10,7 +10,16 @@ from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
 from ..latentsync.errors import InputError
-from ..latentsync.settings import QUALITIES, Option, QualityOptions, Settings, TrackSettings, options
+from ..latentsync.settings import (
+    QUALITIES,
+    BlendSettings,
+    Option,
+    QualityOptions,
+    RunSettings,
+    Settings,
+    TrackSettings,
+    options,
+)
 from . import sockets
 
 logger = logging.getLogger(__name__)
@@ -92,6 +101,24 @@ def track_settings(values: Mapping[str, Any]) -> TrackSettings:
     face = choice("face", values["face"], FACES)
     which = {"index": "index:{index}", "nearest": "nearest:{x},{y}"}.get(face, face)
     return from_widgets(TrackSettings, values, which=which.format(**values))
+
+
+def run_widgets() -> list[io.Input]:
+    """The widgets of a whole run; `run_settings` reads them."""
+    return [
+        *widgets(Settings, *SAMPLING),
+        *face(),
+        *widgets(TrackSettings, "smoothing", "max_gap"),
+        *widgets(RunSettings, "detect_every", "audio_longer", "audio_shorter"),
+        *widgets(BlendSettings, "mask_smooth", "match_colour"),
+        *widgets(Settings, "deep_cache", optional=True),
+        quality(),
+    ]
+
+
+def run_settings(values: Mapping[str, Any]) -> RunSettings:
+    sync, track = sampling_settings(values), track_settings(values)
+    return from_widgets(RunSettings, values, sync=sync, track=track, blend=from_widgets(BlendSettings, values))
 
 
 def crops_track() -> io.Input:
