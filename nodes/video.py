@@ -8,11 +8,13 @@ from typing import Any
 from comfy_api.latest import InputImpl, io
 
 from ..latentsync.face.landmarks import Detector
+from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
 from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
 from ..latentsync.settings import RunSettings
+from ..latentsync.threads import behind
 from . import inputs, runtime, sockets
 from .base import node
 from .face import find_detector
@@ -90,9 +92,7 @@ def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: 
     try:
         track = result.sound(sound)
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
-            for window in result.windows():
-                for frame in window.pictures:
-                    runtime.check_interrupted()
-                    writer.write(frame[None])
+            for _ in behind(writer.write, single_frames(result.windows()), result.settings.sync.window):
+                runtime.check_interrupted()
     finally:
         sound.unlink(missing_ok=True)

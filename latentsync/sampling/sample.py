@@ -7,6 +7,7 @@ streamed or whole (LatentSync, arXiv 2412.09262).
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..face.masks import keep_mask
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
 from ..settings import Settings
+from ..threads import ahead
 from .schedulers import make_sampler
 
 log = logging.getLogger(__name__)
@@ -105,33 +107,40 @@ def sync(
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
     noise, mask = initial_noise(model, settings.seed), keep_mask(model.resolution, mask_image)
     sizes = BatchSizes()
-    done = start
-    for run_start, run_stop in [(0, len(crops))] if runs is None else runs:
-        if run_stop <= done:
-            continue
-        yield from _untouched(crops, done, run_start, size)
-        done = max(done, run_start)
-        pending = None
-        spans = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
-        for (first, end), (following, _) in zip(spans, [*spans[1:], (run_stop, run_stop)], strict=True):
-            numbers = list(range(first, end))
-            pictures = as_float(crops[numbers]).cpu().permute(0, 3, 1, 2) * 2 - 1
-            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step, sizes, mask)
+    spans = plan(len(crops), runs, start, size, overlap)
+    pending = torch.empty(0)
+    with closing(ahead(as_float(crops[list(range(*span[:2]))]).cpu() for span in spans)) as given:
+        for (first, end, following, in_run), pictures in zip(spans, given, strict=True):
+            if not in_run:
+                yield pictures
+                continue
+            heard = audio[list(range(first, end))]
+            pictures = pictures.permute(0, 3, 1, 2) * 2 - 1
+            fresh = synced_window(model, pictures, heard, noise, settings, on_step, sizes, mask)
             _check_finite(fresh, first, end, model)
             fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
             fresh = fresh.clamp(0, 1) if settings.clamp else fresh
-            if pending is not None and len(pending):
+            if len(pending):
                 fresh[: len(pending)] = _cross_fade(pending, fresh[: len(pending)])
             ready, pending = fresh[: following - first], fresh[following - first :]
-            if following > done:
-                yield ready[max(0, done - first) :]
-                done = following
-    yield from _untouched(crops, done, len(crops), size)
+            if following > start:
+                yield ready[max(0, start - first) :]
 
 
-def _untouched(crops: Frames, start: int, stop: int, size: int) -> Iterator[torch.Tensor]:
-    for first in range(start, stop, size):
-        yield as_float(crops[list(range(first, min(first + size, stop)))]).cpu()
+def plan(
+    count: int, runs: Sequence[tuple[int, int]] | None, start: int, size: int, overlap: int
+) -> list[tuple[int, int, int, bool]]:
+    """(first, end, first of the next one or the run's end, whether it is of a run) of what `sync` works on in turn."""
+    spans = []
+    done = start
+    for run_start, run_stop in [*([(0, count)] if runs is None else runs), (count, count)]:
+        if run_stop > done:
+            spans += [(first, end, end, False) for first, end in windows(done, run_start, size, 0)]
+            of_run = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
+            following = [*(first for first, _ in of_run[1:]), run_stop]
+            spans += [(*span, after, True) for span, after in zip(of_run, following, strict=False)]
+            done = run_stop
+    return spans
 
 
 def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
