@@ -196,7 +196,8 @@ def test_limits_of_a_track_file_are_inclusive(tmp_path):
     far = {"frame": 19, "box": [-1e6, -1e6, 1e6, 1e6], "score": 0}
     near = {"frame": 0, "points": [[0, 10], [0.001, 10], [10, 20]], "score": 1}
     for last, fps in ((9, 1e-3), (19, 1e4)):
-        assert sorted(read(tmp_path, [far | {"frame": last}, near], fps=fps).faces) == [0, last]
+        faces = [far | {"frame": last}, near]
+        assert sorted(read(tmp_path, faces, fps=fps, frames=last + 1).faces) == [0, last]
     for fps, says in ((0.9e-3, "fps is 0.0009"), (10_001, "fps is 10001")):
         with pytest.raises(ValueError, match=says):
             read(tmp_path, [], fps=fps)
