@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..latentsync.audio.whisper import SAMPLE_RATE
+from ..latentsync.commands.convert_workflow import MODES
 from ..latentsync.errors import InputError
 from ..latentsync.pipelines.lip_sync import frame_map, listen
 from ..latentsync.settings import RunSettings
@@ -67,7 +68,14 @@ class MatchLength(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, audio_longer, audio_shorter) -> bool:
+        return True  # `execute` says what is wrong
+
+    @classmethod
     def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None, silent_padding=0.0) -> io.NodeOutput:
+        # The modes of VideoLengthAdjuster, where ComfyUI put this node in its place.
+        audio_longer = MODES["audio_longer"].get(audio_longer, audio_longer)
+        audio_shorter = MODES["audio_shorter"].get(audio_shorter, audio_shorter)
         settings = RunSettings(fps=fps, audio_longer=audio_longer, audio_shorter=audio_shorter)
         if track is not None and len(track.faces) != len(images):
             raise InputError(

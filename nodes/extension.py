@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import audio, blend, face, lip_sync_frames, load, preview, quality, restore, sample, sample_clip, video
+from . import audio, blend, face, lip_sync_frames, load, preview, quality, replace, restore, sample, sample_clip, video
 
 #: In the order of use.
 NODES = [
@@ -13,5 +13,8 @@ NODES = [
 
 
 class LatentSyncExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        await replace.register_replacements()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

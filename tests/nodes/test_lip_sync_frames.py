@@ -39,12 +39,13 @@ def test_what_will_not_fit_is_said_before_with_the_node_to_take(pack, given, mon
     from comfy import model_management
 
     free = given["images"].nbytes
-    monkeypatch.setattr(model_management, "get_free_memory", lambda device: free - 1)
     given["detector"] = given["model"] = None  # neither is looked for
-    with pytest.raises(ValueError, match=r"12 frames of 201 x 160 pixels take 0\.0 GB .*take Lip Sync Video"):
-        pack.run("LatentSyncFrames", **given)
-    monkeypatch.setattr(model_management, "get_free_memory", lambda device: free)
-    pack.nodes.runtime.check_room(12, 160, 201)
+    with monkeypatch.context() as patch:
+        patch.setattr(model_management, "get_free_memory", lambda device: free - 1)
+        with pytest.raises(ValueError, match=r"12 frames of 201 x 160 pixels take 0\.0 GB .*take Lip Sync Video"):
+            pack.run("LatentSyncFrames", **given)
+        patch.setattr(model_management, "get_free_memory", lambda device: free)
+        pack.nodes.runtime.check_room(12, 160, 201)
 
 
 def test_without_a_model_the_first_installed_is_taken_or_the_way_to_one_said(pack, given, model, monkeypatch):
