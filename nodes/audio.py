@@ -14,7 +14,7 @@ from . import inputs, runtime, sockets
 from .base import node
 
 
-@node
+@node(advanced=("hard_cut",), search_aliases=("whisper", "audio features", "lipsync"))
 class EncodeAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,7 +42,7 @@ class EncodeAudio(io.ComfyNode):
         return io.NodeOutput(listen(model.loaded_audio_encoder(), wave, fps, length, hard_cut))
 
 
-@node
+@node(advanced=("silent_padding",), search_aliases=("video length adjuster", "pingpong", "loop to audio"))
 class MatchLength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -84,10 +84,10 @@ class MatchLength(io.ComfyNode):
         if track is not None:
             faces = [track.faces[i] for i in index_map]
             track = replace(track, track=track.track.take(index_map), faces=faces)
-        return io.NodeOutput(images, _of_length(audio, count, fps), track, count)
+        return io.NodeOutput(images, of_length(audio, count, fps), track, count)
 
 
-def _of_length(audio, frames: int, fps: float):
+def of_length(audio, frames: int, fps: float):
     """`audio` with the length of so many frames; itself where it is less than a frame off."""
     missing = round(frames / fps * audio["sample_rate"]) - audio["waveform"].shape[-1]
     return audio if abs(missing) * fps < audio["sample_rate"] else _padded(audio, missing)
