@@ -8,8 +8,8 @@ frame to frame is measured in three smaller ones for 9 ms; its crop, once smooth
 
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -31,7 +31,7 @@ NESTED_OVERLAP = 0.7  # of the smaller box: a detection so far inside a better o
 VIEWS = ((0.9, -6, -10, False), (1.0, 10, -3, True), (1.05, 3, 6, False), (1.15, -10, 10, True))
 # Pixels of a view's side and of the face's height in it, and the views. Of the smaller sizes, the tighter views and the
 # threes and pairs of them, these were the least work that kept the smoothed crop as steady all through two clips.
-FULL, FOLLOWED = (448, 240, VIEWS), (256, 171, VIEWS[:3])
+FULL, FOLLOWED = ("full", 448, 240, VIEWS), ("followed", 256, 171, VIEWS[:3])
 MEASURED_FACES = 4  # the largest ones of a frame; the rest keep the landmarks of the search
 MIRRORED_ORDER = [1, 0, 2, 4, 3]  # eyes and mouth corners change places in a mirror
 
@@ -39,7 +39,7 @@ MIRRORED_ORDER = [1, 0, 2, 4, 3]  # eyes and mouth corners change places in a mi
 class YuNet:
     """A `RegionDetector` on OpenCV's FaceDetectorYN (OpenCV 4.8 and later, CPU only); faces come largest first.
 
-    Each thread that uses it has nets of its own.
+    Threads may share it: each call takes nets that no other one has.
 
     Args:
         model: `face_detection_yunet_2023mar.onnx`.
@@ -56,8 +56,9 @@ class YuNet:
             trial = subprocess.run([sys.executable, "-c", TRIAL, str(model)], stderr=subprocess.DEVNULL)
             if trial.returncode:
                 raise InputError(f"{model}: OpenCV cannot read it as a YuNet model; download it again")
-        self._nets = threading.local()
-        self._net("search", det_size)
+        self._idle: dict[str, list[cv2.FaceDetectorYN]] = {"search": [], "full": [], "followed": []}
+        with self._net("search", det_size):
+            pass
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         found = self.find(frame)
@@ -65,9 +66,9 @@ class YuNet:
 
     def find(self, frame: np.ndarray) -> list[Face]:
         small, factor = shrunk(frame, self.det_size)
-        net = self._net("search", self.det_size)
-        net.setInputSize(small.shape[1::-1])
-        rows = _rows(net, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        with self._net("search", self.det_size) as net:
+            net.setInputSize(small.shape[1::-1])
+            rows = _rows(net, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         rows[:, [0, 1, *range(4, 14)]] = (rows[:, [0, 1, *range(4, 14)]] + 0.5) * np.tile(factor, 6) - 0.5
         rows[:, 2:4] *= factor
         # Non-maximum suppression keeps a box inside, or around, a better one.
@@ -81,7 +82,7 @@ class YuNet:
     def measure(self, frame: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
         return [self._averaged(frame, face, *FOLLOWED) for face in faces]
 
-    def _averaged(self, frame: np.ndarray, face: Face, size: int, height: int, views: tuple) -> Face | None:
+    def _averaged(self, frame: np.ndarray, face: Face, use: str, size: int, height: int, views: tuple) -> Face | None:
         """A face with box and points averaged over views of `size` pixels in which it is about `height` pixels high."""
         centre, extent = (np.add(face.box[:2], face.box[2:])) / 2, max(face.width, face.height)
         measured = []
@@ -95,7 +96,8 @@ class YuNet:
                 interpolation=cv2.INTER_AREA if pixel > 1 else cv2.INTER_LINEAR,
             )
             view = cv2.cvtColor(view, cv2.COLOR_RGB2BGR)
-            rows = _rows(self._net("view", size), cv2.flip(view, 1) if mirrored else view)
+            with self._net(use, size) as net:
+                rows = _rows(net, cv2.flip(view, 1) if mirrored else view)
             # Two corners of the box and five points of each face.
             points = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, 4:14]], 1).reshape(-1, 7, 2)
             if mirrored:
@@ -108,15 +110,21 @@ class YuNet:
                 measured.append(points[apart.argmin()])
         return _face(np.mean(measured, 0).ravel(), face.score) if measured else None
 
-    def _net(self, use: str, size: int) -> cv2.FaceDetectorYN:
-        """This thread's net for one use: each keeps buffers for one picture size."""
-        nets = self._nets.__dict__
-        if (name := f"{use} {size}") not in nets:
+    @contextmanager
+    def _net(self, use: str, size: int) -> Iterator[cv2.FaceDetectorYN]:
+        """A net for this use that no other thread has: each keeps buffers for one picture size."""
+        idle = self._idle[use]
+        try:
+            net = idle.pop()
+        except IndexError:
             try:
-                nets[name] = cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
+                net = cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
             except cv2.error as error:
                 raise InputError(f"{self.path}: OpenCV cannot read it as a YuNet model; download it again") from error
-        return nets[name]
+        try:
+            yield net
+        finally:
+            idle.append(net)
 
 
 def _face(values: np.ndarray, score: float) -> Face:
