@@ -4,8 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -71,7 +71,7 @@ def part_path(path: str | os.PathLike) -> Path:
 
 
 def _machine() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def publish(part: str | os.PathLike, path: str | os.PathLike) -> None:
@@ -184,7 +184,7 @@ class RunLock(AbstractContextManager):
             raise InputError(f"another run{owner} is at work on {what}: wait for it, or give another output") from error
         except (OSError, NotImplementedError) as error:  # some drives have no locks
             raise write_error(path, getattr(error, "errno", None), getattr(error, "strerror", str(error))) from error
-        self._owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        self._owner.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
 
     def __exit__(self, *_) -> None:
         self._owner.unlink(missing_ok=True)

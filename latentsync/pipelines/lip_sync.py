@@ -264,7 +264,8 @@ def watch(
         detector = detector.published if isinstance(detector, InsightFace) else detector
     similar = settings.which == "similar"
     progress("looking for the face", 0, len(frames))
-    detections = detect_faces(frames, detector, every, cuts=cuts, describe=similar, limits=limits)
+    more = {"cuts": cuts, "describe": similar, "limits": limits, "whole": settings.published}
+    detections = detect_faces(frames, detector, every, **more)
     for done, detection in enumerate(detections, 1):
         yield detection
         progress("looking for the face", done, len(frames))

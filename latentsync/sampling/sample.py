@@ -33,7 +33,7 @@ StepCallback = Callable[[int, int, torch.Tensor], None]
 
 
 @dataclass
-class Limits:
+class BatchSizes:
     """What was found to fit into memory, kept for the whole of a run: pixels at once through the VAE, and whether
     both halves of the guidance go through the U-Net together."""
 
@@ -106,7 +106,7 @@ def sync(
     if size < settings.window:
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
     noise, mask = initial_noise(model, settings.seed), keep_mask(model.resolution, mask_image)
-    limits = Limits()
+    sizes = BatchSizes()
     spans = plan(len(crops), runs, start, size, overlap)
     pending = torch.empty(0)
     with closing(ahead(as_float(crops[list(range(*span[:2]))]).cpu() for span in spans)) as given:
@@ -116,7 +116,7 @@ def sync(
                 continue
             heard = audio[list(range(first, end))]
             pictures = pictures.permute(0, 3, 1, 2) * 2 - 1
-            fresh = synced_window(model, pictures, heard, noise, settings, on_step, limits, mask)
+            fresh = synced_window(model, pictures, heard, noise, settings, on_step, sizes, mask)
             _check_finite(fresh, first, end, model)
             fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
             fresh = fresh.clamp(0, 1) if settings.clamp else fresh
@@ -169,7 +169,7 @@ def synced_window(
     noise: torch.Tensor,
     settings: Settings,
     on_step: StepCallback | None = None,
-    limits: Limits | None = None,
+    sizes: BatchSizes | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
@@ -177,17 +177,19 @@ def synced_window(
     The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
     is 1. `noise` is that of `initial_noise`, `mask` that of `keep_mask`; None is the published one.
     """
-    limits = limits or Limits()
+    sizes = sizes or BatchSizes()
     mask = keep_mask(model.resolution) if mask is None else mask
-    condition = encode_condition(model, pictures, mask, limits)
-    latents = denoise(model, condition, audio, noise, settings, on_step, limits)
-    decoded = _in_batches(lambda batch: model.decode(batch).cpu(), model, latents[0].transpose(0, 1), limits)
+    condition = encode_condition(model, pictures, mask, sizes)
+    latents = denoise(model, condition, audio, noise, settings, on_step, sizes)
+    decoded = _in_batches(lambda batch: model.decode(batch).cpu(), model, latents[0].transpose(0, 1), sizes)
     return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
 
 
-def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, limits: Limits) -> torch.Tensor:
+def encode_condition(
+    model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, sizes: BatchSizes
+) -> torch.Tensor:
     """The `concat_condition` of one window's pictures (f, 3, h, w), which are its reference frames too."""
-    encoded = (_in_batches(model.encode, model, x, limits) for x in (pictures * mask, pictures))
+    encoded = (_in_batches(model.encode, model, x, sizes) for x in (pictures * mask, pictures))
     masked, reference = (rearrange(x, "f c h w -> 1 c f h w") for x in encoded)
     return concat_condition(mask, masked, reference).to(model.device, model.dtype)
 
@@ -204,12 +206,12 @@ def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.
 
 
 def _in_batches(
-    net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, limits: Limits
+    net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, sizes: BatchSizes
 ) -> torch.Tensor:
     """`net`, a part of the VAE, over the frames of `x`, as many at once as fit into memory."""
     done: list[torch.Tensor] = []
     while (first := sum(map(len, done))) < len(x):
-        batch = x[first : first + max(1, limits.pixels // model.resolution**2)]
+        batch = x[first : first + max(1, sizes.pixels // model.resolution**2)]
         size = len(batch)
         try:
             done.append(net(batch))
@@ -218,7 +220,7 @@ def _in_batches(
             if size == 1 or not out_of_memory(error):
                 raise
         # Outside the except block, which would keep the failed call's tensors alive.
-        limits.pixels = size // 2 * model.resolution**2
+        sizes.pixels = size // 2 * model.resolution**2
         log.warning("out of memory in the VAE: going on with %d frames at once", size // 2)
     return torch.cat(done)
 
@@ -237,7 +239,7 @@ def denoise(
     noise: torch.Tensor,
     settings: Settings,
     on_step: StepCallback | None,
-    limits: Limits,
+    sizes: BatchSizes,
 ) -> torch.Tensor:
     """Latents (1, 4, f, h, w) float32 of one window, from the shared `noise` and the `condition`.
 
@@ -254,7 +256,7 @@ def denoise(
         guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
-        epsilon = predict(model, noisy, t, cond, settings.guidance if guided else 1.0, limits, cache)
+        epsilon = predict(model, noisy, t, cond, settings.guidance if guided else 1.0, sizes, cache)
         latents = sampler.step(epsilon.float(), t, latents).prev_sample
         if on_step is not None:
             on_step(k + 1, len(steps), latents)
@@ -267,7 +269,7 @@ def predict(
     t: torch.Tensor,
     audio: torch.Tensor,
     guidance: float,
-    limits: Limits,
+    sizes: BatchSizes,
     cache: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Predicted noise with classifier-free guidance: uncond + guidance * (cond - uncond), uncond hearing zeros.
@@ -282,7 +284,7 @@ def predict(
     if cache and len(cache) < 2:
         cache.clear()
     uncond = cond = None
-    if limits.batch_cfg:
+    if sizes.batch_cfg:
         try:
             both = model.denoise(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]), cache)
             uncond, cond = both.chunk(2)
@@ -290,9 +292,9 @@ def predict(
             if not out_of_memory(error):
                 raise
     if uncond is None:
-        if limits.batch_cfg:
+        if sizes.batch_cfg:
             log.warning("out of memory in the U-Net: guidance goes in two passes from here on")
-        limits.batch_cfg = False
+        sizes.batch_cfg = False
         halves = [None, None] if cache is None else [cache[:1], cache[1:]]
         uncond = model.denoise(noisy, t, torch.zeros_like(audio), halves[0])
         cond = model.denoise(noisy, t, audio, halves[1])
