@@ -18,6 +18,11 @@ from packaging.requirements import Requirement  # ComfyUI's transformers bring i
 # Not resolved: where the pack is a link, ComfyUI is where the link lies.
 PACK = Path(__file__).absolute().parent
 
+# Packages of one and the same module: a second one beside the first would break it.
+OPENCV = (
+    "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"
+)  # fmt: skip
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 1 only where models were asked for and cannot be had here. 0 where the network is missing: whoever
@@ -32,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     for requirement, found in lacking:
         print(f"LatentSync needs {requirement}, and {f'{found} is installed' if found else 'it is not installed'}.")
     if lacking:
-        print(f'Install what is missing with: "{sys.executable}" -m pip install -r "{PACK / "requirements.txt"}"')
+        lines = " ".join(f'"{requirement}"' for requirement, _ in lacking)
+        print(f'Install what is missing with: "{sys.executable}" -m pip install {lines}')
     return fetch(given.folder or models_folder(), given.version) if given.models else 0
 
 
@@ -42,13 +48,17 @@ def missing(requirements: Path) -> Iterator[tuple[str, str | None]]:
         if not (line := line.split("#")[0].strip()):
             continue
         requirement = Requirement(line)
-        try:
-            found = version(requirement.name)
-        except PackageNotFoundError:
-            yield line, None
-            continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            yield line, found
+        names = OPENCV if requirement.name in OPENCV else (requirement.name,)
+        found = [number for name in names if (number := _version(name))]
+        if not any(requirement.specifier.contains(number, prereleases=True) for number in found):
+            yield line, found[0] if found else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def models_folder() -> Path | None:

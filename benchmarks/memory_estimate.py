@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT)]
 
 from latentsync.models.load import LipSyncModel
 from latentsync.nets.unet import UNet, UNetConfig
-from latentsync.sampling.sample import Limits, initial_noise, synced_window
+from latentsync.sampling.sample import BatchSizes, initial_noise, synced_window
 from latentsync.settings import Settings
 from latentsync.train.memory import LiveBytes
 
@@ -51,7 +51,7 @@ def largest_layer(net: torch.nn.Module) -> int:
     return max(sum(t.numel() * t.element_size() for t in m.parameters(recurse=False)) for m in net.modules())
 
 
-def peaks(model: LipSyncModel, frames: int, guidance: float, limits: Limits) -> dict[str, int]:
+def peaks(model: LipSyncModel, frames: int, guidance: float, sizes: BatchSizes) -> dict[str, int]:
     """Bytes at the highest point of each stage of a window, without the weights."""
     settings = Settings(steps=1, guidance=guidance, window=frames)
     side = model.resolution
@@ -68,7 +68,7 @@ def peaks(model: LipSyncModel, frames: int, guidance: float, limits: Limits) -> 
 
     with LiveBytes("cuda") as live, patch.object(model, "denoise", denoise):
         noise = initial_noise(model, 0)
-        synced_window(model, pictures, audio, noise, settings, lambda *_: end_of("denoise"), limits)
+        synced_window(model, pictures, audio, noise, settings, lambda *_: end_of("denoise"), sizes)
         end_of("decode")
     return found
 
@@ -84,7 +84,7 @@ def main() -> int:
             layer = max(map(largest_layer, (model.unet, model.vae)))
             for frames in (16, 8):
                 for name, guidance, together in (("off", 1.0, True), ("together", 1.5, True), ("2 passes", 1.5, False)):
-                    found = peaks(model, frames, guidance, Limits(batch_cfg=together))
+                    found = peaks(model, frames, guidance, BatchSizes(batch_cfg=together))
                     whole, streamed = (max(found.values()) + held for held in (weights, layer))
                     least.setdefault(side, {})[frames, name] = whole / 1e9, streamed / 1e9
                     print(f"{side:4} {frames:6} {name:>10} "

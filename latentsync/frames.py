@@ -44,6 +44,12 @@ def windows_from(start: int, pictures: Iterable[torch.Tensor]) -> Iterator[Windo
         start += len(some)
 
 
+def single_frames(windows: Iterable[Window]) -> Iterator[torch.Tensor]:
+    """The pictures of windows one by one, each (1, h, w, 3)."""
+    for window in windows:
+        yield from window.pictures.split(1)
+
+
 def as_float(frames: torch.Tensor) -> torch.Tensor:
     """Pictures as float32 in [0, 1], whatever their dtype."""
     if frames.dtype == torch.uint8:
@@ -96,6 +102,31 @@ class FrameView:
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
         return self.frames[[self.index_map[i] for i in indices]]
+
+
+class SharedFrames:
+    """`frames` that two threads go through in order, the one ahead by `read`, the one behind by indexing.
+
+    Each frame from `start` on is kept from when it is read until it is taken.
+    """
+
+    def __init__(self, frames: Frames, start: int = 0):
+        self.frames = frames
+        self._kept: dict[int, torch.Tensor] = {}
+        self._next = start
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def read(self, indices: Sequence[int]) -> torch.Tensor:
+        pictures = self.frames[indices]
+        for i, picture in zip(indices, pictures, strict=True):
+            if i >= self._next:
+                self._kept[i], self._next = picture, i + 1
+        return pictures
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        return torch.stack([self._kept.pop(i) if i in self._kept else self.frames[[i]][0] for i in indices])
 
 
 def batches(count: int, size: int) -> list[list[int]]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..latentsync.audio.whisper import SAMPLE_RATE
+from ..latentsync.commands.convert_workflow import MODES
 from ..latentsync.errors import InputError
 from ..latentsync.pipelines.lip_sync import frame_map, listen
 from ..latentsync.settings import RunSettings
@@ -14,7 +15,7 @@ from . import inputs, runtime, sockets
 from .base import node
 
 
-@node
+@node(advanced=("hard_cut",), search_aliases=("whisper", "audio features", "lipsync"))
 class EncodeAudio(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -42,7 +43,7 @@ class EncodeAudio(io.ComfyNode):
         return io.NodeOutput(listen(model.loaded_audio_encoder(), wave, fps, length, hard_cut))
 
 
-@node
+@node(advanced=("silent_padding",), search_aliases=("video length adjuster", "pingpong", "loop to audio"))
 class MatchLength(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -67,7 +68,14 @@ class MatchLength(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, audio_longer, audio_shorter) -> bool:
+        return True  # `execute` says what is wrong
+
+    @classmethod
     def execute(cls, images, audio, fps, audio_longer, audio_shorter, track=None, silent_padding=0.0) -> io.NodeOutput:
+        # The modes of VideoLengthAdjuster, where ComfyUI put this node in its place.
+        audio_longer = MODES["audio_longer"].get(audio_longer, audio_longer)
+        audio_shorter = MODES["audio_shorter"].get(audio_shorter, audio_shorter)
         settings = RunSettings(fps=fps, audio_longer=audio_longer, audio_shorter=audio_shorter)
         if track is not None and len(track.faces) != len(images):
             raise InputError(
@@ -84,10 +92,10 @@ class MatchLength(io.ComfyNode):
         if track is not None:
             faces = [track.faces[i] for i in index_map]
             track = replace(track, track=track.track.take(index_map), faces=faces)
-        return io.NodeOutput(images, _of_length(audio, count, fps), track, count)
+        return io.NodeOutput(images, of_length(audio, count, fps), track, count)
 
 
-def _of_length(audio, frames: int, fps: float):
+def of_length(audio, frames: int, fps: float):
     """`audio` with the length of so many frames; itself where it is less than a frame off."""
     missing = round(frames / fps * audio["sample_rate"]) - audio["waveform"].shape[-1]
     return audio if abs(missing) * fps < audio["sample_rate"] else _padded(audio, missing)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -14,11 +14,19 @@ ENGLISH = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
 LESS_MEMORY = "give fewer or smaller frames, or take Lip Sync Video, whose memory does not grow with the clip"
 
 
-def node(cls: type[io.ComfyNode]) -> type[io.ComfyNode]:
+def node(
+    cls: type[io.ComfyNode] | None = None, /, *, advanced: tuple[str, ...] = (), search_aliases: tuple[str, ...] = ()
+) -> Callable | type[io.ComfyNode]:
     """Class decorator of each node. Its description and tooltips stand once: in locales/en, and those of options in
     `latentsync.settings`, from where `inputs.widgets` has them.
+
+    Args:
+        advanced: the widgets that ComfyUI folds away, where it can.
+        search_aliases: what else the node is found by, where ComfyUI asks.
     """
-    cls.define_schema = classmethod(_with_words(cls.define_schema.__func__))
+    if cls is None:
+        return partial(node, advanced=advanced, search_aliases=search_aliases)
+    cls.define_schema = classmethod(_completed(cls.define_schema.__func__, advanced, search_aliases))
     cls.execute = classmethod(_explaining_memory(cls.execute.__func__))
     return cls
 
@@ -28,7 +36,7 @@ def _english() -> dict[str, dict]:
     return json.loads(ENGLISH.read_text(encoding="utf-8"))
 
 
-def _with_words(define_schema: Callable) -> Callable:
+def _completed(define_schema: Callable, advanced: tuple[str, ...], search_aliases: tuple[str, ...]) -> Callable:
     @wraps(define_schema)
     def defining(cls) -> io.Schema:
         schema = define_schema(cls)
@@ -36,8 +44,11 @@ def _with_words(define_schema: Callable) -> Callable:
         schema.description = words["description"]
         for put in schema.inputs:
             put.tooltip = put.tooltip or words["inputs"][put.id]["tooltip"]
+            # Set, not given as arguments: ComfyUI 0.3.64 knows neither of the two, and would drop the whole pack.
+            put.advanced = put.id in advanced or None
         for number, put in enumerate(schema.outputs or []):
             put.tooltip = words["outputs"][str(number)]["tooltip"]
+        schema.search_aliases = list(search_aliases)
         return schema
 
     return defining

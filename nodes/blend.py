@@ -13,7 +13,7 @@ from .base import node
 FRAMES_AT_ONCE = 8
 
 
-@node
+@node(advanced=("match_colour",), search_aliases=("paste face back", "uncrop"))
 class BlendFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

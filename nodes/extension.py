@@ -2,16 +2,19 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import audio, blend, face, load, preview, quality, restore, sample, sample_clip, video
+from . import audio, blend, face, lip_sync_frames, load, preview, quality, replace, restore, sample, sample_clip, video
 
 #: In the order of use.
 NODES = [
     load.LoadModel, load.DownloadModels, sample_clip.SampleClip, audio.EncodeAudio, audio.MatchLength,
     face.LoadDetector, face.TrackFace, face.CropFaces, face.FaceMask, sample.Sampler, restore.LoadRestorer,
-    restore.RestoreFaces, blend.BlendFaces, video.Video, quality.Quality, preview.Preview,
+    restore.RestoreFaces, blend.BlendFaces, video.Video, lip_sync_frames.Frames, quality.Quality, preview.Preview,
 ]  # fmt: skip
 
 
 class LatentSyncExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        await replace.register_replacements()
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return NODES

@@ -6,8 +6,11 @@ import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
+from ..latentsync.errors import FileError
 from ..latentsync.face.align import AlignedFaces
 from ..latentsync.face.detect import load_detector
+from ..latentsync.face.detect.retinaface import WEIGHTS as RETINAFACE
+from ..latentsync.face.landmarks import Detector
 from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
 from ..latentsync.face.track import choose_faces, place_faces
 from ..latentsync.face.track_sheet import filled, report, strip
@@ -21,12 +24,13 @@ from . import folders, inputs, runtime, sockets
 from .base import node
 
 DETECTORS = ["auto", "yunet", "insightface", "facexlib"]
+DOWNLOAD = "run the node Download LatentSync Models with version none and detector on (YuNet, 230 kB, MIT licence)"
 FRAMES_AT_ONCE = 8
 SHOWN_CROPS = 4  # side by side in the preview of a mask
 NO_CROP = 0.25  # grey of the preview where there are no crops
 
 
-@node
+@node(search_aliases=("yunet", "insightface", "retinaface", "face detection"))
 class LoadDetector(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -51,10 +55,28 @@ class LoadDetector(io.ComfyNode):
         inputs.choice("detector", detector, [*DETECTORS, *folders.track_files()])
         if detector not in DETECTORS:
             return io.NodeOutput(load_detector("file", model=folders.input_file(detector)))
-        return io.NodeOutput(load_detector(detector, checkpoints=folders.models_folder()))
+        return io.NodeOutput(find_detector(detector))
 
 
-@node
+def find_detector(name: str = "auto") -> Detector:
+    """The detector with its weights in models/latentsync; where they are missing, nodes are named that get them."""
+    folder = folders.models_folder()
+    try:
+        return load_detector(name, checkpoints=folder)
+    except FileError as error:  # in the words of the command line
+        if name in ("auto", "yunet"):
+            raise FileError(f"there is no face detector in {folder}: {DOWNLOAD}") from error
+        file = RETINAFACE if name == "facexlib" else "models/buffalo_l, unpacked from buffalo_l.zip,"
+        raise FileError(
+            f"the face detector {name} has no model in {folder}: put {file} into its folder auxiliary, or choose auto "
+            f"in Load Face Detector and {DOWNLOAD}"
+        ) from error
+
+
+@node(
+    advanced=("index", "x", "y", "smoothing", "max_gap", "fade", "detect_every", "resolution"),
+    search_aliases=("face detection", "face tracking", "landmarks"),
+)
 class TrackFace(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

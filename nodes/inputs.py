@@ -10,7 +10,16 @@ from torch import Tensor
 
 from ..latentsync.audio.whisper import resample, to_mono
 from ..latentsync.errors import InputError
-from ..latentsync.settings import QUALITIES, Option, QualityOptions, Settings, TrackSettings, options
+from ..latentsync.settings import (
+    QUALITIES,
+    BlendSettings,
+    Option,
+    QualityOptions,
+    RunSettings,
+    Settings,
+    TrackSettings,
+    options,
+)
 from . import sockets
 
 logger = logging.getLogger(__name__)
@@ -18,6 +27,12 @@ logger = logging.getLogger(__name__)
 FACES = ["largest", "index", "nearest", "similar"]
 CUSTOM = "custom"  # quality: as the widgets say
 SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
+# Of the nodes that do the whole run: all but steps, guidance, seed, face and quality.
+SELDOM_TURNED = (
+    "sampler", "window", "overlap", "index", "x", "y", "smoothing", "max_gap", "detect_every", "audio_longer",
+    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache",
+)  # fmt: skip
+LIP_SYNC_ALIASES = ("lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "latentsync wrapper")
 
 
 def widgets(settings: type, *names: str, **more) -> list[io.Input]:
@@ -34,8 +49,9 @@ def _widget(item: Option, **more) -> io.Input:
         return io.Boolean.Input(**about)
     low, high, step = item.widget or (item.low, item.high, item.slider and item.slider[2])
     if item.kind is int:
-        # The editor may draw a new seed after each run.
-        seed = {"control_after_generate": True} if item.name == "seed" else {}
+        # The editor may draw a new seed after each run; a new node keeps its seed where ComfyUI can be told so.
+        fixed = getattr(getattr(io, "ControlAfterGenerate", None), "fixed", True)
+        seed = {"control_after_generate": fixed} if item.name == "seed" else {}
         return io.Int.Input(min=low, max=high, **seed, **about)
     return io.Float.Input(min=float(low), max=float(high), step=step, **about)
 
@@ -85,6 +101,24 @@ def track_settings(values: Mapping[str, Any]) -> TrackSettings:
     face = choice("face", values["face"], FACES)
     which = {"index": "index:{index}", "nearest": "nearest:{x},{y}"}.get(face, face)
     return from_widgets(TrackSettings, values, which=which.format(**values))
+
+
+def run_widgets() -> list[io.Input]:
+    """The widgets of a whole run; `run_settings` reads them."""
+    return [
+        *widgets(Settings, *SAMPLING),
+        *face(),
+        *widgets(TrackSettings, "smoothing", "max_gap"),
+        *widgets(RunSettings, "detect_every", "audio_longer", "audio_shorter"),
+        *widgets(BlendSettings, "mask_smooth", "match_colour"),
+        *widgets(Settings, "deep_cache", optional=True),
+        quality(),
+    ]
+
+
+def run_settings(values: Mapping[str, Any]) -> RunSettings:
+    sync, track = sampling_settings(values), track_settings(values)
+    return from_widgets(RunSettings, values, sync=sync, track=track, blend=from_widgets(BlendSettings, values))
 
 
 def crops_track() -> io.Input:

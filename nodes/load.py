@@ -13,8 +13,10 @@ from . import folders, inputs, model_patcher, runtime, sockets
 from .base import node
 from .model_patcher import PRECISIONS, RESOLUTIONS
 
+NO_MODEL = "none"  # version: only the parts that are ticked
 
-@node
+
+@node(advanced=("precision", "resolution"), search_aliases=("lipsync", "lip sync model", "latentsync checkpoint"))
 class LoadModel(io.ComfyNode):
     """A lip-sync model: U-Net, VAE and audio encoder."""
 
@@ -42,7 +44,7 @@ class LoadModel(io.ComfyNode):
         return io.NodeOutput(model_patcher.load_managed_model(model, precision, resolution))
 
 
-@node
+@node(search_aliases=("latentsync weights", "lipsync", "yunet"))
 class DownloadModels(io.ComfyNode):
     """The published weights, into models/latentsync."""
 
@@ -53,7 +55,7 @@ class DownloadModels(io.ComfyNode):
             display_name="Download LatentSync Models",
             category="LatentSync/loaders",
             inputs=[
-                io.Combo.Input("version", options=list(VERSIONS)[::-1], default="1.6"),
+                io.Combo.Input("version", options=[*list(VERSIONS)[::-1], NO_MODEL], default="1.6"),
                 io.Boolean.Input("detector", default=True),
                 io.Boolean.Input("restorers", default=False),
                 io.Boolean.Input("syncnet", default=False),
@@ -66,24 +68,25 @@ class DownloadModels(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, version, detector, restorers, syncnet) -> object:
         # A file that was removed is to be fetched again.
-        return [tree(folders.models_folder()), version, detector, restorers, syncnet]
+        return [tree(folders.models_folder(), ""), version, detector, restorers, syncnet]
 
     @classmethod
     def execute(cls, version, detector, restorers, syncnet=False) -> io.NodeOutput:
-        inputs.choice("version", version, VERSIONS)
+        inputs.choice("version", version, (*VERSIONS, NO_MODEL))
         folder = folders.models_folder()
         report = runtime.progress(cls)
 
         def in_megabytes(done: int, total: int | None, name: str) -> None:
             report(f"downloading {name}, MB:", done // 10**6, total and max(1, total // 10**6))
 
-        groups = [group for group in RUN_GROUPS if group != "unet" and (detector or group != "yunet")]
-        if restorers:
-            groups += [name.lower() for name in NETS]
-        nets = ["unet", "syncnet"] if syncnet else ["unet"]
-        download(unet_folder(folder, version), version, nets, progress=in_megabytes)
-        download(folder, version, groups, progress=in_megabytes)
-        text = tree(folder)
+        nets = ["unet"] if version != NO_MODEL else []
+        groups = [group for group in RUN_GROUPS if nets and group not in ("unet", "yunet")]
+        groups += ["yunet"] * detector + [name.lower() for name in NETS] * restorers
+        nets += ["syncnet"] * syncnet
+        known = version if version != NO_MODEL else read_sidecar(folder).get("version", list(VERSIONS)[-1])
+        download(unet_folder(folder, known), known, nets, progress=in_megabytes)
+        download(folder, known, groups, progress=in_megabytes)
+        text = tree(folder, "Download LatentSync Models, with a version, fetches them")
         return io.NodeOutput(text, ui=ui.PreviewText(text))
 
 

@@ -1,7 +1,9 @@
 """A lip-sync model whose nets ComfyUI's memory management moves: on the device while they work, off it when asked."""
 
+import logging
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
@@ -26,9 +28,11 @@ from ..latentsync.models.load import (
 )
 from ..latentsync.sampling.sample import LATENT_SCALE, PIXELS_AT_ONCE
 from ..latentsync.settings import TRAINED_WINDOW
-from .folders import EMBEDDED_NAME, checkpoints_of, models_folder
+from .folders import EMBEDDED_NAME, checkpoints_of, model_files, models_folder
 from .inputs import choice
 from .runtime import make_interruptible
+
+logger = logging.getLogger(__name__)
 
 PRECISIONS = {"auto": None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 RESOLUTIONS = ("auto", "256", "512")
@@ -156,16 +160,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def model_paths(name: str) -> Checkpoints:
-    """The files of the model that a combo calls `name`."""
-    if name == EMBEDDED_NAME:
-        return find_checkpoints(embedded_folder())
-    paths = checkpoints_of(name)
+    """The files of the model that a combo calls `name`; whisper and vae may be missing."""
+    return find_checkpoints(embedded_folder()) if name == EMBEDDED_NAME else checkpoints_of(name)
+
+
+def _check_complete(name: str, paths: Checkpoints) -> None:
     if missing := [kind for kind in ("whisper", "vae") if getattr(paths, kind) is None]:
         raise FileError(
             f"{name} needs {' and '.join(missing)}, which {models_folder()} lacks: run the node Download LatentSync "
             "Models, or put whisper/tiny.pt and vae/diffusion_pytorch_model.safetensors there"
         )
-    return paths
 
 
 def load_managed_model(name: str, precision: str = "auto", resolution: str | int = "auto") -> ManagedModel:
@@ -176,9 +180,16 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
     choice("precision", precision, PRECISIONS)
     side = None if resolution == "auto" else int(resolution)
     paths = model_paths(name)
+    try:
+        # These layers cast their weights to the device and dtype of what they are given: they work wherever they lie.
+        unet = load_unet(paths.unet, operations=comfy.ops.manual_cast, attention=attention)
+    except InputError as error:
+        raise InputError(
+            f"{name} is no U-Net of LatentSync: choose another file in Load LatentSync Model, or fetch the published "
+            f"one with Download LatentSync Models ({error})"
+        ) from error
+    _check_complete(name, paths)
     side = choose_resolution(paths, side)
-    # These layers cast their weights to the device and dtype of what they are given, so they work wherever they lie.
-    unet = load_unet(paths.unet, operations=comfy.ops.manual_cast, attention=attention)
     stored, compute = _dtypes(precision, unet)
     vae = load_vae(paths.vae)
     audio = load_audio_encoder(fitting_whisper(paths.whisper, unet))
@@ -189,6 +200,18 @@ def load_managed_model(name: str, precision: str = "auto", resolution: str | int
         make_interruptible(net)
     model = LipSyncModel(unet, vae, audio, side, str(paths.unet))
     return ManagedModel(model, _patchers(model), compute)
+
+
+def default_model() -> ManagedModel:
+    """The model of a node that none is connected to: the first in models/latentsync, before those in its folders."""
+    files = sorted(model_files(), key=lambda name: (len(Path(name).parts), name))
+    if not files:
+        raise FileError(
+            f"no model is connected and {models_folder()} has none: run the node Download LatentSync Models, or "
+            f"connect Load LatentSync Model (its {EMBEDDED_NAME} knows drawn faces only)"
+        )
+    logger.info("no model is connected: taking %s", files[0])
+    return load_managed_model(files[0])
 
 
 def _dtypes(precision: str, unet: nn.Module) -> tuple[torch.dtype, torch.dtype]:
@@ -215,6 +238,7 @@ def model_fingerprint(name: str) -> list[list]:
     """Path and version of every file of a model, so that a replaced one is loaded again; [] where one is missing."""
     try:
         paths = model_paths(name)
+        _check_complete(name, paths)
     except InputError:
         return []
     return [[str(path), file_version(path)] for path in (paths.unet, paths.whisper, paths.vae)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from comfy_api.latest import io, ui
 
+from ..latentsync.errors import FileError
 from ..latentsync.models.embedded import EMBEDDED
 from ..latentsync.models.folders import find_checkpoints
 from . import folders, inputs, runtime, sockets
@@ -20,7 +21,7 @@ DRAWN_ONLY = (
 )
 
 
-@node
+@node(search_aliases=("lipsync score", "syncnet", "lse-c"))
 class Quality(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -51,9 +52,11 @@ class Quality(io.ComfyNode):
         crops, wave = inputs.pictures(crops), inputs.mono_16k(audio)
         mouth = None if reference is None else sync_report.mouth_metrics(crops, inputs.pictures(reference))
         embedded = model is not None and EMBEDDED in Path(model.source).parents
-        folder = folders.models_folder()  # it may lack a SyncNet, which is said when it is loaded
+        folder = folders.models_folder()
         if embedded or (model is None and find_checkpoints(folder).syncnet is None):
             folder = EMBEDDED
+        elif find_checkpoints(folder).syncnet is None:
+            raise FileError(f"{folder} lacks stable_syncnet.pt: run Download LatentSync Models with syncnet on")
         watched = _Watched(crops, runtime.progress(cls))
         syncnet, vae = sync_score.load_stable_syncnet(folder)
         with ExitStack() as lent:

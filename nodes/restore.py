@@ -21,7 +21,7 @@ FRAMES_AT_ONCE = 4
 BYTES_PER_FACE = 512 * 512 * 3 * 4 * 384
 
 
-@node
+@node(search_aliases=("gfpgan", "codeformer", "restoreformer"))
 class LoadRestorer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -46,7 +46,7 @@ class LoadRestorer(io.ComfyNode):
         return io.NodeOutput(Sharpen() if restorer == SHARPEN else load_restorer(files[restorer]))
 
 
-@node
+@node(advanced=("fidelity", "temporal"), search_aliases=("face restoration", "gfpgan", "codeformer"))
 class RestoreFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:

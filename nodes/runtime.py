@@ -16,7 +16,9 @@ from PIL import Image
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from ..latentsync.errors import InputError
 from ..latentsync.files import replacing
+from .base import LESS_MEMORY
 from .inputs import sound
 
 logger = logging.getLogger(__name__)
@@ -91,6 +93,16 @@ def make_interruptible(net: nn.Module) -> list[RemovableHandle]:
     """
     layers = [module for module in net.modules() if isinstance(module, (nn.Conv1d, nn.Conv2d))]
     return [layer.register_forward_pre_hook(lambda *_: check_interrupted()) for layer in layers]
+
+
+def check_room(count: int, height: int, width: int) -> None:
+    """Refuse, before the work, a result of so many IMAGE frames that the computer's memory cannot hold."""
+    needed, free = count * height * width * 3 * 4, mm.get_free_memory(torch.device("cpu"))
+    if needed > free:
+        raise InputError(
+            f"{count} frames of {width} x {height} pixels take {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB "
+            f"are free: {LESS_MEMORY}"
+        )
 
 
 def temp_file(suffix: str) -> Path:

@@ -15,7 +15,10 @@ from . import inputs, runtime, sockets
 from .base import node
 
 
-@node
+@node(
+    advanced=("sampler", "window", "overlap", "guidance_start", "guidance_end", "deep_cache"),
+    search_aliases=("lipsync", "ksampler lip sync", "talking head", "wav2lip"),
+)
 class Sampler(io.ComfyNode):
     """`latentsync.sampling.sample.sync` over a batch of crops."""
 

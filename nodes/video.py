@@ -8,13 +8,16 @@ from typing import Any
 from comfy_api.latest import InputImpl, io
 
 from ..latentsync.face.landmarks import Detector
+from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
 from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
-from ..latentsync.settings import BlendSettings, RunSettings, Settings, TrackSettings
-from . import folders, inputs, runtime, sockets
+from ..latentsync.settings import RunSettings
+from ..latentsync.threads import behind
+from . import inputs, runtime, sockets
 from .base import node
+from .face import find_detector
 from .video_input import Source, opened
 
 logger = logging.getLogger(__name__)
@@ -22,7 +25,7 @@ logger = logging.getLogger(__name__)
 DETECTING = "looking for the face"
 
 
-@node
+@node(advanced=inputs.SELDOM_TURNED, search_aliases=inputs.LIP_SYNC_ALIASES)
 class Video(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -36,27 +39,15 @@ class Video(io.ComfyNode):
                 io.Audio.Input("audio"),
                 sockets.Model.Input("model"),
                 sockets.Detector.Input("detector", optional=True),
-                *inputs.widgets(Settings, *inputs.SAMPLING),
-                *inputs.face(),
-                *inputs.widgets(TrackSettings, "smoothing", "max_gap"),
-                *inputs.widgets(RunSettings, "detect_every", "audio_longer", "audio_shorter"),
-                *inputs.widgets(BlendSettings, "mask_smooth", "match_colour"),
+                *inputs.run_widgets(),
                 *inputs.widgets(RunSettings, "crf"),
-                *inputs.widgets(Settings, "deep_cache", optional=True),
-                inputs.quality(),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )
 
     @classmethod
     def execute(cls, video, audio, model, detector=None, **widgets) -> io.NodeOutput:
-        settings = inputs.from_widgets(
-            RunSettings,
-            widgets,
-            sync=inputs.sampling_settings(widgets),
-            track=inputs.track_settings(widgets),
-            blend=inputs.from_widgets(BlendSettings, widgets),
-        )
+        settings = inputs.run_settings(widgets)
         wave = inputs.mono_16k(audio)
         out = runtime.temp_file(".mp4")
         try:
@@ -82,9 +73,7 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
         return detector, progress
     beside = None if file is None else file.with_name(file.stem + TRACK_SUFFIX)
     if beside is None or not beside.is_file():
-        from ..latentsync.face.detect import load_detector
-
-        return load_detector("auto", checkpoints=folders.models_folder()), progress
+        return find_detector(), progress
     from ..latentsync.face.track_file import read_track_file
 
     logger.info("no face detector is connected: the face's place is read from %s", beside)
@@ -103,9 +92,7 @@ def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: 
     try:
         track = result.sound(sound)
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
-            for window in result.windows():
-                for frame in window.pictures:
-                    runtime.check_interrupted()
-                    writer.write(frame[None])
+            for _ in behind(writer.write, single_frames(result.windows()), result.settings.sync.window):
+                runtime.check_interrupted()
     finally:
         sound.unlink(missing_ok=True)

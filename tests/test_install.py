@@ -46,6 +46,18 @@ def test_what_is_missing_or_of_another_version_is_named(install, tmp_path):
     assert found == [("no-such-package>=1.0", None), ("torch>=99.1", version("torch")), ("torch<1", version("torch"))]
 
 
+@pytest.mark.parametrize("name", ["opencv-python", "opencv-python-headless", "opencv-contrib-python-headless"])
+def test_opencv_counts_in_any_variety(install, tmp_path, monkeypatch, name):
+    def number(asked):
+        if asked != name:
+            raise install.PackageNotFoundError(asked)
+        return "4.9.0.80"
+
+    monkeypatch.setattr(install, "version", number)
+    assert lacking(install, tmp_path, "opencv-python>=4.8\n") == []
+    assert lacking(install, tmp_path, "opencv-python>=5\n") == [("opencv-python>=5", "4.9.0.80")]
+
+
 def run(pack: Path, *arguments: str, env: dict | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, "install.py", *arguments]
     return subprocess.run(command, cwd=pack, capture_output=True, text=True, timeout=120, env=env)
@@ -57,7 +69,7 @@ def test_a_missing_package_comes_with_the_line_that_installs_it(tmp_path):
     done = run(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "no-such-package>=1.0, and it is not installed" in done.stdout
-    assert f'"{sys.executable}" -m pip install -r "{tmp_path / "requirements.txt"}"' in done.stdout
+    assert f'"{sys.executable}" -m pip install "no-such-package>=1.0"\n' in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["install.py", "requirements.txt"]
 
 

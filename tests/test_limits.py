@@ -64,6 +64,6 @@ def test_a_command_that_runs_out_of_memory_says_so(capsys, monkeypatch, tmp_path
 
 def test_the_page_says_that_there_is_not_enough_memory():
     nets = SimpleNamespace(options=SimpleNamespace(checkpoints=None))
-    sessions = Sessions(nets, folder=None)
-    assert sessions.failure(MemoryError()).startswith("there is not enough memory for this: try")
+    sessions = Sessions(nets, folder=SimpleNamespace(without_paths=str))
+    assert sessions.failure(MemoryError()).startswith("there is not enough memory (MemoryError): try")
     sessions.close()

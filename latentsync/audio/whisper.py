@@ -82,8 +82,10 @@ def log_mel(wave: torch.Tensor) -> torch.Tensor:
 
     The clip is not cut first, because the spectrogram's floor is 8 below the maximum of what it is given.
     """
-    from whisper.audio import log_mel_spectrogram
-
+    try:
+        from whisper.audio import log_mel_spectrogram
+    except ImportError as error:
+        raise InputError("the audio encoder needs the whisper package: pip install openai-whisper") from error
     columns = len(wave) // HOP_LENGTH
     if columns < COLUMNS_PER_STATE:
         short = 1000 * len(wave) / SAMPLE_RATE

@@ -1,4 +1,5 @@
-"""Commands: python -m latentsync run, batch, restore, ui, track, train, prepare, evaluate, download, convert, demo.
+"""Commands: python -m latentsync run, batch, restore, ui, track, train, prepare, evaluate, download, convert,
+convert_workflow, demo.
 
 Each command imports what it needs when it runs, so that --help answers at once.
 """
@@ -18,6 +19,7 @@ from .. import __version__
 from ..limits import parse_limit, set_limits
 from ..pipelines.options import explained
 from .batch import add_batch
+from .convert_workflow import add_convert_workflow
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .prepare import add_prepare
@@ -130,7 +132,9 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
     parser.add_argument("--version", action="version", version=f"latentsync {__version__}")
-    names = "run | batch | restore | ui | track | train | prepare | evaluate | download | convert | demo"
+    names = (
+        "run | batch | restore | ui | track | train | prepare | evaluate | download | convert | convert_workflow | demo"
+    )
     commands = parser.add_subparsers(required=True, metavar=names)
     parser.names = commands.choices
     for add in (
@@ -144,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_evaluate,
         add_download,
         add_convert,
+        add_convert_workflow,
         add_demo,
     ):
         command = add(commands)

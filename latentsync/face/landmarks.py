@@ -5,8 +5,9 @@ smaller x. The three points, to which the crop is fitted, are the left brow cent
 in this order. Detectors that give other points are mapped to these three here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -77,6 +78,17 @@ class Detector(Protocol):
     """
 
     def __call__(self, frame: np.ndarray, index: int) -> list[Face]: ...
+
+
+@runtime_checkable
+class RegionDetector(Detector, Protocol):
+    """A detector that can also look where faces are thought to be, in any number of threads at once."""
+
+    def find(self, frame: np.ndarray) -> list[Face]:
+        """The faces of the whole frame as one quick look sees them, largest first."""
+
+    def measure(self, frame: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
+        """Each of `faces`, which are where they are thought to be, as a close look sees it; None where it is not."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
 """One pass over a clip: which faces are where, and where a new shot begins."""
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain, pairwise, zip_longest
 from statistics import median
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 
 from ..errors import InputError
 from ..frames import Frames, as_uint8, batches
-from .landmarks import LOOSE_LIMITS, Detection, Detector, Face, FaceLimits, plausible
+from .landmarks import LOOSE_LIMITS, Detection, Detector, Face, FaceLimits, RegionDetector, between, plausible
+from .track import follow
 
 # The region compared, in face-box sizes beyond the box: hair above, hair and background beside, shoulders below.
 ABOVE, BESIDE, BELOW = 0.6, 0.5, 1.0
@@ -45,6 +50,7 @@ def colour_histogram(frame: np.ndarray, face: Face) -> np.ndarray:
 
 
 THUMBNAIL = (64, 36)  # width and height at which pictures are compared: noise and small motion average out
+ROWS_AVERAGED = 8  # to a pixel of it, at least, where the frame has so many
 CUT_LEVELS = 8.0  # least mean difference of a cut, in 8-bit levels; a talking head stays below 2
 CUT_RATIO = 4.0  # ... and how many times the usual difference it must be
 CUT_MEMORY = 24  # frames over which the usual difference is taken: about a second
@@ -66,7 +72,8 @@ class CutDetector:
 
     def __call__(self, frame: np.ndarray) -> bool:
         """`frame`: uint8 RGB (h, w, 3). The first frame of a clip is no cut."""
-        small = cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA)
+        rows = frame[:: max(1, len(frame) // (THUMBNAIL[1] * ROWS_AVERAGED))]
+        small = cv2.resize(rows, THUMBNAIL, interpolation=cv2.INTER_AREA)
         now = cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb).astype(np.float32)
         before = self._previous
         if now[..., 0].std() < BLANK_LEVELS:
@@ -82,33 +89,148 @@ class CutDetector:
         return bool(np.corrcoef(now[..., 0].ravel(), before[..., 0].ravel())[0, 1] < SAME_PATTERN)
 
 
+WHOLE_EVERY = 5  # frames after which the whole frame is searched again, even where no face gets lost
+MOST_FOLLOWED = 4  # faces; where there are more, the whole of each frame is searched
+
+
+class Look(NamedTuple):
+    """A frame of the clip: its number, its picture (h, w, 3) or None where nobody looks, whether a shot begins."""
+
+    index: int
+    picture: np.ndarray | None
+    cut: bool
+
+
+class Search(NamedTuple):
+    """What a search of the whole of frame `index` has found, or will."""
+
+    index: int
+    faces: Future[list[Face]]
+
+
 def detect_faces(
     frames: Frames,
     detector: Detector,
     every: int = 1,
-    window: int = 8,
+    window: int = 1,
     cuts: Collection[int] | None = None,
     describe: bool = False,
     limits: FaceLimits | None = LOOSE_LIMITS,
+    whole: bool = False,
+    threads: int | None = None,
 ) -> Iterator[Detection]:
-    """One `Detection` per frame of the clip, in order; `window` frames are held at a time.
+    """One `Detection` per frame of the clip, in order.
+
+    A `RegionDetector` searches the whole of a frame every `WHOLE_EVERY` frames, at both ends of a shot, and wherever
+    the searches before and after a frame see different faces or one is not where it should be. In all other frames it
+    looks between the two places only. It does so in threads, which what is found does not depend on, and is given the
+    frames of three such stretches at most; `frames` are read in the calling thread alone.
 
     Args:
         every: look for faces in every so many frames; the first and the last frame of the clip and the first one of
             each shot are always looked at.
+        window: frames that are read at a time.
         cuts: frames that start a new shot, where they are known; None finds them in the pictures.
         describe: give each face its colour histogram, to follow one person across cuts.
         limits: what counts as a face; None takes all, as for faces that a person marked.
+        whole: search the whole of each frame, in the calling thread.
+        threads: how many; None takes as many as torch does.
     """
     if every < 1 or window < 1:
         raise InputError(f"every is {every} and window is {window}: both must be 1 or more")
+
+    def finished(picture: np.ndarray, faces: list[Face]) -> list[Face]:
+        faces = [face for face in faces if limits is None or plausible(face, limits)]
+        return [replace(face, appearance=colour_histogram(picture, face)) for face in faces] if describe else faces
+
+    looks = _looks(frames, every, window, cuts)
+    if whole or not isinstance(detector, RegionDetector):
+        for index, picture, cut in looks:
+            yield Detection(None if picture is None else finished(picture, detector(picture, index)), cut)
+        return
+    pool = ThreadPoolExecutor(threads or torch.get_num_threads(), "latentsync-faces")
+    try:
+        for cut, faces in _in_threads(pool, detector, looks, finished):
+            yield Detection(faces and faces.result(), cut)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _looks(frames: Frames, every: int, window: int, cuts: Collection[int] | None) -> Iterator[Look]:
     is_cut = CutDetector()
     for indices in batches(len(frames), window):
         for index, picture in zip(indices, as_uint8(frames[indices]).cpu().numpy(), strict=True):
             cut = is_cut(picture) if cuts is None else index in cuts
-            faces = None
-            if cut or index % every == 0 or index == len(frames) - 1:
-                faces = [face for face in detector(picture, index) if limits is None or plausible(face, limits)]
-                if describe:
-                    faces = [replace(face, appearance=colour_histogram(picture, face)) for face in faces]
-            yield Detection(faces, cut)
+            wanted = cut or index % every == 0 or index == len(frames) - 1
+            yield Look(index, picture if wanted else None, cut)
+
+
+def _in_threads(
+    pool: ThreadPoolExecutor,
+    detector: RegionDetector,
+    looks: Iterator[Look],
+    finished: Callable[[np.ndarray, list[Face]], list[Face]],
+) -> Iterator[tuple[bool, Future[list[Face]] | None]]:
+    """Of each frame whether a shot begins and what will be found in it; None where nobody looks."""
+
+    def begin(before: Search | None, stretch: list[Look], after: Search) -> list:
+        def look_at(look: Look) -> list[Face]:
+            return finished(look.picture, _found(detector, look, before, after))
+
+        return [(look.cut, None if look.picture is None else pool.submit(look_at, look)) for look in stretch]
+
+    before, pending, begun = None, None, deque()
+    for stretch in _stretches(looks):
+        last = next((look for look in reversed(stretch) if look.picture is not None), None)
+        after = before if last is None else Search(last.index, pool.submit(detector.find, last.picture))
+        # Begun only now, so that a search of the whole frame is ready when the frames before it need it. They wait for
+        # nothing that was submitted later, so however few threads there are, one can always go on.
+        if pending:
+            begun.append(begin(*pending))
+        before, pending = after, (before, stretch, after)
+        if len(begun) > 1:
+            yield from begun.popleft()
+    if pending:
+        begun.append(begin(*pending))
+    yield from chain.from_iterable(begun)
+
+
+def _stretches(looks: Iterator[Look]) -> Iterator[list[Look]]:
+    """The frames in stretches whose last look is at the whole frame, as is the one at the first frame of a shot."""
+    stretch, last = [], None
+    for look, following in pairwise(chain(looks, [None])):
+        stretch.append(look)
+        ends = following is None or following.cut
+        if ends or (look.picture is not None and (last is None or look.index - last >= WHOLE_EVERY)):
+            yield stretch
+            stretch, last = [], None if ends else look.index
+
+
+def _found(detector: RegionDetector, look: Look, before: Search | None, after: Search) -> list[Face]:
+    """The faces of a frame between two searches of whole frames, or of the latter one."""
+    if look.index == after.index:
+        found = after.faces.result()
+    else:
+        places = _places(before, after, look.index)
+        faces = detector.measure(look.picture, places)
+        if places and None not in faces and _partners(faces, places) == places:  # no two are the same one
+            return faces
+        found = detector.find(look.picture)
+    closer = detector.measure(look.picture, found[:MOST_FOLLOWED])
+    return [face or rough for face, rough in zip_longest(closer, found)]
+
+
+def _places(before: Search, after: Search, index: int) -> list[Face]:
+    """About where the faces of frame `index` are; none where others are seen before it than after it, or too many."""
+    faces, later = before.faces.result(), after.faces.result()
+    partners = _partners(faces, later)
+    if partners is None or len(faces) > MOST_FOLLOWED:
+        return []
+    t = (index - before.index) / (after.index - before.index)
+    return [between(a, b, t) for a, b in zip(faces, partners, strict=True)]
+
+
+def _partners(faces: list[Face], others: list[Face]) -> list[Face] | None:
+    """Which of `others` each of `faces` is; None unless each is one of them and each of them is one."""
+    partners = [follow(others, face) for face in faces]
+    return partners if len({*partners} - {None}) == len(faces) == len(others) else None

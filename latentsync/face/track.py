@@ -179,7 +179,7 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
         elif last is None or settings.published:
             face = pick(candidates) if candidates else None
         else:
-            face = _follow(candidates, last)
+            face = follow(candidates, last)
         seen = i if face else seen
         last, reference = face or last, reference or face
         # Of a long clip's faces only the places are kept.
@@ -200,7 +200,7 @@ def _rule(which: str):
     return lambda faces: max(faces, key=_area)
 
 
-def _follow(candidates: Sequence[Face], last: Face) -> Face | None:
+def follow(candidates: Sequence[Face], last: Face) -> Face | None:
     """The candidate that is `last` one look later: the nearest of about its size."""
 
     def distance(face: Face) -> float:

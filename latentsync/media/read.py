@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from ..errors import InputError
 from ..limits import check_limit, limit
 from ..progress import Progress, no_progress
+from ..threads import check
 from .colour import Colour, lost_by_output, to_rgb
 from .decode import FrameDecoder
 from .index import scan
@@ -35,7 +37,7 @@ class VideoReader(AbstractContextManager):
     Any order of access works. A jump seeks to the nearest key frame and decodes from there; the last `cache`
     pictures stay in memory, so playing backward decodes a group of g frames about g / (2 * cache) + 1 times.
     A damaged frame repeats the good one before it, and closing logs how many there were. HDR is not tone-mapped.
-    What `progress` raises ends the look through the file that comes first.
+    What `progress` raises ends the look through the file that comes first. Threads may share a reader: they take turns.
 
     Attributes:
         fps: Fraction, frames per second of the output.
@@ -66,6 +68,7 @@ class VideoReader(AbstractContextManager):
         self._kept: OrderedDict[int, int] = OrderedDict()
         self._reformatter = VideoReformatter()
         self._closed = False
+        self._turn = threading.Lock()
         self._decoder = FrameDecoder(path, index)
         _, frame = next(self._decoder.up_to(0), (0, None))
         if frame is None:
@@ -107,8 +110,9 @@ class VideoReader(AbstractContextManager):
             places.setdefault(number, []).append(place)
         frames = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.uint8)
         # In the file's order, so that a window played backward is decoded forward, once.
-        for number in sorted(places):
-            frames[places[number]] = self._frame(number)
+        with self._turn:
+            for number in sorted(places):
+                frames[places[number]] = self._frame(number)
         return frames
 
     def _frame(self, number: int) -> torch.Tensor:
@@ -118,6 +122,7 @@ class VideoReader(AbstractContextManager):
             return self._pictures[self._kept[number]]
         before, found = self._decoder.last, None
         for found, frame in self._decoder.up_to(number):
+            check()
             if found > number - self._capacity:
                 self._keep(found, frame)
             if found <= number:

@@ -326,15 +326,18 @@ def _part(folder: Path, row: Weight) -> Path:
     return folder / f"{row.target}{f'.{row.version}' if row.version else ''}{'.zip' if row.members else ''}.part"
 
 
-def tree(folder: str | Path) -> str:
-    """The folder as text: files with sizes, what `run` still lacks, and the licences of the published files."""
+def tree(folder: str | Path, way_out: str | None = None) -> str:
+    """The folder as text: files with sizes, what `run` still lacks, and the licences of the published files.
+
+    `way_out` says how what is missing comes there; None is the command.
+    """
     folder = Path(folder)
     sidecar, paths = read_sidecar(folder), find_checkpoints(folder)
     version = f"  (U-Net {sidecar['version']}, {sidecar.get('resolution')} pixels)" if "version" in sidecar else ""
     lines = [f"{folder}{version}", *_branches(folder)]
     if missing := [group for group in RUN_GROUPS if getattr(paths, group) is None]:
         command = f"python -m latentsync download --checkpoints {folder} --only {','.join(missing)}"
-        lines += ["", f"missing for `run`: {', '.join(missing)}", f"  {command}"]
+        lines += ["", f"missing for `run`: {', '.join(missing)}", f"  {command if way_out is None else way_out}"]
     rows = [row for row in WEIGHTS if row.version in (None, sidecar.get("version", "1.6"))]
     present = [row for row in rows if row.locate(folder)]
     absent = {row.group: row for row in rows if row.group not in (*RUN_GROUPS, *(r.group for r in present))}

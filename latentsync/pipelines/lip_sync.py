@@ -1,8 +1,8 @@
 """One video from start to end: track the face, sync the mouth, blend, write; in memory that does not grow with it."""
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,22 @@ from torch import nn
 
 from ..audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio
 from ..face.align import AlignedFaces
-from ..face.blend import blend
+from ..face.blend import Blender
 from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.shots import detect_faces
 from ..face.track import FaceTrack, track_faces
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
-from ..frames import Frames, FrameView, Window, end_map, skip_frames, windows_from
+from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
 from ..media import VideoReader, VideoWriter, join, output_format
 from ..media.audio import load_mono_16k
 from ..models.load import LipSyncModel
-from ..progress import Progress, StepProgress, no_progress
+from ..progress import Progress, StepProgress, no_progress, with_progress
 from ..restore.superres import blend_restored
-from ..sampling.sample import StepCallback, sync
+from ..sampling.sample import sync
 from ..settings import RunSettings, TrackSettings
+from ..threads import behind, check
 from .resume import Workspace, plan
 
 
@@ -74,7 +75,7 @@ def lip_sync(
             track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress, work)
             result = lip_sync_frames(take, model, detector, settings, progress, track)
             del take  # the whole sound
-            windows = result.windows(work.frames_done if work else 0)
+            windows = result.windows(work.frames_done, finish=True) if work else result.windows()
             write(windows, Path(out), reader, settings, result.sound(audio), work)
     return Summary(Path(out), len(result), int(result.track.found.sum()), result.fps, result.track.jitter())
 
@@ -126,13 +127,14 @@ class LipSyncResult:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def windows(self, start: int = 0) -> Iterator[Window]:
-        """The finished frames from `start` on, in the dtype of the source; `progress` is told of each step."""
-        steps = StepProgress(self.progress)
-        steps("syncing", start, len(self))
-        for window in render(self.model, self.frames, self.track, self.features, self.settings, start, steps.on_step):
-            yield window
-            steps("syncing", window.numbers.stop, len(self))
+    def windows(self, start: int = 0, finish: bool = False) -> Generator[Window, None, None]:
+        """The finished frames from `start` on, in the dtype of the source; `progress` is told of each step.
+
+        The nets run in the caller's thread, other work in threads that end with the generator: close it. With
+        `finish`, an error or an interruption comes after the windows that the nets had finished.
+        """
+        given = self.model, self.frames, self.track, self.features, self.settings
+        yield from render(*given, start, self.progress, finish)
 
     def sound(self, audio: str | os.PathLike | None) -> dict[str, object]:
         """What `write` takes of the sound that these frames say."""
@@ -182,14 +184,14 @@ def _missing(wave: torch.Tensor, fps: float, length: int) -> int:
 
 
 def write(
-    windows: Iterable[Window],
+    windows: Generator[Window, None, None],
     out: Path,
     source: VideoReader,
     settings: RunSettings,
     sound: dict,
     work: Workspace | None = None,
 ) -> None:
-    """Encode windows as `out`, in the source's rate and colours; in parts if there is a workspace.
+    """Encode windows as `out`, in the source's rate and colours; in parts if there is a workspace. Closes `windows`.
 
     `sound` is what `VideoWriter` and `join` take: audio, duration and pad_audio.
     """
@@ -203,11 +205,12 @@ def write(
         return VideoWriter(path, source.fps, *size, crf=settings.crf, **tags, **sound)
 
     if work is None:
-        with open_writer(out, **sound) as writer:
-            for window in windows:
-                writer.write(window.pictures)
+        with closing(windows), open_writer(out, **sound) as writer:
+            for _ in behind(writer.write, single_frames(windows), settings.sync.window):
+                pass
     else:
-        work.write(windows, open_writer)
+        with closing(windows):
+            work.write(windows, open_writer, settings.sync.window)
         join(work.parts, out, **sound)
         work.remove()
 
@@ -261,10 +264,26 @@ def watch(
         detector = detector.published if isinstance(detector, InsightFace) else detector
     similar = settings.which == "similar"
     progress("looking for the face", 0, len(frames))
-    detections = detect_faces(frames, detector, every, cuts=cuts, describe=similar, limits=limits)
+    more = {"cuts": cuts, "describe": similar, "limits": limits, "whole": settings.published}
+    detections = detect_faces(frames, detector, every, **more)
     for done, detection in enumerate(detections, 1):
         yield detection
         progress("looking for the face", done, len(frames))
+
+
+class CropsAhead:
+    """The crops of a face as a `Frames`; what they are cut from is there to be taken from `frames` afterwards."""
+
+    def __init__(self, frames: SharedFrames, track: FaceTrack, published: bool):
+        self.frames, self.track, self.published = frames, track, published
+
+    def __len__(self) -> int:
+        return len(self.track)
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        track, pictures = self.track, self.frames.read(indices)
+        faces = track.matrices[indices], track.found[indices], track.resolution
+        return AlignedFaces(pictures, *faces, self.published)[range(len(indices))]
 
 
 def render(
@@ -274,16 +293,35 @@ def render(
     features: AudioFeatures,
     settings: RunSettings,
     start: int = 0,
-    on_step: StepCallback | None = None,
-) -> Iterator[Window]:
-    """Finished frames from `start` on, a window at a time, in the dtype of `frames`."""
-    crops = AlignedFaces(frames, track.matrices, track.found, track.resolution, settings.track.published)
+    progress: Progress = no_progress,
+    finish: bool = False,
+) -> Generator[Window, None, None]:
+    """Finished frames from `start` on, a window at a time, in the dtype of `frames`; see `LipSyncResult.windows`.
+
+    While the nets work on a window here, the next one is read and cropped in one thread and the last one blended in
+    another. What restores faces are nets too.
+    """
     superres, mask_image = settings.superres, settings.mask_image
     # What works against flicker looks back: it begins a little earlier, and that is not shown.
     first = start if superres is None else superres.first(track, start)
-    synced = sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)
-    if superres is None:
-        finished = blend(frames, track, synced, settings.blend, start=first, mask_image=mask_image)
-    else:
-        finished = blend_restored(frames, track, synced, superres, settings.blend, first, mask_image)
-    return windows_from(start, skip_frames(finished, start - first))
+    steps = StepProgress(progress)
+
+    def on_step(*state) -> None:
+        check()
+        steps.on_step(*state)
+
+    shared = SharedFrames(frames, first)
+    crops = CropsAhead(shared, track, settings.track.published)
+    with closing(sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)) as synced:
+        counted = with_progress(synced, len(frames), "syncing", steps, first)
+        if superres is None:
+            blender = Blender(shared, track, settings.blend, mask_image=mask_image)
+            windows = windows_from(start, counted)
+
+            def blended(window: Window) -> Window:
+                return Window(window.numbers, blender(window.pictures, window.numbers.start))
+
+            yield from behind(blended, windows, finish=finish)
+        else:
+            finished = blend_restored(shared, track, counted, superres, settings.blend, first, mask_image)
+            yield from windows_from(start, skip_frames(finished, start - first))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from ..errors import InputError
@@ -59,8 +59,9 @@ def restore_video(
             track = track_or_resume(reader, fps, detector, resolution, settings, progress, work)
             start = work.frames_done if work else 0
             restored = restore_frames(reader, track, settings.superres, settings.blend.mask_smooth, start)
-            windows = windows_from(start, with_progress(restored, len(reader), "restoring", progress, start))
-            write(windows, Path(out), reader, settings, sound, work)
+            with closing(restored):
+                windows = windows_from(start, with_progress(restored, len(reader), "restoring", progress, start))
+                write(windows, Path(out), reader, settings, sound, work)
         return Summary(Path(out), len(reader), int(track.found.sum()), fps, track.jitter())
 
 

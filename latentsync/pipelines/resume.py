@@ -5,13 +5,13 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..errors import InputError
 from ..face.landmarks import Detector
@@ -20,6 +20,7 @@ from ..files import RunLock, file_sha256, file_version, make_folder, publish, re
 from ..frames import Window
 from ..media import VideoWriter
 from ..settings import RunSettings
+from ..threads import behind
 
 log = logging.getLogger(__name__)
 
@@ -134,28 +135,37 @@ class Workspace(AbstractContextManager):
         publish(unfinished, self.folder / self._name("track", unfinished))
         self.track = track
 
-    def write(self, windows: Iterable[Window], open_writer: Callable[[Path], VideoWriter]) -> None:
+    def write(
+        self, windows: Iterable[Window], open_writer: Callable[[Path], VideoWriter], depth: int = PART_FRAMES
+    ) -> None:
         """Write windows after those that are there, in parts; also what there is of one when the windows end early.
 
-        Parts end at the first window beyond a multiple of `PART_FRAMES`, wherever the run began.
+        Parts end at the first window beyond a multiple of `PART_FRAMES`, wherever the run began. The encoder is at
+        most `depth` frames behind.
         """
-        writer, encoding = None, None
-        # A thread, so that Ctrl-C does not come in the middle of a picture and cost the part.
-        with ThreadPoolExecutor(1) as encoder:
+        writer: VideoWriter | None = None
+
+        def encode(item: tuple[torch.Tensor, int]) -> None:
+            nonlocal writer
+            picture, ended = item
+            writer = writer or open_writer(self.folder / f"unfinished{self.suffix}")
             try:
-                for window in windows:
-                    writer = writer or open_writer(self.folder / f"unfinished{self.suffix}")
-                    encoding = encoder.submit(writer.write, window.pictures)
-                    encoding.result()
-                    if window.numbers.stop // PART_FRAMES > self.frames_done // PART_FRAMES:
-                        done, writer = writer, None
-                        self._keep_part(done)
-            finally:
-                encoder.shutdown()
-                if writer is not None and (writer.count == 0 or encoding.exception()):
-                    writer.discard()
-                elif writer is not None:
-                    self._keep_part(writer)
+                writer.write(picture)
+            except BaseException:
+                unfinished, writer = writer, None
+                unfinished.discard()
+                raise
+            if ended // PART_FRAMES > self.frames_done // PART_FRAMES:
+                done, writer = writer, None
+                self._keep_part(done)
+
+        # What has come before an interruption is worth keeping, and Ctrl-C does not come in the middle of a picture.
+        try:
+            for _ in behind(encode, _with_ends(windows), depth, finish=True):
+                pass
+        finally:
+            if writer is not None:
+                self._keep_part(writer)
 
     def _keep_part(self, writer: VideoWriter) -> None:
         writer.close()
@@ -177,3 +187,10 @@ class Workspace(AbstractContextManager):
         if kind is KeyboardInterrupt:
             left = "starts anew" if self.track is None else f"goes on from frame {self.frames_done}"
             raise KeyboardInterrupt(f"the same command {left}") from error
+
+
+def _with_ends(windows: Iterable[Window]) -> Generator[tuple[torch.Tensor, int], None, None]:
+    """Single pictures (1, h, w, 3), each with how many frames there are where it ends a window, else 0."""
+    for window in windows:
+        for number, picture in zip(window.numbers, window.pictures.split(1), strict=True):
+            yield picture, number + 1 if number == window.numbers[-1] else 0

@@ -4,7 +4,8 @@ Only the change is laid over them. So a frame's own detail never goes through a 
 nothing, or the face is not found, a frame stays as it is, bit for bit.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ..face.masks import face_mask
 from ..face.track import FaceTrack
 from ..frames import Frames, as_float, as_uint8
 from ..settings import BlendSettings, RestoreSettings
+from ..threads import ahead
 from .apply import Restoration, memory_frames
 from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
@@ -88,7 +90,7 @@ def blend_restored(
     blending: BlendSettings,
     start: int = 0,
     mask_image: np.ndarray | None = None,
-) -> Iterator[torch.Tensor]:
+) -> Generator[torch.Tensor, None, None]:
     """`blend` with restored crops at the ratio: finished frames (n, h * ratio, w * ratio, 3), in windows.
 
     Windows are split into parts of the restorer's batch, so that memory stays within bounds.
@@ -107,21 +109,34 @@ def blend_restored(
 
 def restore_frames(
     frames: Frames, track: FaceTrack, superres: SuperRes, mask_smooth: float = 0.5, start: int = 0
-) -> Iterator[torch.Tensor]:
+) -> Generator[torch.Tensor, None, None]:
     """Frames as they are, at the ratio, with their faces restored, from frame `start` on.
 
     Windows hold the same frames wherever it starts, for a net's last bits may depend on the faces beside one.
     """
-    frames, track = scaled(frames, track, superres)
+    large, track = scaled(frames, track, superres)
     overlay = FaceOverlay(track, superres, mask_smooth)
     batch = superres.settings.batch
-    for first in range(superres.first(track, start) // batch * batch, len(frames), batch):
-        numbers = list(range(first, min(first + batch, len(frames))))
-        window = frames[numbers]
-        crops = AlignedFaces(window, track.matrices[numbers], track.found[numbers], track.resolution)
-        window = overlay(window, crops[range(len(window))], first)
-        if numbers[-1] >= start:
-            yield window[max(0, start - first) :]
+    firsts = range(superres.first(track, start) // batch * batch, len(frames), batch)
+    spans = (list(range(first, min(first + batch, len(frames)))) for first in firsts)
+    windows = ((numbers, frames[numbers]) for numbers in spans)
+    # Nets stay in the caller's thread.
+    cropped = _cropped(ahead(windows), large, track) if superres.upscaler else ahead(_cropped(windows, large, track))
+    with closing(cropped):
+        for first, window, crops in cropped:
+            window = overlay(window, crops, first)
+            if first + len(window) > start:
+                yield window[max(0, start - first) :]
+
+
+def _cropped(windows: Generator, large: Frames, track: FaceTrack) -> Generator[tuple, None, None]:
+    """First number, frames at the ratio and crops of windows (numbers, frames)."""
+    with closing(windows):
+        for numbers, window in windows:
+            if isinstance(large, Enlarged):
+                window = Enlarged(window, large.size, large.upscaler)[range(len(window))]
+            crops = AlignedFaces(window, track.matrices[numbers], track.found[numbers], track.resolution)
+            yield numbers[0], window, crops[range(len(window))]
 
 
 class FaceOverlay:

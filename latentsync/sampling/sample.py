@@ -7,6 +7,7 @@ streamed or whole (LatentSync, arXiv 2412.09262).
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..face.masks import keep_mask
 from ..frames import Frames, as_float
 from ..models.load import LipSyncModel
 from ..settings import Settings
+from ..threads import ahead
 from .schedulers import make_sampler
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ StepCallback = Callable[[int, int, torch.Tensor], None]
 
 
 @dataclass
-class Limits:
+class BatchSizes:
     """What was found to fit into memory, kept for the whole of a run: pixels at once through the VAE, and whether
     both halves of the guidance go through the U-Net together."""
 
@@ -104,34 +106,41 @@ def sync(
     if size < settings.window:
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
     noise, mask = initial_noise(model, settings.seed), keep_mask(model.resolution, mask_image)
-    limits = Limits()
-    done = start
-    for run_start, run_stop in [(0, len(crops))] if runs is None else runs:
-        if run_stop <= done:
-            continue
-        yield from _untouched(crops, done, run_start, size)
-        done = max(done, run_start)
-        pending = None
-        spans = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
-        for (first, end), (following, _) in zip(spans, [*spans[1:], (run_stop, run_stop)], strict=True):
-            numbers = list(range(first, end))
-            pictures = as_float(crops[numbers]).cpu().permute(0, 3, 1, 2) * 2 - 1
-            fresh = synced_window(model, pictures, audio[numbers], noise, settings, on_step, limits, mask)
+    sizes = BatchSizes()
+    spans = plan(len(crops), runs, start, size, overlap)
+    pending = torch.empty(0)
+    with closing(ahead(as_float(crops[list(range(*span[:2]))]).cpu() for span in spans)) as given:
+        for (first, end, following, in_run), pictures in zip(spans, given, strict=True):
+            if not in_run:
+                yield pictures
+                continue
+            heard = audio[list(range(first, end))]
+            pictures = pictures.permute(0, 3, 1, 2) * 2 - 1
+            fresh = synced_window(model, pictures, heard, noise, settings, on_step, sizes, mask)
             _check_finite(fresh, first, end, model)
             fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
             fresh = fresh.clamp(0, 1) if settings.clamp else fresh
-            if pending is not None and len(pending):
+            if len(pending):
                 fresh[: len(pending)] = _cross_fade(pending, fresh[: len(pending)])
             ready, pending = fresh[: following - first], fresh[following - first :]
-            if following > done:
-                yield ready[max(0, done - first) :]
-                done = following
-    yield from _untouched(crops, done, len(crops), size)
+            if following > start:
+                yield ready[max(0, start - first) :]
 
 
-def _untouched(crops: Frames, start: int, stop: int, size: int) -> Iterator[torch.Tensor]:
-    for first in range(start, stop, size):
-        yield as_float(crops[list(range(first, min(first + size, stop)))]).cpu()
+def plan(
+    count: int, runs: Sequence[tuple[int, int]] | None, start: int, size: int, overlap: int
+) -> list[tuple[int, int, int, bool]]:
+    """(first, end, first of the next one or the run's end, whether it is of a run) of what `sync` works on in turn."""
+    spans = []
+    done = start
+    for run_start, run_stop in [*([(0, count)] if runs is None else runs), (count, count)]:
+        if run_stop > done:
+            spans += [(first, end, end, False) for first, end in windows(done, run_start, size, 0)]
+            of_run = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
+            following = [*(first for first, _ in of_run[1:]), run_stop]
+            spans += [(*span, after, True) for span, after in zip(of_run, following, strict=False)]
+            done = run_stop
+    return spans
 
 
 def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
@@ -160,7 +169,7 @@ def synced_window(
     noise: torch.Tensor,
     settings: Settings,
     on_step: StepCallback | None = None,
-    limits: Limits | None = None,
+    sizes: BatchSizes | None = None,
     mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
@@ -168,17 +177,19 @@ def synced_window(
     The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
     is 1. `noise` is that of `initial_noise`, `mask` that of `keep_mask`; None is the published one.
     """
-    limits = limits or Limits()
+    sizes = sizes or BatchSizes()
     mask = keep_mask(model.resolution) if mask is None else mask
-    condition = encode_condition(model, pictures, mask, limits)
-    latents = denoise(model, condition, audio, noise, settings, on_step, limits)
-    decoded = _in_batches(lambda batch: model.decode(batch).cpu(), model, latents[0].transpose(0, 1), limits)
+    condition = encode_condition(model, pictures, mask, sizes)
+    latents = denoise(model, condition, audio, noise, settings, on_step, sizes)
+    decoded = _in_batches(lambda batch: model.decode(batch).cpu(), model, latents[0].transpose(0, 1), sizes)
     return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
 
 
-def encode_condition(model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, limits: Limits) -> torch.Tensor:
+def encode_condition(
+    model: LipSyncModel, pictures: torch.Tensor, mask: torch.Tensor, sizes: BatchSizes
+) -> torch.Tensor:
     """The `concat_condition` of one window's pictures (f, 3, h, w), which are its reference frames too."""
-    encoded = (_in_batches(model.encode, model, x, limits) for x in (pictures * mask, pictures))
+    encoded = (_in_batches(model.encode, model, x, sizes) for x in (pictures * mask, pictures))
     masked, reference = (rearrange(x, "f c h w -> 1 c f h w") for x in encoded)
     return concat_condition(mask, masked, reference).to(model.device, model.dtype)
 
@@ -195,12 +206,12 @@ def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.
 
 
 def _in_batches(
-    net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, limits: Limits
+    net: Callable[[torch.Tensor], torch.Tensor], model: LipSyncModel, x: torch.Tensor, sizes: BatchSizes
 ) -> torch.Tensor:
     """`net`, a part of the VAE, over the frames of `x`, as many at once as fit into memory."""
     done: list[torch.Tensor] = []
     while (first := sum(map(len, done))) < len(x):
-        batch = x[first : first + max(1, limits.pixels // model.resolution**2)]
+        batch = x[first : first + max(1, sizes.pixels // model.resolution**2)]
         size = len(batch)
         try:
             done.append(net(batch))
@@ -209,7 +220,7 @@ def _in_batches(
             if size == 1 or not out_of_memory(error):
                 raise
         # Outside the except block, which would keep the failed call's tensors alive.
-        limits.pixels = size // 2 * model.resolution**2
+        sizes.pixels = size // 2 * model.resolution**2
         log.warning("out of memory in the VAE: going on with %d frames at once", size // 2)
     return torch.cat(done)
 
@@ -228,7 +239,7 @@ def denoise(
     noise: torch.Tensor,
     settings: Settings,
     on_step: StepCallback | None,
-    limits: Limits,
+    sizes: BatchSizes,
 ) -> torch.Tensor:
     """Latents (1, 4, f, h, w) float32 of one window, from the shared `noise` and the `condition`.
 
@@ -245,7 +256,7 @@ def denoise(
         guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
-        epsilon = predict(model, noisy, t, cond, settings.guidance if guided else 1.0, limits, cache)
+        epsilon = predict(model, noisy, t, cond, settings.guidance if guided else 1.0, sizes, cache)
         latents = sampler.step(epsilon.float(), t, latents).prev_sample
         if on_step is not None:
             on_step(k + 1, len(steps), latents)
@@ -258,7 +269,7 @@ def predict(
     t: torch.Tensor,
     audio: torch.Tensor,
     guidance: float,
-    limits: Limits,
+    sizes: BatchSizes,
     cache: list[torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Predicted noise with classifier-free guidance: uncond + guidance * (cond - uncond), uncond hearing zeros.
@@ -273,7 +284,7 @@ def predict(
     if cache and len(cache) < 2:
         cache.clear()
     uncond = cond = None
-    if limits.batch_cfg:
+    if sizes.batch_cfg:
         try:
             both = model.denoise(noisy.repeat(2, 1, 1, 1, 1), t, torch.cat([torch.zeros_like(audio), audio]), cache)
             uncond, cond = both.chunk(2)
@@ -281,9 +292,9 @@ def predict(
             if not out_of_memory(error):
                 raise
     if uncond is None:
-        if limits.batch_cfg:
+        if sizes.batch_cfg:
             log.warning("out of memory in the U-Net: guidance goes in two passes from here on")
-        limits.batch_cfg = False
+        sizes.batch_cfg = False
         halves = [None, None] if cache is None else [cache[:1], cache[1:]]
         uncond = model.denoise(noisy, t, torch.zeros_like(audio), halves[0])
         cond = model.denoise(noisy, t, audio, halves[1])

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..errors import InputError
+
 # Stable Diffusion's training schedule. `leading` spacing with offset 1 puts 4 steps at t = 751, 501, 251, 1.
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -19,8 +21,10 @@ def make_sampler(name: str, steps: int) -> Any:
 
     One is made for each window, because multi-step samplers remember earlier steps.
     """
-    import diffusers
-
+    try:
+        import diffusers
+    except ImportError as error:
+        raise InputError("the samplers need the diffusers package: pip install diffusers") from error
     if name == "ddim":
         sampler = diffusers.DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False)
     elif name == "dpm++":

@@ -140,7 +140,7 @@ def test_the_command_has_the_promised_options():
     assert (given.out, given.seed, given.seconds, given.guidance_scale) == ("x", 5, 2.0, 2.0)
     default = build_parser().parse_args(["demo"])
     values = (default.out, default.seconds, default.quality, default.inference_steps, default.guidance_scale)
-    assert values == ("latentsync_demo", 4, "balanced", None, None)
+    assert values == ("latentsync_demo", 4, "published", None, None)
 
 
 @packaged

@@ -35,31 +35,30 @@ def portrait():
 
 @pytest.fixture(scope="module", params=["demo1_video.mp4", "demo3_video.mp4"])
 def found(request, yunet):
-    """Faces of every 10th frame, by frame number, and the clip's name."""
-    return request.param, {i: yunet(frame, i) for i, frame in clip_frames(request.param, every=10)}
+    """Faces of every 10th frame, by frame number, each also as it is measured where it is followed; the clip's name."""
+    frames = clip_frames(request.param, every=10)
+    return request.param, {i: (yunet(frame, i), yunet.measure(frame, yunet.find(frame))) for i, frame in frames}
 
 
 def test_yunet_finds_the_one_face_of_every_frame(found):
     _, faces = found
-    assert [len(f) for f in faces.values()] == [1] * len(faces)
-    assert all(plausible(f[0]) and f[0].score > 0.8 for f in faces.values())
+    assert all(len(alone) == len(followed) == 1 for alone, followed in faces.values())
+    assert all(plausible(face) and face.score > 0.8 for both in faces.values() for (face,) in both)
 
 
 def test_yunet_crops_have_eyes_above_and_mouth_and_chin_inside_the_repainted_region(found):
     name, faces = found
     polygon = np.array(json.loads(KEEP_MASK.read_text())["vertices"])
     repainted = cv2.fillPoly(np.zeros((256, 256), np.uint8), [polygon], 1)
-    for (clip, frame), marks in MARKED.items():
-        if clip != name:
-            continue
-        to_crop = crop_matrix(fit_similarity(faces[frame][0].points, 256)[0], 256)
+    for face, marks in [(face, m) for (clip, i), m in MARKED.items() if clip == name for (face,) in faces[i]]:
+        to_crop = crop_matrix(fit_similarity(face.points, 256)[0], 256)
         left, right, mouth, chin = apply(to_crop, np.array(marks, float))
         assert 60 < left[1] < 90 and 60 < right[1] < 90  # the region begins at 95
         assert abs(np.degrees(np.arctan2(right[1] - left[1], right[0] - left[0]))) < 3
         assert 95 < right[0] - left[0] < 125 and abs((left[0] + right[0]) / 2 - 128) < 16
         assert all(repainted[int(round(y)), int(round(x))] for x, y in (mouth, chin))
         assert 140 < mouth[1] < 175
-        nose = apply(to_crop, faces[frame][0].points)[2]
+        nose = apply(to_crop, face.points)[2]
         assert 77 < nose[0] < 178 and 95 < nose[1] < 127  # in the notch that is kept
 
 

@@ -195,8 +195,9 @@ def test_limits_of_a_track_file_are_inclusive(tmp_path):
     assert len(read(tmp_path, [boxed(5)] * 1000)(FRAME, 5)) == 1000
     far = {"frame": 19, "box": [-1e6, -1e6, 1e6, 1e6], "score": 0}
     near = {"frame": 0, "points": [[0, 10], [0.001, 10], [10, 20]], "score": 1}
-    for fps in (1e-3, 1e4):
-        assert sorted(read(tmp_path, [far, near], fps=fps).faces) == [0, 19]
+    for last, fps in ((9, 1e-3), (19, 1e4)):
+        faces = [far | {"frame": last}, near]
+        assert sorted(read(tmp_path, faces, fps=fps, frames=last + 1).faces) == [0, last]
     for fps, says in ((0.9e-3, "fps is 0.0009"), (10_001, "fps is 10001")):
         with pytest.raises(ValueError, match=says):
             read(tmp_path, [], fps=fps)

@@ -267,7 +267,9 @@ def check_videomae(folder: Path) -> None:
     shapes = {name: [wide.get(n, n) for n in shape] for name, shape in published("videomaev2_vit_giant_tiny").items()}
     save(folder / "auxiliary" / "vit_g_hybrid_pt_1200e_ssv2_ft.pth", {"module": zeros(shapes, torch.float16)})
     net = load_trepa(find_checkpoints(folder).videomae)
-    assert (net.config.n_head, net.config.depth, net.fc_norm.weight.dtype) == (16, 2, torch.float32)
+    config = net.backbone.config
+    shape = (config.num_attention_heads, config.num_hidden_layers, net.fc_norm.weight.dtype)
+    assert shape == (16, 2, torch.float32)
 
 
 @layout("auxiliary/vgg16-397923af.pth")

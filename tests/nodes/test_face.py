@@ -131,9 +131,23 @@ def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folde
     assert node.fingerprint_inputs(detector=path.name) != before
 
 
-def test_detectors_without_weights_and_unknown_ones_are_refused(pack, comfy_folders):
-    with pytest.raises(ValueError, match="face_detection_yunet_2023mar.onnx: not there; download"):
-        load(pack, "yunet")
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [
+        ("auto", "there is no face detector in {}: run the node Download LatentSync Models with version none"),
+        ("yunet", "there is no face detector in {}: run the node Download LatentSync Models with version none"),
+        ("facexlib", "facexlib has no model in {}: put detection_Resnet50_Final.pth into its folder auxiliary"),
+    ],
+)
+def test_a_detector_without_weights_names_the_node_that_gets_one(pack, comfy_folders, monkeypatch, name, way_out):
+    monkeypatch.setenv("HOME", str(comfy_folders.base))
+    with pytest.raises(ValueError) as refusal:
+        load(pack, name)
+    assert way_out.format(comfy_folders.models / "latentsync") in str(refusal.value)
+    assert "python -m" not in str(refusal.value)
+
+
+def test_unknown_detectors_are_refused(pack, comfy_folders):
     with pytest.raises(ValueError, match=r"detector is '../x.faces.json': choose one of auto, yunet"):
         load(pack, os.path.join("..", "x.faces.json"))
 

@@ -49,7 +49,7 @@ def test_graph_node_and_library_give_the_same_frames(
     plain = library.models.embedded.load_embedded("cpu")
     paths = [tmp_path / name for name in ("clip.mp4", "voice.wav", "out.mp4")]
     library.pipelines.lip_sync.lip_sync(*paths, plain, source.detector, settings)
-    made = torch.cat(made)
+    made = torch.cat([window.pictures for window in made])
 
     samples, rate = library.media.read_audio(tmp_path / "voice.wav")
     voice = {"waveform": samples[None], "sample_rate": rate}

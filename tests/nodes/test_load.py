@@ -8,6 +8,8 @@ import tiny
 import torch
 from heads import SIDE, STEPS, crops_of
 
+from latentsync.models.registry import select
+
 EMBEDDED = "embedded (small)"
 
 
@@ -171,6 +173,24 @@ def test_download_asks_for_the_ticked_parts_and_puts_a_second_version_beside(pac
     download(pack, version="1.5", restorers=True, syncnet=True)
     assert asked[0] == (folder / "latentsync-1.5", ["unet", "syncnet"])
     assert asked[1] == (folder, ["whisper", "vae", "yunet", "gfpgan", "codeformer", "restoreformer"])
+
+
+def test_the_detector_can_be_fetched_alone(pack, comfy_folders, monkeypatch):
+    asked, (yunet,) = [], select("1.6", ["yunet"])
+    monkeypatch.setattr(pack.latentsync.models.download, "_fetch", lambda folder, row, *_: asked.append(row))
+    report = download(pack, version="none")[0]
+    assert [row.target for row in asked] == [yunet.target]
+    assert "python" not in report and "Download LatentSync Models, with a version" in report
+
+
+@pytest.mark.parametrize("content", [b"hello", bytes(range(256)), b"", "other tensors"])
+def test_a_file_that_is_no_unet_is_called_that(pack, comfy_folders, content):
+    """Before anything else is asked for: here whisper and vae are missing too."""
+    path = comfy_folders.models / "latentsync" / "junk.pt"
+    path.parent.mkdir()
+    torch.save({"a": torch.zeros(3)}, path) if isinstance(content, str) else path.write_bytes(content)
+    with pytest.raises(ValueError, match="junk.pt is no U-Net of LatentSync: choose another file in Load LatentSync"):
+        load(pack, "junk.pt")
 
 
 def test_download_without_a_network_names_address_and_target(pack, comfy_folders, monkeypatch):

@@ -53,7 +53,7 @@ def test_the_reference_adds_likeness_and_must_fit(pack, pixel_judge, crops, sile
 
 
 def test_a_model_without_its_judge_says_how_to_get_it(pack, crops, silence):
-    with pytest.raises(ValueError, match="lacks stable_syncnet"):
+    with pytest.raises(ValueError, match="lacks stable_syncnet.pt: run Download LatentSync Models with syncnet on$"):
         pack.run("LatentSyncQuality", crops=crops, audio=silence, fps=FPS, model=Other())
 
 

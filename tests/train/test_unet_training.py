@@ -20,7 +20,7 @@ from latentsync.media import VideoReader, VideoWriter
 from latentsync.models.load import LipSyncModel, load_unet
 from latentsync.models.state_dict import load_state_dict, read_metadata
 from latentsync.sampling.latents import decode_clips, encode_clips
-from latentsync.sampling.sample import Limits, encode_condition
+from latentsync.sampling.sample import BatchSizes, encode_condition
 from latentsync.train.config import UNetTraining, load_config
 from latentsync.train.dataset import UNetClips
 from latentsync.train.loop import Log, read_log, train
@@ -131,7 +131,7 @@ def test_latents_give_the_loss_of_their_pixels(frozen, batch):
 
     def encoded(name: str) -> torch.Tensor:
         films = batch[name].transpose(1, 2)
-        return torch.cat([encode_condition(model, film, keep_mask(SIDE), Limits()) for film in films])
+        return torch.cat([encode_condition(model, film, keep_mask(SIDE), BatchSizes()) for film in films])
 
     target, reference = encoded("pixels"), encoded("reference_pixels")
     latents = {name: batch[name] for name in ("audio", "mel", "seed")} | {
