@@ -20,13 +20,13 @@ const SETTINGS = {
 }
 
 /** { page, errors, close }: `errors` collects console errors and exceptions as the page goes on. */
-export async function openComfy(address, { theme = 'dark', settings = {} } = {}) {
+export async function openComfy(address, { theme = 'dark', settings = {}, size = [1280, 900] } = {}) {
   const values = { ...SETTINGS, 'Comfy.ColorPalette': theme, ...settings }
   const reply = await fetch(`${address}/api/settings`, { method: 'POST', body: JSON.stringify(values) })
   if (!reply.ok) throw new Error(`The server refused the settings: ${reply.status}`)
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: FLAGS })
   try {
-    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } })
+    const page = await browser.newPage({ viewport: { width: size[0], height: size[1] } })
     page.setDefaultTimeout(PATIENCE)
     page.setDefaultNavigationTimeout(PATIENCE)
     const errors = []
@@ -47,6 +47,32 @@ export async function ready(page) {
   await page.waitForFunction(() => window.app?.extensionManager && window.app.graph && window.LiteGraph)
   await page.waitForFunction(() => window.app.extensions?.length && !document.querySelector('#splash-loader'))
   await page.waitForTimeout(1000) // the workflow of the last visit loads after the extensions
+}
+
+/** Whether this frontend draws nodes in Vue, too (Nodes 2.0): the one of 0.3.64 only tries to. */
+export async function hasVueNodes(address) {
+  const { system } = await (await fetch(`${address}/api/system_stats`)).json()
+  const [, minor] = (system.required_frontend_version ?? '1.0').split('.')
+  return Number(minor) >= 40
+}
+
+/** Runs what is open, with one step for each sampler, and throws what the run fails with. */
+export async function runGraph(page) {
+  const failed = await page.evaluate(async () => {
+    const { api, graph } = window.app
+    for (const node of graph.nodes) {
+      for (const widget of node.widgets ?? []) if (widget.name === 'steps') widget.value = 1
+    }
+    const end = new Promise((resolve) => {
+      api.addEventListener('execution_success', () => resolve(null))
+      api.addEventListener('execution_error', ({ detail }) => resolve(`${detail.node_type}: ${detail.exception_message}`))
+    })
+    await window.app.queuePrompt(0)
+    const refused = window.app.lastNodeErrors ?? {}
+    return Object.keys(refused).length ? JSON.stringify(refused) : end
+  })
+  if (failed) throw new Error(failed)
+  await page.waitForTimeout(3000) // previews load and make room for themselves
 }
 
 /** Puts a picture of the page into the folder that the environment names, where it names one. */

@@ -20,7 +20,7 @@ from comfy_server import COMFYUI, Server
 HERE = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PLAYWRIGHT = os.environ.get("PLAYWRIGHT_CORE", "playwright-core")
-TEST_SECONDS = 900
+TEST_SECONDS = 1800
 
 
 def has_playwright() -> bool:
