@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 
 from ..latentsync.audio.whisper import SAMPLE_RATE
-from ..latentsync.commands.convert_workflow import MODES
 from ..latentsync.errors import InputError
 from ..latentsync.pipelines.lip_sync import frame_map, listen
 from ..latentsync.settings import RunSettings
+from ..latentsync.wrapper_workflow import MODES
 from . import inputs, runtime, sockets
 from .base import node
 

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..latentsync.commands.convert_workflow import REPLACEMENTS, SEED_CONTROL
+from ..latentsync.wrapper_workflow import REPLACEMENTS, SEED_CONTROL
 
 
 async def register_replacements() -> None:

@@ -13,8 +13,9 @@ PACKAGE = ROOT / "latentsync"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up: a room may import itself and the rooms before it.
 ROOMS = (
-    "errors", "limits", "threads", "settings", "frames", "files", "progress", "nets", "audio", "models", "media",
-    "face", "sampling", "restore", "pipelines", "evaluate", "prepare", "ui", "train", "drawn", "commands", "__main__",
+    "errors", "limits", "threads", "settings", "frames", "files", "wrapper_workflow", "progress", "nets", "audio",
+    "models", "media", "face", "sampling", "restore", "pipelines", "evaluate", "prepare", "ui", "train", "drawn",
+    "commands", "__main__",
 )  # fmt: skip
 HEAVY = {
     "accelerate", "diffusers", "facexlib", "gfpgan", "gradio", "insightface", "kornia", "librosa", "lpips",

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from latentsync.commands.convert_workflow import REPLACEMENTS
 from latentsync.commands.main import main
+from latentsync.wrapper_workflow import REPLACEMENTS
 
 ADJUSTED = {"images": ["40", 0], "audio": ["37", 0], "fps": 30.0, "silent_padding_sec": 1.5}
 

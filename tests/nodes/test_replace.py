@@ -34,7 +34,7 @@ def test_all_widgets_of_our_nodes_get_a_value(pack, registered):
     """Those of the old node's own name, and for the rest what a new node has."""
     for old, item in registered.items():
         schema = pack.node(item.new_node_id).GET_SCHEMA()
-        table = pack.latentsync.commands.convert_workflow.REPLACEMENTS[old].defaults
+        table = pack.latentsync.wrapper_workflow.REPLACEMENTS[old].defaults
         assert [name for name in table if name != "control_after_generate"] == WIDGETS[item.new_node_id]
         given = {pair["new_id"]: pair for pair in item.input_mapping}
         assert {put.id for put in schema.inputs if not put.optional} <= set(given)
