@@ -64,6 +64,15 @@ def test_a_fast_pan_is_at_most_one_cut_and_a_cut_after_it_is_found():
     assert cuts(shaken(pan[-1], 30) + shaken(B, 3)) == [30]
 
 
+@pytest.mark.parametrize("height, rows", [(36 * 16 - 1, 575), (36 * 16, 288), (1080, 360)])
+def test_of_tall_pictures_8_rows_or_more_count_for_each_that_is_compared(height, rows, monkeypatch):
+    seen, resize = [], cv2.resize
+    monkeypatch.setattr(cv2, "resize", lambda picture, *a, **k: seen.append(len(picture)) or resize(picture, *a, **k))
+    first, second = (cv2.resize(p, (400, height)).clip(0, 255) for p in (A, B))
+    seen.clear()
+    assert cuts(shaken(first, 3) + shaken(second, 3)) == [3] and set(seen) == {rows}
+
+
 CHECKER = np.indices((36, 64)).sum(0) % 2 * 2.0 - 1  # at the size at which pictures are compared
 STRIPES = np.indices((36, 64))[0] % 2 * 2.0 - 1
 

@@ -8,9 +8,10 @@ frame to frame is measured in three smaller ones for 9 ms; its crop, once smooth
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,9 +30,23 @@ NMS_OVERLAP = 0.3
 NESTED_OVERLAP = 0.7  # of the smaller box: a detection so far inside a better one is the same face
 # (scale, shift right, shift down, mirrored) of the views; shifts in view pixels, off the net's grid of 8
 VIEWS = ((0.9, -6, -10, False), (1.0, 10, -3, True), (1.05, 3, 6, False), (1.15, -10, 10, True))
-# Pixels of a view's side and of the face's height in it, and the views. Of the smaller sizes, the tighter views and the
-# threes and pairs of them, these were the least work that kept the smoothed crop as steady all through two clips.
-FULL, FOLLOWED = ("full", 448, 240, VIEWS), ("followed", 256, 171, VIEWS[:3])
+
+
+class Views(NamedTuple):
+    """How a face is measured: in views of `size` pixels, in which it is about `height` pixels high.
+
+    Views that are over `averaged` times as large in the frame are averaged, others interpolated.
+    """
+
+    size: int
+    height: int
+    averaged: float
+    views: tuple[tuple[float, int, int, bool], ...]
+
+
+# Of the smaller sizes, the tighter views and the threes and pairs of them, those of a face that is followed were the
+# least work that kept the smoothed crop as steady all through two clips.
+FULL, FOLLOWED = Views(448, 240, 1, VIEWS), Views(256, 171, 2, VIEWS[:3])
 MEASURED_FACES = 4  # the largest ones of a frame; the rest keep the landmarks of the search
 MIRRORED_ORDER = [1, 0, 2, 4, 3]  # eyes and mouth corners change places in a mirror
 
@@ -56,13 +71,13 @@ class YuNet:
             trial = subprocess.run([sys.executable, "-c", TRIAL, str(model)], stderr=subprocess.DEVNULL)
             if trial.returncode:
                 raise InputError(f"{model}: OpenCV cannot read it as a YuNet model; download it again")
-        self._idle: dict[str, list[cv2.FaceDetectorYN]] = {"search": [], "full": [], "followed": []}
+        self._idle: dict[Hashable, list[cv2.FaceDetectorYN]] = {}
         with self._net("search", det_size):
             pass
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         found = self.find(frame)
-        return [self._averaged(frame, face, *FULL) or face for face in found[:MEASURED_FACES]] + found[MEASURED_FACES:]
+        return [self._averaged(frame, face, FULL) or face for face in found[:MEASURED_FACES]] + found[MEASURED_FACES:]
 
     def find(self, frame: np.ndarray) -> list[Face]:
         small, factor = shrunk(frame, self.det_size)
@@ -80,23 +95,24 @@ class YuNet:
         return [_face(np.concatenate([row[:2], row[:2] + row[2:4], row[4:14]]), row[14]) for row in kept]
 
     def measure(self, frame: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
-        return [self._averaged(frame, face, *FOLLOWED) for face in faces]
+        return [self._averaged(frame, face, FOLLOWED) for face in faces]
 
-    def _averaged(self, frame: np.ndarray, face: Face, use: str, size: int, height: int, views: tuple) -> Face | None:
-        """A face with box and points averaged over views of `size` pixels in which it is about `height` pixels high."""
+    def _averaged(self, frame: np.ndarray, face: Face, how: Views) -> Face | None:
+        """A face with the mean of its boxes and points in several views; None where no view shows it."""
+        size = how.size
         centre, extent = (np.add(face.box[:2], face.box[2:])) / 2, max(face.width, face.height)
         measured = []
-        for scale, right, down, mirrored in views:
-            side = max(8, round(size / height * extent / scale))
+        for scale, right, down, mirrored in how.views:
+            side = max(8, round(size / how.height * extent / scale))
             pixel = side / size  # size of a view pixel in frame pixels
             corner = np.round(centre - side / 2 - np.array([right, down]) * pixel).astype(int)
             view = cv2.resize(
                 _window(frame, corner, side),
                 (size, size),
-                interpolation=cv2.INTER_AREA if pixel > 1 else cv2.INTER_LINEAR,
+                interpolation=cv2.INTER_AREA if pixel > how.averaged else cv2.INTER_LINEAR,
             )
             view = cv2.cvtColor(view, cv2.COLOR_RGB2BGR)
-            with self._net(use, size) as net:
+            with self._net(how, size) as net:
                 rows = _rows(net, cv2.flip(view, 1) if mirrored else view)
             # Two corners of the box and five points of each face.
             points = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, 4:14]], 1).reshape(-1, 7, 2)
@@ -111,9 +127,9 @@ class YuNet:
         return _face(np.mean(measured, 0).ravel(), face.score) if measured else None
 
     @contextmanager
-    def _net(self, use: str, size: int) -> Iterator[cv2.FaceDetectorYN]:
+    def _net(self, use: Hashable, size: int) -> Iterator[cv2.FaceDetectorYN]:
         """A net for this use that no other thread has: each keeps buffers for one picture size."""
-        idle = self._idle[use]
+        idle = self._idle.setdefault(use, [])
         try:
             net = idle.pop()
         except IndexError:
