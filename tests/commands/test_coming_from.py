@@ -36,6 +36,7 @@ def files(tmp_path_factory):
     shutil.copy(clip.track, folder / "clip.json")
     (folder / "configs/unet").mkdir(parents=True)
     (folder / "configs/unet/stage2_512.yaml").write_text("data: {resolution: 64, num_frames: 16}\nmodel: {}\n")
+    (folder / "old.json").write_text('{"nodes": [{"id": 1, "type": "LatentSyncNode", "widgets_values": [7, "fixed"]}]}')
     tiny.make_checkpoints(folder / "checkpoints", resolution=128)
     return folder
 
@@ -46,12 +47,13 @@ STAND_INS = {
     "ui": ["--port", "0", "--device", "cpu"],
     "train": ["--show"],
     "prepare": [*"--detector file --detector_model . --skip cuts,sync,quality --workers 0 --min_seconds 1".split()],
+    "convert_workflow": [],
     "evaluate": ["--random_weights", "--device", "cpu", "--detector", "file", "--detector_model", "clip.json"],
 }
 
 
 def test_the_table_has_every_kind_of_command():
-    assert {command.split()[0] for command in COMMANDS} == STAND_INS.keys() and len(COMMANDS) == 10
+    assert {command.split()[0] for command in COMMANDS} == STAND_INS.keys() and len(COMMANDS) == 11
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -78,6 +80,8 @@ def test_a_command_of_the_table_works(files, command, monkeypatch, capsys, tmp_p
         assert "clips: my/clips" in said.out
     elif argv[0] == "prepare":
         assert "1 clips" in said.out, said
+    elif argv[0] == "convert_workflow":
+        assert "LatentSyncFrames" in Path("new.json").read_text()
     else:
         assert "http://stand.in" in said.out
 
