@@ -141,8 +141,8 @@ def run_ours(given: argparse.Namespace, folder: Path, balanced: bool = False) ->
     model, detector = load_model(folder), YuNet(given.yunet)
     watch = Stopwatch()
     for owner, name, stage in (
-        (VideoReader, "__getitem__", "decode"), (VideoReader, "__init__", "decode"), (YuNet, "__call__", "search"),
-        (AlignedFaces, "__getitem__", "align"), (program, "encode_audio", "audio"), (program, "load_mono_16k", "audio"),
+        (VideoReader, "__getitem__", "decode"), (VideoReader, "__init__", "decode"), (YuNet, "find", "search"),
+        (YuNet, "measure", "search"), (AlignedFaces, "__getitem__", "align"), (program, "encode_audio", "audio"), (program, "load_mono_16k", "audio"),
         (UNet, "forward", "denoise"), (AutoencoderKL, "encode", "vae"), (AutoencoderKL, "decode", "vae"),
         (Blender, "__call__", "paste"), (VideoWriter, "write", "encode"), (VideoWriter, "__exit__", "encode"),
     ):  # fmt: skip
