@@ -142,9 +142,10 @@ def run_ours(given: argparse.Namespace, folder: Path, balanced: bool = False) ->
     watch = Stopwatch()
     for owner, name, stage in (
         (VideoReader, "__getitem__", "decode"), (VideoReader, "__init__", "decode"), (YuNet, "find", "search"),
-        (YuNet, "measure", "search"), (AlignedFaces, "__getitem__", "align"), (program, "encode_audio", "audio"), (program, "load_mono_16k", "audio"),
-        (UNet, "forward", "denoise"), (AutoencoderKL, "encode", "vae"), (AutoencoderKL, "decode", "vae"),
-        (Blender, "__call__", "paste"), (VideoWriter, "write", "encode"), (VideoWriter, "__exit__", "encode"),
+        (YuNet, "measure", "search"), (AlignedFaces, "__getitem__", "align"), (program, "encode_audio", "audio"),
+        (program, "load_mono_16k", "audio"), (UNet, "forward", "denoise"), (AutoencoderKL, "encode", "vae"),
+        (AutoencoderKL, "decode", "vae"), (Blender, "__call__", "paste"), (VideoWriter, "write", "encode"),
+        (VideoWriter, "__exit__", "encode"),
     ):  # fmt: skip
         watch.watch(owner, name, stage)
     started = time.perf_counter(), time.process_time()
