@@ -14,6 +14,18 @@ let comfy, page
 before(async () => {
   comfy = await openComfy(ADDRESS)
   page = comfy.page
+  if (!blueprints.length) return
+  // A blueprint with a detector of its own is given the sample clip's track file, which has to be there by then.
+  await page.evaluate(() => {
+    const { graph } = window.app
+    graph.clear()
+    const [clip, save] = ['LatentSyncSampleClip', 'SaveVideo'].map((type) => window.LiteGraph.createNode(type))
+    graph.add(clip)
+    graph.add(save)
+    clip.widgets.find((widget) => widget.name === 'copy_to_input').value = true
+    clip.connect(0, save, 0)
+  })
+  await runGraph(page)
 })
 
 after(() => comfy?.close())
