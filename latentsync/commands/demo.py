@@ -1,6 +1,7 @@
 """The command demo: a drawn head says other words with the embedded model, and the result is measured."""
 
 import argparse
+from dataclasses import replace
 
 from ..settings import QualityOptions, Settings, add_options, sampling_settings
 
@@ -23,7 +24,7 @@ def demo(arguments: argparse.Namespace) -> None:
     from ..models.embedded import load_embedded
     from ..progress import Bar
 
-    settings = sampling_settings(arguments)
+    settings = replace(sampling_settings(arguments), seed=Settings.seed)  # --seed is the head's
     check_request(arguments.out, arguments.seed, arguments.seconds)
     model = load_embedded(arguments.device)
     with Bar() as bar:

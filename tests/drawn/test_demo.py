@@ -7,7 +7,7 @@ from embedded_weights import make_embedded, packaged
 from media_clips import stream_seconds
 from pictures import read_png
 
-from latentsync.commands.main import build_parser
+from latentsync.commands.main import build_parser, main
 from latentsync.drawn import demo
 from latentsync.drawn.demo import SIZE, check_request, make_scene, measure, picture_sheet, run_demo, write_scene
 from latentsync.drawn.heads.corpus import track_clip
@@ -141,6 +141,13 @@ def test_the_command_has_the_promised_options():
     default = build_parser().parse_args(["demo"])
     values = (default.out, default.seconds, default.quality, default.inference_steps, default.guidance_scale)
     assert values == ("latentsync_demo", 4, "published", None, None)
+
+
+def test_the_seed_of_the_head_is_not_that_of_the_noise(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(demo, "run_demo", lambda *given, **_: seen.append((given[2], given[4])))
+    main(["demo", "--out", str(tmp_path / "x"), "--seed", "5", "--inference_steps", "3", "--device", "cpu"])
+    assert seen == [(5, Settings(steps=3))]
 
 
 @packaged
