@@ -19,6 +19,16 @@ PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 MAX_CRF = {"libx264": 51, "libvpx-vp9": 63}
 
 
+def _x264_instructions() -> dict[str, str]:
+    """The option that keeps x264 from AVX-512, with which the same pictures give other files from run to run.
+
+    Its macroblock tree then depends on memory that nobody has written (x264 165, as in PyAV 18).
+    """
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return {}
+    return {"x264-params": "asm=avx2,fma3,lzcnt,bmi1,bmi2"}
+
+
 class VideoWriter(AbstractContextManager):
     """Writes pictures as H.264 to .mp4, .m4v, .mov or .mkv, or as VP9 to .webm; 8 bits, 4:2:0.
 
@@ -84,7 +94,7 @@ class VideoWriter(AbstractContextManager):
         if not 0 <= crf <= MAX_CRF[codec]:
             raise InputError(f"crf is {crf}: choose from 0 (best) to {MAX_CRF[codec]}")
         if codec == "libx264":
-            options = {"crf": str(crf), "preset": preset}
+            options = {"crf": str(crf), "preset": preset, **_x264_instructions()}
         else:
             speed = str(len(PRESETS) - 1 - PRESETS.index(preset))
             options = {"crf": str(round(crf)), "cpu-used": speed, "deadline": "good", "row-mt": "1"}
