@@ -90,10 +90,11 @@ def _vae_cost() -> int:
 def work(settings: Settings) -> float:
     """TFLOP per second of video at full size."""
     full, shallow = _pass_costs(settings.window)
-    total, kept = 0, 0
+    once = settings.uncond == "once" and settings.guidance != 1
+    total, kept = once * _pass_costs(1)[0], 0
     for k in range(settings.steps):
-        guided = settings.guidance != 1 and settings.guidance_start <= k / settings.steps < settings.guidance_end
-        passes = 2 if guided else 1
+        guided = settings.guidance_start <= k / settings.steps < settings.guidance_end
+        passes = 2 if guided and settings.guidance != 1 and not once else 1
         if settings.deep_cache > 1 and k % settings.deep_cache and kept >= passes:
             total += passes * shallow
         else:
@@ -122,6 +123,7 @@ def named(settings: Settings) -> str:
     if settings.guidance != 1 and (settings.guidance_start, settings.guidance_end) != (0, 1):
         guided += f" in {settings.guidance_start:g} to {settings.guidance_end:g}"
     words = [f"{settings.sampler} {settings.steps}", guided]
+    words += ["silence once"] * (settings.uncond == "once")
     words += [f"deep cache {settings.deep_cache}"] * (settings.deep_cache > 1)
     words += [f"window {settings.window}"] * (settings.window != PUBLISHED.window)
     return ", ".join(words)

@@ -389,6 +389,7 @@ def test_no_arguments_give_the_help_and_the_version_is_told(capsys):
         ({"superres_region": "face"}, "superres_region changes nothing without --superres"),
         ({"superres": "sharpen", "superres_fidelity": 1}, "superres_fidelity is CodeFormer's"),
         ({"guidance_end": 0.5}, "change nothing at guidance_scale 1"),
+        ({"uncond": "once"}, "guidance_start, guidance_end and uncond change nothing at guidance_scale 1"),
         ({"guidance_scale": -1}, "guidance_scale is -1.0: give 0 or more"),
         ({"checkpoints": "CLIP"}, "clip.mp4 is a file: give the folder"),
         ({"audio_path": "FOLDER"}, "is a folder: give one audio file"),
@@ -514,11 +515,11 @@ def test_opencv_is_not_told_to_be_quiet_when_imported():
     ("given", "changes"),
     [
         ([], {}),
-        (["--quality", "fast"], {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3}),
+        (["--quality", "fast"], {"sampler": "dpm++", "steps": 8, "uncond": "once", "deep_cache": 3}),
         (["--inference_steps", "20", "--quality", "Balanced"], {"sampler": "dpm++", "steps": 20, "deep_cache": 2}),
-        (["--quality", "fast", "--enable_deepcache", "--guidance_scale", "1.5"],
+        (["--quality", "fast", "--enable_deepcache", "--uncond", "Each"],
          {"sampler": "dpm++", "steps": 8, "deep_cache": 3}),
-        (["--quality", "fast", "--deep_cache", "0", "--sampler", "ddim"], {"steps": 8, "guidance": 1.0}),
+        (["--quality", "fast", "--deep_cache", "0", "--sampler", "ddim"], {"steps": 8, "uncond": "once"}),
     ],
 )  # fmt: skip
 def test_what_is_given_beside_quality_wins(given, changes):
