@@ -178,7 +178,7 @@ class Settings:
     )  # fmt: skip
     uncond: str = option(
         "each",
-        "guidance compares with silence in each step, or once for each window: nearly free, and about half as effective",
+        "guidance compares with silence in each step, or once a window: nearly free, and about half as effective",
         choices=UNCOND,
         by_quality=True,
     )
