@@ -14,8 +14,9 @@ from ..face.align import AlignedFaces
 from ..face.track import Chosen, FaceTrack, choose_faces, place_faces
 from ..frames import Frames, FrameView
 from ..media import VideoReader
+from ..media.audio import load_mono_16k
 from ..media.source import VIDEO_SUFFIXES
-from ..pipelines.lip_sync import load_mono_16k, watch
+from ..pipelines.lip_sync import watch
 from ..progress import Progress
 from .metrics import View
 from .tools import Tools
