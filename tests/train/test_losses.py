@@ -24,7 +24,7 @@ def abar():
 @pytest.fixture(scope="module")
 def random_lpips():
     torch.manual_seed(0)
-    return load_lpips(random_weights=True)
+    return load_lpips(None)
 
 
 def clips(seed: int, shape=(2, 3, 2, 48, 32)) -> torch.Tensor:
@@ -139,10 +139,8 @@ def test_lpips_computes_the_features_of_torchvision_s_vgg_and_refuses_other_file
     torch.save(weights, tmp_path / "other.pth")
     with pytest.raises(ValueError, match=r"1 missing \(features.28.weight .*1 unexpected \(features.31.weight"):
         load_lpips(tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="random_weights=True"):
-        load_lpips()
     with pytest.raises(ValueError, match="nowhere.pth"):
         load_lpips(tmp_path / "nowhere.pth")
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(ValueError, match="pip install lpips"):
-        load_lpips(random_weights=True)
+        load_lpips(None)
