@@ -162,7 +162,7 @@ class FaceOverlay:
     def __call__(
         self, window: torch.Tensor, crops: torch.Tensor, start: int, free: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """`window` (n, h, w, 3), uint8 or float in [0, 1], from frame `start` on, changed in place; `free` of `Blender`."""
+        """`window` (n, h, w, 3), uint8 or float in [0, 1], from frame `start` on, changed in place; see `Blender`."""
         if self.restoration is None:
             return window
         crops = as_float(crops).cpu().clamp(0, 1)  # the net overshoots
