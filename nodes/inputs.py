@@ -13,6 +13,7 @@ from ..latentsync.errors import InputError
 from ..latentsync.settings import (
     QUALITIES,
     BlendSettings,
+    EncodingSettings,
     Option,
     QualityOptions,
     RunSettings,
@@ -118,7 +119,8 @@ def run_widgets() -> list[io.Input]:
 
 def run_settings(values: Mapping[str, Any]) -> RunSettings:
     sync, track = sampling_settings(values), track_settings(values)
-    return from_widgets(RunSettings, values, sync=sync, track=track, blend=from_widgets(BlendSettings, values))
+    blend, encoding = from_widgets(BlendSettings, values), from_widgets(EncodingSettings, values)
+    return from_widgets(RunSettings, values, sync=sync, track=track, blend=blend, encoding=encoding)
 
 
 def crops_track() -> io.Input:

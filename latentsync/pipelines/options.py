@@ -13,6 +13,7 @@ from ..errors import FileError, InputError
 from ..settings import (
     PUBLISHED_FPS,
     BlendSettings,
+    EncodingSettings,
     Option,
     QualityOptions,
     RestoreSettings,
@@ -112,7 +113,8 @@ RUN = (
     *FACE,
     *RESTORATION,
     ("result", BlendSettings, ()),
-    ("result", RunSettings, ("audio_longer", "audio_shorter", "crf")),
+    ("result", RunSettings, ("audio_longer", "audio_shorter")),
+    ("result", EncodingSettings, ()),
     ("result", OutputOptions, ()),
 )
 
@@ -164,6 +166,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
         sync=sampling_settings(arguments),
         track=from_arguments(TrackSettings, arguments),
         blend=from_arguments(BlendSettings, arguments),
+        encoding=from_arguments(EncodingSettings, arguments),
         mask_image=read_mask(mask_image) if mask_image else None,
     )
     return settings.as_published() if getattr(arguments, "published", False) else settings
