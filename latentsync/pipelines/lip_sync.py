@@ -314,7 +314,7 @@ class CropsAhead:
 
 def render(
     model: LipSyncModel,
-    frames: Frames,
+    frames: FrameView,
     track: FaceTrack,
     features: AudioFeatures,
     settings: RunSettings,
@@ -338,7 +338,12 @@ def render(
 
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
-    with closing(sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)) as synced:
+
+    def source(i: int) -> tuple[int, bytes]:
+        return frames.index_map[i], track.matrices[i].tobytes()
+
+    given = model, crops, features, settings.sync, track.runs(), first, on_step, mask_image, source
+    with closing(sync(*given)) as synced:
         counted = with_progress(synced, len(frames), "syncing", steps, first)
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
