@@ -63,8 +63,8 @@ class Sampler(io.ComfyNode):
         spans = [span for run in runs for span in windows(*run, size, overlap)]
         report("syncing", 0, len(spans) * settings.steps)
         on_step = _reporter(report, model, crops, spans, keep_mask(model.resolution, mask_image))
-        synced = report.shown(sync(model, crops, features, settings, runs, on_step=on_step, mask_image=mask_image))
-        return io.NodeOutput(inputs.concat_windows(synced, len(crops)))
+        synced = sync(model, crops, features, settings, runs, on_step=on_step, mask_image=mask_image)
+        return io.NodeOutput(inputs.concat_windows(report.shown(synced), len(crops)))
 
 
 def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | None) -> None:
@@ -91,7 +91,7 @@ class WindowPreviews:
 
     def shown(self, windows: Iterable[Tensor]) -> Iterator[Tensor]:
         for pictures in windows:
-            self.picture = pictures[len(pictures) // 2]
+            self.picture = pictures[len(pictures) // 2].clone()  # not the whole window
             yield pictures
 
 

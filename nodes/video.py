@@ -5,19 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import InputImpl, io, ui
 
 from ..latentsync.face.landmarks import Detector
-from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
+from ..latentsync.media.browser import playable
 from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
 from ..latentsync.settings import RunSettings
 from ..latentsync.threads import behind
-from . import inputs, runtime, sockets
+from . import folders, inputs, runtime, sockets
 from .base import node
 from .face import find_detector
+from .sample import WindowPreviews
 from .video_input import Source, opened
 
 logger = logging.getLogger(__name__)
@@ -52,16 +53,18 @@ class Video(io.ComfyNode):
         out = runtime.temp_file(".mp4")
         try:
             with opened(video, cache=2 * settings.sync.window) as source:
-                detector, progress = chosen_detector(detector, source.file, runtime.progress(cls))
+                report = WindowPreviews(runtime.progress(cls))
+                detector, progress = chosen_detector(detector, source.file, report)
                 model = model.on_device(settings.sync.window)
                 given = LipSyncInput(source.frames, float(source.fps), wave)
                 result = lip_sync_frames(given, model, detector, settings, progress)
                 del wave, given
-                write(result, source, audio, settings.crf, out)
+                write(result, source, audio, settings.crf, out, report)
         except BaseException:
             out.unlink(missing_ok=True)
             raise
-        return io.NodeOutput(InputImpl.VideoFromFile(str(out)))
+        shown = ui.PreviewVideo([folders.served(out)]) if playable(out) else None
+        return io.NodeOutput(InputImpl.VideoFromFile(str(out)), ui=shown)
 
 
 def chosen_detector(detector: Detector | None, file: Path | None, progress: Progress) -> tuple[Detector, Progress]:
@@ -84,7 +87,9 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     return read_track_file(beside), saying
 
 
-def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
+def write(
+    result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path, report: WindowPreviews
+) -> None:
     """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
     if source.file is not None:
         source.frames.warn_of_losses()
@@ -92,7 +97,9 @@ def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: 
     try:
         track = result.sound(sound)
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
-            for _ in behind(writer.write, single_frames(result.windows()), result.settings.sync.window):
+            windows = report.shown(window.pictures for window in result.windows())
+            frames = (frame for pictures in windows for frame in pictures.split(1))
+            for _ in behind(writer.write, frames, result.settings.sync.window):
                 runtime.check_interrupted()
     finally:
         sound.unlink(missing_ok=True)
