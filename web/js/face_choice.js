@@ -22,6 +22,7 @@ class FaceChoice {
     this.element = part('div', 'box')
     this.#frame.append(this.#picture, this.#mark)
     this.#frame.title = 'Click on a face to follow it from the start of each shot'
+    this.#picture.dataset.latentsync = 'faces'
     this.#picture.draggable = false
     this.#picture.addEventListener('click', (event) => this.#choose(event))
   }

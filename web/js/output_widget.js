@@ -32,7 +32,6 @@ export function showOutput({ extension, node: kind, output: name, create, height
     if (!view || !payload) return
     const first = !view.filled
     view.load(payload)
-    node.images = output.images // known, so the classic canvas adds no second picture below the view
     node.removeWidgetByName?.(PROGRESS_TEXT) // of the run that is over; it would take half of the view's room
     if (first) growTo(node, view)
   }
@@ -40,6 +39,7 @@ export function showOutput({ extension, node: kind, output: name, create, height
   function addView(node) {
     const view = create(node)
     views.set(node, view)
+    node.onDrawBackground = () => {} // where the classic canvas would add a second picture below the view
     const widget = node.addDOMWidget(name, name, view.element, {
       serialize: false,
       hideOnZoom: false,
