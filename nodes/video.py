@@ -8,6 +8,7 @@ from typing import Any
 from comfy_api.latest import InputImpl, io, ui
 
 from ..latentsync.face.landmarks import Detector
+from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
 from ..latentsync.media.browser import playable
 from ..latentsync.models.samples import TRACK_SUFFIX
@@ -18,7 +19,6 @@ from ..latentsync.threads import behind
 from . import folders, inputs, runtime, sockets
 from .base import node
 from .face import find_detector
-from .sample import WindowPreviews
 from .video_input import Source, opened
 
 logger = logging.getLogger(__name__)
@@ -53,16 +53,16 @@ class Video(io.ComfyNode):
         out = runtime.temp_file(".mp4")
         try:
             with opened(video, cache=2 * settings.sync.window) as source:
-                report = WindowPreviews(runtime.progress(cls))
-                detector, progress = chosen_detector(detector, source.file, report)
+                detector, progress = chosen_detector(detector, source.file, runtime.progress(cls))
                 model = model.on_device(settings.sync.window)
                 given = LipSyncInput(source.frames, float(source.fps), wave)
                 result = lip_sync_frames(given, model, detector, settings, progress)
                 del wave, given
-                write(result, source, audio, settings.crf, out, report)
+                write(result, source, audio, settings.crf, out)
         except BaseException:
             out.unlink(missing_ok=True)
             raise
+        # Alone: pictures of the run, which the page keeps after it, would be taken for the video.
         shown = ui.PreviewVideo([folders.served(out)]) if playable(out) else None
         return io.NodeOutput(InputImpl.VideoFromFile(str(out)), ui=shown)
 
@@ -87,9 +87,7 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     return read_track_file(beside), saying
 
 
-def write(
-    result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path, report: WindowPreviews
-) -> None:
+def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
     """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
     if source.file is not None:
         source.frames.warn_of_losses()
@@ -97,9 +95,7 @@ def write(
     try:
         track = result.sound(sound)
         with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
-            windows = report.shown(window.pictures for window in result.windows())
-            frames = (frame for pictures in windows for frame in pictures.split(1))
-            for _ in behind(writer.write, frames, result.settings.sync.window):
+            for _ in behind(writer.write, single_frames(result.windows()), result.settings.sync.window):
                 runtime.check_interrupted()
     finally:
         sound.unlink(missing_ok=True)
