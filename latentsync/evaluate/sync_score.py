@@ -202,7 +202,7 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
     if vae is None:
         raise FileError(
             f"{path} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
-            f"--checkpoints {folder} --only vae`"
+            f"--checkpoints {folder} --only vae`, in ComfyUI with Download LatentSync Models"
         )
     return syncnet, load_vae(vae)
 
