@@ -105,6 +105,13 @@ def test_yunet_sees_a_mirrored_face_mirrored(yunet, portrait):
     assert np.abs(points - face.points).max() < 0.06 * np.hypot(*(face.points[1] - face.points[0]))
 
 
+def test_yunet_is_loaded_without_a_word_and_opencv_s_log_stays_as_it_was(yunet, capfd):
+    level = cv2.utils.logging.getLogLevel()
+    load_detector("yunet", model=yunet.path)
+    assert capfd.readouterr() == ("", "")
+    assert cv2.utils.logging.getLogLevel() == level
+
+
 @pytest.mark.parametrize("shape", [(480, 640, 3), (2, 3, 3), (1, 2000, 3)])
 def test_yunet_finds_nothing_where_nothing_is(yunet, shape):
     assert yunet(np.full(shape, 77, np.uint8), 0) == []

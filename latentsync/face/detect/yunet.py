@@ -8,6 +8,7 @@ frame to frame is measured in three smaller ones for 9 ms; its crop, once smooth
 
 import subprocess
 import sys
+import threading
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,7 @@ class Views(NamedTuple):
 FULL, FOLLOWED = Views(448, 240, 1, VIEWS), Views(256, 171, 2, VIEWS[:3])
 MEASURED_FACES = 4  # the largest ones of a frame; the rest keep the landmarks of the search
 MIRRORED_ORDER = [1, 0, 2, 4, 3]  # eyes and mouth corners change places in a mirror
+_QUIET = threading.Lock()  # one thread at a time, or the last would leave OpenCV's log as another had it meanwhile
 
 
 class YuNet:
@@ -134,13 +136,27 @@ class YuNet:
             net = idle.pop()
         except IndexError:
             try:
-                net = cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
+                with _quiet():
+                    net = cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
             except cv2.error as error:
                 raise InputError(f"{self.path}: OpenCV cannot read it as a YuNet model; download it again") from error
         try:
             yield net
         finally:
             idle.append(net)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without OpenCV 5's warning at every detector that is made, that its nets have no choice of targets."""
+    log = cv2.utils.logging
+    with _QUIET:
+        before = log.getLogLevel()
+        log.setLogLevel(min(before, log.LOG_LEVEL_ERROR))
+        try:
+            yield
+        finally:
+            log.setLogLevel(before)
 
 
 def _face(values: np.ndarray, score: float) -> Face:
