@@ -151,14 +151,6 @@ class ResnetBlock(Recomputed):
         return x if self.downsample_conv is None else self.downsample_conv(F.pad(x, self.padding))
 
 
-class SelfAttention(Attention):
-    """Multi-head self-attention of x (b, n, width), whose projections have biases."""
-
-    def __init__(self, width: int):
-        super().__init__(width, width, PARTS)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
-
-
 class AttentionBlock(Recomputed):
     """Self-attention and feed-forward over the pixels of x (b, c, h, w), with a residual around both."""
 
@@ -167,7 +159,9 @@ class AttentionBlock(Recomputed):
         self.norm1 = nn.GroupNorm(GROUPS, channels, eps=EPS)
         self.conv_in = nn.Conv2d(channels, channels, 1)
         self.norm2 = nn.LayerNorm(channels)
-        self.attn = SelfAttention(channels)
+        self.attn = Attention(channels, channels, PARTS)
+        for name in ("to_q", "to_k", "to_v"):  # which have biases here
+            setattr(self.attn, name, nn.Linear(channels, channels))
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, PARTS)
         self.conv_out = nn.Conv2d(channels, channels, 1)
@@ -195,10 +189,6 @@ class Encoder(nn.Module):
         self.norm_out = nn.GroupNorm(GROUPS, width, eps=EPS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.ndim != 4 or x.shape[1] != self.conv_in.in_channels:
-            raise ValueError(
-                f"SyncNet's input has shape {tuple(x.shape)}: give (b, {self.conv_in.in_channels}, height, width)"
-            )
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)

@@ -307,37 +307,17 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise InputError(_sentence(kind, errors.errors()[0])) from None
 
 
-# What is right where pydantic finds one of its kinds of error.
-ALLOWED = {
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "at most {le}",
-    "multiple_of": "a multiple of {multiple_of}",
-    "literal_error": "{expected}",
-    "too_long": "at most {max_length} entries",
-    "finite_number": "a finite number",
-    "dataclass_type": "keys and values",
-    "tuple_type": "a list",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-}
-
-
 def _sentence(kind: type, error: Mapping[str, Any]) -> str:
     """What is wrong with a value and what would be right, of one of pydantic's errors."""
     _, *groups = error["loc"]
-    place, found = ".".join(map(str, groups)), error["type"]
-    if found == "missing":
+    place = ".".join(map(str, groups))
+    if error["type"] == "missing":
         return f"{place} is missing: add it"
-    if found == "value_error":
-        return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
-    if found != "unexpected_keyword_argument":
-        right = ALLOWED[found].format(**error.get("ctx", {})) if found in ALLOWED else f"another value ({error['msg']})"
-        return f"{place or 'the configuration'} is {json.dumps(error['input'], default=str)}: give {right}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}".removeprefix(": ")
+    if error["type"] != "unexpected_keyword_argument":
+        right = re.sub(r"^(Input|Tuple) should", "it should", error["msg"]).replace(" after validation", "")
+        return f"{place or 'the configuration'} is {json.dumps(error['input'], default=str)}: {right}"
     *groups, name = groups
     for group in groups:
         kind = get_type_hints(kind)[group]

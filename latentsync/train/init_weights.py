@@ -76,7 +76,7 @@ def start_unet(config: UNetTraining) -> UNet:
             for module in net.modules():
                 if isinstance(module, MotionModule):
                     module.zero_init()
-            log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
+            log.info("the U-Net starts fresh, with %s parameters", f"{count_parameters(net)[1]:,}")
             return net
         path = _weights_file(Path(config.start), config.data.resolution)
         state, about = read_checkpoint(path)
@@ -97,8 +97,7 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
     """Make only the parameters trainable whose name has one of `parts` in it; all of them without `parts`.
 
     A part is one or more whole elements of a dotted name: "attn2", "motion_modules", "up_blocks.3"; dots around it, as
-    the published configurations have them, mean nothing more. Returns how many numbers are trained, and how many
-    there are.
+    the published configurations have them, mean nothing more. Returns what `count_parameters` does.
     """
     parameters, trained = dict(net.named_parameters()), set()
     for part in parts:
@@ -111,8 +110,13 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
         trained |= found
     for name, parameter in parameters.items():
         parameter.requires_grad_(not parts or name in trained)
-    count = sum(p.numel() for p in parameters.values() if p.requires_grad)
-    return count, sum(p.numel() for p in parameters.values())
+    return count_parameters(net)
+
+
+def count_parameters(net: nn.Module) -> tuple[int, int]:
+    """How many numbers of a net are trained, and how many there are."""
+    counts = [(p.numel() * p.requires_grad, p.numel()) for p in net.parameters()]
+    return sum(trained for trained, _ in counts), sum(count for _, count in counts)
 
 
 def _weights_file(path: Path, resolution: int) -> Path:

@@ -65,20 +65,15 @@ def videomae_config(
     )
 
 
-def read_config(state_dict: Mapping[str, Tensor], n_head: int | None = None) -> "transformers.VideoMAEConfig":
-    """The configuration read off a state dict with the published names.
-
-    The weights do not tell `n_head`; None takes that of VideoMAE v2's net of this width.
-    """
+def read_config(state_dict: Mapping[str, Tensor]) -> "transformers.VideoMAEConfig":
+    """The configuration read off a state dict with the published names; the number of heads follows from the width."""
     patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
     if patches is None or fc1 is None or patches.ndim != 5:
         raise ValueError(
             f"the weights look like {recognise(state_dict)}, not a VideoMAE v2: give vit_g_hybrid_pt_1200e_ssv2_ft.pth"
         )
     width, _, tubelet, patch, _ = patches.shape
-    n_head = HEADS.get(width, max(1, width // HEAD_WIDTH)) if n_head is None else n_head
-    if width % n_head:
-        raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
+    n_head = HEADS.get(width, max(1, width // HEAD_WIDTH))
     depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
     return videomae_config(width, depth, n_head, fc1.shape[0], patch, tubelet)
 
@@ -110,16 +105,13 @@ class VideoMAE(nn.Module):
         return F.normalize(self.fc_norm(tokens.mean(dim=1)).float(), dim=1)
 
     @classmethod
-    def from_state_dict(
-        cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, dtype: torch.dtype | None = None
-    ) -> "VideoMAE":
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> "VideoMAE":
         """Build the net that a state dict with the published names describes and load it strictly, frozen.
 
-        See `read_config` for `n_head`. The classifier, `head`, is not used.
+        The classifier, `head`, is not used.
         """
-        config = read_config(state_dict, n_head)
         with torch.device("meta"):
-            net = cls(config)
+            net = cls(read_config(state_dict))
         published = {name: tensor for name, tensor in state_dict.items() if not name.startswith("head.")}
         expected, parts = {}, {}
         for name, tensor in net.state_dict().items():
@@ -146,11 +138,11 @@ class VideoMAE(nn.Module):
         self.backbone.train(enabled)
 
 
-def load_trepa(path: str | Path, n_head: int | None = None, dtype: torch.dtype = torch.float32) -> VideoMAE:
+def load_trepa(path: str | Path, dtype: torch.dtype = torch.float32) -> VideoMAE:
     """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen."""
     state = load_state_dict(path)
     try:
-        return VideoMAE.from_state_dict(state, n_head, dtype)
+        return VideoMAE.from_state_dict(state, dtype)
     except ValueError as error:
         raise InputError(f"{path} does not load: {error}") from error
 
