@@ -40,7 +40,7 @@ def validate(
     settings: Settings,
     out: Path,
     syncnet: SyncScorer | None,
-    mask_image: np.ndarray | None = None,
+    mask_image=None,
 ) -> dict[str, float]:
     """Lip-sync the crops in `video` (see `check_crops`) to `audio`, write them to `out` with the sound, and judge them.
 
@@ -53,8 +53,7 @@ def validate(
     """
     waveform, rate = read_audio(audio)
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
-    made: list[Tensor] = []
-    side = model.resolution
+    made, side = [], model.resolution
     with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, evaluating(model.unet):
         crops = FrameView(pictures, end_map(len(pictures), len(features), "pingpong"))
         make_folder(out.parent)
@@ -104,11 +103,10 @@ class WholeClip:
 
 
 def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: SyncScorer | None) -> dict[str, float]:
-    """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
+    """`validate` on a clip that goes the whole way, judged by the longest stretch that shows the face.
 
-    Returns:
-        What `validate` gives, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d" (distance,
-        LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
+    Returns what `validate` does, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d"
+    (distance, LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
     """
     with evaluating(model.unet):
         track = clip.speak(model, out)
@@ -121,21 +119,17 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: Syn
             crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
             metrics |= sync_metrics(syncnet, model.vae, crops, wave)
         if clip.syncnet_v2 is not None:
-            metrics |= sync_v2_metrics(clip.syncnet_v2.to(model.device), frames, track, wave)
+            boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
+            try:
+                score = sync_score(clip.syncnet_v2.to(model.device), MouthViews(frames, boxes), wave)
+            except ValueError as error:
+                log.info("no metrics of SyncNet v2: %s", error)
+            else:
+                metrics |= {"sync_c": score.confidence, "sync_d": score.min_distance}
+                metrics["sync_v2_offset"] = float(score.offset)
     if syncnet is None and clip.syncnet_v2 is None:
         log.info("%s has no sync metrics: set files.syncnet or validation.syncnet_v2 to have them", out.name)
     return metrics
-
-
-def sync_v2_metrics(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
-    """The metrics of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
-    boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
-    try:
-        score = sync_score(net, MouthViews(frames, boxes), wave)
-    except ValueError as error:
-        log.info("no metrics of SyncNet v2: %s", error)
-        return {}
-    return {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_v2_offset": float(score.offset)}
 
 
 def face_box(matrix: np.ndarray, resolution: int) -> Box:

@@ -4,12 +4,11 @@ import argparse
 from dataclasses import asdict
 
 import pytest
-from raw_videos import SIZE, write_track, write_video
+from raw_videos import SIZE, read_manifest, write_track, write_video
 
 from latentsync.commands.prepare import add_prepare
 from latentsync.drawn.heads.clip import make_clip
 from latentsync.media import VideoReader
-from latentsync.prepare.manifest import read_manifest
 from latentsync.prepare.settings import PrepareSettings
 
 

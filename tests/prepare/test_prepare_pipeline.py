@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_videos import SETTINGS, SIZE, again, clips_of, write_track, write_video
+from raw_videos import SETTINGS, SIZE, again, clips_of, read_manifest, write_track, write_video
 from real_clips import media_file
 
 from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import align_clip
 from latentsync.media import VideoReader, VideoWriter, read_audio
 from latentsync.prepare.executor import InProcess, perform
-from latentsync.prepare.manifest import MANIFEST, Item, read_manifest
+from latentsync.prepare.manifest import MANIFEST, Item
 from latentsync.prepare.pipeline import judge, prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
 from latentsync.prepare.sources import Source

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from flicker_net import FRAMES, Flicker, pictures, sound
-from raw_videos import write_track_of
+from raw_videos import read_manifest, write_track_of
 
 from latentsync.audio.syncnet import SAMPLES_PER_FRAME
 from latentsync.evaluate.sync_score import MouthViews, running_median, sync_score
@@ -15,7 +15,6 @@ from latentsync.media.sound import write_wav
 from latentsync.nets.syncnet_v2 import SyncNetV2
 from latentsync.prepare import filters
 from latentsync.prepare.filters import measure_quality
-from latentsync.prepare.manifest import read_manifest
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
 
@@ -49,7 +48,7 @@ def raw(tmp_path):
 
 
 def test_clips_come_out_in_sync(raw, monkeypatch):
-    monkeypatch.setattr(filters, "syncnet_of", lambda weights, device: Flicker())
+    monkeypatch.setattr(filters, "load_net", lambda *_: Flicker())
     settings = PrepareSettings(resolution=64, min_seconds=1, max_seconds=2, min_confidence=10, skip={"quality", "cuts"})
     prepare(raw / "raw", raw / "data", settings, Tools("file", raw / "tracks", raw / "checkpoints"))
     lines = {Path(line["source"]).stem: line for line in read_manifest(raw / "data")}
@@ -108,7 +107,7 @@ def test_quality_is_the_mean_of_first_middle_and_last_frame(tmp_path, monkeypatc
             assert x.shape == (3, 3, 64, 64) and x.dtype == torch.float32 and x.max() <= 1
             return 100 * x.mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(filters, "hyperiqa_of", lambda weights, device: Light())
+    monkeypatch.setattr(filters, "load_net", lambda *_: Light())
     light = torch.zeros(9, 64, 64, 3)
     for i, level in ((0, 0.3), (4, 0.6), (8, 0.9)):
         light[i] = level
