@@ -113,11 +113,9 @@ class UpBlock(Stage):
 
 
 class UNet(MadeOfRecomputed):
-    """The noise predictor.
+    """The noise predictor; see `Parts` for `operations` and `attention`.
 
-    `operations` has Conv2d, Linear, GroupNorm and LayerNorm with torch.nn's signatures. Layers that cast their weights
-    to the dtype of their input fit in: the net computes in the dtype of `sample`. `attention` maps q, k and v of
-    (batch, n_head, n, d) to the shape of q, as PyTorch's own does.
+    Layers that cast their weights to the dtype of their input fit in: the net computes in the dtype of `sample`.
     """
 
     def __init__(
@@ -153,8 +151,7 @@ class UNet(MadeOfRecomputed):
             timestep: 0 .. 999, one number or (b,).
             audio: (b, f, 50, cross_attention_dim): the Whisper rows of every frame; zeros for guidance.
             cache: DeepCache (arXiv 2312.00858), branch 0. An empty list gets what the last up layer takes from below,
-                (f, c, h, w) for each clip of the batch. A list that has it spares all but the outermost layers: only
-                conv_in, the last up layer and conv_out run.
+                (f, c, h, w) for each clip of the batch. With it, only conv_in, that layer and conv_out run.
         """
         batch, frames = len(sample), sample.shape[2]
         if self.config.motion != "none" and frames > self.config.max_frames:
@@ -195,12 +192,10 @@ class UNet(MadeOfRecomputed):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "UNet":
-        """The net that a state dict describes, strictly loaded.
+        """The net that a state dict describes, strictly loaded; see `assign` for dtype and device.
 
-        It shares memory with `state_dict` wherever dtype and device fit already (None: as they are). `about` is the
-        file's metadata; see `UNetConfig.from_state_dict`. `motion` says where motion modules shall stand, to start
-        stage 2 of training from a checkpoint without them: those that are wholly absent are made, and change nothing
-        until trained.
+        `about` is the file's metadata. `motion` says where motion modules shall stand, to start stage 2 of training
+        from a checkpoint without them: those that are wholly absent are made, and change nothing until trained.
         """
         config = UNetConfig.from_state_dict(state_dict, about)
         if motion is not None:

@@ -15,7 +15,7 @@ from ..face.detect import load_detector
 from ..files import file_version, make_folder
 from ..models.folders import find_checkpoints
 from ..progress import Progress, no_progress
-from .align import align_segment, finish_clip
+from .align import CRF, align_segment, finish_clip
 from .executor import Executor, InProcess, Job, Outcome, fingerprint
 from .filters import measure_quality, measure_sync
 from .manifest import MANIFEST, Item, Journal, write_manifest
@@ -165,13 +165,13 @@ def prepare(
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages share. `weights` are the files that `check_tools` found; `work` and `clips` are folders."""
+    """What the stages share."""
 
-    work: Path
+    work: Path  # a folder, as `clips`
     clips: Path
     settings: PrepareSettings
     tools: Tools
-    weights: dict[str, Path]
+    weights: dict[str, Path]  # see `check_tools`
     journal: Journal
     executor: Executor
     progress: Progress
@@ -183,7 +183,7 @@ class Run:
         sound = self.work / "read" / f"{source.label}.wav"
         video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
         detected_by = tools.detector, model and file_version(model)
-        aligned_by = *detected_by, settings.resolution, settings.crf
+        aligned_by = *detected_by, settings.resolution, CRF
         weights = self.weights.get(stage)
         files, facts = (), ()
         if stage == "read":
@@ -192,8 +192,8 @@ class Run:
             work, facts = partial(cut_source, source, settings.cut_threshold), (settings.cut_threshold,)
         elif stage == "align":
             files, facts = (video, boxes), aligned_by
-            with_own_track = replace(tools, detector_model=model)
-            work = partial(align_segment, source, *span, with_own_track, settings.resolution, settings.crf, *files)
+            detector = replace(tools, detector_model=model)
+            work = partial(align_segment, source, *span, detector, settings.resolution, *files)
         elif stage == "sync":
             work = partial(measure_sync, source, *span, boxes, sound, weights, tools.device)
             facts = *detected_by, file_version(weights)

@@ -273,7 +273,7 @@ def mean_metrics(recent: list[dict[str, float]]) -> dict[str, float]:
 def _validate(training: Training, log: "Log | None", step: int) -> None:
     """Validates the net, with averaged weights where there are some; the others wait for the main process.
 
-    Draws nothing from the generators that training draws from, so that validating changes no later step.
+    Draws nothing from the generators of training, so that validating changes no later step.
     """
     accelerator, net = training.accelerator, training.accelerator.unwrap_model(training.net)
     if training.sharded:
@@ -325,7 +325,7 @@ def begin_worker(limits: Mapping[str, float], worker: int) -> None:
 class Log(AbstractContextManager):
     """Writes metrics into `folder`: a line of JSON in `log.jsonl`, and for TensorBoard where it is installed.
 
-    A resumed run goes on in the same files; what an earlier one wrote after `step` is taken out.
+    A resumed run goes on in the same files, without what an earlier one wrote after `step`.
     """
 
     def __init__(self, folder: Path, step: int):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import transformers
 
 SIDE = 224  # pixels; the fixed position table belongs to this size
+FRAMES = 16
 NORM_EPS = 1e-6
 HEADS = {1280: 16, 1408: 16}  # by width: ViT-H and ViT-g, with which LatentSync was trained; the others have
 HEAD_WIDTH = 64
@@ -43,7 +44,7 @@ THIRDS = {"query.weight": 0, "key.weight": 1, "value.weight": 2}
 
 
 def videomae_config(
-    width: int, depth: int, n_head: int, mlp_width: int, patch: int, tubelet: int, n_frames: int = 16
+    width: int, depth: int, n_head: int, mlp_width: int, patch: int, tubelet: int
 ) -> "transformers.VideoMAEConfig":
     """transformers' configuration of a VideoMAE v2 encoder."""
     try:
@@ -53,7 +54,7 @@ def videomae_config(
     return transformers.VideoMAEConfig(
         image_size=SIDE,
         patch_size=patch,
-        num_frames=n_frames,
+        num_frames=FRAMES,
         tubelet_size=tubelet,
         hidden_size=width,
         num_hidden_layers=depth,
@@ -93,9 +94,8 @@ class VideoMAE(nn.Module):
 
         What is beyond that range is cut off. Gradients flow to `clips`.
         """
-        frames = self.backbone.config.num_frames
-        if clips.ndim != 5 or clips.shape[1:3] != (3, frames):
-            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {frames}, h, w)")
+        if clips.ndim != 5 or clips.shape[1:3] != (3, FRAMES):
+            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {FRAMES}, h, w)")
         pictures = rearrange(clips.float(), "b c f h w -> (b f) c h w")
         pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", align_corners=False)
         # Bicubic overshoots, hence the order. The published program feeds [0, 1] without ImageNet's mean and deviation.
@@ -123,19 +123,11 @@ class VideoMAE(nn.Module):
         assign(net, weights, dtype)
         return net.eval().requires_grad_(False)
 
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether the backward pass computes activations again, block by block; `train` and `eval` change it too."""
-        return self.backbone.is_gradient_checkpointing and self.backbone.training
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, enabled: bool) -> None:
-        if enabled:
-            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            self.backbone.gradient_checkpointing_disable()
+    def enable_gradient_checkpointing(self) -> None:
+        """From now on, until `eval`, the backward pass computes activations again, block by block."""
+        self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
         # transformers only does so in training mode, which changes nothing else: these blocks drop nothing out.
-        self.backbone.train(enabled)
+        self.backbone.train()
 
 
 def load_trepa(path: str | Path, dtype: torch.dtype = torch.float32) -> VideoMAE:
@@ -148,20 +140,14 @@ def load_trepa(path: str | Path, dtype: torch.dtype = torch.float32) -> VideoMAE
 
 
 def trepa_loss(net: VideoMAE, predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference between the features of two sets of clips, each (b, 3, f, h, w) in [-1, 1].
-
-    Gradients flow to `predicted` alone.
-    """
+    """Mean squared difference between the features of clips (b, 3, f, h, w) in [-1, 1]; gradients for `predicted`."""
     with torch.no_grad():
         wanted = net(target)
     return F.mse_loss(net(predicted), wanted)
 
 
 def published_name(name: str) -> tuple[str, int | None]:
-    """What the published checkpoint calls the tensor `name` of `VideoMAE`, and which third of that tensor it is.
-
-    None: it is stored by itself.
-    """
+    """What the published checkpoint calls the tensor `name` of `VideoMAE`, and which third of it that is, or None."""
     third = THIRDS.get(".".join(name.split(".")[-2:]))
     for pattern, replacement in PUBLISHED_NAMES:
         name = re.sub(pattern, replacement, name)

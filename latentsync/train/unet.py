@@ -73,7 +73,6 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
         lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:
         trepa = load_trepa(find("videomae"), dtype=dtype)
-        trepa.gradient_checkpointing = config.run.gradient_checkpointing
     return FrozenNets(load_vae(find("vae")), load_audio_encoder(find("whisper")), syncnet, lpips, trepa).cast(dtype)
 
 
@@ -106,6 +105,8 @@ class UNetTask(Task):
         self.frozen_nets = self.frozen.all
         for net in self.frozen_nets:
             net.eval().requires_grad_(False)
+        if self.frozen.trepa is not None and config.run.gradient_checkpointing:
+            self.frozen.trepa.enable_gradient_checkpointing()  # after eval, which would turn it off
         # Refuses an encoder of another width than the net's.
         self.model = LipSyncModel(self.net, self.frozen.vae, self.frozen.audio_encoder, config.data.resolution)
         self._check_fit()

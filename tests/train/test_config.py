@@ -105,7 +105,7 @@ def test_values_are_replaced_by_dotted_keys(tmp_path):
         ("validation.video=a.mp4", "validation: video is a.mp4 and audio is None: give both"),
         ("validation.syncnet_v2=a.model", "validation: syncnet_v2 judges whole pictures and whole is false"),
         ("mixed_noise=-1", "mixed_noise is -1: it should be greater than or equal to 0"),
-        ("data.frames=25 losses.trepa=1 files.videomae=a", "data.frames is 25: give 16, which is what VideoMAE judges"),
+        ("data.frames=25 losses.trepa=1 files.videomae=a", "data.frames is 25: give 16, which VideoMAE judges"),
         ("=3", "is not a replacement: give key=value"),
         ("run.seed=[", "is not YAML"),
     ],

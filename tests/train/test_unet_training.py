@@ -174,6 +174,11 @@ def test_the_truth_itself_costs_nothing(frozen, batch):
     assert wrong["lpips"] > 0 and wrong["trepa"] > 0
 
 
+def test_the_frozen_video_encoder_computes_its_activations_again(frozen):
+    backbone = small_task(frozen, "run.gradient_checkpointing=true", trepa=1).frozen.trepa.backbone
+    assert backbone.is_gradient_checkpointing and backbone.training  # in which alone transformers does so
+
+
 def test_other_numbers_of_frames_train_with_a_syncnet_of_as_many(frozen):
     nets = replace(frozen, syncnet=SyncScorer(narrow_syncnet(3, PIXEL_FACTORS, frames=25), SIDE))
     task = small_task(nets, "data.frames=25", "motion=up", "net.max_frames=32", sync=1)
