@@ -43,64 +43,50 @@ def add_prepare(commands) -> argparse.ArgumentParser:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Run the command; see `pipeline.prepare` and `synthetic.corpus.write_corpus`."""
+    """Run the command; see `pipeline.prepare` and `drawn.heads.corpus.write_corpus`."""
     from ..progress import Bar
 
     if (arguments.input_dir is None) == (arguments.synthetic is None):
         raise InputError("give either --input_dir, a folder or list of videos, or --synthetic, a number of drawn clips")
+    executor = chosen_executor(arguments)
     with Bar(unit="item") as bar:
-        report = _drawn(arguments, bar) if arguments.synthetic is not None else _prepared(arguments, bar)
+        if arguments.synthetic is not None:
+            from ..drawn.heads.corpus import CorpusSettings, write_corpus
+
+            drawn = arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution
+            folder, settings = Path(arguments.output_dir) / "clips", CorpusSettings(*drawn, variety=arguments.variety)
+            clips = write_corpus(folder, settings, executor, bar)
+            report = f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"
+        else:
+            from ..prepare.pipeline import prepare
+            from ..prepare.settings import PrepareSettings, Tools
+
+            numbers = "resolution min_seconds max_seconds cut_threshold min_confidence max_offset min_quality".split()
+            given = {name: getattr(arguments, name) for name in numbers}
+            for name in ("skip", "also"):
+                words = map(str.strip, (getattr(arguments, name) or "").split(","))
+                given[name] = frozenset(word for word in words if word)
+            model = arguments.detector_model and Path(arguments.detector_model)
+            tools = Tools(arguments.detector, model, Path(arguments.checkpoints), arguments.device)
+            report = prepare(
+                arguments.input_dir,
+                arguments.output_dir,
+                PrepareSettings(**given),
+                tools,
+                executor=executor,
+                keep_work=arguments.keep_work,
+                progress=bar,
+            )
     print(report)
-
-
-def _prepared(arguments: argparse.Namespace, bar):
-    from ..prepare.pipeline import prepare
-    from ..prepare.settings import PrepareSettings, Tools
-
-    model = arguments.detector_model
-    numbers = "resolution min_seconds max_seconds cut_threshold min_confidence max_offset min_quality".split()
-    given = {name: getattr(arguments, name) for name in numbers}
-    settings = PrepareSettings(**given, skip=_names(arguments.skip), also=_names(arguments.also))
-    tools = Tools(arguments.detector, model and Path(model), Path(arguments.checkpoints), arguments.device)
-    return prepare(
-        arguments.input_dir,
-        arguments.output_dir,
-        settings,
-        tools,
-        executor=chosen_executor(arguments),
-        keep_work=arguments.keep_work,
-        progress=bar,
-    )
-
-
-def _names(text: str | None) -> frozenset[str]:
-    return frozenset(name.strip() for name in (text or "").split(",") if name.strip())
 
 
 def chosen_executor(arguments: argparse.Namespace):
     """The executor that the options executor, workers, ray_address and ray_gpus ask for."""
-    workers = _workers(arguments)
+    from ..prepare.executor import InProcess, Local, Ray
+
+    workers = (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
+    if workers < 0:
+        raise InputError(f"workers is {workers}: give 0 or more")
     if arguments.executor == "ray":
-        from ..prepare.executor import Ray
-
         return Ray(arguments.ray_address, arguments.workers or None, arguments.ray_gpus)
-    from ..prepare.executor import InProcess, Local
-
     return Local(workers) if workers else InProcess()
-
-
-def _workers(arguments: argparse.Namespace) -> int:
-    if arguments.workers is not None and arguments.workers < 0:
-        raise InputError(f"workers is {arguments.workers}: give 0 or more")
-    return (os.cpu_count() or 1) if arguments.workers is None else arguments.workers
-
-
-def _drawn(arguments: argparse.Namespace, bar) -> str:
-    from ..drawn.heads.corpus import CorpusSettings, write_corpus
-
-    folder = Path(arguments.output_dir) / "clips"
-    settings = CorpusSettings(
-        arguments.synthetic, arguments.seconds, arguments.seed, arguments.resolution, variety=arguments.variety
-    )
-    clips = write_corpus(folder, settings, chosen_executor(arguments), bar)
-    return f"{len(clips)} drawn clips of {settings.resolution} pixels in {folder}"

@@ -221,9 +221,8 @@ class Ray(_Workers):
             except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = "this machine" if self.address == "local" else self.address
-                raise InputError(
-                    f"Ray cannot be started on {where} ({reason}): look into Ray's logs, or use --executor local"
-                ) from error
+                way_out = "look into Ray's logs, or use --executor local"
+                raise InputError(f"Ray cannot be started on {where} ({reason}): {way_out}") from error
         has = ray.cluster_resources()
         gpus = float("GPU" in has) if self.gpus is None else self.gpus
         # An actor, since a task's process would give its GPU back after each job, with all that it has loaded.
