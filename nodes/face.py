@@ -23,7 +23,7 @@ from ..latentsync.settings import RunSettings, TrackSettings
 from . import folders, inputs, runtime, sockets
 from .base import node
 
-DETECTORS = ["auto", "yunet", "insightface", "facexlib"]
+DETECTORS = ["auto", "yunet", "insightface", "facexlib", "centerface"]
 DOWNLOAD = "run the node Download LatentSync Models with version none and detector on (YuNet, 230 kB, MIT licence)"
 FRAMES_AT_ONCE = 8
 SHOWN_CROPS = 4  # side by side in the preview of a mask

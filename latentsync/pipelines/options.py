@@ -27,7 +27,7 @@ from ..settings import (
 )
 
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
-DETECTORS = ("auto", "insightface", "yunet", "facexlib", "file")
+DETECTORS = ("auto", "insightface", "yunet", "centerface", "facexlib", "file")
 NETS, SHARPEN = ("GFPGAN", "CodeFormer", "RestoreFormer"), "sharpen"
 RATIO = 2.0  # of a restored result, unless another is asked for
 # Wraps a function that loads something, so that what it gave is there for the next one who asks for the same.

