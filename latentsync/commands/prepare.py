@@ -12,33 +12,43 @@ def add_prepare(commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("prepare", help="make aligned clips to train on out of videos")
     parser.set_defaults(command=prepare, goes_on=True)
     add = parser.add_argument_group("files").add_argument
-    add("--input_dir", help="folder of videos, or a text file with one path a line")
+    add("--input_dir", help="folder of videos, or a text file with one path per line")
     add("--output_dir", required=True, help="folder to write to: clips, and a manifest with the fate of each item")
     add("--checkpoints", default="checkpoints", help="folder of the weights (see download)")
-    add("--keep_work", action="store_true", help="leave the stages' own files, in work/")
+    add("--keep_work", action="store_true", help="keep the intermediate files, in work/")
     add = parser.add_argument_group("clips").add_argument
     add("--resolution", type=int, default=256, help="side of the aligned crops")
     add("--min_seconds", type=float, default=5.0, help="length of the shortest clip")
     add("--max_seconds", type=float, default=10.0, help="length of the longest clip")
-    add("--skip", help="stages to leave out, with commas between: cuts, sync, quality")
+    add("--skip", help="stages to leave out, separated by commas: cuts, sync, quality")
     add("--also", help="stages to add: face_size drops faces smaller than the resolution")
-    add("--cut_threshold", type=float, default=2.0, help="how much a frame must change in a cut")
-    add("--min_confidence", type=float, default=3.0, help="least confidence of SyncNet v2")
-    add("--max_offset", type=int, default=6, help="most frames by which sound may be off")
-    add("--min_quality", type=float, default=40.0, help="least score of hyperIQA, 0 to 100")
+    add(
+        "--cut_threshold",
+        type=float,
+        default=2.0,
+        help="change that counts as a cut, relative to the usual",
+    )
+    add("--min_confidence", type=float, default=3.0, help="minimum confidence of SyncNet v2")
+    add("--max_offset", type=int, default=6, help="maximum offset of the sound, in frames")
+    add("--min_quality", type=float, default=40.0, help="minimum score of hyperIQA, 0 to 100")
     add("--detector", choices=DETECTORS, default="auto", help="what finds the face; file reads a track file per video")
     add("--detector_model", help="the detector's model file; for file, the folder of NAME.json for each NAME.mp4")
     add = parser.add_argument_group("work").add_argument
     add("--executor", choices=("local", "ray"), default="local", help="processes of this machine, or Ray")
-    add("--workers", type=int, help="jobs at a time (default: one per core); 0 is none beside this process")
-    add("--ray_address", help="of a running Ray cluster (default: one is started here)")
-    add("--ray_gpus", type=float, default=0.0, help="share of a GPU for each job on Ray")
-    add("--device", help="of the nets: cuda, cuda:1, mps or cpu (default: the best there is)")
+    add("--workers", type=int, help="jobs at a time (default: one per core); 0 works in this process")
+    add("--ray_address", help="address of a running Ray cluster (default: start one here)")
+    add("--ray_gpus", type=float, default=0.0, help="GPUs for each job on Ray; a fraction shares one")
+    add("--device", help="where the networks run: cuda, cuda:1, mps or cpu (default: the best available)")
     add = parser.add_argument_group("drawn clips instead of videos").add_argument
-    add("--synthetic", type=int, metavar="CLIPS", help="draw so many clips of speaking heads, in place of --input_dir")
-    add("--seconds", type=float, default=4.0, help="length of each")
-    add("--seed", type=int, default=0, help="of the first")
-    add("--variety", type=float, default=0.0, help="how far voices and sounds differ from the plain ones, 0 to 1")
+    add(
+        "--synthetic",
+        type=int,
+        metavar="CLIPS",
+        help="draw this many talking heads instead of reading --input_dir",
+    )
+    add("--seconds", type=float, default=4.0, help="length of each clip")
+    add("--seed", type=int, default=0, help="seed of the first clip")
+    add("--variety", type=float, default=0.0, help="how much the voices and sounds vary, 0 to 1")
     return parser
 
 

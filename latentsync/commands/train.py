@@ -41,13 +41,13 @@ def add_train(commands) -> argparse.ArgumentParser:
     # Whatever argparse has no place for: it takes free words only in one piece.
     parser.set_defaults(command=train, replacements=[], less_memory=less_memory)
     parser.add_argument("words", nargs="+", metavar="WHAT", help="one of " + ", ".join(TASKS))
-    parser.add_argument("--config", required=True, help="name of a preset, or a YAML file; a wrong name lists presets")
+    parser.add_argument("--config", required=True, help="a preset, or a YAML file; an unknown name lists the presets")
     parser.add_argument(
-        "--resume", help="a checkpoint, a run's folder, or auto: the last checkpoint in run.output, if any"
+        "--resume", help="checkpoint or run folder to go on from; auto is the last checkpoint in run.output, if any"
     )
     parser.add_argument("--show", action="store_true", help="print the whole configuration and exit")
     parser.add_argument(
-        "--dry_run", action="store_true", help="prepare everything, read one sample and say what training would do"
+        "--dry_run", action="store_true", help="prepare everything, read one sample and report what training would do"
     )
     return parser
 

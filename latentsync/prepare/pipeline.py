@@ -48,19 +48,16 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
     if missing := [stage for stage, path in weights.items() if path is None]:
         files = " and ".join(str(Path(tools.checkpoints) / NEEDED[stage][1]) for stage in missing)
         raise FileError(
-            f"{files} not there, which {' and '.join(missing)} need: fetch with `python -m latentsync download --only "
-            f"auxiliary --checkpoints {tools.checkpoints}`, or leave the stages out with --skip {','.join(missing)}"
+            f"there is no {files} for {' and '.join(missing)}: fetch with `python -m latentsync download --only "
+            f"auxiliary --checkpoints {tools.checkpoints}`, or leave these stages out with --skip {','.join(missing)}"
         )
     if tools.detector == "file":
         if model is None or not model.is_dir():
-            raise FileError(
-                f"the detector file needs a folder of track files, and detector_model is {model}: it holds NAME.json "
-                "for each video NAME.mp4"
-            )
+            raise FileError(f"detector_model is {model}: give a folder of track files, NAME.json for each NAME.mp4")
         if lacking := [file for source in sources if not (file := _track_file(model, source)).is_file()]:
             raise FileError(
-                f"{lacking[0]}: no such track file ({len(lacking)} are missing); write it with "
-                "`python -m latentsync track`"
+                f"there is no track file {lacking[0]} ({len(lacking)} are missing): write it with `python -m latentsync "
+                "track`"
             )
         return tools, weights
     detector = load_detector(tools.detector, model=model, checkpoints=tools.checkpoints, device=tools.device)

@@ -250,7 +250,7 @@ def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str]
     """The dataclass `kind` from a YAML file or a preset, with values replaced as in `data.resolution=512`."""
     path = PRESETS / f"{source}.yaml" if str(source) in presets() else Path(source)
     if not path.is_file():
-        raise FileError(f"there is no file {source}, nor a preset of that name: give one of {presets()}")
+        raise FileError(f"there is no file {source}, nor a preset of that name: give one of {', '.join(presets())}")
     values = parse_yaml(read_text(path), str(path)) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}: give keys and values")

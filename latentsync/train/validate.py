@@ -17,7 +17,6 @@ from ..evaluate.sync_score import MouthViews, SyncScorer, sync_curve, sync_score
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
-from ..face.track import FaceTrack
 from ..files import make_folder
 from ..frames import Frames, FrameView, as_uint8, end_map
 from ..media import VideoReader, VideoWriter, read_audio
@@ -86,20 +85,11 @@ class WholeClip:
         self.video, self.audio, self.detector, self.syncnet_v2 = video, audio, detector, syncnet_v2
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
         self.wave = load_mono_16k(audio)
-        with self._open() as reader:
+        with self.open() as reader:
             self.track = track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress)
 
-    def _open(self) -> VideoReader:
+    def open(self) -> VideoReader:
         return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
-
-    def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
-        """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        make_folder(out.parent)
-        with self._open() as reader:
-            take = LipSyncInput(reader, VIDEO_FPS, self.wave)
-            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, self.track)
-            write(made.windows(), out, reader, self.settings, made.sound(self.audio))
-        return made.track
 
 
 def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: SyncScorer | None) -> dict[str, float]:
@@ -108,10 +98,13 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: Syn
     Returns what `validate` does, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d"
     (distance, LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
     """
-    with evaluating(model.unet):
-        track = clip.speak(model, out)
-    start, stop = max(track.runs(), key=lambda run: run[1] - run[0])
-    track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
+    make_folder(out.parent)
+    with evaluating(model.unet), clip.open() as reader:
+        take = LipSyncInput(reader, VIDEO_FPS, clip.wave)
+        made = lip_sync_frames(take, model, clip.detector, clip.settings, no_progress, clip.track)
+        write(made.windows(), out, reader, clip.settings, made.sound(clip.audio))
+    start, stop = max(made.track.runs(), key=lambda run: run[1] - run[0])
+    track, wave = made.track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
     metrics = {}
     with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
         frames = FrameView(reader, range(start, stop))

@@ -159,7 +159,7 @@ def test_missing_files_are_told_before_any_work(raw, tmp_path):
     with pytest.raises(ValueError, match=message):
         prepare(raw[0], out, full, replace(raw[1], checkpoints=tmp_path))
     for videos, output, model, message in [
-        (raw[0], out, tmp_path, "no such track file"),
+        (raw[0], out, tmp_path, "no track file"),
         (raw[0], out, tmp_path / "face.json", "folder of track files"),
         (raw[0], raw[0] / "out", raw[1].detector_model, "lies in the input folder"),
         (raw[1].detector_model, out, raw[1].detector_model, "no videos in"),
