@@ -56,8 +56,8 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
             raise FileError(f"detector_model is {model}: give a folder of track files, NAME.json for each NAME.mp4")
         if lacking := [file for source in sources if not (file := _track_file(model, source)).is_file()]:
             raise FileError(
-                f"there is no track file {lacking[0]} ({len(lacking)} are missing): write it with `python -m latentsync "
-                "track`"
+                f"there is no track file {lacking[0]} ({len(lacking)} are missing): write it with "
+                "`python -m latentsync track`"
             )
         return tools, weights
     detector = load_detector(tools.detector, model=model, checkpoints=tools.checkpoints, device=tools.device)
