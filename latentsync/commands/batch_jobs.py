@@ -113,7 +113,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
                         failed += [f"{row.name}: {outcome.sentence}"] if outcome.reason else []
                         bar("rows", done + len(failed), len(rows))
         except KeyboardInterrupt as interrupt:
-            how = interrupt if interrupt.args else "the same command goes on"
+            how = interrupt if interrupt.args else "run the same command again to resume"
             raise KeyboardInterrupt(f"{done} of {len(rows)} rows are done; {how}") from interrupt
         finally:
             for path in (out / FACES, *(row.files[2] for row in waiting)):
@@ -180,7 +180,7 @@ def _lines(path: Path, check_columns: Callable[[list[str]], None]) -> Iterator[t
                 texts = {column: str(text or "").strip() for column, text in cells.items()}
                 yield f"line {reader.line_num}", {column: text for column, text in texts.items() if text}
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no CSV text in UTF-8 ({error}): save it as that") from error
+        raise InputError(f"{path} is not CSV text in UTF-8 ({error}): save it as that") from error
 
 
 class RowMaker:

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable():
             code = arguments.command(arguments)
     except KeyboardInterrupt as interrupt:
-        left = "the same command goes on from here" if arguments.goes_on else "nothing was left behind"
+        left = "run the same command again to resume" if arguments.goes_on else "nothing was left behind"
         print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:

@@ -64,7 +64,7 @@ def chosen_metrics(names: Iterable[str]) -> list[str]:
             raise InputError(f"no metric is called {name!r}: choose from {', '.join([*METRICS, *GROUPS])}")
         wanted.update(GROUPS.get(name, (name,)))
     if not wanted:
-        raise InputError(f"no metric is asked for: choose from {', '.join([*METRICS, *GROUPS])}")
+        raise InputError(f"no metric is given: choose from {', '.join([*METRICS, *GROUPS])}")
     return [name for name in METRICS if name in wanted]
 
 

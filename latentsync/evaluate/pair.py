@@ -22,7 +22,7 @@ from .metrics import View
 from .tools import Tools
 
 CACHE = 20  # pictures: a window of StableSyncNet, and the next one begins 4 later
-MOUTH_256 = (slice(96, 240), slice(56, 200))  # rows and columns about mouth and chin, of an aligned crop of 256
+MOUTH_256 = (slice(96, 240), slice(56, 200))  # rows and columns around mouth and chin, of an aligned crop of 256
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class OpenPair:
 
 
 class Mouth:
-    """The square about mouth and chin in aligned crops, as `Frames`: 9/16 of their side."""
+    """The square around mouth and chin in aligned crops, as `Frames`: 9/16 of their side."""
 
     def __init__(self, crops: AlignedFaces):
         self.crops = crops

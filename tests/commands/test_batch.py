@@ -127,7 +127,7 @@ def test_a_failing_row_stops_no_other_and_is_tried_again(jobs, capsys, monkeypat
         ("video,audio,out\nclip.mp4,a.wav,x.txt", "x.txt: its name must end in"),
         ("video,audio,out\nclip.mp4,a.wav,x.mp4\nclip.mp4,b.wav,x.mp4", "also that of line 2"),
         ("video,audio,out\nclip.mp4,a.wav,../jobs/clip.mp4", "also that of the input"),
-        ('video,audio\n"clip.mp4,a.wav', "is no CSV text"),
+        ('video,audio\n"clip.mp4,a.wav', "is not CSV text"),
         ("video,audio\n", "has no rows"),
     ],
 )
@@ -196,7 +196,7 @@ def test_ctrl_c_ends_workers_and_the_same_command_goes_on(jobs):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     text = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "1 of 2 rows are done; the same command goes on" in text
+    assert process.returncode == 130 and "1 of 2 rows are done; run the same command again" in text
     assert "Traceback" not in text and not list(out.rglob("*.part"))
     assert sorted(path.name for path in jobs.parent.iterdir()) == before
     encode_audio(jobs.with_name("b.wav"), "pcm_s16le", tone(0.2, 16000), 16000)

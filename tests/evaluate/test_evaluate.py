@@ -180,7 +180,7 @@ def test_metrics_by_name():
     assert chosen_metrics(["sync", "MS-SSIM", "psnr"]) == ["psnr", "ms_ssim", "sync_c", "sync_d", "sync_offset"]
     with pytest.raises(ValueError, match="no metric is called 'psrn': choose from psnr, ssim"):
         chosen_metrics(["psrn"])
-    with pytest.raises(ValueError, match="no metric is asked for"):
+    with pytest.raises(ValueError, match="no metric is given"):
         chosen_metrics([])
 
 
