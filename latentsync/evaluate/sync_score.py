@@ -31,6 +31,10 @@ PADDING = 0.4  # of half a face box's longer side, added to it; below it twice, 
 MEDIAN = 13  # frames over which place and size of the box are smoothed
 OUTSIDE = 110  # grey beyond the picture
 BATCH = 16
+PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published StableSyncNets were trained on
+MOST_SIDE = 1024  # that training takes
+STRIDE = 4  # frames between the windows that StableSyncNet judges
+FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
 
 
 class MouthViews:
@@ -111,7 +115,7 @@ class SyncScorer:
     """A frozen StableSyncNet and how clips are shown to it."""
 
     net: StableSyncNet
-    side: int = 256  # of the crop, in pixels, whose lower half the net was trained on; one of latents sees all of it
+    side: int = PUBLISHED_SIDE  # pixels, of the crop whose lower half the net sees; one of latents sees all of it
 
     def __post_init__(self):
         self.net.eval().requires_grad_(False)
@@ -144,10 +148,6 @@ class SyncScorer:
     def weight(self) -> Tensor:
         """One of the net's, for its device and dtype."""
         return next(self.net.parameters())
-
-
-PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
-MOST_SIDE = 1024  # that training takes
 
 
 def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
@@ -195,10 +195,6 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
             f"--checkpoints {folder} --only vae`, in ComfyUI with Download LatentSync Models"
         )
     return syncnet, load_vae(vae)
-
-
-STRIDE = 4  # frames between the windows that are judged
-FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
 
 
 @torch.no_grad()
