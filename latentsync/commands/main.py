@@ -105,7 +105,7 @@ class Parser(argparse.ArgumentParser):
     """Says in two lines what is wrong, and first of all which option or command is mistyped."""
 
     def __init__(self, **options):
-        self.commands, self.known = None, set()  # the names of commands, None in the parser of one, and of options
+        self.commands, self.known = None, set()  # the names of commands, None in the parser of one, and of arguments
         super().__init__(**options)
 
     def add_argument(self, *names, **options):
@@ -120,13 +120,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         # argparse would complain of the missing --video_path before it complained of a --video_pth.
+        known = {name for name in self.known if name.startswith("-")}
         if self.commands is None:
-            known = self.known
             given = [a.partition("=")[0] for a in args[: args.index("--") if "--" in args else None]]
             # argparse takes numbers and what has a space in it for values.
             given = [a for a in given if a.startswith("-") and not re.match(r"-$|-\.?\d|-inf|-nan|.* ", a)]
         else:
-            known, given = {*self.commands, *self.known}, args[:1]
+            known, given = {*self.commands, *known}, args[:1]
         for name in given:
             if name not in known and not (name.startswith("--") and any(o.startswith(name) for o in known)):
                 close = difflib.get_close_matches(name.lower(), sorted(known), 1)

@@ -318,6 +318,7 @@ def test_the_help_tells_defaults(capsys):
         (["rnu"], "there is no command rnu: did you mean run?"),
         (["--verbose", "run"], "there is no option --verbose: did you mean --version?"),
         (["run", "--xyzzy"], "there is no option --xyzzy"),
+        (["batch", "--jobs", "a.csv"], "there is no option --jobs"),
         (["run", "--video-pth", "a.mp4"], "there is no option --video_pth: did you mean --video_path?"),
         (["run", "--gidance_scale=2"], "there is no option --gidance_scale: did you mean --guidance_scale?"),
         (["run", "-video_path", "a.mp4"], "there is no option -video_path: did you mean --video_path?"),

@@ -63,7 +63,7 @@ def test_views_made_one_by_one_are_those_of_the_whole_clip():
 
 @packaged
 def test_the_embedded_syncnet_follows_sound_that_is_moved():
-    sample = find_sample("talking head")
+    sample = find_sample("short clip")
     syncnet, vae = load_stable_syncnet(EMBEDDED)
     wave, offsets = load_mono_16k(sample.video), {}
     with VideoReader(sample.video, cache=20) as frames:
