@@ -161,6 +161,24 @@ def pictures(image: Tensor) -> Tensor:
     return colour.detach().to("cpu", torch.float32)
 
 
+def occlusion() -> io.Input:
+    """The optional mask of what is in front of the face; `masks` reads it."""
+    tooltip = (
+        "What is in front of the face, such as a hand or a microphone, for each frame: there the video stays as it is. "
+        "Any segmentation node's mask, of the size of the frames."
+    )
+    return io.Mask.Input("occlusion", optional=True, tooltip=tooltip)
+
+
+def masks(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A MASK of whole frames as (n, h, w) float32 in [0, 1] on the CPU; `size` is the frames' (h, w)."""
+    mask = mask.detach().to("cpu", torch.float32).reshape(-1, *mask.shape[-2:])
+    if tuple(mask.shape[1:]) != tuple(size):
+        given, wanted = (f"{width} x {height}" for height, width in (mask.shape[1:], size))
+        raise InputError(f"the mask of what is in front of the face is {given} and the frames are {wanted}: resize it")
+    return mask.clamp(0, 1)
+
+
 def sound(audio: Mapping | None) -> tuple[Tensor, int]:
     """An AUDIO as (channels, samples) in its own dtype, and its sample rate in Hz."""
     if audio is None:

@@ -6,17 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import InputImpl, io, ui
 
 from ..latentsync.face.landmarks import Detector
 from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
+from ..latentsync.media.browser import playable
 from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
 from ..latentsync.settings import EncodingSettings
 from ..latentsync.threads import behind
-from . import inputs, runtime, sockets
+from . import folders, inputs, runtime, sockets
 from .base import node
 from .face import find_detector
 from .video_input import Source, opened
@@ -62,7 +63,9 @@ class Video(io.ComfyNode):
         except BaseException:
             out.unlink(missing_ok=True)
             raise
-        return io.NodeOutput(InputImpl.VideoFromFile(str(out)))
+        # Alone: pictures of the run, which the page keeps after it, would be taken for the video.
+        shown = ui.PreviewVideo([folders.served(out)]) if playable(out) else None
+        return io.NodeOutput(InputImpl.VideoFromFile(str(out)), ui=shown)
 
 
 def chosen_detector(detector: Detector | None, file: Path | None, progress: Progress) -> tuple[Detector, Progress]:

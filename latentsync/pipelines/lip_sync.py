@@ -1,5 +1,6 @@
 """One video from start to end: track the face, sync the mouth, blend, write; in memory that does not grow with it."""
 
+import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
@@ -22,6 +23,7 @@ from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
 from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
+from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress, with_progress
 from ..restore.superres import blend_restored
@@ -29,6 +31,8 @@ from ..sampling.sample import sync
 from ..settings import RunSettings, TrackSettings
 from ..threads import behind, check
 from .resume import Workspace, plan
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def lip_sync(
     settings = settings or RunSettings()
     progress = progress or no_progress
     check_paths(video, audio, out)
+    _warn_of_real_faces(model, detector)
     with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
         take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
         codec = written_codec(out, reader, settings)
@@ -158,12 +163,22 @@ def lip_sync_frames(
     """
     order = take.order(settings)
     if track is None:
+        _warn_of_real_faces(model, detector)
         track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress)
     progress("listening", 0, len(order))
     features = listen(model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut)
     outlasts = _missing(take.wave, take.fps, len(order)) * take.fps >= SAMPLE_RATE
     frames = FrameView(take.frames, order)
     return LipSyncResult(model, frames, take.fps, track.take(order), features, outlasts, settings, progress)
+
+
+def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
+    """Say so where the embedded model meets faces that a detector finds, for such ones are not drawn."""
+    if EMBEDDED in Path(model.source).parents and not isinstance(detector, FaceFile):
+        logger.warning(
+            "the embedded model knows drawn faces only: on a real face the result will look wrong. Get the weights for "
+            "real faces with `python -m latentsync download --version 1.5`, or with the node Download LatentSync Models"
+        )
 
 
 def _workspace(video, audio, out, model: LipSyncModel, detector, settings: RunSettings, codec: str) -> Workspace:
@@ -299,7 +314,7 @@ class CropsAhead:
 
 def render(
     model: LipSyncModel,
-    frames: Frames,
+    frames: FrameView,
     track: FaceTrack,
     features: AudioFeatures,
     settings: RunSettings,
@@ -323,7 +338,12 @@ def render(
 
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
-    with closing(sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)) as synced:
+
+    def source(i: int) -> tuple[int, bytes]:
+        return frames.index_map[i], track.matrices[i].tobytes()
+
+    given = model, crops, features, settings.sync, track.runs(), first, on_step, mask_image, source
+    with closing(sync(*given)) as synced:
         counted = with_progress(synced, len(frames), "syncing", steps, first)
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
