@@ -107,12 +107,13 @@ class FrameView:
 class SharedFrames:
     """`frames` that two threads go through in order, the one ahead by `read`, the one behind by indexing.
 
-    Each frame from `start` on is kept from when it is read until it is taken.
+    Each frame from `start` on is kept from when it is read until it is taken. What was read together and is taken
+    together is not copied.
     """
 
     def __init__(self, frames: Frames, start: int = 0):
         self.frames = frames
-        self._kept: dict[int, torch.Tensor] = {}
+        self._kept: dict[int, tuple[torch.Tensor, int]] = {}  # frame: what it was read with, its place there
         self._next = start
 
     def __len__(self) -> int:
@@ -120,13 +121,17 @@ class SharedFrames:
 
     def read(self, indices: Sequence[int]) -> torch.Tensor:
         pictures = self.frames[indices]
-        for i, picture in zip(indices, pictures, strict=True):
+        for place, i in enumerate(indices):
             if i >= self._next:
-                self._kept[i], self._next = picture, i + 1
+                self._kept[i], self._next = (pictures, place), i + 1
         return pictures
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
-        return torch.stack([self._kept.pop(i) if i in self._kept else self.frames[[i]][0] for i in indices])
+        kept = [self._kept.pop(i, None) or (self.frames[[i]], 0) for i in indices]
+        (first, start), count = kept[0], len(kept)
+        if all(pictures is first and place == start + k for k, (pictures, place) in enumerate(kept)):
+            return first[start : start + count]
+        return torch.stack([pictures[place] for pictures, place in kept])
 
 
 def batches(count: int, size: int) -> list[list[int]]:
