@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..latentsync.errors import InputError
 from ..latentsync.face.masks import mask_image_of
-from ..latentsync.sampling.preview import LatentPreview, fit_preview
+from ..latentsync.sampling.preview import LatentPreview, StepPreviews, fit_preview
 from ..latentsync.sampling.sample import LATENT_SCALE, StepCallback, sync, window_size, windows
 from ..latentsync.settings import Settings
 from . import inputs, runtime, sockets
@@ -78,13 +78,16 @@ def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | Non
 def _reporter(report: Callable[..., None], preview: LatentPreview | None, count: int) -> StepCallback:
     """A callback for `sync` that counts the steps of all windows and shows the middle frame of the current one."""
     done = 0
+    previews = None if preview is None else StepPreviews(preview)
 
     def on_step(step: int, steps: int, latents: Tensor) -> None:
         nonlocal done
         done += 1
-        picture = None
-        if preview is not None:
-            small = Image.fromarray(preview.picture(latents[0, :, latents.shape[2] // 2]))
+        picture = drawn = None
+        if previews is not None:
+            drawn = previews(latents[0, :, latents.shape[2] // 2])
+        if drawn is not None:
+            small = Image.fromarray(drawn)
             picture = small.resize([side * LATENT_SCALE for side in small.size], Image.Resampling.BILINEAR)
         report("syncing", done, count * steps, picture)
 

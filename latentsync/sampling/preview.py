@@ -48,6 +48,30 @@ class LatentPreview:
         return colours.clamp(0, 1).mul(255).round().to(torch.uint8).numpy()
 
 
+class StepPreviews:
+    """The picture of each denoising step's latents; on CUDA that of the step before.
+
+    By then the GPU has begun the next step, and goes on while the CPU waits and draws.
+    """
+
+    def __init__(self, preview: LatentPreview):
+        self.preview = preview
+        self._last: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def __call__(self, latent: Tensor) -> np.ndarray | None:
+        """uint8 (h, w, 3) of one frame's latent (c, h, w); None where there is no step before."""
+        if latent.device.type != "cuda":
+            return self.preview.picture(latent)
+        last, copied = self._last, torch.cuda.Event()
+        self._last = latent.to("cpu", non_blocking=True), copied
+        copied.record()
+        if last is None:
+            return None
+        latent, copied = last
+        copied.synchronize()
+        return self.preview.picture(latent)
+
+
 @torch.no_grad()
 def fit_preview(model: LipSyncModel, crops: Frames, frames: Sequence[int]) -> LatentPreview:
     """The preview for a clip's crops ((n, resolution, resolution, 3) each), fitted to a few of those numbered `frames`.
