@@ -345,7 +345,7 @@ def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     version = str(stated.get("version") or _version_in_names(paths.unet, paths.folder))
     resolution = explicit
     if resolution is None and "resolution" in stated:
-        refusal = f"the resolution that stands in or beside {paths.unet} is no whole number: give --resolution"
+        refusal = f"the resolution that stands in or beside {paths.unet} is no whole number: give it (--resolution)"
         resolution = _whole(stated["resolution"], refusal)
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)

@@ -93,8 +93,8 @@ def sync(
         runs: (start, stop) of the stretches to work on (`FaceTrack.runs`); other crops pass through. No window
             crosses from one into the next. All frames if None.
         start: first frame to give, to go on with an interrupted run; the pixels are those of a whole run.
-        on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step; what it raises ends
-            the run.
+        on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step, with what the net takes
+            the window's latents to be without noise; what it raises ends the run.
         mask_image: what the net repaints, see `masks`.
         source: tells what a crop is cut from. Crops of the same source are the same, and a window whose sources have
             been seen lately is not encoded again.
@@ -194,6 +194,13 @@ def synced_window(
     if condition is None:
         condition = encode_condition(model, pictures, mask, sizes)
     latents = denoise(model, condition, audio, noise, settings, on_step, sizes)
+    return decode_window(model, latents, pictures, mask, sizes)
+
+
+def decode_window(
+    model: LipSyncModel, latents: torch.Tensor, pictures: torch.Tensor, mask: torch.Tensor, sizes: BatchSizes
+) -> torch.Tensor:
+    """The pictures (f, 3, h, w) of latents (1, 4, f, h / 8, w / 8); as in `pictures` where the mask is 1."""
     decoded = _in_batches(model.decode, model, latents[0].transpose(0, 1), sizes)
     mask = mask.to(decoded)  # the VAE of a ComfyUI socket decodes to the CPU
     return decoded * (1 - mask) + pictures.to(decoded) * mask
@@ -309,9 +316,12 @@ def denoise(
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
         epsilon = predict(model, noisy, times[k], cond, settings.guidance if guided else 1.0, sizes, cache)
-        latents = sampler.step(epsilon.float(), t, latents).prev_sample
+        taken = sampler.step(epsilon.float(), t, latents)
+        latents = taken.prev_sample
         if on_step is not None:
-            on_step(k + 1, len(steps), latents)
+            # Multi-step samplers keep it with those of the steps before.
+            clean = taken.pred_original_sample if "pred_original_sample" in taken else sampler.model_outputs[-1]
+            on_step(k + 1, len(steps), clean)
     return latents
 
 

@@ -131,6 +131,13 @@ def test_load_model_has_every_weight(made):
     assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
 
 
+def test_compiling_is_off_unless_asked_for(made):
+    for compile in (False, True):
+        model = load_model(made, device="cpu", compile=compile)
+        replaced = ["forward" in vars(net) for net in (model.unet, model.vae.encoder, model.vae.decoder)]
+        assert replaced == [compile] * 3
+
+
 def test_cast_reaches_unet_and_vae_but_not_the_audio_encoder(made, caplog):
     model = load_model(made, device="cpu", dtype=torch.bfloat16)
     assert {p.dtype for module in (model.unet, model.vae) for p in module.parameters()} == {torch.bfloat16}
@@ -206,7 +213,7 @@ def test_resolution_of_the_other_version_is_warned_of(folder, caplog, version, w
 @pytest.mark.parametrize("resolution", ["wide", [512], None, 512.5, 10**400, "-1"])
 def test_a_sidecar_whose_resolution_is_no_number_is_named(folder, resolution):
     (folder / "latentsync.json").write_text(json.dumps({"resolution": resolution, "version": [1]}))
-    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give --resolution"):
+    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give it \(--resolution\)"):
         load_model(folder, device="cpu")
 
 

@@ -12,7 +12,6 @@ from latentsync.audio.whisper import AudioFeatures
 from latentsync.models.load import LipSyncModel
 from latentsync.nets.unet import UNet
 from latentsync.sampling import sample
-from latentsync.sampling.preview import StepPreviews
 from latentsync.sampling.schedulers import make_sampler
 from latentsync.settings import Settings
 
@@ -117,27 +116,3 @@ def test_channels_last_give_the_same_frames():
     for net in (model.unet, model.vae):
         nn.Module.to(net, memory_format=torch.channels_last)
     assert (torch.cat(list(sample.sync(model, crops, audio, settings))) - plain).abs().max() < 1e-4
-
-
-def test_previews_on_cuda_are_those_of_the_step_before(monkeypatch):
-    """The step that the GPU has begun meanwhile is not waited for."""
-    calls = []
-
-    class Event:
-        def record(self):
-            calls.append("sent")
-
-        def synchronize(self):
-            calls.append("waited")
-
-    class Preview:
-        def picture(self, latent):
-            return latent.shape[-1]
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    previews = StepPreviews(Preview())
-    assert previews(torch.zeros(4, 8, 3)) == 3 and calls == []
-    with FakeTensorMode(), Transfers() as seen:
-        drawn = [previews(torch.zeros(4, 8, side, device="cuda")) for side in (5, 6, 7)]
-    assert drawn == [None, 5, 6] and seen.waits == []
-    assert calls == ["sent", "sent", "waited", "sent", "waited"]
