@@ -369,12 +369,14 @@ def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monk
     names = [f"--unet_config_path={config}", "--temp_dir=temp"]
     with caplog.at_level("INFO"):
         assert main([*plain, *names, f"--inference_ckpt_path={checkpoints / 'latentsync_unet.pt'}"]) == 0
-        assert main([*plain, f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]) == 0
+        mine_too = [f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]
+        assert main([*plain, *mine_too, "--compile"]) == 0
         assert main([*plain, f"--inference_ckpt_path={mine}"]) == 2
     words = f"{mine.parent} lacks whisper, vae: name the folder that has them with --checkpoints"
     assert words in capsys.readouterr().err
     beside = checkpoints / "latentsync_unet.pt"
     assert [(model.source, model.resolution) for model in models] == [(str(beside), 128), (str(mine), 64)]
+    assert ["forward" in vars(model.unet) for model in models] == [False, True]  # compiled
     assert "--temp_dir temp is not used" in caplog.text and not Path("temp").exists()
 
 
