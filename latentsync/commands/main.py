@@ -118,6 +118,8 @@ class Parser(argparse.ArgumentParser):
                 kind = "option" if name.startswith("-") else "command"
                 self.error(f"there is no {kind} {name}" + "".join(f": did you mean {option}?" for option in close))
         parsed, rest = super().parse_known_args(args, namespace)
+        if rest and "replacements" in parsed:  # of train, which takes key=value anywhere
+            parsed.replacements, rest = rest, []
         if rest:
             self.error(f"unexpected: {' '.join(rest)}")
         return parsed, rest

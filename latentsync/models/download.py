@@ -95,8 +95,8 @@ def fetch(
     if wrong:
         part.unlink(missing_ok=True)
         raise InputError(
-            f"{url} gave {wrong}: the file was removed, fetch it again, from another mirror, or with --force what was "
-            "published anew"
+            f"{url} gave {wrong}: the file was removed, fetch it again, or from another mirror (--force takes what was "
+            "published anew)"
         )
     return actual
 
@@ -201,7 +201,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
     if changing and not force:
         raise InputError(
             f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
-            f"(--checkpoints), or replace the {other} files with force (--force)"
+            f"(--checkpoints), or replace the {other} files (--force)"
         )
     wanted = []
     for row in rows:
@@ -222,7 +222,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
             # Its checksum is looked at only if its time says that it was written since.
             written_since = kept.get("mtime", 0) not in (0, found.stat().st_mtime_ns)
             if written_since and file_sha256(found) != kept["sha256"]:
-                logger.warning("%s is not what was downloaded: it is kept, unless with --force", found)
+                logger.warning("%s is not what was downloaded: it is kept", found)
                 wanted += [row] * force
             continue
         published = _published_size(row, found)
@@ -231,7 +231,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
         if not force:
             raise InputError(
                 f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace "
-                "it with force (--force)"
+                "it (--force)"
             )
         wanted.append(row)
     return wanted
@@ -262,9 +262,7 @@ def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) ->
             kept["mtime"] = target.stat().st_mtime_ns
     except ConnectionError as error:
         by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
-        raise InputError(
-            f"{error}: run the command again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand"
-        ) from error
+        raise InputError(f"{error}: try again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand") from error
     except OSError as error:
         raise write_error(part, error.errno) from error
     if row.members:

@@ -73,7 +73,6 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
         lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:
         trepa = load_trepa(find("videomae"), dtype=dtype)
-        trepa.gradient_checkpointing = config.run.gradient_checkpointing
     return FrozenNets(load_vae(find("vae")), load_audio_encoder(find("whisper")), syncnet, lpips, trepa).cast(dtype)
 
 
@@ -82,8 +81,8 @@ def draw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is random about the clips of a batch, on the CPU and for each clip from its own seed alone.
 
-    Returns the noise (b, c, f, h, w) for latents of `shape` (c, f, h, w), `a` being that of `mixed_noise`; time steps
-    (b,); and has_audio (b,), False for clips whose audio is dropped, which changes nothing of the other draws.
+    The noise (b, c, f, h, w) for latents of `shape` (c, f, h, w), see `mixed_noise`; time steps (b,); and has_audio
+    (b,), False for clips whose audio is dropped, which changes nothing of the other draws.
     """
     noise, timesteps, has_audio = [], [], []
     for seed in seeds:
@@ -106,6 +105,8 @@ class UNetTask(Task):
         self.frozen_nets = self.frozen.all
         for net in self.frozen_nets:
             net.eval().requires_grad_(False)
+        if self.frozen.trepa is not None and config.run.gradient_checkpointing:
+            self.frozen.trepa.enable_gradient_checkpointing()  # after eval, which would turn it off
         # Refuses an encoder of another width than the net's.
         self.model = LipSyncModel(self.net, self.frozen.vae, self.frozen.audio_encoder, config.data.resolution)
         self._check_fit()
@@ -114,15 +115,15 @@ class UNetTask(Task):
         wanted = config.validation
         self.validation_settings = Settings(steps=wanted.steps, guidance=wanted.guidance, seed=config.run.seed)
         self.whole_clip = self._prepare_validation()
-        if data is None:
-            data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
         self.data = data
+        if data is None:
+            self.data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
         self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
 
     def _prepare_validation(self) -> WholeClip | None:
         """Refuse at once what cannot be validated with; the clip, if it is one that goes the whole way."""
         wanted, side = self.config.validation, self.config.data.resolution
-        if wanted.video is None or wanted.audio is None:
+        if wanted.video is None:
             return None
         video, audio = Path(wanted.video), Path(wanted.audio)
         if not wanted.whole:
@@ -198,13 +199,13 @@ class UNetTask(Task):
         Where pixels are compared and the sample came as latents, what they decode to stands for its pixels.
         """
         config, weights, frozen, parts = self.config, self.config.losses, self.frozen, {}
-        syncnet, decoded = frozen.syncnet, None
+        syncnet = frozen.syncnet
         judged_in_pixels = config.uses_syncnet and syncnet.sees_pixels
         if judged_in_pixels or weights.lpips or config.uses_videomae:
             decoded = decode_clips(frozen.vae, estimate)
-        if decoded is not None and (weights.lpips or weights.trepa):
-            with torch.no_grad():
-                target = batch["pixels"] if "pixels" in batch else decode_clips(frozen.vae, latents)
+            if weights.lpips or weights.trepa:
+                with torch.no_grad():
+                    target = batch["pixels"] if "pixels" in batch else decode_clips(frozen.vae, latents)
         if config.uses_syncnet:
             seen = syncnet.embed_video(decoded if judged_in_pixels else estimate)
             if weights.sync:
@@ -228,7 +229,7 @@ class UNetTask(Task):
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """`validation-<step>.mp4` in `folder`, and how well its lips fit the sound; {} without `config.validation`."""
         wanted = self.config.validation
-        if wanted.video is None or wanted.audio is None:
+        if wanted.video is None:
             return {}
         model = replace(self.model, unet=net, source=f"the net after {step} steps")
         out, syncnet = folder / f"validation-{step:08d}.mp4", self.frozen.syncnet

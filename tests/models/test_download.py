@@ -295,7 +295,7 @@ def test_what_nobody_states_is_kept_and_asked_for_the_next_time(server, tmp_path
     for path, target in ((config, "vae/config.json"), (zipped, "insightface/models/buffalo_l/det_10g.onnx")):
         (tmp_path / target).unlink()
         server.files[path] = server.files[path][:-1] + b"?"
-        with pytest.raises(InputError, match="SHA-256 .* expected .* with --force what was published anew"):
+        with pytest.raises(InputError, match="SHA-256 .* expected .*--force takes what was published anew"):
             download(tmp_path, only=["vae", "insightface"])
         assert not (tmp_path / target).exists()
         if path == config:
