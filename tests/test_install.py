@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
+
+from latentsync.models.state_dict import SAFE_TORCH
 
 ROOT = Path(__file__).parents[1]
 UV = shutil.which("uv") or shutil.which("uv", path=Path(sys.executable).parent)
@@ -51,10 +54,10 @@ def lacking(install, tmp_path, text: str) -> list:
 
 
 def test_what_is_missing_or_of_another_version_is_named_and_met_requirements_are_silent(install, tmp_path):
-    met = f"torch\ntorch>=1.0  # a note\n\n# only a note\ntorch>=1,<99,!={version('torch')}.9\ntorch>= 1.9\n"
+    met = f"torch\ntorch>=1.0  # a note\n\n# only a note\ntorch>=1,!={version('torch')}.9\ntorch>= 1.9,<2\n"
     assert lacking(install, tmp_path, met) == []
-    found = lacking(install, tmp_path, "no-such-package>=1.0\ntorch>=99.1\ntorch<1\n")
-    assert found == [("no-such-package>=1.0", None), ("torch>=99.1", version("torch")), ("torch<1", version("torch"))]
+    found = lacking(install, tmp_path, "no-such-package>=1.0\ntorch>=99.1\n")
+    assert found == [("no-such-package>=1.0", None), ("torch>=99.1", version("torch"))]
 
 
 @pytest.mark.parametrize("name", ["opencv-python", "opencv-python-headless", "opencv-contrib-python-headless"])
@@ -85,6 +88,15 @@ def test_a_missing_package_comes_with_its_pip_line_and_models_without_a_place_ar
     (tmp_path / "requirements.txt").write_text("")
     done = run(tmp_path, "--models")
     assert done.returncode == 1 and "--folder" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "said"), [("2.5.1+cu124", True), ("2.6.0", False), ("2.11.0+cpu", False)])
+def test_a_torch_that_reads_no_pickles_is_named(install, capsys, monkeypatch, number, said):
+    others = install._version
+    monkeypatch.setattr(install, "_version", lambda name: number if name == "torch" else others(name))
+    assert install.main([]) == 0
+    assert (f"torch {number} cannot keep a .pt file from running code" in capsys.readouterr().out) == said
+    assert Version(install.SAFE_TORCH).release == SAFE_TORCH
 
 
 def test_models_go_to_comfyui_or_where_they_are_told(install, tmp_path, monkeypatch):
