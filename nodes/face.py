@@ -13,7 +13,7 @@ from ..latentsync.face.detect.retinaface import WEIGHTS as RETINAFACE
 from ..latentsync.face.landmarks import Detector
 from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
 from ..latentsync.face.track import choose_faces, place_faces
-from ..latentsync.face.track_sheet import filled, report, strip
+from ..latentsync.face.track_sheet import GAP, SHOWN_FRAMES, filled, report, strip
 from ..latentsync.files import file_version
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
@@ -113,8 +113,13 @@ class TrackFace(io.ComfyNode):
         track = place_faces(chosen, resolution, fps, settings)
         faces = filled(chosen)
         preview = as_float(torch.from_numpy(strip(frames, track, faces)))[None]
-        tracked = sockets.TrackedFace(track, faces, fps, tuple(frames.shape[1:3]))
-        return io.NodeOutput(tracked, preview, report(track), ui=ui.PreviewImage(preview, cls=cls))
+        height, width = frames.shape[1:3]
+        tracked = sockets.TrackedFace(track, faces, fps, (height, width))
+        shown = ui.PreviewImage(preview, cls=cls).as_dict()
+        # What the page needs to know which place in the clip a click on the picture means.
+        facts = {"columns": min(SHOWN_FRAMES, int(track.found.sum())), "gap": GAP, "frame": [width, height]}
+        facts |= {"picture": shown["images"][0], "width": preview.shape[2], "height": preview.shape[1]}
+        return io.NodeOutput(tracked, preview, report(track), ui=shown | {"latentsync_faces": [facts]})
 
 
 @node

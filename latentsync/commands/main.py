@@ -7,7 +7,6 @@ Each command imports what it needs when it runs, so that --help answers at once.
 import argparse
 import difflib
 import logging
-import os
 import re
 import signal
 import sys
@@ -50,8 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="latentsync: %(message)s")
     for noisy in ("accelerate", "httpx", "diffusers", "transformers", "insightface"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Our own process: OpenCV 5 warns on stderr about every detector it loads.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         set_limits(dict(parse_limit(text) for text in arguments.limit))
         with _terminable():

@@ -30,7 +30,9 @@ def add_ui(commands) -> argparse.ArgumentParser:
     add("--max_queue", type=int, default=16, help="runs that may wait, counting the one at work")
     add("--allow_host", nargs="+", default=[], metavar="NAME",
         help="names by which browsers reach the page, where it is not the name or address of this machine")  # fmt: skip
-    add_table(parser, (("model", ModelOptions, ("checkpoints", "device", "dtype")), ("model", DetectorOptions, ())))
+    add_table(
+        parser, (("model", ModelOptions, ("checkpoints", "device", "dtype", "compile")), ("model", DetectorOptions, ()))
+    )
     return parser
 
 

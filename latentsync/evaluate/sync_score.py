@@ -202,7 +202,7 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
     if vae is None:
         raise FileError(
             f"{path} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
-            f"--checkpoints {folder} --only vae`"
+            f"--checkpoints {folder} --only vae`, in ComfyUI with Download LatentSync Models"
         )
     return syncnet, load_vae(vae)
 
@@ -213,11 +213,16 @@ FARTHEST = 10  # frames that pictures and sound are shifted against each other a
 
 @torch.no_grad()
 def video_embeddings(syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, starts: Sequence[int]) -> Tensor:
-    """(len(starts), d) of the `syncnet.frames` crops from each of `starts` on."""
-    device, found = syncnet.weight.device, []
+    """(len(starts), d) of the `syncnet.frames` crops from each of `starts` on; each crop is encoded once."""
+    device, found, seen = syncnet.weight.device, [], {}
     for start in starts:
-        clip = rearrange(for_net(crops[list(range(start, start + syncnet.frames))]), "f c h w -> 1 c f h w").to(device)
-        found.append(syncnet.embed_video(clip if syncnet.sees_pixels else encode_clips(vae, clip)))
+        numbers = range(start, start + syncnet.frames)
+        seen = {i: picture for i, picture in seen.items() if i in numbers}
+        fresh = [i for i in numbers if i not in seen]
+        clip = rearrange(for_net(crops[fresh]), "f c h w -> 1 c f h w").to(device)
+        clip = clip if syncnet.sees_pixels else encode_clips(vae, clip)
+        seen |= zip(fresh, clip[0].unbind(1), strict=True)
+        found.append(syncnet.embed_video(torch.stack([seen[i] for i in numbers], dim=1)[None]))
     return torch.cat(found)
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from ..face.track import FaceTrack, track_faces
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
-from ..media import VideoReader, VideoWriter, join, output_format
+from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
 from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel
@@ -76,7 +76,8 @@ def lip_sync(
     _warn_of_real_faces(model, detector)
     with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
         take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
-        with _workspace(video, audio, out, model, detector, settings) if resume else nullcontext() as work:
+        codec = written_codec(out, reader, settings)
+        with _workspace(video, audio, out, model, detector, settings, codec) if resume else nullcontext() as work:
             track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress, work)
             result = lip_sync_frames(take, model, detector, settings, progress, track)
             del take  # the whole sound
@@ -180,10 +181,10 @@ def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
         )
 
 
-def _workspace(video, audio, out, model: LipSyncModel, detector: Detector, settings: RunSettings) -> Workspace:
+def _workspace(video, audio, out, model: LipSyncModel, detector, settings: RunSettings, codec: str) -> Workspace:
     weights = list(map(file_version, model.files)) or model.source
     nets = [model.resolution, str(model.dtype), weights]
-    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets))
+    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets, codec=codec))
 
 
 def listen(encoder: nn.Module, wave: torch.Tensor, fps: float, length: int, hard_cut: bool = False) -> AudioFeatures:
@@ -212,12 +213,11 @@ def write(
     """
     source.warn_of_losses()
     sweep_parts(out)
-    size = (source.height, source.width)
-    size = size if settings.superres is None else settings.superres.size(*size)
+    size = written_size(source, settings)
 
     def open_writer(path: Path, **sound) -> VideoWriter:
         tags = {"colour": source.colour, "sample_aspect_ratio": source.sample_aspect_ratio}
-        return VideoWriter(path, source.fps, *size, crf=settings.crf, **tags, **sound)
+        return VideoWriter(path, source.fps, *size, **asdict(settings.encoding), **tags, **sound)
 
     if work is None:
         with closing(windows), open_writer(out, **sound) as writer:
@@ -228,6 +228,17 @@ def write(
             work.write(windows, open_writer, settings.sync.window)
         join(work.parts, out, **sound)
         work.remove()
+
+
+def written_size(source: VideoReader, settings: RunSettings) -> tuple[int, int]:
+    """Height and width of what `write` makes of a video."""
+    size = (source.height, source.width)
+    return size if settings.superres is None else settings.superres.size(*size)
+
+
+def written_codec(out: str | os.PathLike, source: VideoReader, settings: RunSettings) -> str:
+    """What `write` encodes with, which is tried before long work begins."""
+    return codec_for(out, settings.encoding.encoder, *written_size(source, settings))
 
 
 def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -303,7 +314,7 @@ class CropsAhead:
 
 def render(
     model: LipSyncModel,
-    frames: Frames,
+    frames: FrameView,
     track: FaceTrack,
     features: AudioFeatures,
     settings: RunSettings,
@@ -327,7 +338,12 @@ def render(
 
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
-    with closing(sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)) as synced:
+
+    def source(i: int) -> tuple[int, bytes]:
+        return frames.index_map[i], track.matrices[i].tobytes()
+
+    given = model, crops, features, settings.sync, track.runs(), first, on_step, mask_image, source
+    with closing(sync(*given)) as synced:
         counted = with_progress(synced, len(frames), "syncing", steps, first)
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)

@@ -206,7 +206,7 @@ def test_resolution_of_the_other_version_is_warned_of(folder, caplog, version, w
 @pytest.mark.parametrize("resolution", ["wide", [512], None, 512.5, 10**400, "-1"])
 def test_a_sidecar_whose_resolution_is_no_number_is_named(folder, resolution):
     (folder / "latentsync.json").write_text(json.dumps({"resolution": resolution, "version": [1]}))
-    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give --resolution"):
+    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give it \(--resolution\)"):
         load_model(folder, device="cpu")
 
 

@@ -30,8 +30,25 @@ def test_preview_shows_frames_and_crops_and_is_on_the_node(pack, source, comfy_f
     preview = out[1]
     assert preview.dtype == torch.float32 and preview.ndim == 4 and preview.std() > 0.1
     assert preview.shape[1] > 480 and preview.shape[2] > 2400 and 0 <= preview.min() and preview.max() <= 1
-    (shown,) = out.ui.as_dict()["images"]
+    (shown,), (facts,) = out.ui["images"], out.ui["latentsync_faces"]
     assert shown["type"] == "temp" and (comfy_folders.temp / shown["subfolder"] / shown["filename"]).is_file()
+    assert facts["picture"] == shown and (facts["height"], facts["width"]) == preview.shape[1:3]
+    assert (facts["columns"], facts["frame"]) == (6, [201, 160])
+
+
+def test_columns_of_the_preview_are_where_the_page_is_told(pack):
+    """Each begins with its frame, so that a click on the picture means a place in the clip."""
+    source = head(pack, missing=range(3, 12))
+    source.images[:, -10:, -10:] = torch.tensor([0.0, 1.0, 0.0])
+    out = track_face(pack, source, max_gap=0.0)
+    (facts,) = out.ui["latentsync_faces"]
+    width = (facts["width"] + facts["gap"]) / facts["columns"] - facts["gap"]
+    scale = width / facts["frame"][0]
+    for column in range(facts["columns"]):
+        right, bottom = round(column * (width + facts["gap"]) + width), round(facts["frame"][1] * scale)
+        corner = out[1][0, bottom - round(9 * scale) : bottom, right - round(9 * scale) : right]
+        assert torch.equal(corner, torch.tensor([0.0, 1.0, 0.0]).expand_as(corner))
+    assert facts["columns"] == 3 and right == facts["width"]
 
 
 def test_crops_have_the_size_of_a_connected_model(pack, model, source):

@@ -22,6 +22,7 @@ from latentsync.face.geometry import apply, crop_matrix, invert
 from latentsync.face.masks import face_mask
 from latentsync.frames import as_float
 from latentsync.media import VideoReader, VideoWriter
+from latentsync.media.encoders import HARDWARE
 from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import (
     LipSyncInput,
@@ -320,16 +321,22 @@ def argv(command, clip, **changes):
     return [command, *(f"--{key}={value}" for key, value in (given | changes).items())]
 
 
-def test_run_and_restore_on_the_command_line(tmp_path, tmp_path_factory, capsys):
+def test_run_and_restore_on_the_command_line(tmp_path, tmp_path_factory, capsys, monkeypatch):
+    monkeypatch.setitem(HARDWARE, "nvenc", "none")
+    compressed = {"encoder": "nvenc", "preset": "ultrafast"}
+    fastest = b"subme=0 "  # among what x264 writes into its files of its settings
     clip = make_clip(tmp_path, frames=4, seconds=0.16)
     weights = tiny.make_checkpoints(tmp_path_factory.mktemp("weights") / "checkpoints", resolution=64)
     upscaler = upscaler_file(tmp_path_factory.mktemp("upscaler"))
     options = {"superres": "sharpen", "superres-strength": 0.9, "sr-ratio": 2, "mask-smooth": 0.3}
-    assert main(argv("run", clip, checkpoints=weights, **options)) == 0
+    assert main(argv("run", clip, checkpoints=weights, **compressed, **options)) == 0
+    assert "encoder x264: nvenc does not work here" in capsys.readouterr().err
+    assert fastest in (tmp_path / "out.mp4").read_bytes()
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (len(reader), reader.height, reader.width) == (4, 2 * HEIGHT, 2 * WIDTH)
     changes = {"superres_region": "face", "sr_ratio": 1.5, "upscaler": upscaler, "resolution": 64}
-    assert main(argv("restore", clip, superres="sharpen", **changes)) == 0
+    assert main(argv("restore", clip, superres="sharpen", **compressed, **changes)) == 0
+    assert fastest in (tmp_path / "out.mp4").read_bytes()
     assert "4 frames at 25 fps, the face in 4" in capsys.readouterr().out
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (len(reader), reader.height, reader.width) == (4, 270, 360)

@@ -31,7 +31,7 @@ from latentsync.restore.apply import memory_frames
 from latentsync.restore.apply import restore as restore_crops
 from latentsync.restore.restorers import FACE_SIDE, Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, blend_restored, restore_frames
-from latentsync.settings import BlendSettings, RestoreSettings, RunSettings, Settings, TrackSettings
+from latentsync.settings import BlendSettings, EncodingSettings, RestoreSettings, RunSettings, Settings, TrackSettings
 
 FRAMES = 60
 GAP = range(24, 48)
@@ -74,7 +74,7 @@ def run(clip, out, *, weights=None, stop=None, resume=True, error=Stop, **settin
         if (phase, done) == stop:
             raise error
 
-    settings = RunSettings(crf=0, **({"superres": STEADY, "sync": FAST} | settings))
+    settings = RunSettings(encoding=EncodingSettings(crf=0), **({"superres": STEADY, "sync": FAST} | settings))
     detector, how = load_detector("file", model=clip.track), {"resume": resume, "progress": progress}
     out = clip.video.with_name(out)
     if weights is None:
