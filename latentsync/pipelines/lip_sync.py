@@ -1,9 +1,10 @@
 """One video from start to end: track the face, sync the mouth, blend, write; in memory that does not grow with it."""
 
+import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -20,15 +21,18 @@ from ..face.track import FaceTrack, track_faces
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
-from ..media import VideoReader, VideoWriter, join, output_format
+from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
+from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress, with_progress
 from ..restore.superres import blend_restored
 from ..sampling.sample import sync
 from ..settings import RunSettings, TrackSettings
-from ..threads import behind, check
+from ..threads import behind, beside, check
 from .resume import Workspace, plan
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,9 @@ def lip_sync(
     check_paths(video, audio, out)
     with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
         take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
-        with _workspace(video, audio, out, model, detector, settings) if resume else nullcontext() as work:
-            track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress, work)
-            result = lip_sync_frames(take, model, detector, settings, progress, track)
+        codec = written_codec(out, reader, settings)
+        with _workspace(video, audio, out, model, detector, settings, codec) if resume else nullcontext() as work:
+            result = lip_sync_frames(take, model, detector, settings, progress, work=work)
             del take  # the whole sound
             windows = result.windows(work.frames_done, finish=True) if work else result.windows()
             write(windows, Path(out), reader, settings, result.sound(audio), work)
@@ -148,27 +152,41 @@ def lip_sync_frames(
     settings: RunSettings,
     progress: Progress,
     track: FaceTrack | None = None,
+    work: Workspace | None = None,
 ) -> LipSyncResult:
-    """Follow the face through a take and hear its sound, at once; rendering comes with `windows`.
+    """Follow the face through a take and hear its sound, one beside the other; rendering comes with `windows`.
 
     Args:
         progress: called as in `lip_sync`, after each denoising step too; what it raises ends the run.
         track: where the face is in the source's frames, if that is known.
+        work: where an interrupted run has left its track, and this one keeps its own.
     """
     order = take.order(settings)
-    if track is None:
-        track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress)
-    progress("listening", 0, len(order))
-    features = listen(model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut)
+    with beside(listen, model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut) as heard:
+        if track is None:
+            _warn_of_real_faces(model, detector)
+            search = take.used(settings), take.fps, detector, model.resolution, settings, progress, work
+            track = track_or_resume(*search)
+        progress("listening", 0, len(order))
+        features = heard()
     outlasts = _missing(take.wave, take.fps, len(order)) * take.fps >= SAMPLE_RATE
     frames = FrameView(take.frames, order)
     return LipSyncResult(model, frames, take.fps, track.take(order), features, outlasts, settings, progress)
 
 
-def _workspace(video, audio, out, model: LipSyncModel, detector: Detector, settings: RunSettings) -> Workspace:
+def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
+    """Say so where the embedded model meets faces that a detector finds, for such ones are not drawn."""
+    if EMBEDDED in Path(model.source).parents and not isinstance(detector, FaceFile):
+        logger.warning(
+            "the embedded model knows drawn faces only: on a real face the result will look wrong. Get the weights for "
+            "real faces with `python -m latentsync download --version 1.5`, or with the node Download LatentSync Models"
+        )
+
+
+def _workspace(video, audio, out, model: LipSyncModel, detector, settings: RunSettings, codec: str) -> Workspace:
     weights = list(map(file_version, model.files)) or model.source
     nets = [model.resolution, str(model.dtype), weights]
-    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets))
+    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets, codec=codec))
 
 
 def listen(encoder: nn.Module, wave: torch.Tensor, fps: float, length: int, hard_cut: bool = False) -> AudioFeatures:
@@ -197,12 +215,11 @@ def write(
     """
     source.warn_of_losses()
     sweep_parts(out)
-    size = (source.height, source.width)
-    size = size if settings.superres is None else settings.superres.size(*size)
+    size = written_size(source, settings)
 
     def open_writer(path: Path, **sound) -> VideoWriter:
         tags = {"colour": source.colour, "sample_aspect_ratio": source.sample_aspect_ratio}
-        return VideoWriter(path, source.fps, *size, crf=settings.crf, **tags, **sound)
+        return VideoWriter(path, source.fps, *size, **asdict(settings.encoding), **tags, **sound)
 
     if work is None:
         with closing(windows), open_writer(out, **sound) as writer:
@@ -213,6 +230,17 @@ def write(
             work.write(windows, open_writer, settings.sync.window)
         join(work.parts, out, **sound)
         work.remove()
+
+
+def written_size(source: VideoReader, settings: RunSettings) -> tuple[int, int]:
+    """Height and width of what `write` makes of a video."""
+    size = (source.height, source.width)
+    return size if settings.superres is None else settings.superres.size(*size)
+
+
+def written_codec(out: str | os.PathLike, source: VideoReader, settings: RunSettings) -> str:
+    """What `write` encodes with, which is tried before long work begins."""
+    return codec_for(out, settings.encoding.encoder, *written_size(source, settings))
 
 
 def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -267,6 +295,7 @@ def watch(
     more = {"cuts": cuts, "describe": similar, "limits": limits, "whole": settings.published}
     detections = detect_faces(frames, detector, every, **more)
     for done, detection in enumerate(detections, 1):
+        check()
         yield detection
         progress("looking for the face", done, len(frames))
 
@@ -288,7 +317,7 @@ class CropsAhead:
 
 def render(
     model: LipSyncModel,
-    frames: Frames,
+    frames: FrameView,
     track: FaceTrack,
     features: AudioFeatures,
     settings: RunSettings,
@@ -312,7 +341,12 @@ def render(
 
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
-    with closing(sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)) as synced:
+
+    def source(i: int) -> tuple[int, bytes]:
+        return frames.index_map[i], track.matrices[i].tobytes()
+
+    given = model, crops, features, settings.sync, track.runs(), first, on_step, mask_image, source
+    with closing(sync(*given)) as synced:
         counted = with_progress(synced, len(frames), "syncing", steps, first)
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
