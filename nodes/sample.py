@@ -60,7 +60,7 @@ class Sampler(io.ComfyNode):
         shown = [i for start, stop in runs for i in range(start, stop)]
         preview = fit_preview(model, crops, shown) if shown else None
         on_step = _reporter(report, preview, count)
-        synced = sync(model, crops, features, settings, runs, on_step=on_step, mask_image=mask_image)
+        synced = sync(model, crops, features, settings, lambda _: runs, on_step=on_step, mask_image=mask_image)
         return io.NodeOutput(inputs.concat_windows(synced, len(crops)))
 
 

@@ -61,6 +61,10 @@ class FaceTrack:
         """(start, stop) of every stretch with the face and without a cut, in order, among the first `stop` frames."""
         return _runs(self.weight[:stop] > 0, self.cuts[:stop])
 
+    def begins(self, number: int) -> bool:
+        """Whether a run begins with this frame, which shows the face."""
+        return number == 0 or bool(self.cuts[number]) or self.weight[number - 1] <= 0
+
     def jitter(self) -> float:
         """Unsteadiness in frame pixels: root mean square of the crop corners' second difference over time."""
         squares = []
