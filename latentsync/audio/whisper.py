@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..threads import check
 
 SAMPLE_RATE = 16_000  # Hz, mono
 HOP_LENGTH = 160  # samples per column of Whisper's log-mel spectrogram
@@ -128,6 +129,7 @@ def encode_mel(encoder: nn.Module, mel: torch.Tensor, hard_cut: bool = False) ->
     """
     count, states, done = mel.shape[-1] // COLUMNS_PER_STATE, None, 0
     for start in segment_starts(mel.shape[-1], hard_cut):
+        check()
         piece = mel[:, start : start + SEGMENT_COLUMNS]
         kept = piece.shape[-1] // COLUMNS_PER_STATE
         if kept == 0:  # a hard cut can leave one lone column

@@ -133,6 +133,13 @@ def test_load_model_has_every_weight(made):
     assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
 
 
+def test_compiling_is_off_unless_asked_for(made):
+    for compile in (False, True):
+        model = load_model(made, device="cpu", compile=compile)
+        replaced = ["forward" in vars(net) for net in (model.unet, model.vae.encoder, model.vae.decoder)]
+        assert replaced == [compile] * 3
+
+
 def test_cast_reaches_unet_and_vae_but_not_the_audio_encoder(made, caplog):
     model = load_model(made, device="cpu", dtype=torch.bfloat16)
     assert {p.dtype for module in (model.unet, model.vae) for p in module.parameters()} == {torch.bfloat16}
