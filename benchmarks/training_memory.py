@@ -54,7 +54,7 @@ def frozen_nets(config: UNetTraining) -> FrozenNets:
         vae=make_vae(),
         audio_encoder=AudioEncoder(*WHISPER_TINY),
         syncnet=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
-        lpips=load_lpips(random_weights=True) if weights.lpips else None,
+        lpips=load_lpips(None) if weights.lpips else None,
         trepa=VideoMAE(videomae_config(**VIT_G)) if weights.trepa else None,
     ).cast(frozen_dtype(config))
 

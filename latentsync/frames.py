@@ -1,8 +1,8 @@
 """Frame sequences: the one shape that every stage reads and writes.
 
 A `Frames` has a length and is indexed by a list of frame numbers. A tensor is one; so are a video file
-(`media.VideoReader`), a clip stretched to the length of an audio track (`Extended`) and the aligned
-crops of a face (`faces.Aligned`). Stages pull windows out of them, so memory does not grow with duration.
+(`media.VideoReader`), a clip stretched to the length of an audio track (`FrameView`) and the aligned crops of a face
+(`face.align.AlignedFaces`). Stages pull windows out of them, so memory does not grow with duration.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -30,6 +30,8 @@ class Worker(AbstractContextManager):
         self._finish = finish
         self._inference = torch.is_inference_mode_enabled()  # each thread has its own
         self._thread = ThreadPoolExecutor(1, "latentsync")
+        # Started before there is work: the pool would not wait for a thread that Ctrl-C hits in starting.
+        self._thread.submit(int).result()
         self._siblings = _local.__dict__.setdefault("workers", [])
         self._siblings.append(self)
 

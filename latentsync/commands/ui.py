@@ -74,11 +74,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def free_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0, if a server can listen there.
-
-    Raises:
-        OSError: it is taken or not allowed, or `host` is no address of this machine.
-    """
+    """`port`, or a free one for 0, if a server can listen there."""
     if not 0 <= port < 2**16:
         raise InputError(f"port is {port}: give 1 to 65535, or 0 for a free one")
     try:

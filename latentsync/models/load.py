@@ -257,7 +257,7 @@ def load_vae(path: str | Path) -> nn.Module:
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
-        raise InputError("the VAE needs the diffusers package: pip install diffusers") from error
+        raise InputError('the VAE needs the diffusers package: pip install "diffusers<0.36"') from error
     path = Path(path)
     file = vae_weights(path) if path.is_dir() else path
     state = load_state_dict(file)

@@ -119,19 +119,19 @@ class SyncNetConfig:
         return cls(*encoders, frames)
 
 
-_PIXEL_VISUAL = (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2)
-_PIXEL_AUDIO = (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3))
+PIXEL_VISUAL = (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2)
+PIXEL_AUDIO = (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3))
 
 # The published configurations. Pixel nets see the lower halves of 16 frames of 256 x 256, the latent net 16 latents of
 # 4 x 32 x 32; these hear 52 columns of 80 mels. One pixel net sees 25 frames and hears 80 columns. Every encoder ends
 # at 1 x 1.
 PIXEL_ATTN = SyncNetConfig(
-    visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0)),
-    audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0, 0, 0, 1, 1, 0, 0)),
+    visual=EncoderConfig.from_table(16 * 3, *PIXEL_VISUAL, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0)),
+    audio=EncoderConfig.from_table(1, *PIXEL_AUDIO, attn_blocks=(0, 0, 0, 1, 1, 0, 0)),
 )
 PIXEL = SyncNetConfig(
-    visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0,) * 8),
-    audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0,) * 7),
+    visual=EncoderConfig.from_table(16 * 3, *PIXEL_VISUAL, attn_blocks=(0,) * 8),
+    audio=EncoderConfig.from_table(1, *PIXEL_AUDIO, attn_blocks=(0,) * 7),
 )
 LATENT = SyncNetConfig(
     visual=EncoderConfig.from_table(16 * 4, (64, 128, 256, 256, 512, 1024), (2, 2, 2, 1, 2, 2), (0,) * 6),
@@ -139,7 +139,7 @@ LATENT = SyncNetConfig(
 )
 PIXEL_25 = SyncNetConfig(
     visual=EncoderConfig.from_table(
-        25 * 3, (128, 128, 256, 256, 512, 512, 1024, 1024), _PIXEL_VISUAL[1], attn_blocks=(0,) * 8
+        25 * 3, (128, 128, 256, 256, 512, 512, 1024, 1024), PIXEL_VISUAL[1], attn_blocks=(0,) * 8
     ),
     audio=EncoderConfig.from_table(1, (64, 128, 256, 256, 512, 1024), (2,) * 6, attn_blocks=(0,) * 6),
     frames=25,

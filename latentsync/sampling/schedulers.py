@@ -29,7 +29,7 @@ def make_sampler(name: str, steps: int) -> Any:
     try:
         import diffusers
     except ImportError as error:
-        raise InputError("the samplers need the diffusers package: pip install diffusers") from error
+        raise InputError('the samplers need the diffusers package: pip install "diffusers<0.36"') from error
     if name == "ddim":
         sampler = diffusers.DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False)
     elif name == "dpm++":

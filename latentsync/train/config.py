@@ -29,6 +29,7 @@ from pydantic.dataclasses import dataclass
 from ..errors import FileError, InputError
 from ..files import read_text
 from ..nets.config import Motion, UNetConfig
+from ..nets.syncnet import PIXEL_AUDIO, PIXEL_VISUAL
 
 PRESETS = Path(__file__).parent / "presets"
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -114,12 +115,8 @@ class EncoderTable:
 class SyncNetTables:
     """Both encoders; the defaults are those of the published pixel model."""
 
-    visual: EncoderTable = EncoderTable(
-        (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 1, 1, 0, 0)
-    )
-    audio: EncoderTable = EncoderTable(
-        (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3)), (0, 0, 0, 1, 1, 0, 0)
-    )
+    visual: EncoderTable = EncoderTable(*PIXEL_VISUAL, (0, 0, 0, 0, 1, 1, 0, 0))
+    audio: EncoderTable = EncoderTable(*PIXEL_AUDIO, (0, 0, 0, 1, 1, 0, 0))
 
 
 @settings

@@ -89,6 +89,10 @@ class ClipSamples(Dataset):
         if len(self._broken) == len(self.clips):
             raise self._nothing_left()
 
+    def keep_in_memory(self) -> None:
+        """From now on neither read nor write the cache folder; to be called before the first sample."""
+        self.cache = FeatureCache(None)
+
     def _leave_out(self, number: int, error: BrokenClip) -> None:
         self._broken.add(number)
         if (reader := self.pictures.readers.pop(self.clips[number].path, None)) is not None:

@@ -149,8 +149,8 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
         no_gpu = ["there is no GPU here, which run.precision=fp16 needs: to train here, set run.precision=no"]
         config = replace(config, run=replace(run, precision="no"))
     accelerator = _prepare(task, config).accelerator
-    if hasattr(task.data, "cache"):
-        task.data.cache.folder = None  # it keeps features in memory
+    if hasattr(task.data, "keep_in_memory"):
+        task.data.keep_in_memory()
     sample = task.data[0]
     try:
         memory = estimate_memory(task, sample, replace(config, run=run)) or "unknown, as it depends on the batch"

@@ -28,35 +28,19 @@ def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | Non
     return (a * shared + independent) / (1 + a**2) ** 0.5
 
 
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Latents at their time step: sqrt(abar) * latents + sqrt(1 - abar) * noise (DDPM, arXiv 2006.11239, eq. 4).
-
-    Latents and noise are (b, c, f, h, w), time steps (b,) in 0 .. 999, and `alphas_cumprod` is abar of every time step,
-    (1000,). Computed in float32.
-    """
-    signal, spread = _coefficients(latents, timesteps, alphas_cumprod)
-    return signal * latents + spread * noise
-
-
 def one_step_estimate(noisy: Tensor, predicted_noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """The clean latents that a noise prediction stands for: the inverse of `add_noise`, with its shapes and dtypes."""
-    signal, spread = _coefficients(noisy, timesteps, alphas_cumprod)
-    return (noisy - spread * predicted_noise) / signal
+    """The clean latents that a noise prediction stands for (DDPM, arXiv 2006.11239, eq. 4, solved for x_0), float32.
 
-
-def _coefficients(latents: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
-    """sqrt(abar) and sqrt(1 - abar) of each clip, in float32 and broadcastable to `latents`."""
-    if timesteps.shape != latents.shape[:1]:
-        raise ValueError(f"time steps have shape {tuple(timesteps.shape)}: give one for each of {len(latents)} clips")
-    abar = alphas_cumprod.to(latents.device, torch.float32)[timesteps.to(latents.device)]
-    abar = abar.reshape(-1, *[1] * (latents.ndim - 1))
-    return abar.sqrt(), (1 - abar).sqrt()
+    Latents and noise are (b, c, f, h, w), time steps (b,) in 0 .. 999, and `alphas_cumprod` is abar of every time step.
+    """
+    abar = alphas_cumprod.to(noisy.device)[timesteps].reshape(-1, 1, 1, 1, 1)
+    return (noisy - (1 - abar).sqrt() * predicted_noise) / abar.sqrt()
 
 
 def noise_loss(
     predicted: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor, snr_gamma: float | None = None
 ) -> Tensor:
-    """Mean squared error of a noise prediction, with tensors as in `add_noise`.
+    """Mean squared error of a noise prediction, with tensors as in `one_step_estimate`.
 
     With `snr_gamma` a clip counts min(snr, snr_gamma) / snr, with the ratio snr of signal to noise at its time step
     (min-SNR, arXiv 2303.09556): the less, the more training is about what cannot be seen through the noise. None weighs

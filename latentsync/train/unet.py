@@ -26,7 +26,7 @@ from .config import UNetTraining
 from .dataset import UNetClips
 from .files import find_file
 from .init_weights import choose_trained, frozen_dtype, start_unet, write_weights
-from .losses import add_noise, lpips_loss, mixed_noise, noise_loss, one_step_estimate, sync_loss
+from .losses import lpips_loss, mixed_noise, noise_loss, one_step_estimate, sync_loss
 from .task import Samples, Task
 from .trepa import load_trepa, trepa_loss
 from .validate import WholeClip, check_crops, validate, validate_whole
@@ -118,7 +118,7 @@ class UNetTask(Task):
         self.data = data
         if data is None:
             self.data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
-        self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
+        self.sampler = make_sampler("ddim", 20)
 
     def _prepare_validation(self) -> WholeClip | None:
         """Refuse at once what cannot be validated with; the clip, if it is one that goes the whole way."""
@@ -170,15 +170,14 @@ class UNetTask(Task):
             drawn = draw(batch["seed"].tolist(), latents.shape[1:], self.config.mixed_noise, self.config.audio_dropout)
             noise, timesteps, has_audio = (tensor.to(device) for tensor in drawn)
             audio = batch["audio"] * has_audio[:, None, None, None]
-            noisy = add_noise(latents, noise, timesteps, self.alphas_cumprod)
+            noisy = self.sampler.add_noise(latents, noise, timesteps)
         predicted = net(torch.cat([noisy, condition], dim=1), timesteps, audio)
         with torch.autocast(device.type, enabled=False):
-            predicted, parts = predicted.float(), {}
+            predicted, parts, abar = predicted.float(), {}, self.sampler.alphas_cumprod
             if weights.mse:
-                gamma = self.config.snr_gamma
-                parts["mse"] = noise_loss(predicted, noise, timesteps, self.alphas_cumprod, gamma)
+                parts["mse"] = noise_loss(predicted, noise, timesteps, abar, self.config.snr_gamma)
             if weights.sync or weights.lpips or weights.trepa:
-                estimate = one_step_estimate(noisy, predicted, timesteps, self.alphas_cumprod)
+                estimate = one_step_estimate(noisy, predicted, timesteps, abar)
                 parts |= self.supervision(estimate, latents, batch)
             total = sum(getattr(weights, name) * part for name, part in parts.items())
         return {"loss": total} | {name: part.detach() for name, part in parts.items()}

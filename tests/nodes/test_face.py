@@ -7,6 +7,8 @@ import pytest
 import torch
 from heads import FPS, head, track_face, unchanged
 
+from latentsync.face import landmarks
+
 
 @pytest.fixture
 def source(pack):
@@ -164,6 +166,65 @@ def test_a_detector_without_weights_names_the_node_that_gets_one(pack, comfy_fol
         load(pack, name)
     assert way_out.format(comfy_folders.models / "latentsync") in str(refusal.value)
     assert "python -m" not in str(refusal.value)
+
+
+def given(source, kind: str, frames=range(12)):
+    """What MediaPipe's node of ComfyUI gives of the drawn head, or nodes that give boxes; the head is in each frame."""
+    clip = source.clip
+    if kind == "FACE_LANDMARKS":
+        faces = []
+        for i in frames:
+            mesh = np.zeros((478, 2), np.float32)
+            rows = landmarks.LEFT_BROW_MESH, landmarks.RIGHT_BROW_MESH, landmarks.NOSE_MESH
+            for vertices, point in zip(rows, clip.landmarks[i], strict=True):
+                mesh[list(vertices)] = point
+            faces.append([{"landmarks_xy": mesh, "bbox_xyxy": np.float32(clip.boxes[i]), "score": 0.3}])
+        return {"frames": faces, "image_size": (160, 201), "connection_sets": {}}
+    x1, y1, x2, y2 = clip.boxes[0]
+    box = {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1}
+    return {"one": box, "boxes": [box], "frame": [[box]], "frames": [[box | {"label": "face"}] for _ in frames]}[kind]
+
+
+def test_faces_of_mediapipes_node_are_followed_without_a_detector(pack, source):
+    out = track_face(pack, source, detector=None, faces=given(source, "FACE_LANDMARKS"))
+    expected = track_face(pack, source)
+    assert np.allclose(out[0].track.matrices, expected[0].track.matrices, atol=1e-3)
+    without = given(source, "FACE_LANDMARKS")
+    without["frames"][3:9] = [[] for _ in range(6)]
+    assert "in 6 of 12 frames (not in 3-8)" in track_face(pack, source, detector=None, faces=without)[2]
+
+
+@pytest.mark.parametrize("kind", ["one", "boxes", "frame", "frames"])
+def test_boxes_of_other_nodes_are_followed(pack, source, kind):
+    track = track_face(pack, source, detector=None, faces=given(source, kind))[0]
+    assert track.faces[11].box == pytest.approx(tuple(source.clip.boxes[0]))
+    expected = landmarks.points_from_box(tuple(source.clip.boxes[0]))
+    assert np.allclose(track.faces[11].points, expected)
+
+
+@pytest.mark.parametrize(
+    ("faces", "sentence"),
+    [
+        (lambda source: given(source, "FACE_LANDMARKS", range(7)), "of 7 frames and there are 12 images"),
+        (lambda source: given(source, "frames", range(13)), "of 13 frames and there are 12 images"),
+        (lambda source: given(source, "FACE_LANDMARKS") | {"image_size": (90, 201)}, "of 201 x 90 and these have 201"),
+        (lambda source: given(source, "FACE_LANDMARKS") | {"image_size": None}, "no faces that can be read"),
+        (lambda source: {"frames": [[{}]], "image_size": (160, 201)}, "no faces that can be read"),
+        (lambda source: [], "of 0 frames and there are 12 images"),
+        (lambda source: [{"x": 1}], "no faces that can be read"),
+        (lambda source: {"x": 0, "y": 0, "width": float("nan"), "height": 9}, "no faces that can be read"),
+        (lambda source: 7, "no faces that can be read"),
+    ],
+)  # fmt: skip
+def test_faces_of_other_images_or_of_none_are_refused(pack, source, faces, sentence):
+    with pytest.raises(ValueError, match=f"{sentence}.*: connect what a node has found in these images$"):
+        track_face(pack, source, detector=None, faces=faces(source))
+
+
+def test_without_detector_and_faces_the_best_detector_is_taken(pack, source, monkeypatch):
+    monkeypatch.setattr(pack.nodes.face, "find_detector", lambda: source.detector)
+    expected = track_face(pack, source)[0].track.matrices
+    assert np.array_equal(track_face(pack, source, detector=None)[0].track.matrices, expected)
 
 
 def test_unknown_detectors_are_refused(pack, comfy_folders):

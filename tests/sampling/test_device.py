@@ -19,7 +19,7 @@ aten = torch.ops.aten
 
 
 class Transfers(TorchDispatchMode):
-    """Operations in the block for which the CPU waits, and tensors that go to the GPU without that."""
+    """Operations in the block for which the CPU waits, and tensors that go to the GPU."""
 
     def __init__(self):
         super().__init__()
@@ -38,10 +38,8 @@ class Transfers(TorchDispatchMode):
             self.waits.append("linalg")
         if packet in (aten._to_copy, aten.copy_) and {*given, out.device.type} == {"cpu", "cuda"}:
             asynchronous = kwargs.get("non_blocking") or args[2:] == (True,)
-            if asynchronous and out.device.type == "cuda":
-                self.sent.append(args[0])
-            else:
-                self.waits.append(str(function))
+            self.waits += [str(function)] * (not asynchronous)
+            self.sent += args[:1] * (out.device.type == "cuda")
         return out
 
 

@@ -1,5 +1,6 @@
 import { app } from '../../../scripts/app.js'
 import { fileUrl, showOutput } from './output_widget.js'
+import { translate } from './words.js'
 
 const STYLES = {
   box: 'display: grid; place-items: center; width: 100%; height: 100%; container-type: size',
@@ -21,7 +22,7 @@ class FaceChoice {
     this.node = node
     this.element = part('div', 'box')
     this.#frame.append(this.#picture, this.#mark)
-    this.#frame.title = 'Click on a face to follow it from the start of each shot'
+    this.#frame.title = translate('Click on a face to follow it from the start of each shot')
     this.#picture.dataset.latentsync = 'faces'
     this.#picture.draggable = false
     this.#picture.addEventListener('click', (event) => this.#choose(event))

@@ -1,5 +1,6 @@
 import { fileUrl, showOutput } from './output_widget.js'
 import { ComparePlayer } from './player.js'
+import { translate } from './words.js'
 
 class ServedPlayer extends ComparePlayer {
   load(clip) {
@@ -12,6 +13,6 @@ showOutput({
   extension: 'LatentSync.Preview',
   node: 'LatentSyncPreview',
   output: 'latentsync_preview',
-  create: () => new ServedPlayer(),
+  create: () => new ServedPlayer(translate),
   heights: [60, 240]
 })
