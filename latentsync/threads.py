@@ -7,14 +7,14 @@ Results come in the order of the items, and are those of a run without threads.
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing
 from typing import Any, TypeVar
 
 import torch
 
 THREADED = True  # False does everything in the calling thread, item by item
+TOLD_EVERY = 0.1  # seconds between two calls of `waiting`
 
 T, R = TypeVar("T"), TypeVar("R")
 _local = threading.local()  # workers: those of this thread; worker: the one whose thread this is
@@ -70,28 +70,38 @@ def check() -> None:
             raise worker.error
 
 
-@contextmanager
-def beside(function: Callable[..., R], *args: Any) -> Iterator[Callable[[], R]]:
-    """`function(*args)` in a thread while the block does other work; what is given waits for its result."""
-    if not THREADED:
-        yield partial(function, *args)
-        return
-    with Worker() as worker:
-        yield worker.submit(function, *args).result
+class Ahead(Worker, Iterator[T]):
+    """`items`, of which `depth` are made in a thread before they are taken, from the beginning of the block on.
+
+    While the next one is not there `waiting` is called now and then, in the thread that takes it, which may be another
+    one than the block's; what it raises ends the waiting.
+    """
+
+    def __init__(self, items: Generator[T, None, None], depth: int = 1, waiting: Callable[[], object] | None = None):
+        super().__init__()
+        self._items, self._waiting, self._end = items, waiting, object()
+        self._coming = deque(self.submit(next, items, self._end) for _ in range(depth if THREADED else 0))
+
+    def __next__(self) -> T:
+        if not THREADED:
+            return next(self._items)
+        while self._waiting is not None and not wait([self._coming[0]], TOLD_EVERY).done:
+            self._waiting()
+        item = self._coming.popleft().result()
+        self._coming.append(self.submit(next, self._items, self._end))
+        if item is self._end:
+            raise StopIteration
+        return item
+
+    def __exit__(self, *error) -> None:
+        super().__exit__(*error)
+        self._items.close()
 
 
 def ahead(items: Generator[T, None, None], depth: int = 1) -> Generator[T, None, None]:
     """`items`, of which `depth` are made in a thread while the caller works on the last one it got."""
-    with closing(items):
-        if not THREADED:
-            yield from items
-            return
-        end = object()
-        with Worker() as worker:
-            coming = deque(worker.submit(next, items, end) for _ in range(depth))
-            while (item := coming.popleft().result()) is not end:
-                coming.append(worker.submit(next, items, end))
-                yield item
+    with Ahead(items, depth) as made:
+        yield from made
 
 
 def behind(

@@ -63,7 +63,7 @@ class Sampler(io.ComfyNode):
         spans = [span for run in runs for span in windows(*run, size, overlap)]
         report("syncing", 0, len(spans) * settings.steps)
         on_step = _reporter(report, model, crops, spans, keep_mask(model.resolution, mask_image))
-        synced = sync(model, crops, features, settings, runs, on_step=on_step, mask_image=mask_image)
+        synced = sync(model, crops, features, settings, lambda _: runs, on_step=on_step, mask_image=mask_image)
         return io.NodeOutput(inputs.concat_windows(report.shown(synced), len(crops)))
 
 

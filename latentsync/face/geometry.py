@@ -87,13 +87,19 @@ def published_matrices(points: np.ndarray, resolution: int) -> np.ndarray:
 
     Points are rounded to whole pixels, and the smoothed nose bias is added, unscaled, to the translation.
     """
-    matrices, smooth = [], None
-    for triple in np.rint(points):
-        matrix, bias = fit_similarity(triple, resolution)
-        smooth = bias if smooth is None else BIAS_KEPT * smooth + (1 - BIAS_KEPT) * bias
-        matrix[:, 2] += smooth
+    matrices, bias = [], None
+    for triple in points:
+        matrix, bias = published_matrix(triple, resolution, bias)
         matrices.append(matrix)
     return np.stack(matrices).astype(np.float32)
+
+
+def published_matrix(points: np.ndarray, resolution: int, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The next of `published_matrices`, with its smoothed bias; `before` is that of the last one."""
+    matrix, bias = fit_similarity(np.rint(points), resolution)
+    bias = bias if before is None else BIAS_KEPT * before + (1 - BIAS_KEPT) * bias
+    matrix[:, 2] += bias
+    return matrix, bias
 
 
 def to_pose(matrix: np.ndarray, resolution: int) -> np.ndarray:

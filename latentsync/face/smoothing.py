@@ -9,15 +9,15 @@ JUMP_RATIO = 4.0  # how many times the usual step a jump is, at least
 JUMP_CONTEXT = 3  # frames before and after that have to agree with it
 
 
-def bridge(places: np.ndarray, values: np.ndarray, length: int) -> np.ndarray:
-    """Values (m, k) at frames `places` as a path (length, k): linear between, constant before and after.
+def bridge(before: np.ndarray, after: np.ndarray, steps: int) -> np.ndarray:
+    """Values (steps, k) on the straight way from `before` (k,), without it, to `after`.
 
-    The last column is an angle in radians and is unwrapped first, so that it takes the short way round.
+    The last one is an angle in radians and takes the short way round.
     """
-    values = values.copy()
-    values[:, -1] = np.unwrap(values[:, -1])
-    frames = np.arange(length)
-    return np.stack([np.interp(frames, places, column) for column in values.T], axis=1)
+    after = after.copy()
+    after[-1] += 2 * np.pi * np.round((before[-1] - after[-1]) / (2 * np.pi))
+    share = np.arange(1, steps)[:, None] / steps
+    return np.concatenate([before + (after - before) * share, after[None]])
 
 
 def jumps(places: np.ndarray, threshold: float) -> list[int]:
@@ -37,6 +37,11 @@ def jumps(places: np.ndarray, threshold: float) -> list[int]:
         if whole and moved > threshold and steps[i - 1] > JUMP_RATIO * np.median(around):
             found.append(int(i))
     return found
+
+
+def reach(sigma: float) -> int:
+    """Frames before and after one that `smooth` looks at, but for the medians by which it knows outliers."""
+    return (ROUNDS + 1) * int(np.ceil(REACH * sigma))
 
 
 def smooth(path: np.ndarray, sigma: float) -> np.ndarray:
@@ -60,10 +65,10 @@ def smooth(path: np.ndarray, sigma: float) -> np.ndarray:
 
 def _local_parabolas(path: np.ndarray, robust: np.ndarray, sigma: float) -> np.ndarray:
     """Value at each frame of the weighted least-squares parabola around it, for each column of `path` (n, k)."""
-    reach = int(np.ceil(REACH * sigma))
+    width = int(np.ceil(REACH * sigma))
     fitted = np.empty_like(path)
     for i in range(len(path)):
-        low, high = max(0, i - reach), min(len(path), i + reach + 1)
+        low, high = max(0, i - width), min(len(path), i + width + 1)
         t = (np.arange(low, high) - i) / sigma
         # A line where the window holds too few frames for a parabola, and at its open end a calmer estimate.
         basis = np.stack([np.ones_like(t), t, t * t], axis=1)[:, : min(3, high - low - 1)]

@@ -1,22 +1,25 @@
 """One face through a clip: which of the detected ones, where it is in frames without a detection, and how steady."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
 from ..settings import TrackSettings, parse_face
-from .geometry import canvas_size, corners, fit_similarity, from_pose, published_matrices, to_pose
+from .geometry import canvas_size, corners, fit_similarity, from_pose, published_matrix, to_pose
 from .landmarks import Detection, Face
-from .smoothing import bridge, jumps, smooth
+from .smoothing import bridge, jumps, reach, smooth
 
 # Cosine above which two faces are the same person: by a recognition net (ArcFace's usual threshold), by appearance.
 SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
 JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
 REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
+STRETCH = 16  # frames that are smoothed at a time, with those around them
+TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,13 @@ class FaceTrack:
         parts = {name: getattr(self, name)[index] for name in ("matrices", "weight", "score")}
         return replace(self, **parts, cuts=cuts)
 
-    def runs(self) -> list[tuple[int, int]]:
-        """(start, stop) of every stretch of frames with the face and without a cut, in order."""
-        return _runs(self.found, self.cuts)
+    def runs(self, stop: int | None = None) -> list[tuple[int, int]]:
+        """(start, stop) of every stretch with the face and without a cut, in order, among the first `stop` frames."""
+        return _runs(self.weight[:stop] > 0, self.cuts[:stop])
+
+    def begins(self, number: int) -> bool:
+        """Whether a run begins with this frame, which shows the face."""
+        return number == 0 or bool(self.cuts[number]) or self.weight[number - 1] <= 0
 
     def jitter(self) -> float:
         """Unsteadiness in frame pixels: root mean square of the crop corners' second difference over time."""
@@ -75,8 +82,16 @@ def _runs(found: np.ndarray, cuts: np.ndarray) -> list[tuple[int, int]]:
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
+class Choice(NamedTuple):
+    """The face that is followed, in one frame: None where it was not found, `looked` where it was looked for."""
+
+    face: Face | None
+    looked: bool
+    cut: bool
+
+
 class Chosen(NamedTuple):
-    """The one face that is followed, frame by frame: None where it was not found, `looked` where it was looked for."""
+    """The choices of a clip: one value of `Choice` for each frame."""
 
     faces: list[Face | None]
     looked: np.ndarray
@@ -91,62 +106,127 @@ def track_faces(
     A frame without the face does not stop anything: short gaps are bridged, in longer ones `found` is False.
     """
     settings = settings or TrackSettings()
-    return place_faces(choose_faces(detections, fps, settings), resolution, fps, settings)
+    return joined(place_choices(choices(detections, fps, settings), resolution, fps, settings))
 
 
 def place_faces(chosen: Chosen, resolution: int, fps: float, settings: TrackSettings) -> FaceTrack:
     """The track of faces that have been chosen; see `track_faces`."""
-    faces, cuts = chosen.faces, chosen.cuts
-    hits = np.array([face is not None for face in faces], bool)
-    if not hits.any():
-        raise InputError(
-            f"no frame of the clip's {len(faces)} shows the face asked for ({settings.which}): try another detector or "
-            "another face, or mark the face by hand in a track file and give that as detector"
-        )
-    found = _bridged(hits, chosen.looked & ~hits, cuts, max(1, round(settings.max_gap * fps)))
-    if settings.published:  # a frame without the face keeps the matrix of the last one with it
-        places = np.flatnonzero(hits)
-        matrices = published_matrices(np.stack([faces[i].points for i in places]), resolution)
-        matrices = matrices[np.clip(np.searchsorted(places, np.arange(len(faces)), side="right") - 1, 0, None)]
-    else:
-        matrices = _filtered(faces, found, cuts, resolution, settings.smoothing * fps)
-    matrices[~found] = 0
-    score = np.array([face.score if face else 0.0 for face in faces], np.float32)
-    weight = _fade(found, cuts, round(settings.fade * fps))
-    return FaceTrack(matrices.astype(np.float32), weight, score, cuts, resolution)
+    return joined(place_choices(map(Choice, *chosen), resolution, fps, settings))
 
 
-def _bridged(hits: np.ndarray, missed: np.ndarray, cuts: np.ndarray, max_gap: int) -> np.ndarray:
-    """(n,) bool: frames that are a hit or lie in a gap within one shot of at most `max_gap` frames.
+def joined(stretches: Iterable[FaceTrack]) -> FaceTrack:
+    """Tracks of stretches of a clip, in order, as one."""
+    stretches = list(stretches)
+    parts = {name: np.concatenate([getattr(track, name) for track in stretches]) for name in TRACK_FIELDS}
+    return replace(stretches[0], **parts)
 
-    A gap lasts from the first to the last frame in which the face was missed; frames that were not looked at before
-    and after do not make it longer.
+
+def place_choices(
+    choices: Iterable[Choice], resolution: int, fps: float, settings: TrackSettings
+) -> Generator[FaceTrack, None, None]:
+    """The track of the chosen faces in stretches of `STRETCH` frames, each as soon as nothing later can change it.
+
+    That is when the filter and the fades have seen what follows, and every gap has ended or is too long. Nothing comes
+    before the face is there for the first time: no frame is given of a clip that does not show it.
     """
-    found = hits.copy()
-    places = np.flatnonzero(hits)
-    for a, b in zip(places[:-1], places[1:], strict=True):
-        looks = np.flatnonzero(missed[a + 1 : b])
-        gap = looks[-1] - looks[0] + 1 if looks.size else 0
-        if gap <= max_gap and not cuts[a + 1 : b + 1].any():
-            found[a:b] = True
-    return found
+    place = _Placement(resolution, fps, settings)
+    size = max(STRETCH, place.around // 2)  # where much is smoothed, a frame is not smoothed too often
+    for choice in choices:
+        place.add(choice)
+        while place.shown and place.settled >= place.done + size + place.around:
+            yield place.take(size)
+    if not place.shown:
+        raise InputError(
+            f"no frame of the clip's {place.count} shows the face asked for ({settings.which}): try another detector "
+            "or another face, or mark the face by hand in a track file and give that as detector"
+        )
+    while place.done < place.count:
+        yield place.take(size)
 
 
-def _filtered(
-    chosen: Sequence[Face | None], found: np.ndarray, cuts: np.ndarray, resolution: int, sigma: float
-) -> np.ndarray:
-    """(n, 2, 3) matrices of the unrounded points, interpolated over gaps and smoothed within each shot."""
-    matrices = np.zeros((len(chosen), 2, 3))
-    for start, stop in _runs(found, cuts):
-        places = np.array([i for i in range(start, stop) if chosen[i] is not None])
-        poses = [to_pose(fit_similarity(chosen[i].points, resolution)[0], resolution) for i in places]
-        path = bridge(places - start, np.stack(poses), stop - start)
-        jump = JUMP * canvas_size(resolution)[0] / np.exp(np.median(path[:, 2]))
-        ends = [0, *jumps(path[:, :2], jump), stop - start]
-        for a, b in zip(ends[:-1], ends[1:], strict=True):
-            path[a:b] = smooth(path[a:b], sigma)
-        matrices[start:stop] = from_pose(path, resolution)
-    return matrices
+class _Placement:
+    """Where the face lies in the frames that were added and not taken yet, with those `around` them.
+
+    Attributes:
+        count: frames that were added.
+        done: frames that were taken.
+        settled: frames of which it is known whether they show the face.
+        shown: whether any does.
+    """
+
+    def __init__(self, resolution: int, fps: float, settings: TrackSettings):
+        self.resolution, self.published = resolution, settings.published
+        self.max_gap = max(1, round(settings.max_gap * fps))
+        self.sigma, self.fade = settings.smoothing * fps, round(settings.fade * fps)
+        self.around = max(self.fade, 0 if self.published else reach(self.sigma))
+        self.count = self.done = self.settled = 0
+        self.shown = False
+        self._begin = 0  # the first frame of these lists; a pose is that of `geometry`, as published the matrix
+        self._poses, self._scores, self._found, self._cuts = [], [], [], []
+        self._last: int | None = None  # frame with the face, from which a gap may be bridged
+        self._missed: int | None = None  # the first look in vain since
+        self._pose = self._bias = None  # in the last frame with the face
+
+    def add(self, choice: Choice) -> None:
+        face, looked, cut = choice
+        i = self.count
+        self.count += 1
+        for values, value in zip(self._lists(), (None, face.score if face else 0.0, False, cut), strict=True):
+            values.append(value)
+        if cut:
+            self._last = None
+        if face is not None:
+            self._put(i, face)
+            self._last, self._missed, self.shown = i, None, True
+        elif looked and self._last is not None:
+            # Frames that were not looked at before and after do not make a gap longer.
+            self._missed = i if self._missed is None else self._missed
+            if i - self._missed + 1 > self.max_gap:
+                self._last = None
+        self.settled = self.count if self._last is None else self._last + 1
+
+    def _put(self, i: int, face: Face) -> None:
+        """The face in frame i, and in the gap before it."""
+        before = self._pose
+        if self.published:
+            pose, self._bias = published_matrix(face.points, self.resolution, self._bias)
+        else:
+            pose = to_pose(fit_similarity(face.points, self.resolution)[0], self.resolution)
+        gap = [] if self._last is None else [before] * (i - self._last - 1)  # as published
+        if self._last is not None and not self.published:
+            *gap, pose = bridge(before, pose, i - self._last)
+        self._pose = pose
+        first = i - len(gap) - self._begin
+        self._poses[first:] = [*gap, pose]
+        self._found[first:] = [True] * (len(gap) + 1)
+
+    def take(self, count: int) -> FaceTrack:
+        """The next `count` frames, or as many as there are."""
+        stop = min(self.done + count, self.count)
+        seen = slice(0, min(stop + self.around, self.count) - self._begin)
+        poses, scores, found, cuts = (values[seen] for values in self._lists())
+        found, cuts = np.array(found, bool), np.array(cuts, bool)
+        matrices = np.zeros((len(found), 2, 3), np.float32)
+        for run in (slice(*run) for run in _runs(found, cuts)):
+            path = np.stack(poses[run])
+            matrices[run] = path if self.published else self._smoothed(path)
+        parts = matrices, _fade(found, cuts, self.fade), np.array(scores, np.float32), cuts
+        taken = slice(self.done - self._begin, stop - self._begin)
+        self.done = stop
+        old = max(0, stop - self.around - self._begin)
+        self._begin += old
+        for values in self._lists():
+            del values[:old]
+        return FaceTrack(*(part[taken] for part in parts), self.resolution)
+
+    def _smoothed(self, path: np.ndarray) -> np.ndarray:
+        """Matrices of poses (n, 4) of one shot, smoothed between its edits."""
+        jump = JUMP * canvas_size(self.resolution)[0] / np.exp(np.median(path[:, 2]))
+        ends = [0, *jumps(path[:, :2], jump), len(path)]
+        return from_pose(np.concatenate([smooth(path[a:b], self.sigma) for a, b in pairwise(ends)]), self.resolution)
+
+    def _lists(self) -> tuple[list, list, list, list]:
+        return self._poses, self._scores, self._found, self._cuts
 
 
 def _fade(found: np.ndarray, cuts: np.ndarray, length: int) -> np.ndarray:
@@ -164,8 +244,14 @@ def _fade(found: np.ndarray, cuts: np.ndarray, length: int) -> np.ndarray:
 
 def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSettings) -> Chosen:
     """The one face that is followed, picked out of the faces of each frame."""
+    chosen = list(choices(detections, fps, settings))
+    faces = [choice.face for choice in chosen]
+    return Chosen(faces, *(np.array([c[k] for c in chosen], bool) for k in (1, 2)))
+
+
+def choices(detections: Iterable[Detection], fps: float, settings: TrackSettings) -> Iterator[Choice]:
+    """`choose_faces`, frame by frame: what is chosen does not depend on what follows."""
     pick = _rule(settings.which)
-    chosen, looked, cuts = [], [], []
     last: Face | None = None  # as it was seen last, in frame `seen`
     reference: Face | None = None  # as it was seen first
     seen = 0
@@ -183,10 +269,8 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
         seen = i if face else seen
         last, reference = face or last, reference or face
         # Of a long clip's faces only the places are kept.
-        chosen.append(face and replace(face, embedding=None, appearance=None))
-        looked.append(detection.faces is not None)
-        cuts.append(detection.cut)
-    return Chosen(chosen, np.array(looked, bool), np.array(cuts, bool))
+        face = face and replace(face, embedding=None, appearance=None)
+        yield Choice(face, detection.faces is not None, detection.cut)
 
 
 def _rule(which: str):

@@ -19,7 +19,7 @@ from ..progress import Progress, no_progress
 from ..threads import check
 from .colour import Colour, lost_by_output, to_rgb
 from .decode import FrameDecoder
-from .index import scan
+from .index import FrameIndex, scan
 from .source import PathLike, as_rate
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,8 @@ class VideoReader(AbstractContextManager):
     Any order of access works. A jump seeks to the nearest key frame and decodes from there; the last `cache`
     pictures stay in memory, so playing backward decodes a group of g frames about g / (2 * cache) + 1 times.
     A damaged frame repeats the good one before it, and closing logs how many there were. HDR is not tone-mapped.
-    What `progress` raises ends the look through the file that comes first. Threads may share a reader: they take turns.
+    What `progress` raises ends the look through the file that comes first; with its `index` there is none. Threads may
+    share a reader: they take turns.
 
     Attributes:
         fps: Fraction, frames per second of the output.
@@ -53,14 +54,17 @@ class VideoReader(AbstractContextManager):
         fps: float | Fraction | None = None,
         cache: int = 48,
         progress: Progress = no_progress,
+        index: FrameIndex | None = None,
     ):
         if cache < 1:
             raise InputError(f"cache is {cache}: keep at least 1 picture")
         self.path = os.fspath(path)
-        self._index = index = scan(path, progress)
+        self._is_twin = index is not None
+        self._index = index = index or scan(path, progress)
         self.fps = index.rate if fps is None else as_rate(fps)
+        self._asked = fps is not None
         self._count = len(index.stamps)
-        self._resampled = fps is not None or not index.constant
+        self._resampled = self._asked or not index.constant
         self._length = index.count_at(self.fps) if self._resampled else self._count
         check_limit("frames", self._length, self.path)
         self._repeats: dict[int, int] = {}  # damaged frame -> the good one that is shown in its place
@@ -90,6 +94,10 @@ class VideoReader(AbstractContextManager):
         # One block for good: pictures that come and go one by one between large windows fragment the memory.
         self._pictures = torch.empty((self._capacity, self.height, self.width, 3), dtype=torch.uint8)
         self._keep(*self._decoder.last)
+
+    def twin(self) -> "VideoReader":
+        """Another reader of these pictures, for a thread that is elsewhere in the file; it keeps one of them."""
+        return VideoReader(self.path, self.fps if self._asked else None, cache=1, index=self._index)
 
     @property
     def duration(self) -> float:
@@ -171,7 +179,7 @@ class VideoReader(AbstractContextManager):
     def close(self) -> None:
         """Close the file. Pictures can no longer be read."""
         lost = self._index.lost + len(self._repeats)
-        if lost and not self._closed:
+        if lost and not self._closed and not self._is_twin:
             log.warning(
                 "%s is damaged: %d of %d frames lost, the first of them frame %d; %s",
                 self.path,

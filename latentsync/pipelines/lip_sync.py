@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from ..face.blend import Blender
 from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.shots import detect_faces
-from ..face.track import FaceTrack, track_faces
+from ..face.track import FaceTrack, choices, joined, place_choices
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
@@ -25,12 +26,13 @@ from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
 from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel
-from ..progress import Progress, StepProgress, no_progress, with_progress
+from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
-from ..sampling.sample import sync
+from ..sampling.sample import Runs, sync
 from ..settings import RunSettings, TrackSettings
-from ..threads import behind, beside, check
+from ..threads import behind, check
 from .resume import Workspace, plan
+from .search import LOOKING, TrackSearch, apart
 
 logger = logging.getLogger(__name__)
 
@@ -114,31 +116,41 @@ class LipSyncResult:
     Attributes:
         frames: the source's, in the order of the result.
         fps: their rate.
-        track: where the face is in each.
-        features: what they say.
+        track: where the face is in each; with a `search`, in those that were rendered.
+        hear: gives what they say, once.
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
+        search: what finds the face while they are rendered; None where the track was known.
     """
 
     model: LipSyncModel
     frames: FrameView
     fps: float
     track: FaceTrack
-    features: AudioFeatures
+    hear: Callable[[], AudioFeatures]
     outlasts: bool
     settings: RunSettings
     progress: Progress
+    search: TrackSearch | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
 
+    @cached_property
+    def features(self) -> AudioFeatures:
+        """What they say."""
+        self.progress("listening", 0, len(self))
+        return self.hear()
+
     def windows(self, start: int = 0, finish: bool = False) -> Generator[Window, None, None]:
         """The finished frames from `start` on, in the dtype of the source; `progress` is told of each step.
 
-        The nets run in the caller's thread, other work in threads that end with the generator: close it. With
-        `finish`, an error or an interruption comes after the windows that the nets had finished.
+        They come while the face is still looked for in those that follow. The nets run in the caller's thread, other
+        work in threads that end with the generator: close it. With `finish`, an error or an interruption comes after
+        the windows that the nets had finished.
         """
-        given = self.model, self.frames, self.track, self.features, self.settings
-        yield from render(*given, start, self.progress, finish)
+        with self.search.going_on() if self.search else nullcontext(self.track.runs) as runs:
+            given = self.model, self.frames, self.track, self.features, self.settings
+            yield from render(*given, start, self.progress, finish, runs, self.search)
 
     def sound(self, audio: str | os.PathLike | None) -> dict[str, object]:
         """What `write` takes of the sound that these frames say."""
@@ -154,24 +166,34 @@ def lip_sync_frames(
     track: FaceTrack | None = None,
     work: Workspace | None = None,
 ) -> LipSyncResult:
-    """Follow the face through a take and hear its sound, one beside the other; rendering comes with `windows`.
+    """What is needed to render a take; its sound is heard and the face is followed while `windows` are rendered.
 
     Args:
         progress: called as in `lip_sync`, after each denoising step too; what it raises ends the run.
         track: where the face is in the source's frames, if that is known.
-        work: where an interrupted run has left its track, and this one keeps its own.
+        work: of an interrupted run, or keeps the track for it.
     """
-    order = take.order(settings)
-    with beside(listen, model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut) as heard:
-        if track is None:
-            _warn_of_real_faces(model, detector)
-            search = take.used(settings), take.fps, detector, model.resolution, settings, progress, work
-            track = track_or_resume(*search)
-        progress("listening", 0, len(order))
-        features = heard()
-    outlasts = _missing(take.wave, take.fps, len(order)) * take.fps >= SAMPLE_RATE
-    frames = FrameView(take.frames, order)
-    return LipSyncResult(model, frames, take.fps, track.take(order), features, outlasts, settings, progress)
+    order, frames, fps, search = take.order(settings), take.frames, take.fps, None
+    face = fps, detector, model.resolution, settings
+    if work is not None and (work.track is not None or work.frames_done):
+        # Frames that go on from others look back: the whole track is known before they begin.
+        track = track_or_resume(take.used(settings), *face, progress, work)
+    if track is None:
+        _warn_of_real_faces(model, detector)
+
+        def begin(say: Progress) -> Generator[FaceTrack, None, None]:
+            with apart(frames) as source:
+                yield from grow_track(FrameView(source, range(max(order) + 1)), *face, say, work and work.keep_track)
+
+        search = TrackSearch(begin, order, model.resolution)
+    waves = [take.wave]  # it is as long as the clip, and goes once it is heard
+
+    def hear() -> AudioFeatures:
+        return listen(model.audio_encoder, waves.pop(), fps, len(order), settings.hard_cut)
+
+    outlasts = _missing(take.wave, fps, len(order)) * fps >= SAMPLE_RATE
+    track = search.track if search else track.take(order)
+    return LipSyncResult(model, FrameView(frames, order), fps, track, hear, outlasts, settings, progress, search)
 
 
 def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
@@ -269,11 +291,29 @@ def track_or_resume(
     """The face's track through `frames`, in one pass over them; with `work`, an interrupted run's, or kept for it."""
     track = work.track if work else None
     if track is None:
-        detections = watch(frames, fps, detector, settings.track, settings.detect_every, progress)
-        track = track_faces(detections, resolution, fps, settings.track)
+        track = joined(grow_track(frames, fps, detector, resolution, settings, progress))
         if work:
             work.keep_track(track)
     return track
+
+
+def grow_track(
+    frames: Frames,
+    fps: float,
+    detector: Detector,
+    resolution: int,
+    settings: RunSettings,
+    progress: Progress,
+    keep: Callable[[FaceTrack], None] | None = None,
+) -> Generator[FaceTrack, None, None]:
+    """The face's track through `frames` in stretches, as the search comes to them; `keep` is given the whole."""
+    found = []
+    detections = watch(frames, fps, detector, settings.track, settings.detect_every, progress)
+    for stretch in place_choices(choices(detections, fps, settings.track), resolution, fps, settings.track):
+        found.append(stretch)
+        yield stretch
+    if keep:
+        keep(joined(found))
 
 
 def watch(
@@ -291,13 +331,13 @@ def watch(
         cuts = ()  # the published program knows of none: its windows run across them
         detector = detector.published if isinstance(detector, InsightFace) else detector
     similar = settings.which == "similar"
-    progress("looking for the face", 0, len(frames))
+    progress(LOOKING, 0, len(frames))
     more = {"cuts": cuts, "describe": similar, "limits": limits, "whole": settings.published}
-    detections = detect_faces(frames, detector, every, **more)
-    for done, detection in enumerate(detections, 1):
-        check()
-        yield detection
-        progress("looking for the face", done, len(frames))
+    with closing(detect_faces(frames, detector, every, **more)) as detections:
+        for done, detection in enumerate(detections, 1):
+            check()
+            yield detection
+            progress(LOOKING, done, len(frames))
 
 
 class CropsAhead:
@@ -324,38 +364,63 @@ def render(
     start: int = 0,
     progress: Progress = no_progress,
     finish: bool = False,
+    runs: Runs | None = None,
+    search: TrackSearch | None = None,
 ) -> Generator[Window, None, None]:
     """Finished frames from `start` on, a window at a time, in the dtype of `frames`; see `LipSyncResult.windows`.
 
     While the nets work on a window here, the next one is read and cropped in one thread and the last one blended in
-    another. What restores faces are nets too.
+    another. What restores faces are nets too. Where the `track` is not known yet, `runs` waits for the `search`.
     """
     superres, mask_image = settings.superres, settings.mask_image
     # What works against flicker looks back: it begins a little earlier, and that is not shown.
     first = start if superres is None else superres.first(track, start)
     steps = StepProgress(progress)
 
+    def begin() -> None:
+        if not steps.phase:
+            steps("syncing", first, len(frames))
+
     def on_step(*state) -> None:
         check()
+        begin()
         steps.on_step(*state)
 
+    def on_wait() -> None:
+        check()
+        if steps.phase:
+            steps(steps.phase, steps.done, steps.total)
+        else:
+            progress(*search.state)
+
+    def counted() -> Iterator[torch.Tensor]:
+        done = first
+        for window in synced:
+            begin()
+            yield window
+            done += len(window)
+            steps("syncing", done, len(frames))
+
+    if search is None or search.ended:
+        begin()
+    else:
+        progress(*search.state)
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
 
     def source(i: int) -> tuple[int, bytes]:
         return frames.index_map[i], track.matrices[i].tobytes()
 
-    given = model, crops, features, settings.sync, track.runs(), first, on_step, mask_image, source
+    given = model, crops, features, settings.sync, runs or track.runs, first, on_step, mask_image, source, on_wait
     with closing(sync(*given)) as synced:
-        counted = with_progress(synced, len(frames), "syncing", steps, first)
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
-            windows = windows_from(start, counted)
+            windows = windows_from(start, counted())
 
             def blended(window: Window) -> Window:
                 return Window(window.numbers, blender(window.pictures, window.numbers.start))
 
             yield from behind(blended, windows, finish=finish)
         else:
-            finished = blend_restored(shared, track, counted, superres, settings.blend, first, mask_image)
+            finished = blend_restored(shared, track, counted(), superres, settings.blend, first, mask_image)
             yield from windows_from(start, skip_frames(finished, start - first))

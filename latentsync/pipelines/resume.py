@@ -15,7 +15,7 @@ import torch
 
 from ..errors import InputError
 from ..face.landmarks import Detector
-from ..face.track import FaceTrack
+from ..face.track import TRACK_FIELDS, FaceTrack
 from ..files import RunLock, file_sha256, file_version, make_folder, publish, replacing
 from ..frames import Window
 from ..media import VideoWriter
@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 # Frames after which a part is completed, and which a killed run loses at most. A part begins with a key frame: with 96
 # files are half a percent larger than with 250, the encoder's own distance of key frames.
 PART_FRAMES = 96
-TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
 
 def plan(video: str | os.PathLike, detector: Detector, settings: RunSettings, **more: object) -> dict[str, object]:
@@ -56,7 +55,7 @@ class Workspace(AbstractContextManager):
         plan: what the pixels depend on (files, model, settings), as JSON types.
 
     Attributes:
-        track: the face track, if an earlier run got that far.
+        track: the face track, if an earlier run came to its end; else it is the same when it is found again.
         parts: the finished parts, in order and without a hole.
         frames_done: how many frames they have.
     """
@@ -82,16 +81,17 @@ class Workspace(AbstractContextManager):
         if "track" in whole:
             with np.load(whole["track"], allow_pickle=False) as saved:
                 self.track = FaceTrack(*(saved[name] for name in TRACK_FIELDS), resolution=int(saved["resolution"]))
-            starts = {int(stem[:9]): path for stem, path in whole.items() if stem != "track"}
-            while path := starts.get(self.frames_done):
-                self.parts.append(path)
-                self.frames_done = int(path.name[10:19])
-        kept = {*self.parts, *([file, whole["track"]] if self.track is not None else [])}
+        starts = {int(stem[:9]): path for stem, path in whole.items() if stem != "track"}
+        while path := starts.get(self.frames_done):
+            self.parts.append(path)
+            self.frames_done = int(path.name[10:19])
+        kept = {*self.parts, *([whole["track"]] if self.track is not None else [])}
+        kept |= {file} if kept else set()
         useless = [path for path in self._own_files() if path not in kept]
         for path in useless:
             path.unlink()
         if damaged := sorted(path.name for path in useless if "-" in path.name):
-            how = f"going on from frame {self.frames_done}" if self.track is not None else "starting anew"
+            how = f"going on from frame {self.frames_done}" if kept else "starting anew"
             log.warning("%s is damaged (%s, or what comes before it): %s", self.folder, damaged[0], how)
 
     def _is_planned(self, file: Path) -> bool:
@@ -125,15 +125,18 @@ class Workspace(AbstractContextManager):
         return f"{stem}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}{content.suffix}"
 
     def keep_track(self, track: FaceTrack) -> None:
-        """Write the plan and the track."""
-        with replacing(self.folder / "plan.json") as part:
-            part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
+        """Write the track, for runs with this plan."""
+        self._keep_plan()
         unfinished = self.folder / "unfinished.npz"
         with replacing(unfinished) as part, part.open("wb") as file:
             fields = {name: getattr(track, name) for name in TRACK_FIELDS}
             np.savez(file, **fields, resolution=np.array(track.resolution))
         publish(unfinished, self.folder / self._name("track", unfinished))
         self.track = track
+
+    def _keep_plan(self) -> None:
+        with replacing(self.folder / "plan.json") as part:
+            part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
 
     def write(
         self, windows: Iterable[Window], open_writer: Callable[[Path], VideoWriter], depth: int = PART_FRAMES
@@ -144,6 +147,7 @@ class Workspace(AbstractContextManager):
         most `depth` frames behind.
         """
         writer: VideoWriter | None = None
+        self._keep_plan()
 
         def encode(item: tuple[torch.Tensor, int]) -> None:
             nonlocal writer
@@ -181,11 +185,14 @@ class Workspace(AbstractContextManager):
             path.unlink()
 
     def __exit__(self, kind=None, error=None, _=None) -> None:
+        begun = self.track is not None or self.parts
+        if not begun:
+            self.remove()
         self._lock.__exit__()
         with suppress(OSError):  # what is kept is in it
             self.folder.rmdir()
         if kind is KeyboardInterrupt:
-            left = "starts anew" if self.track is None else f"goes on from frame {self.frames_done}"
+            left = f"goes on from frame {self.frames_done}" if begun else "starts anew"
             raise KeyboardInterrupt(f"the same command {left}") from error
 
 

@@ -64,7 +64,6 @@ class Restoration:
         mask_image: np.ndarray | None = None,
     ):
         self.restorer, self.settings, self.track, self.batch = restorer, settings, track, settings.batch
-        self.run_starts = {start for start, _ in track.runs()} if track is not None else set()
         self.portrait = Portrait(resolution)
         self.weight = settings.strength * face_mask(resolution, settings.region, mask_image=mask_image)[..., None]
         self.last_crop: torch.Tensor | None = None
@@ -132,7 +131,7 @@ class Restoration:
         if memory == 0:
             return change
         changes = []
-        if self.memories and number not in self.run_starts:
+        if self.memories and not (self.track is not None and self.track.begins(number)):
             moved = (crop - self.last_crop).abs().mean(-1).numpy()
             side = int(SAME_OVER * len(moved)) | 1
             moved = torch.from_numpy(cv2.blur(moved, (side, side)))

@@ -4,7 +4,7 @@ Only the change is laid over them. So a frame's own detail never goes through a 
 nothing, or the face is not found, a frame stays as it is, bit for bit.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -186,7 +186,21 @@ def rescale_track(track: FaceTrack, before: tuple[int, int], size: tuple[int, in
     """The track in frames enlarged from `before` to `size` (height, width), with crops of another `resolution`."""
     to_crop = resizing((track.resolution,) * 2, (resolution,) * 2) @ stretch(track.resolution)
     canvas, frame = np.linalg.inv(stretch(resolution)) @ to_crop, np.linalg.inv(resizing(before, size))
-    matrices = np.zeros_like(track.matrices)
-    for i in np.flatnonzero(track.found):
-        matrices[i] = (canvas @ homogeneous(track.matrices[i]) @ frame)[:2]
-    return replace(track, matrices=matrices, resolution=resolution)
+    return replace(track, matrices=Rescaled(track.matrices, canvas, frame), resolution=resolution)
+
+
+@dataclass(frozen=True, eq=False)
+class Rescaled:
+    """Matrices of a track, each between two others; made when they are asked for, as a track may still grow."""
+
+    matrices: np.ndarray
+    canvas: np.ndarray
+    frame: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+    def __getitem__(self, index: int | Sequence[int]) -> np.ndarray:
+        if np.ndim(index):
+            return np.stack([self[i] for i in index])
+        return (self.canvas @ homogeneous(self.matrices[index]) @ self.frame)[:2].astype(np.float32)

@@ -7,7 +7,6 @@ streamed or whole (LatentSync, arXiv 2412.09262).
 
 import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,7 @@ from ..face.masks import keep_mask
 from ..frames import Frames, as_float, for_net
 from ..models.load import LipSyncModel
 from ..settings import Settings
-from ..threads import ahead
+from ..threads import Ahead
 from .schedulers import make_sampler
 
 log = logging.getLogger(__name__)
@@ -31,6 +30,8 @@ PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
 PIXELS_KEPT = 512 * 512 * 512  # of crops whose latents are kept: 38 MB in half precision
 
 StepCallback = Callable[[int, int, torch.Tensor], None]
+# Asked with a number of frames, at least the (start, stop) of the runs among them: one that goes on may be cut there.
+Runs = Callable[[int], Sequence[tuple[int, int]]]
 
 
 @dataclass
@@ -77,11 +78,12 @@ def sync(
     crops: Frames,
     audio: AudioFeatures,
     settings: Settings | None = None,
-    runs: Sequence[tuple[int, int]] | None = None,
+    runs: Runs | None = None,
     start: int = 0,
     on_step: StepCallback | None = None,
     mask_image: np.ndarray | None = None,
     source: Callable[[int], Hashable] | None = None,
+    on_wait: Callable[[], None] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Crops whose mouth speaks the audio, in order, a stretch of frames at a time.
 
@@ -90,8 +92,8 @@ def sync(
         crops: aligned crops, [indices] -> (n, resolution, resolution, 3) in [0, 1].
         audio: features at the same frame rate; frames after its end hear its last sound.
         settings: see `Settings`.
-        runs: (start, stop) of the stretches to work on (`FaceTrack.runs`); other crops pass through. No window
-            crosses from one into the next. All frames if None.
+        runs: the stretches to work on; other crops pass through. No window crosses from one into the next. It is
+            asked, in a thread, for no more than the next two windows depend on. All frames if None.
         start: first frame to give, to go on with an interrupted run; the pixels are those of a whole run.
         on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step, with what the net takes
             the window's latents to be without noise; what it raises ends the run.
@@ -113,11 +115,11 @@ def sync(
     mask = upload(keep_mask(model.resolution, mask_image), model.device)
     sizes = BatchSizes()
     conditions = Conditions(model, mask, sizes)
-    spans = plan(len(crops), runs, start, size, overlap)
+    spans = plan(len(crops), runs or (lambda stop: [(0, stop)]), start, size, overlap)
+    cropped = ((span, pinned(as_float(crops[list(range(*span[:2]))]), model.device)) for span in spans)
     pending = torch.empty(0)
-    read = (pinned(as_float(crops[list(range(*span[:2]))]), model.device) for span in spans)
-    with closing(ahead(read)) as given:
-        for (first, end, following, in_run), pictures in zip(spans, given, strict=True):
+    with Ahead(cropped, waiting=on_wait) as given:
+        for (first, end, following, in_run), pictures in given:
             if not in_run:
                 yield pictures.cpu()
                 continue
@@ -136,20 +138,31 @@ def sync(
                 yield ready[max(0, start - first) :]
 
 
-def plan(
-    count: int, runs: Sequence[tuple[int, int]] | None, start: int, size: int, overlap: int
-) -> list[tuple[int, int, int, bool]]:
-    """(first, end, first of the next one or the run's end, whether it is of a run) of what `sync` works on in turn."""
-    spans = []
-    done = start
-    for run_start, run_stop in [*([(0, count)] if runs is None else runs), (count, count)]:
-        if run_stop > done:
-            spans += [(first, end, end, False) for first, end in windows(done, run_start, size, 0)]
-            of_run = [span for span in windows(run_start, run_stop, size, overlap) if span[1] > done]
-            following = [*(first for first, _ in of_run[1:]), run_stop]
-            spans += [(*span, after, True) for span, after in zip(of_run, following, strict=False)]
-            done = run_stop
-    return spans
+def plan(count: int, runs: Runs, start: int, size: int, overlap: int) -> Iterator[tuple[int, int, int, bool]]:
+    """(first, end, first of the next one or the run's end, whether it is of a run) of what `sync` works on in turn.
+
+    The windows of a run are those of `windows`; `runs` is asked no further than the next one depends on.
+    """
+    done, nominal = start, 0  # frames that are given; where the next window would begin in a run without end
+    while done < count:
+        known = min(count, done + (2 * size if overlap else size))
+        run_start, run_stop = next((run for run in runs(known) if run[1] > done), (known, known))
+        if run_start > done:
+            end = min(run_start, done + size)
+            yield done, end, end, False
+            done = end
+            continue
+        nominal = run_start if run_start == done else max(nominal, run_start)
+        while nominal + size <= start:
+            nominal += size - overlap
+        # With overlap the last window is moved back to full length.
+        first, following = (
+            max(run_start, min(place, run_stop - size)) if overlap else place
+            for place in (nominal, nominal + size - overlap)
+        )
+        end = min(first + size, run_stop)
+        nominal, done = nominal + size - overlap, run_stop if end == run_stop else following
+        yield first, end, done, True
 
 
 def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:

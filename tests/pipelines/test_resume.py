@@ -144,12 +144,12 @@ def retouched(path):
 )
 def test_what_was_begun_with_other_files_or_settings_is_refused_by_name(clip, weights, change, words):
     with pytest.raises(Stop):
-        run(clip, "out.mp4", weights=weights, stop=("listening", 0))
+        run(clip, "out.mp4", weights=weights, stop=("syncing", 16))
     folder = clip.video.with_name("out.mp4.parts")
     before = kept(folder)
     with pytest.raises(ValueError, match=f"made with another {words}: give it the same again, or delete that folder"):
         run(clip, "out.mp4", weights=weights, **(change(clip, weights) or {}))
-    assert kept(folder) == before == ["plan.json", "track"]
+    assert kept(folder) == before and before[:2] == ["000000000-000000016", "plan.json"]
 
 
 def test_a_moved_file_is_the_same_file(clip, tmp_path):
@@ -226,8 +226,7 @@ def of_another_run(folder, part):
         (lambda plan, parts, track: plan.write_bytes(b'{"seed": \xff'), 0),
         (lambda plan, parts, track: plan.write_text("[" * 100_000), 0),
         (lambda plan, parts, track: plan.unlink(), 0),
-        (lambda plan, parts, track: cut(track), 0),
-        (lambda plan, parts, track: track.unlink(), 0),
+        (lambda plan, parts, track: cut(track), 24),
         (lambda plan, parts, track: cut(parts[0]), 0),
         (lambda plan, parts, track: cut(parts[1]), 12),
         (lambda plan, parts, track: parts[1].write_bytes(b""), 12),
@@ -257,6 +256,9 @@ def test_a_whole_folder_is_taken_as_it_is(folder, caplog):
     with Workspace(folder.with_name("out.mp4"), {"seed": 1}) as work:
         assert work.frames_done == 24 and np.array_equal(work.track.cuts, still_track(24, cut=10).cuts)
         assert sorted(p.name for p in folder.glob("*.part")) == [] and not caplog.text
+    next(folder.glob("track*")).unlink()
+    with Workspace(folder.with_name("out.mp4"), {"seed": 1}) as work:  # the search had not come to its end
+        assert work.frames_done == 24 and work.track is None and not caplog.text
         work.remove()
     assert [p.name for p in folder.iterdir()] == ["notes.txt"]
 
@@ -277,7 +279,8 @@ def test_a_part_that_cannot_be_written_is_not_kept(tmp_path):
     with Workspace(tmp_path / "out.mp4", {}) as work:
         with pytest.raises(ValueError, match="cannot write frames of shape"):
             work.write(bad, writer)
-        assert not work.parts and sorted(p.name for p in work.folder.iterdir()) == ["run.lock", "run.lock.owner"]
+        assert not work.parts and {p.suffix for p in work.folder.iterdir()} == {".json", ".lock", ".owner"}
+    assert not work.folder.exists()
 
 
 def still_track(length, cut):

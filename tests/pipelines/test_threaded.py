@@ -13,6 +13,7 @@ from latentsync import threads
 from latentsync.audio import whisper
 from latentsync.face.blend import Blender
 from latentsync.face.detect import load_detector
+from latentsync.face.track_file import FaceFile
 from latentsync.frames import SharedFrames
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.models.load import LipSyncModel, load_model
@@ -80,7 +81,8 @@ def test_each_frame_is_read_once_for_the_nets_and_the_blending_and_few_are_kept(
     read = VideoReader.__getitem__
 
     def counted(reader, indices):
-        asked.extend(indices)
+        if reader is source:  # the search has a reader of its own
+            asked.extend(indices)
         return read(reader, indices)
 
     take = SharedFrames.__getitem__
@@ -91,8 +93,8 @@ def test_each_frame_is_read_once_for_the_nets_and_the_blending_and_few_are_kept(
 
     monkeypatch.setattr(SharedFrames, "__getitem__", taken)
     detector = load_detector("file", model=clip.track)
-    with VideoReader(clip.video) as reader:
-        given = pipeline.LipSyncInput(reader, 25.0, pipeline.load_mono_16k(clip.audio))
+    with VideoReader(clip.video) as source:
+        given = pipeline.LipSyncInput(source, 25.0, pipeline.load_mono_16k(clip.audio))
         made = pipeline.lip_sync_frames(given, model, detector, replace(FAST, audio_longer="stop"), lambda *_: None)
         monkeypatch.setattr(VideoReader, "__getitem__", counted)
         assert sum(len(window.pictures) for window in made.windows()) == FRAMES
@@ -106,6 +108,7 @@ class Fault(Exception):
 
 # What each stage calls, and in which thread: the first is the caller's.
 STAGES = {
+    "search": (FaceFile, "__call__", False),
     "decode": (VideoReader, "__getitem__", False),
     "crop": (pipeline.CropsAhead, "__getitem__", False),
     "nets": (LipSyncModel, "denoise", True),
@@ -122,21 +125,20 @@ def test_a_fault_in_any_stage_ends_the_run_and_leaves_nothing(clip, model, monke
     before = sorted(path.name for path in clip.video.parent.iterdir())
 
     def faulty(self, *args):
-        # Decoding begins with the search for the face, in the caller's thread.
-        if stage != "decode" or threading.current_thread() is not threading.main_thread():
+        if stage != "decode" or self._capacity > 1:  # the search has a reader of its own
             where.append(threading.current_thread())
         if len(where) == 3:
             raise error("on purpose")
         return function(self, *args)
 
     monkeypatch.setattr(owner, name, faulty)
-    with pytest.raises(error, match="on purpose|goes on from frame") as caught:
+    with pytest.raises(error, match="on purpose|goes on from frame|starts anew") as caught:
         run(clip, model, resume=resume)
     assert (where[0] is threading.main_thread()) == in_caller
     if not resume:  # else it has words of its own
         assert "faulty" in {entry.name for entry in caught.traceback}
     left = sorted(path.name for path in clip.video.parent.iterdir())
-    assert left == sorted([*before, *(["out.mp4.parts"] if resume else [])])
+    assert left == sorted([*before, *(["out.mp4.parts"] if resume and stage != "search" else [])])
     assert not list(clip.video.parent.glob("**/*.part"))
 
 

@@ -10,7 +10,7 @@ from latentsync.face.masks import keep_mask
 from latentsync.frames import as_uint8
 from latentsync.models.load import LipSyncModel
 from latentsync.sampling.preview import preview
-from latentsync.sampling.sample import sync, synced_window, windows
+from latentsync.sampling.sample import plan, sync, synced_window, windows
 from latentsync.sampling.schedulers import make_sampler
 from latentsync.settings import SAMPLERS, Settings
 
@@ -116,7 +116,7 @@ def test_shared_frames_are_cross_faded_evenly(model, clip, monkeypatch):
 
 def test_frames_outside_the_runs_pass_and_no_window_crosses_a_cut(model, clip):
     crops, audio = clip
-    out = whole(model, crops, audio, FAST, runs=[(2, 6), (6, 9), (15, 21)])
+    out = whole(model, crops, audio, FAST, runs=lambda _: [(2, 6), (6, 9), (15, 21)])
     for a, b in ((0, 2), (9, 15)):
         assert torch.equal(out[a:b], crops[a:b])
 
@@ -151,10 +151,28 @@ def test_a_window_of_frames_seen_before_is_not_encoded_again(model, clip, monkey
     assert sum(seen) == 2 * encoded  # each crop with and without its mask
 
 
+@pytest.mark.parametrize(
+    "overlap, asked", [(0, [8, 10, 18, 22, 25, 33, 41, 46]), (3, [16, 18, 22, 30, 33, 41, 46, 46, 46])]
+)
+def test_no_more_is_asked_of_the_runs_than_the_next_two_windows_depend_on(overlap, asked):
+    """What is known of a run that goes on ends where it was asked for."""
+    runs, before = [(2, 14), (14, 17), (25, 46)], []
+
+    def known(stop):
+        before.append(stop)
+        return [(start, min(end, stop)) for start, end in runs if start < stop]
+
+    spans = list(plan(46, known, 0, 8, overlap))
+    assert spans == list(plan(46, lambda _: runs, 0, 8, overlap))
+    given = [(first, end) for first, end, _, in_run in spans if in_run]
+    assert given == [span for run in runs for span in windows(*run, 8, overlap)]
+    assert before == asked
+
+
 def test_crops_may_be_uint8(model, clip):
     crops, audio = (clip[0][:4] * 255).round().to(torch.uint8), clip[1]
-    out = whole(model, crops, audio, FAST, runs=[(1, 3)])
-    assert torch.equal(out, whole(model, crops.float() / 255, audio, FAST, runs=[(1, 3)]))
+    out = whole(model, crops, audio, FAST, runs=lambda _: [(1, 3)])
+    assert torch.equal(out, whole(model, crops.float() / 255, audio, FAST, runs=lambda _: [(1, 3)]))
     assert torch.equal(out[0], crops[0].float() / 255)
 
 

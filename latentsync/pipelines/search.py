@@ -1,0 +1,91 @@
+"""The face of a run that is looked for beside the nets: frames are finished before the search has come to the end."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..face.track import TRACK_FIELDS, FaceTrack
+from ..frames import Frames
+from ..media import VideoReader
+from ..progress import Progress
+from ..sampling.sample import Runs
+from ..threads import Ahead, check
+
+LOOKING = "looking for the face"  # the phase
+LEAD = 4  # stretches of the track that are found before they are asked for
+
+
+class TrackSearch:
+    """Finds the track of a result bit by bit, while its frames are made.
+
+    Args:
+        begin: starts the search, which gives the source's track in stretches and tells how far it is.
+        order: the source's frame of each frame of the result.
+
+    Attributes:
+        track: of the result's frames; the face is in none that the search has not come to.
+        state: what it said last: phase, frames done, frames in all.
+        ended: whether the track is complete.
+    """
+
+    def __init__(
+        self, begin: Callable[[Progress], Generator[FaceTrack, None, None]], order: Sequence[int], resolution: int
+    ):
+        self._begin, self._order = begin, list(order)
+        self._needed = np.maximum.accumulate(self._order) + 1  # source frames, for a frame and those before it
+        self.track, self._source = (_unknown(count, resolution) for count in (len(order), self._needed[-1]))
+        self._known = self._found = 0  # frames of the result, and of the source
+        self.state: tuple[str, float, int] = (LOOKING, 0, len(self._source))
+
+    @property
+    def ended(self) -> bool:
+        return self._known == len(self.track)
+
+    @contextmanager
+    def going_on(self) -> Iterator[Runs]:
+        """The search in a thread for the time of the block, anew where it has not ended before.
+
+        Gives what `FaceTrack.runs` does, once the face is found as far as it is asked for.
+        """
+        if self.ended:
+            yield self.track.runs
+            return
+        self._known = self._found = 0
+        with Ahead(self._begin(self._say), LEAD, check) as stretches:
+
+            def runs(stop: int) -> list[tuple[int, int]]:
+                while self._known < stop:
+                    self._add(next(stretches))
+                return self.track.runs(stop)
+
+            yield runs
+
+    def _say(self, *state) -> None:
+        self.state = state
+
+    def _add(self, stretch: FaceTrack) -> None:
+        end = self._found + len(stretch)
+        for name in TRACK_FIELDS:
+            getattr(self._source, name)[self._found : end] = getattr(stretch, name)
+        known = int(np.searchsorted(self._needed, end, side="right"))
+        first = max(0, self._known - 1)  # whether the next frame is a cut depends on the one before it
+        taken = self._source.take(self._order[first:known])
+        for name in TRACK_FIELDS:
+            getattr(self.track, name)[self._known : known] = getattr(taken, name)[self._known - first :]
+        self._found, self._known = end, known
+
+
+@contextmanager
+def apart(frames: Frames) -> Iterator[Frames]:
+    """`frames` for a thread that is elsewhere in them than another one."""
+    if isinstance(frames, VideoReader):
+        with frames.twin() as twin:
+            yield twin
+    else:
+        yield frames
+
+
+def _unknown(count: int, resolution: int) -> FaceTrack:
+    matrices, (weight, score) = np.zeros((count, 2, 3), np.float32), np.zeros((2, count), np.float32)
+    return FaceTrack(matrices, weight, score, np.zeros(count, bool), resolution)
