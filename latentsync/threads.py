@@ -1,5 +1,4 @@
-"""Threads beside the calling one: `ahead` makes what it needs next, `behind` finishes what it has made, `beside` does
-something else.
+"""Threads beside the calling one: `ahead` makes what it needs next, and `behind` finishes what it has made.
 
 Results come in the order of the items, and are those of a run without threads.
 """

@@ -117,12 +117,14 @@ class VideoReader(AbstractContextManager):
             number = self._index.shown_at(i, self.fps) if self._resampled else i
             places.setdefault(number, []).append(place)
         frames = torch.empty((len(indices), self.height, self.width, 3), dtype=torch.uint8)
+        # By NumPy: torch copies a frame with all cores, one of which then spins for longer than the copy takes.
+        copies = frames.numpy()
         # In the file's order, so that a window played backward is decoded forward, once.
         with self._turn:
             for number in sorted(places):
-                picture = self._frame(number)
-                for place in places[number]:  # one by one: a list of places costs five times as much
-                    frames[place] = picture
+                picture = self._frame(number).numpy()
+                for place in places[number]:
+                    copies[place] = picture
         return frames
 
     def _frame(self, number: int) -> torch.Tensor:

@@ -159,6 +159,16 @@ def test_a_moved_file_is_the_same_file(clip, tmp_path):
     assert ("restoring", 9) in run(moved, "out.mp4")
 
 
+@pytest.mark.parametrize("run_weights", [False, True], ids=["restore", "run"])
+def test_where_another_encoder_works_a_run_is_not_gone_on_with(clip, weights, monkeypatch, run_weights):
+    how = {"weights": weights} if run_weights else {}
+    with pytest.raises(Stop):
+        run(clip, "out.mp4", stop=("syncing" if run_weights else "restoring", 0), **how)
+    monkeypatch.setattr("latentsync.pipelines.lip_sync.codec_for", lambda *_: "h264_nvenc")
+    with pytest.raises(ValueError, match="made with another codec"):
+        run(clip, "out.mp4", **how)
+
+
 def test_bad_input_leaves_no_folder(clip):
     with pytest.raises(ValueError, match="index:7"):
         run(clip, "out.mp4", track=TrackSettings(which="index:7"))
