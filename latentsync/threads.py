@@ -1,13 +1,15 @@
-"""Threads beside the calling one: `ahead` makes what it needs next, and `behind` finishes what it has made.
+"""Threads beside the calling one: `ahead` makes what it needs next, `behind` finishes what it has made, `beside` does
+something else.
 
 Results come in the order of the items, and are those of a run without threads.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +30,8 @@ class Worker(AbstractContextManager):
         self._finish = finish
         self._inference = torch.is_inference_mode_enabled()  # each thread has its own
         self._thread = ThreadPoolExecutor(1, "latentsync")
+        # Started before there is work: the pool would not wait for a thread that Ctrl-C hits in starting.
+        self._thread.submit(int).result()
         self._siblings = _local.__dict__.setdefault("workers", [])
         self._siblings.append(self)
 
@@ -64,6 +68,16 @@ def check() -> None:
     for worker in getattr(_local, "workers", ()):
         if worker.error is not None:
             raise worker.error
+
+
+@contextmanager
+def beside(function: Callable[..., R], *args: Any) -> Iterator[Callable[[], R]]:
+    """`function(*args)` in a thread while the block does other work; what is given waits for its result."""
+    if not THREADED:
+        yield partial(function, *args)
+        return
+    with Worker() as worker:
+        yield worker.submit(function, *args).result
 
 
 def ahead(items: Generator[T, None, None], depth: int = 1) -> Generator[T, None, None]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from latentsync import threads
-from latentsync.threads import ahead, behind, check
+from latentsync.threads import ahead, behind, beside, check
 
 
 class Fault(Exception):
@@ -120,6 +120,30 @@ def test_whoever_takes_the_items_may_stop_at_any_of_them(threaded, error, taken)
     assert source.closed
 
 
+def test_an_interrupt_while_the_thread_starts_finds_nothing_at_work(monkeypatch):
+    """The pool does not know of such a thread, and could not wait for it."""
+    begun, go_on = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        begun.wait(0.5)
+        raise KeyboardInterrupt
+
+    def source():
+        begun.set()
+        yield go_on.wait(60)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead(source()))
+    assert not begun.is_set()
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+
+
 @pytest.mark.parametrize("finish, done", [(False, [0]), (True, [0, 1, 2])])
 def test_what_is_under_way_when_the_source_fails_is_dropped_or_finished(finish, done):
     got = []
@@ -201,3 +225,45 @@ def test_workers_compute_in_the_caller_s_inference_mode(threaded, inference):
 
     with torch.inference_mode(inference):
         assert list(ahead(modes())) == list(behind(lambda _: torch.is_inference_mode_enabled(), modes())) == [inference]
+
+
+def test_beside_works_while_the_block_does(threaded):
+    begun, gate, where = threading.Event(), threading.Event(), []
+
+    def work(i):
+        begun.set()
+        where.append(threading.current_thread())
+        assert gate.wait(60)
+        return i * i
+
+    with beside(work, 3) as result:
+        assert begun.wait(60) if threaded else not begun.is_set()
+        gate.set()
+        assert result() == 9
+    assert (where[0] is threading.current_thread()) != threaded
+
+
+def test_a_fault_beside_comes_at_the_block_s_next_check_and_a_block_that_ends_ends_it():
+    failed, begun, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def fault():
+        failed.set()
+        raise Fault("beside")
+
+    with pytest.raises(Fault, match="beside"), beside(fault):
+        assert failed.wait(60)
+        while True:
+            check()
+
+    def long_work():
+        begun.set()
+        try:
+            while True:
+                check()
+        finally:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt), beside(long_work):
+        assert begun.wait(60)
+        raise KeyboardInterrupt
+    assert ended.is_set()

@@ -20,7 +20,7 @@ from ..settings import BlendSettings, EncodingSettings
 
 
 def add_restore(commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("restore", help="restore the face in a video that is there already")
+    parser = commands.add_parser("restore", help="restore the face in an existing video")
     parser.set_defaults(command=restore, less_memory="a smaller --sr_ratio or --resolution, or no --upscaler")
     table = (
         ("files", Files, ("video_path", "video_out_path")),

@@ -86,7 +86,7 @@ def to_yuv420(picture: np.ndarray, colour: Colour, pixels: str, reformatter: Vid
     """An (h, w, 3) uint8 RGB picture of even size as a frame in a pixel format of 8 bits and 4:2:0."""
     matrix = SWS_MATRIX[colour.matrix]
     return reformatter.reformat(
-        VideoFrame.from_ndarray(picture, format="rgb24"),
+        VideoFrame.from_numpy_buffer(picture, format="rgb24"),
         format=pixels,
         src_colorspace=_other(matrix),
         dst_colorspace=matrix,

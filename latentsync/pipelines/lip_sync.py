@@ -29,7 +29,7 @@ from ..progress import Progress, StepProgress, no_progress, with_progress
 from ..restore.superres import blend_restored
 from ..sampling.sample import sync
 from ..settings import RunSettings, TrackSettings
-from ..threads import behind, check
+from ..threads import behind, beside, check
 from .resume import Workspace, plan
 
 logger = logging.getLogger(__name__)
@@ -73,13 +73,11 @@ def lip_sync(
     settings = settings or RunSettings()
     progress = progress or no_progress
     check_paths(video, audio, out)
-    _warn_of_real_faces(model, detector)
     with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
         take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
         codec = written_codec(out, reader, settings)
         with _workspace(video, audio, out, model, detector, settings, codec) if resume else nullcontext() as work:
-            track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress, work)
-            result = lip_sync_frames(take, model, detector, settings, progress, track)
+            result = lip_sync_frames(take, model, detector, settings, progress, work=work)
             del take  # the whole sound
             windows = result.windows(work.frames_done, finish=True) if work else result.windows()
             write(windows, Path(out), reader, settings, result.sound(audio), work)
@@ -154,19 +152,23 @@ def lip_sync_frames(
     settings: RunSettings,
     progress: Progress,
     track: FaceTrack | None = None,
+    work: Workspace | None = None,
 ) -> LipSyncResult:
-    """Follow the face through a take and hear its sound, at once; rendering comes with `windows`.
+    """Follow the face through a take and hear its sound, one beside the other; rendering comes with `windows`.
 
     Args:
         progress: called as in `lip_sync`, after each denoising step too; what it raises ends the run.
         track: where the face is in the source's frames, if that is known.
+        work: where an interrupted run has left its track, and this one keeps its own.
     """
     order = take.order(settings)
-    if track is None:
-        _warn_of_real_faces(model, detector)
-        track = track_or_resume(take.used(settings), take.fps, detector, model.resolution, settings, progress)
-    progress("listening", 0, len(order))
-    features = listen(model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut)
+    with beside(listen, model.audio_encoder, take.wave, take.fps, len(order), settings.hard_cut) as heard:
+        if track is None:
+            _warn_of_real_faces(model, detector)
+            search = take.used(settings), take.fps, detector, model.resolution, settings, progress, work
+            track = track_or_resume(*search)
+        progress("listening", 0, len(order))
+        features = heard()
     outlasts = _missing(take.wave, take.fps, len(order)) * take.fps >= SAMPLE_RATE
     frames = FrameView(take.frames, order)
     return LipSyncResult(model, frames, take.fps, track.take(order), features, outlasts, settings, progress)
@@ -293,6 +295,7 @@ def watch(
     more = {"cuts": cuts, "describe": similar, "limits": limits, "whole": settings.published}
     detections = detect_faces(frames, detector, every, **more)
     for done, detection in enumerate(detections, 1):
+        check()
         yield detection
         progress("looking for the face", done, len(frames))
 
@@ -314,7 +317,7 @@ class CropsAhead:
 
 def render(
     model: LipSyncModel,
-    frames: Frames,
+    frames: FrameView,
     track: FaceTrack,
     features: AudioFeatures,
     settings: RunSettings,
@@ -338,7 +341,12 @@ def render(
 
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
-    with closing(sync(model, crops, features, settings.sync, track.runs(), first, on_step, mask_image)) as synced:
+
+    def source(i: int) -> tuple[int, bytes]:
+        return frames.index_map[i], track.matrices[i].tobytes()
+
+    given = model, crops, features, settings.sync, track.runs(), first, on_step, mask_image, source
+    with closing(sync(*given)) as synced:
         counted = with_progress(synced, len(frames), "syncing", steps, first)
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)

@@ -61,6 +61,9 @@ class ModelOptions:
     )
     device: str | None = option(None, "cuda, cuda:1, mps or cpu (default: the best there is)")
     dtype: str | None = option(None, "default: float16, float32 on the CPU", choices=("float16", "bfloat16", "float32"))
+    compile: bool = option(
+        False, "compile the nets with torch.compile: the first window takes minutes longer, the others less time"
+    )
 
 
 @dataclass(frozen=True)
@@ -299,7 +302,8 @@ def load_nets(arguments: argparse.Namespace, keep: Keep = lambda load: load):
     superres = load_superres(arguments, device, keep)
     detector = chosen_detector(arguments, device, keep)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    model = keep(load_model)(weights, unet=unet, resolution=resolution, device=device, dtype=dtype)
+    how = {"device": device, "dtype": dtype, "compile": arguments.compile}
+    model = keep(load_model)(weights, unet=unet, resolution=resolution, **how)
     return model, detector, superres
 
 

@@ -1,4 +1,4 @@
-"""Restoration of a video that is there already: track the face, restore its crops, lay the change over the frames."""
+"""Restoration of an existing video: track the face, restore its crops, lay the change over the frames."""
 
 import logging
 import os

@@ -31,19 +31,12 @@ LARGEST_CROP = 1024  # pixels; a crop shows 263 x 351 pixels of the portrait tha
 
 @dataclass(frozen=True)
 class SuperRes:
-    """Restoration and enlargement of a run's frames.
+    """Restoration and enlargement of a run's frames."""
 
-    Attributes:
-        restorer: what restores the face; None leaves it.
-        settings: how much of what the restorer does is used, and where.
-        ratio: side of the result over that of the source, 1 to 4.
-        upscaler: what enlarges the frames; None is Lanczos.
-    """
-
-    restorer: Restorer | None = None
+    restorer: Restorer | None = None  # None leaves the face
     settings: RestoreSettings = field(default_factory=RestoreSettings)
-    ratio: float = 1.0
-    upscaler: Upscaler | None = None
+    ratio: float = 1.0  # side of the result over that of the source, 1 to `MOST_RATIO`
+    upscaler: Upscaler | None = None  # None enlarges by Lanczos
 
     def __post_init__(self):
         if not 1 <= self.ratio <= MOST_RATIO:
@@ -72,8 +65,7 @@ class SuperRes:
     def first(self, track: FaceTrack, start: int) -> int:
         """Where to begin so that the frames from `start` on come out as in a run from the beginning.
 
-        The temporal blend looks back, within a stretch of frames with the face: to the last but one frame whose number
-        is a multiple of `memory`.
+        Within a stretch of frames with the face the temporal blend looks back: see `Restoration._steadied`.
         """
         memory = memory_frames(self.settings)
         if not self.restores or memory == 0:

@@ -14,4 +14,4 @@ def preview(model: LipSyncModel, latents: Tensor, crop: Tensor, mask: Tensor) ->
     middle = latents.shape[2] // 2
     pictures = as_float(crop[None]).permute(0, 3, 1, 2) * 2 - 1
     shown = decode_window(model, latents[:, :, middle : middle + 1], pictures, mask, BatchSizes())
-    return as_uint8((shown[0].permute(1, 2, 0) + 1) / 2)
+    return as_uint8((shown[0].permute(1, 2, 0) + 1) / 2).cpu()

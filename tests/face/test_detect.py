@@ -113,6 +113,13 @@ def test_it_sees_a_mirrored_face_mirrored(detector, portrait):
     assert np.abs(points - face.points).max() < 0.06 * np.hypot(*(face.points[1] - face.points[0]))
 
 
+def test_yunet_is_loaded_without_a_word_and_opencv_s_log_stays_as_it_was(yunet, capfd):
+    level = cv2.utils.logging.getLogLevel()
+    load_detector("yunet", model=yunet.path)
+    assert capfd.readouterr() == ("", "")
+    assert cv2.utils.logging.getLogLevel() == level
+
+
 @pytest.mark.parametrize("shape", [(480, 640, 3), (2, 3, 3), (1, 2000, 3)])
 def test_it_finds_nothing_where_nothing_is(detector, shape):
     assert detector(np.full(shape, 77, np.uint8), 0) == []

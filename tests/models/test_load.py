@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import golden_data
@@ -129,6 +131,13 @@ def test_load_model_has_every_weight(made):
     assert (model.resolution, model.latent_channels, model.max_frames) == (128, 4, 24)
     assert str(made) in model.source
     assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
+
+
+def test_compiling_is_off_unless_asked_for(made):
+    for compile in (False, True):
+        model = load_model(made, device="cpu", compile=compile)
+        replaced = ["forward" in vars(net) for net in (model.unet, model.vae.encoder, model.vae.decoder)]
+        assert replaced == [compile] * 3
 
 
 def test_cast_reaches_unet_and_vae_but_not_the_audio_encoder(made, caplog):
@@ -644,6 +653,21 @@ def test_what_cannot_be_converted_is_said(tmp_path):
     with pytest.raises(InputError, match="no weight file .*none.pt"):
         convert(tmp_path / "none.pt", tmp_path / "b.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the memory of a process is read from /proc")
+@pytest.mark.parametrize("name", ["large.pt", "large.safetensors"])
+def test_reading_a_large_file_takes_no_memory_of_its_size(tmp_path, name):
+    def memory() -> int:
+        """Bytes of this process that no file backs."""
+        return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+    save = save_file if name.endswith("safetensors") else torch.save
+    save({f"{i}": torch.ones(1 << 23) for i in range(6)}, tmp_path / name)
+    before = memory()
+    state = load_state_dict(tmp_path / name)
+    assert all(bool(tensor[::512].sum() == 1 << 14) for tensor in state.values())  # every page has been read
+    assert memory() - before < (tmp_path / name).stat().st_size / 4
 
 
 def test_value_too_large_for_half_is_named(tmp_path):

@@ -98,6 +98,16 @@ def test_nets_may_be_half_loaded_or_unloaded_between_two_runs(pack, installed):
     assert torch.equal(one_window(pack, model), first)
 
 
+def test_the_unet_is_held_by_the_patcher_that_the_core_has_by_then(pack, installed, monkeypatch):
+    """Newer ComfyUI chooses it after the packs are imported."""
+    from comfy import model_patcher
+
+    core = type("CoreModelPatcher", (model_patcher.ModelPatcher,), {})
+    monkeypatch.setattr(model_patcher, "CoreModelPatcher", core, raising=False)
+    patchers = load(pack, "latentsync_unet.pt").patchers
+    assert [name for name, patcher in patchers.items() if isinstance(patcher, core)] == ["unet"]
+
+
 def test_half_precision_is_kept_and_computed_in(pack, installed):
     model = load(pack, "latentsync_unet.pt", "bf16")
     assert {p.dtype for net in (model.model.unet, model.model.vae) for p in net.parameters()} == {torch.bfloat16}

@@ -32,6 +32,7 @@ from latentsync.pipelines.lip_sync import (
     track_or_resume,
 )
 from latentsync.pipelines.restore_video import restore_video
+from latentsync.restore.apply import Restoration
 from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes, blend_restored, rescale_track, restore_frames
 from latentsync.restore.upscale import Enlarged, Upscaler, load_upscaler, resized
@@ -119,13 +120,10 @@ def test_only_the_chosen_region_changes_and_frames_without_a_face_are_the_source
 
 def test_the_mouth_is_what_blending_restored_crops_gives(clip):
     """To the rounding to 8 bits in between."""
-    from latentsync.restore.apply import restore
-
     frames = pictures(clip)
     track = tracked(clip, frames)
     crops = AlignedFaces(frames, track.matrices, track.found, 64)[range(FRAMES)] * 0.5 + 0.25
-    restored_crops = list(restore([crops], Grain(), track, STRONG))
-    graph = torch.cat(list(blend(frames, track, restored_crops)))
+    graph = torch.cat(list(blend(frames, track, [Restoration(Grain(), 64, STRONG, track)(crops, 0)])))
     run = torch.cat(list(blend_restored(frames, track, [crops], SuperRes(Grain(), STRONG), BlendSettings())))
     assert difference(graph, run).max() <= 1 and difference(run, frames).max() > 10
 

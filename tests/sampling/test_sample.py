@@ -128,6 +128,29 @@ def test_frames_outside_the_runs_pass_and_no_window_crosses_a_cut(model, clip):
     assert torch.equal(out[6:9], alone)
 
 
+@pytest.mark.parametrize(
+    "order, kept, encoded",
+    [
+        ([*range(8), *range(8)[::-1], *range(5)], 64, 8),  # played back and forth; the last window is a short one
+        ([*range(10), *range(8)[::-1]], 64, 16),  # the second window has frames that are new
+        ([0] * 16, 64, 8),
+        ([*range(16)] * 2, 15, 32),  # those that were seen the longest ago are gone
+        ([*range(16), *range(16)[::-1]], 8, 24),
+    ],
+)
+def test_a_window_of_frames_seen_before_is_not_encoded_again(model, clip, monkeypatch, order, kept, encoded):
+    crops, states = clip[0][order], clip[1].states
+    audio = AudioFeatures(states, 25.0, len(order))
+    monkeypatch.setattr("latentsync.sampling.sample.PIXELS_KEPT", kept * 64**2)
+    expected = whole(model, crops, audio, FAST)
+    seen = []
+    hook = model.vae.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    out = whole(model, crops, audio, FAST, source=order.__getitem__)
+    hook.remove()
+    assert torch.equal(out, expected)
+    assert sum(seen) == 2 * encoded  # each crop with and without its mask
+
+
 def test_crops_may_be_uint8(model, clip):
     crops, audio = (clip[0][:4] * 255).round().to(torch.uint8), clip[1]
     out = whole(model, crops, audio, FAST, runs=[(1, 3)])

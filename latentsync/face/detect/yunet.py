@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -16,6 +19,7 @@ TRIAL = """
 import sys, cv2, numpy
 cv2.FaceDetectorYN.create(sys.argv[1], "", (64, 64)).detect(numpy.zeros((64, 64, 3), numpy.uint8))
 """
+_QUIET = threading.Lock()  # one thread at a time, or the last would leave OpenCV's log as another had it meanwhile
 
 
 class YuNet(ViewDetector):
@@ -39,7 +43,8 @@ class YuNet(ViewDetector):
 
     def _open(self, size: int) -> cv2.FaceDetectorYN:
         try:
-            return cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
+            with _quiet():
+                return cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
         except cv2.error as error:
             raise InputError(f"{self.path}: OpenCV cannot read it as a YuNet model; download it again") from error
 
@@ -48,3 +53,16 @@ class YuNet(ViewDetector):
         rows = net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
         rows = np.empty((0, 15)) if rows is None else rows.astype(np.float64)
         return rows[np.isfinite(rows).all(1)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without OpenCV 5's warning at every detector that is made, that its nets have no choice of targets."""
+    log = cv2.utils.logging
+    with _QUIET:
+        before = log.getLogLevel()
+        log.setLogLevel(min(before, log.LOG_LEVEL_ERROR))
+        try:
+            yield
+        finally:
+            log.setLogLevel(before)
