@@ -67,7 +67,7 @@ def test_what_is_done_so_far_plays_with_its_sound(visits, tmp_path, ratio):
     pieces = [job.preview / f"{k}.mp4" for k in range(job.pieces)]
     assert sorted(job.preview.iterdir()) == pieces and visits.folder.holds(job.preview)
     frames = [read_all(path) for path in pieces]
-    assert [len(some) for some in frames] == ([32, 32, 4] if ratio == 1 else [28, 32, 8]) and len(result) == 68
+    assert all(25 <= len(some) <= 32 for some in frames[:-1]) and sum(map(len, frames)) == len(result) == 68
     for path, some in zip(pieces, frames, strict=True):
         assert playable(path) and abs(stream_seconds(path, "audio") - len(some) / 25) < 0.1
         assert some.shape[1:] == ((HEIGHT, WIDTH, 3) if ratio == 1 else (480, 640, 3))
