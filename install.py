@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement  # ComfyUI's transformers bring it
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 # Not resolved: where the pack is a link, ComfyUI is where the link lies.
 PACK = Path(__file__).absolute().parent
@@ -22,6 +24,8 @@ PACK = Path(__file__).absolute().parent
 OPENCV = (
     "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"
 )  # fmt: skip
+
+SAFE_TORCH = "2.6"  # as in latentsync.models.state_dict, which needs torch to be imported
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,18 +43,27 @@ def main(arguments: list[str] | None = None) -> int:
     if lacking:
         lines = " ".join(f'"{requirement}"' for requirement, _ in lacking)
         print(f'Install what is missing with: "{sys.executable}" -m pip install {lines}')
+    if (torch := _version("torch")) and Version(torch) < Version(SAFE_TORCH):
+        print(
+            f"torch {torch} cannot keep a .pt file from running code (CVE-2025-32434), so that LatentSync reads only "
+            f".safetensors with it: update ComfyUI's torch to {SAFE_TORCH} or later."
+        )
     return fetch(given.folder or models_folder(), given.version) if given.models else 0
 
 
 def missing(requirements: Path) -> Iterator[tuple[str, str | None]]:
-    """(line, installed version or None) of each line of requirements.txt that is not met."""
+    """(line, installed version or None) of each line of requirements.txt that is not met.
+
+    An upper bound is for pip, which would else update what others need: a newer version that is there is left alone.
+    """
     for line in requirements.read_text(encoding="utf-8").splitlines():
         if not (line := line.split("#")[0].strip()):
             continue
         requirement = Requirement(line)
+        lower = SpecifierSet(",".join(str(part) for part in requirement.specifier if part.operator != "<"))
         names = OPENCV if requirement.name in OPENCV else (requirement.name,)
         found = [number for name in names if (number := _version(name))]
-        if not any(requirement.specifier.contains(number, prereleases=True) for number in found):
+        if not any(lower.contains(number, prereleases=True) for number in found):
             yield line, found[0] if found else None
 
 

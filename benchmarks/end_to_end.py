@@ -181,7 +181,7 @@ def make_weights(folder: Path, checkout: Path | None) -> None:
     whisper = folder / "whisper" / "tiny.pt"
     # Ours needs no decoder, and the published program loads one.
     if checkout is None:
-        unet, file = golden_data.json_of("unet_tiny"), torch.load(whisper)
+        unet, file = golden_data.json_of("unet_tiny"), torch.load(whisper, weights_only=True)
         net = Whisper(ModelDimensions(**file["dims"])).state_dict() | {
             key: value for key, value in file["model_state_dict"].items() if key.startswith("encoder.")
         }

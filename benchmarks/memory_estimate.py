@@ -78,7 +78,9 @@ def main() -> int:
           "on the device / a layer at a time, GB")  # fmt: skip
     least = {}
     for side in TARGETS:
-        with FakeTensorMode(allow_non_fake_inputs=True):
+        # Fake tensors cannot be pinned.
+        unpinned = patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor)
+        with unpinned, FakeTensorMode(allow_non_fake_inputs=True):
             model = full_size(side)
             weights = sum(map(size, (model.unet, model.vae, model.audio_encoder)))
             layer = max(map(largest_layer, (model.unet, model.vae)))

@@ -1,11 +1,15 @@
 """How little a run waits: decoding, cropping, blending and encoding beside a stand-in for the device.
 
     python benchmarks/pipeline.py VIDEO [--seconds 10] [--resolution 256]
+    python benchmarks/pipeline.py VIDEO --presets [--seconds 2]
 
 The stand-in sleeps in place of the nets, a given time for each window. The face stands still in the middle, so that
 nothing is searched for. Prints, for device times from 0.25 to 4 times what all else takes, the wall time over the
 longer of the device's time and the busiest stage's, each measured alone; then the worst of these. Stages that keep
 every core busy alone cannot go side by side: the last column has the cores' share of all work for a bound too.
+
+With --presets it encodes the clip with each of x264's, and prints CPU time and size of the file at the PSNR that the
+default has, over those of the default.
 """
 
 import argparse
@@ -29,9 +33,9 @@ from latentsync.audio.whisper import AudioFeatures
 from latentsync.face.blend import Blender
 from latentsync.face.track import FaceTrack
 from latentsync.frames import FrameView, SharedFrames, Window, batches, end_map
-from latentsync.media import VideoReader
+from latentsync.media import VideoReader, VideoWriter
 from latentsync.pipelines.lip_sync import CropsAhead, render, write
-from latentsync.settings import RunSettings, Settings
+from latentsync.settings import PRESETS, EncodingSettings, RunSettings, Settings
 
 TIMES = (0.25, 0.5, 1, 2, 4)
 MOST = 1.15
@@ -111,12 +115,38 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def compare_presets(path: Path, length: float) -> None:
+    default, costs = EncodingSettings(), {}
+    with VideoReader(path) as reader, tempfile.TemporaryDirectory() as folder:
+        frames = reader[list(range(min(round(length * reader.fps), len(reader))))]
+        for preset in PRESETS:
+            points = []
+            for crf in (default.crf - 4, default.crf, default.crf + 4):
+                used, out = time.process_time(), Path(folder) / "out.mp4"
+                with VideoWriter(out, reader.fps, reader.height, reader.width, crf=crf, preset=preset) as writer:
+                    writer.write(frames)
+                used = time.process_time() - used
+                with VideoReader(out) as made:
+                    errors = [(made[[i]].float() - frames[i]).square().mean().item() for i in range(len(frames))]
+                points.append((-10 * np.log10(np.mean(errors)), np.log(used), np.log(out.stat().st_size)))
+            costs[preset] = np.array(points)[::-1].T  # by rising PSNR
+    psnr = costs[default.preset][0][1]
+    found = {name: np.exp([np.interp(psnr, x, y) for y in more]) for name, (x, *more) in costs.items()}
+    print(f"{'preset':10}{'CPU time':>10}{'size':>8}")
+    for name, cost in found.items():
+        print(f"{name:10}{cost[0] / found[default.preset][0]:10.2f}{cost[1] / found[default.preset][1]:8.2f}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("video", type=Path)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--resolution", type=int, default=256)
+    parser.add_argument("--presets", action="store_true", help="compare x264's instead")
     given = parser.parse_args()
+    if given.presets:
+        compare_presets(given.video, given.seconds)
+        return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:

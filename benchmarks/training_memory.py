@@ -49,16 +49,13 @@ def frozen_nets(config: UNetTraining) -> FrozenNets:
     """The nets that the preset's losses need."""
     from whisper.model import AudioEncoder
 
-    weights, trepa = config.losses, None
-    if weights.trepa:
-        trepa = VideoMAE(videomae_config(**VIT_G))
-        trepa.gradient_checkpointing = config.run.gradient_checkpointing
+    weights = config.losses
     return FrozenNets(
         vae=make_vae(),
         audio_encoder=AudioEncoder(*WHISPER_TINY),
         syncnet=SyncScorer(StableSyncNet(PIXEL_ATTN)) if weights.sync else None,
-        lpips=load_lpips(random_weights=True) if weights.lpips else None,
-        trepa=trepa,
+        lpips=load_lpips(None) if weights.lpips else None,
+        trepa=VideoMAE(videomae_config(**VIT_G)) if weights.trepa else None,
     ).cast(frozen_dtype(config))
 
 

@@ -200,7 +200,7 @@ class JsonLines(AbstractContextManager):
     is cut off.
 
     Attributes:
-        values: those that were there at first. Lines that are no JSON are passed over: a power cut can leave anything.
+        values: those that were there at first. Lines that are not JSON are passed over: a power cut can leave anything.
     """
 
     def __init__(self, path: Path):

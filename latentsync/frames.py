@@ -1,8 +1,8 @@
 """Frame sequences: the one shape that every stage reads and writes.
 
 A `Frames` has a length and is indexed by a list of frame numbers. A tensor is one; so are a video file
-(`media.VideoReader`), a clip stretched to the length of an audio track (`Extended`) and the aligned
-crops of a face (`faces.Aligned`). Stages pull windows out of them, so memory does not grow with duration.
+(`media.VideoReader`), a clip stretched to the length of an audio track (`FrameView`) and the aligned crops of a face
+(`face.align.AlignedFaces`). Stages pull windows out of them, so memory does not grow with duration.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -107,12 +107,13 @@ class FrameView:
 class SharedFrames:
     """`frames` that two threads go through in order, the one ahead by `read`, the one behind by indexing.
 
-    Each frame from `start` on is kept from when it is read until it is taken.
+    Each frame from `start` on is kept from when it is read until it is taken. What was read together and is taken
+    together is not copied.
     """
 
     def __init__(self, frames: Frames, start: int = 0):
         self.frames = frames
-        self._kept: dict[int, torch.Tensor] = {}
+        self._kept: dict[int, tuple[torch.Tensor, int]] = {}  # frame: what it was read with, its place there
         self._next = start
 
     def __len__(self) -> int:
@@ -120,13 +121,17 @@ class SharedFrames:
 
     def read(self, indices: Sequence[int]) -> torch.Tensor:
         pictures = self.frames[indices]
-        for i, picture in zip(indices, pictures, strict=True):
+        for place, i in enumerate(indices):
             if i >= self._next:
-                self._kept[i], self._next = picture, i + 1
+                self._kept[i], self._next = (pictures, place), i + 1
         return pictures
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
-        return torch.stack([self._kept.pop(i) if i in self._kept else self.frames[[i]][0] for i in indices])
+        kept = [self._kept.pop(i, None) or (self.frames[[i]], 0) for i in indices]
+        (first, start), count = kept[0], len(kept)
+        if all(pictures is first and place == start + k for k, (pictures, place) in enumerate(kept)):
+            return first[start : start + count]
+        return torch.stack([pictures[place] for pictures, place in kept])
 
 
 def batches(count: int, size: int) -> list[list[int]]:

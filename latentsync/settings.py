@@ -15,6 +15,9 @@ from .errors import InputError
 EndMode = Literal["pingpong", "loop", "hold", "stop"]
 SAMPLERS = ("ddim", "dpm++", "unipc", "euler")
 REGIONS = ("mouth", "face")
+ENCODERS = ("auto", "x264", "nvenc", "videotoolbox", "qsv")
+# x264's, the fastest first.
+PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 MOST_STEPS = 500  # the 1000 training steps with leading spacing: more would not begin at the noisiest
 MOST_FPS = 1000
 PUBLISHED_FPS = 25.0
@@ -299,11 +302,36 @@ class RestoreSettings:
 
 
 @dataclass(frozen=True)
+class EncodingSettings:
+    """How the video is compressed; `media.encoders` says what the numbers are to each encoder.
+
+    x264 is the default, not auto: its files are the smallest for their quality, and a hardware encoder's depend on
+    the machine.
+    """
+
+    crf: int = option(
+        16, "quality of the video, 0 (best) to 51: lower looks better and makes a larger file", low=0, high=51,
+        slider=(0, 51, 1),
+    )  # fmt: skip
+    preset: str = option(
+        "medium", "how hard the encoder works: faster presets make larger files of the same quality", choices=PRESETS
+    )
+    encoder: str = option(
+        "x264", "what encodes H.264: x264 on the CPU, or hardware (nvenc, videotoolbox, qsv), which is faster and "
+        "makes larger files; auto takes the first of these that works. x264 takes the place of what does not",
+        choices=ENCODERS,
+    )  # fmt: skip
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Everything about a run but its files and its model.
 
     Attributes:
-        sync, track, blend: see the classes.
+        sync, track, blend, encoding: see the classes.
         fps: frame rate of the result; None keeps the source's. The model was trained at 25.
         detect_every: look for the face in every n-th frame and interpolate between.
         audio_longer: what the video does while a longer audio goes on.
@@ -318,6 +346,7 @@ class RunSettings:
     sync: Settings = field(default_factory=Settings)
     track: TrackSettings = field(default_factory=TrackSettings)
     blend: BlendSettings = field(default_factory=BlendSettings)
+    encoding: EncodingSettings = field(default_factory=EncodingSettings)
     fps: float | None = option(
         None, "frame rate of the result; the model was trained at 25 (default: the video's)", low=0.001, high=MOST_FPS
     )
@@ -335,10 +364,6 @@ class RunSettings:
     )  # fmt: skip
     repeat_turns: bool = False
     hard_cut: bool = False
-    crf: int = option(
-        16, "quality of the video, 0 (best) to 51: lower looks better and makes a larger file", low=0, high=51,
-        slider=(0, 51, 1),
-    )  # fmt: skip
     superres: Any = None
     mask_image: Any = field(default=None, compare=False)  # arrays have no one truth value
 

@@ -1,4 +1,5 @@
-"""Threads beside the calling one: `ahead` makes what it needs next, and `behind` finishes what it has made.
+"""Threads beside the calling one: `ahead` makes what it needs next, `behind` finishes what it has made, `beside` does
+something else.
 
 Results come in the order of the items, and are those of a run without threads.
 """
@@ -29,6 +30,8 @@ class Worker(AbstractContextManager):
         self._finish = finish
         self._inference = torch.is_inference_mode_enabled()  # each thread has its own
         self._thread = ThreadPoolExecutor(1, "latentsync")
+        # Started before there is work: the pool would not wait for a thread that Ctrl-C hits in starting.
+        self._thread.submit(int).result()
         self._siblings = _local.__dict__.setdefault("workers", [])
         self._siblings.append(self)
 

@@ -1,6 +1,7 @@
-"""What every node of the pack has: its words, and a sentence where the memory is full."""
+"""What every node of the pack has: its words, and errors that can be acted on in ComfyUI."""
 
 import json
+import re
 from collections.abc import Callable
 from functools import cache, partial, wraps
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import comfy.model_management as mm
 from comfy_api.latest import io
 
+from ..latentsync.errors import InputError
 from ..latentsync.sampling.sample import out_of_memory
 
 ENGLISH = Path(__file__).parents[1] / "locales" / "en" / "nodeDefs.json"
+FLAG = re.compile(r" \(--[^);]*\)")  # an error's hint to the command line
 LESS_MEMORY = "give fewer or smaller frames, or take Lip Sync Video, whose memory does not grow with the clip"
 
 
@@ -27,7 +30,7 @@ def node(
     if cls is None:
         return partial(node, advanced=advanced, search_aliases=search_aliases)
     cls.define_schema = classmethod(_completed(cls.define_schema.__func__, advanced, search_aliases))
-    cls.execute = classmethod(_explaining_memory(cls.execute.__func__))
+    cls.execute = classmethod(_explaining(cls.execute.__func__))
     return cls
 
 
@@ -54,11 +57,14 @@ def _completed(define_schema: Callable, advanced: tuple[str, ...], search_aliase
     return defining
 
 
-def _explaining_memory(execute: Callable) -> Callable:
+def _explaining(execute: Callable) -> Callable:
     @wraps(execute)
     def explaining(cls, **values) -> io.NodeOutput:
         try:
             return execute(cls, **values)
+        except InputError as error:
+            error.args = (FLAG.sub("", str(error)),)
+            raise
         except (MemoryError, RuntimeError) as error:
             # ComfyUI unloads models after its own exception for a full GPU.
             if isinstance(error, mm.OOM_EXCEPTION) or not out_of_memory(error):

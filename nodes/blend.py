@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..latentsync.errors import InputError
 from ..latentsync.face.blend import blend
 from ..latentsync.face.masks import fitted
+from ..latentsync.face.occlusion import Occlusion
 from ..latentsync.progress import with_progress
 from ..latentsync.settings import BlendSettings
 from . import inputs, runtime, sockets
@@ -27,13 +28,14 @@ class BlendFaces(io.ComfyNode):
                 io.Image.Input("crops"),
                 io.Mask.Input("mask", optional=True),
                 *inputs.widgets(BlendSettings, "mask_smooth", "match_colour"),
+                inputs.occlusion(),
             ],
             outputs=[io.Image.Output("images_out", display_name="images")],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, images, track, crops, mask_smooth, match_colour, mask=None) -> io.NodeOutput:
+    def execute(cls, images, track, crops, mask_smooth, match_colour, mask=None, occlusion=None) -> io.NodeOutput:
         if not len(images) == len(crops) == len(track.faces):
             raise InputError(
                 f"there are {len(images)} images, {len(crops)} crops and a track of {len(track.faces)} frames: give "
@@ -43,6 +45,7 @@ class BlendFaces(io.ComfyNode):
         settings = BlendSettings(mask_smooth, match_colour)
         if mask is not None:
             mask = fitted(mask.reshape(-1, *mask.shape[-2:]), track.track.resolution)
-        finished = blend(frames, track.track, crops.split(FRAMES_AT_ONCE), settings, mask)
+        free = None if occlusion is None else Occlusion(inputs.masks(occlusion, frames.shape[1:3]), track.track)
+        finished = blend(frames, track.track, crops.split(FRAMES_AT_ONCE), settings, mask, occlusion=free)
         finished = with_progress(finished, len(images), "blending", runtime.progress(cls))
         return io.NodeOutput(inputs.concat_windows(finished, len(images)))

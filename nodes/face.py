@@ -13,7 +13,7 @@ from ..latentsync.face.detect.retinaface import WEIGHTS as RETINAFACE
 from ..latentsync.face.landmarks import Detector
 from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
 from ..latentsync.face.track import choose_faces, place_faces
-from ..latentsync.face.track_sheet import filled, report, strip
+from ..latentsync.face.track_sheet import GAP, SHOWN_FRAMES, filled, report, strip
 from ..latentsync.files import file_version
 from ..latentsync.frames import as_float, batches
 from ..latentsync.models.load import check_resolution
@@ -22,8 +22,9 @@ from ..latentsync.progress import with_progress
 from ..latentsync.settings import RunSettings, TrackSettings
 from . import folders, inputs, runtime, sockets
 from .base import node
+from .landmarks import given_faces
 
-DETECTORS = ["auto", "yunet", "insightface", "facexlib"]
+DETECTORS = ["auto", "yunet", "insightface", "facexlib", "centerface"]
 DOWNLOAD = "run the node Download LatentSync Models with version none and detector on (YuNet, 230 kB, MIT licence)"
 FRAMES_AT_ONCE = 8
 SHOWN_CROPS = 4  # side by side in the preview of a mask
@@ -86,13 +87,14 @@ class TrackFace(io.ComfyNode):
             category="LatentSync/face",
             inputs=[
                 io.Image.Input("images"),
-                sockets.Detector.Input("detector"),
+                sockets.Detector.Input("detector", optional=True),
                 sockets.Model.Input("model", optional=True),
                 inputs.fps(),
                 *inputs.face(),
                 *inputs.widgets(TrackSettings, "smoothing", "max_gap", "fade"),
                 *inputs.widgets(RunSettings, "detect_every"),
                 io.Int.Input("resolution", default=256, min=64, max=1024, step=64),
+                io.MultiType.Input("faces", types=[sockets.Landmarks, sockets.Boxes], optional=True),
             ],
             outputs=[
                 sockets.Track.Output(display_name="track"),
@@ -103,18 +105,28 @@ class TrackFace(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, detector, fps, detect_every, resolution, model=None, **widgets) -> io.NodeOutput:
+    def execute(
+        cls, images, fps, detect_every, resolution, detector=None, model=None, faces=None, **widgets
+    ) -> io.NodeOutput:
         resolution = resolution if model is None else model.resolution
         check_resolution(resolution)
         settings = inputs.track_settings(widgets)
         frames = inputs.pictures(images)
+        height, width = frames.shape[1:3]
+        if faces is not None:
+            detector = given_faces(faces, len(frames), height, width)
+        detector = find_detector() if detector is None else detector
         seen = watch(frames, fps, detector, settings, detect_every, runtime.progress(cls))
         chosen = choose_faces(seen, fps, settings)
         track = place_faces(chosen, resolution, fps, settings)
-        faces = filled(chosen)
-        preview = as_float(torch.from_numpy(strip(frames, track, faces)))[None]
-        tracked = sockets.TrackedFace(track, faces, fps, tuple(frames.shape[1:3]))
-        return io.NodeOutput(tracked, preview, report(track), ui=ui.PreviewImage(preview, cls=cls))
+        followed = filled(chosen)
+        preview = as_float(torch.from_numpy(strip(frames, track, followed)))[None]
+        tracked = sockets.TrackedFace(track, followed, fps, (height, width))
+        shown = ui.PreviewImage(preview, cls=cls).as_dict()
+        # What the page needs to know which place in the clip a click on the picture means.
+        facts = {"columns": min(SHOWN_FRAMES, int(track.found.sum())), "gap": GAP, "frame": [width, height]}
+        facts |= {"picture": shown["images"][0], "width": preview.shape[2], "height": preview.shape[1]}
+        return io.NodeOutput(tracked, preview, report(track), ui=shown | {"latentsync_faces": [facts]})
 
 
 @node

@@ -13,6 +13,7 @@ from ..latentsync.errors import InputError
 from ..latentsync.settings import (
     QUALITIES,
     BlendSettings,
+    EncodingSettings,
     Option,
     QualityOptions,
     RunSettings,
@@ -118,7 +119,8 @@ def run_widgets() -> list[io.Input]:
 
 def run_settings(values: Mapping[str, Any]) -> RunSettings:
     sync, track = sampling_settings(values), track_settings(values)
-    return from_widgets(RunSettings, values, sync=sync, track=track, blend=from_widgets(BlendSettings, values))
+    blend, encoding = from_widgets(BlendSettings, values), from_widgets(EncodingSettings, values)
+    return from_widgets(RunSettings, values, sync=sync, track=track, blend=blend, encoding=encoding)
 
 
 def crops_track() -> io.Input:
@@ -157,6 +159,24 @@ def pictures(image: Tensor) -> Tensor:
         raise InputError(f"images has shape {tuple(image.shape)}: connect an IMAGE (frames, height, width, 3)")
     colour = image.expand(-1, -1, -1, 3) if image.shape[-1] == 1 else image[..., :3]
     return colour.detach().to("cpu", torch.float32)
+
+
+def occlusion() -> io.Input:
+    """The optional mask of what is in front of the face; `masks` reads it."""
+    tooltip = (
+        "What is in front of the face, such as a hand or a microphone, for each frame: there the video stays as it is. "
+        "Any segmentation node's mask, of the size of the frames."
+    )
+    return io.Mask.Input("occlusion", optional=True, tooltip=tooltip)
+
+
+def masks(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A MASK of whole frames as (n, h, w) float32 in [0, 1] on the CPU; `size` is the frames' (h, w)."""
+    mask = mask.detach().to("cpu", torch.float32).reshape(-1, *mask.shape[-2:])
+    if tuple(mask.shape[1:]) != tuple(size):
+        given, wanted = (f"{width} x {height}" for height, width in (mask.shape[1:], size))
+        raise InputError(f"the mask of what is in front of the face is {given} and the frames are {wanted}: resize it")
+    return mask.clamp(0, 1)
 
 
 def sound(audio: Mapping | None) -> tuple[Tensor, int]:

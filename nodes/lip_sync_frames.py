@@ -7,6 +7,7 @@ from . import inputs, model_patcher, runtime, sockets
 from .audio import of_length
 from .base import node
 from .face import find_detector
+from .sample import WindowPreviews
 
 
 @node(advanced=inputs.SELDOM_TURNED, search_aliases=inputs.LIP_SYNC_ALIASES)
@@ -40,6 +41,8 @@ class Frames(io.ComfyNode):
         detector = find_detector() if detector is None else detector
         model = model_patcher.default_model() if model is None else model
         model = model.on_device(settings.sync.window)
-        result = lip_sync_frames(given, model, detector, settings, runtime.progress(cls))
-        synced = inputs.concat_windows((window.pictures for window in result.windows()), len(result))
+        report = WindowPreviews(runtime.progress(cls))
+        result = lip_sync_frames(given, model, detector, settings, report)
+        windows = report.shown(window.pictures for window in result.windows())
+        synced = inputs.concat_windows(windows, len(result))
         return io.NodeOutput(synced, of_length(audio, len(result), fps))

@@ -9,7 +9,7 @@ from ..latentsync.errors import InputError
 from ..latentsync.files import file_version
 from ..latentsync.pipelines.options import RestorerOptions
 from ..latentsync.progress import with_progress
-from ..latentsync.restore.apply import restore
+from ..latentsync.restore.apply import Restoration
 from ..latentsync.restore.restorers import NetRestorer, Restorer, Sharpen, load_restorer
 from ..latentsync.settings import RestoreSettings
 from . import folders, inputs, runtime, sockets
@@ -77,7 +77,8 @@ class RestoreFaces(io.ComfyNode):
         chosen = _chosen(restorer, upscale_model, fidelity)
         net = getattr(chosen, "net", None)
         with nullcontext() if net is None else runtime.on_device(net, FRAMES_AT_ONCE * BYTES_PER_FACE):
-            restored = restore(crops.split(FRAMES_AT_ONCE), chosen, track and track.track, settings)
+            restore = Restoration(chosen, crops.shape[2], settings, track and track.track)
+            restored = (restore(crops[i : i + FRAMES_AT_ONCE], i) for i in range(0, count, FRAMES_AT_ONCE))
             restored = with_progress(restored, count, "restoring", runtime.progress(cls))
             return io.NodeOutput(inputs.concat_windows(restored, count))
 

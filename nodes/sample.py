@@ -1,18 +1,23 @@
 """The sampler: new mouths for the crops of a face."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 
 from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
 from ..latentsync.errors import InputError
-from ..latentsync.face.masks import mask_image_of
-from ..latentsync.sampling.preview import LatentPreview, fit_preview
-from ..latentsync.sampling.sample import LATENT_SCALE, StepCallback, sync, window_size, windows
+from ..latentsync.face.masks import keep_mask, mask_image_of
+from ..latentsync.frames import as_uint8
+from ..latentsync.progress import Progress
+from ..latentsync.sampling.preview import preview
+from ..latentsync.sampling.sample import StepCallback, sync, window_size, windows
 from ..latentsync.settings import Settings
 from . import inputs, runtime, sockets
 from .base import node
+from .model_patcher import ManagedModel
+
+PREVIEW_EVERY = 4  # steps: one picture through the decoder costs little beside a window of them through the U-Net
 
 
 @node(
@@ -54,14 +59,12 @@ class Sampler(io.ComfyNode):
             model = model.with_vae(vae)
         size, overlap = window_size(model, settings)
         model.on_device(size)
-        report = runtime.progress(cls)
-        count = sum(len(windows(start, stop, size, overlap)) for start, stop in runs)
-        report("syncing", 0, count * settings.steps)
-        shown = [i for start, stop in runs for i in range(start, stop)]
-        preview = fit_preview(model, crops, shown) if shown else None
-        on_step = _reporter(report, preview, count)
+        report = WindowPreviews(runtime.progress(cls))
+        spans = [span for run in runs for span in windows(*run, size, overlap)]
+        report("syncing", 0, len(spans) * settings.steps)
+        on_step = _reporter(report, model, crops, spans, keep_mask(model.resolution, mask_image))
         synced = sync(model, crops, features, settings, lambda _: runs, on_step=on_step, mask_image=mask_image)
-        return io.NodeOutput(inputs.concat_windows(synced, len(crops)))
+        return io.NodeOutput(inputs.concat_windows(report.shown(synced), len(crops)))
 
 
 def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | None) -> None:
@@ -75,17 +78,37 @@ def check_crops(crops: Tensor, resolution: int, track: sockets.TrackedFace | Non
     inputs.check_track(track, len(crops))
 
 
-def _reporter(report: Callable[..., None], preview: LatentPreview | None, count: int) -> StepCallback:
-    """A callback for `sync` that counts the steps of all windows and shows the middle frame of the current one."""
+class WindowPreviews:
+    """A `Progress` that shows the middle picture of the last finished window with the report that comes next."""
+
+    def __init__(self, progress: Progress):
+        self.progress, self.picture = progress, None
+
+    def __call__(self, phase: str, done: float, total: int, picture: Tensor | None = None) -> None:
+        picture, self.picture = self.picture if picture is None else picture, None
+        image = None if picture is None else Image.fromarray(as_uint8(picture[..., :3]).cpu().numpy())
+        self.progress(phase, done, total, image)
+
+    def shown(self, windows: Iterable[Tensor]) -> Iterator[Tensor]:
+        for pictures in windows:
+            self.picture = pictures[len(pictures) // 2].clone()  # not the whole window
+            yield pictures
+
+
+def _reporter(
+    report: WindowPreviews, model: ManagedModel, crops: Tensor, spans: list[tuple[int, int]], mask: Tensor
+) -> StepCallback:
+    """A callback for `sync` that counts the steps of all windows and looks at the current one now and then."""
     done = 0
 
     def on_step(step: int, steps: int, latents: Tensor) -> None:
         nonlocal done
+        first, end = spans[done // steps]
         done += 1
-        picture = None
-        if preview is not None:
-            small = Image.fromarray(preview.picture(latents[0, :, latents.shape[2] // 2]))
-            picture = small.resize([side * LATENT_SCALE for side in small.size], Image.Resampling.BILINEAR)
-        report("syncing", done, count * steps, picture)
+        # For a VAE of its own ComfyUI may have to take the U-Net off the device.
+        every = PREVIEW_EVERY if model.vae is None else max(PREVIEW_EVERY, steps // 2)
+        looks = step % every == 0 and step < steps
+        picture = preview(model, latents, crops[first + (end - first) // 2], mask) if looks else None
+        report("syncing", done, len(spans) * steps, picture)
 
     return on_step

@@ -17,6 +17,9 @@ Detector = io.Custom("LATENTSYNC_DETECTOR")
 Track = io.Custom("LATENTSYNC_TRACK")
 #: `latentsync.restore.Restorer`.
 Restorer = io.Custom("LATENTSYNC_RESTORER")
+#: ComfyUI's own, of newer versions: `landmarks.given_faces`.
+Landmarks = io.Custom("FACE_LANDMARKS")
+Boxes = io.Custom("BOUNDING_BOX")
 
 
 @dataclass(frozen=True, eq=False)

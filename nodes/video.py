@@ -2,20 +2,22 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import InputImpl, io, ui
 
 from ..latentsync.face.landmarks import Detector
 from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
+from ..latentsync.media.browser import playable
 from ..latentsync.models.samples import TRACK_SUFFIX
 from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
 from ..latentsync.progress import Progress
-from ..latentsync.settings import RunSettings
+from ..latentsync.settings import EncodingSettings
 from ..latentsync.threads import behind
-from . import inputs, runtime, sockets
+from . import folders, inputs, runtime, sockets
 from .base import node
 from .face import find_detector
 from .video_input import Source, opened
@@ -40,7 +42,7 @@ class Video(io.ComfyNode):
                 sockets.Model.Input("model"),
                 sockets.Detector.Input("detector", optional=True),
                 *inputs.run_widgets(),
-                *inputs.widgets(RunSettings, "crf"),
+                *inputs.widgets(EncodingSettings, "crf"),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )
@@ -57,11 +59,13 @@ class Video(io.ComfyNode):
                 given = LipSyncInput(source.frames, float(source.fps), wave)
                 result = lip_sync_frames(given, model, detector, settings, progress)
                 del wave, given
-                write(result, source, audio, settings.crf, out)
+                write(result, source, audio, out)
         except BaseException:
             out.unlink(missing_ok=True)
             raise
-        return io.NodeOutput(InputImpl.VideoFromFile(str(out)))
+        # Alone: pictures of the run, which the page keeps after it, would be taken for the video.
+        shown = ui.PreviewVideo([folders.served(out)]) if playable(out) else None
+        return io.NodeOutput(InputImpl.VideoFromFile(str(out)), ui=shown)
 
 
 def chosen_detector(detector: Detector | None, file: Path | None, progress: Progress) -> tuple[Detector, Progress]:
@@ -84,14 +88,16 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     return read_track_file(beside), saying
 
 
-def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], crf: int, out: Path) -> None:
+def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], out: Path) -> None:
     """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
     if source.file is not None:
         source.frames.warn_of_losses()
     sound = runtime.audio_file(audio)
     try:
         track = result.sound(sound)
-        with VideoWriter(out, source.fps, *source.size, crf=crf, **source.tags, **track) as writer:
+        with VideoWriter(
+            out, source.fps, *source.size, **asdict(result.settings.encoding), **source.tags, **track
+        ) as writer:
             for _ in behind(writer.write, single_frames(result.windows()), result.settings.sync.window):
                 runtime.check_interrupted()
     finally:

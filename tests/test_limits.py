@@ -1,13 +1,10 @@
 import math
-from types import SimpleNamespace
 
 import pytest
 
 from latentsync.commands.main import main
 from latentsync.errors import InputError
-from latentsync.face import detect
 from latentsync.limits import LIMITS, check_limit, limit, parse_limit, raised_limits, set_limits
-from latentsync.ui.visitors import Sessions
 
 
 @pytest.fixture(autouse=True)
@@ -27,13 +24,10 @@ def test_a_value_at_the_limit_passes_and_one_above_says_how_to_raise_it(name):
     assert raised_limits() == {name: most + 1}
 
 
-def test_what_is_no_number_is_above_every_limit():
+def test_what_is_no_number_is_above_every_limit_and_no_limit_itself():
     for value in (math.nan, math.inf):
         with pytest.raises(InputError, match="seconds=N"):
             check_limit("seconds", value, "a.mp4")
-
-
-def test_the_command_line_names_and_numbers():
     assert parse_limit("pixels=2e9") == ("pixels", 2e9)
     with pytest.raises(InputError, match="there are pixels, frames"):
         parse_limit("pixel=3")
@@ -50,20 +44,3 @@ def test_a_command_sets_its_limits_and_only_its_own(capsys):
     assert raised_limits() == {}
     assert main([*missing, "--limit", "speed=7"]) == 2
     assert "--limit speed=7: there are pixels" in capsys.readouterr().err
-
-
-def test_a_command_that_runs_out_of_memory_says_so(capsys, monkeypatch, tmp_path):
-    def full(*_, **__):
-        raise MemoryError("Unable to allocate 19 GiB")
-
-    monkeypatch.setattr(detect, "load_detector", full)
-    (tmp_path / "clip.mp4").touch()
-    assert main(["track", "--video_path", f"{tmp_path}/clip.mp4", "--track_path", f"{tmp_path}/t.json"]) == 2
-    assert "there is not enough memory (Unable to allocate 19 GiB): try" in capsys.readouterr().err
-
-
-def test_the_page_says_that_there_is_not_enough_memory():
-    nets = SimpleNamespace(options=SimpleNamespace(checkpoints=None))
-    sessions = Sessions(nets, folder=SimpleNamespace(without_paths=str))
-    assert sessions.failure(MemoryError()).startswith("there is not enough memory (MemoryError): try")
-    sessions.close()

@@ -18,7 +18,7 @@ from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import lip_sync, track_or_resume
 from latentsync.settings import RunSettings, Settings, TrackSettings
 
-SECONDS = 1.4
+SECONDS = 0.8
 SETTINGS = RunSettings(sync=Settings(steps=1, guidance=1.0), track=TrackSettings(), detect_every=3)
 
 

@@ -114,6 +114,30 @@ def test_whoever_takes_the_items_may_stop_at_any_of_them(threaded, error, taken)
     assert source.closed
 
 
+def test_an_interrupt_while_the_thread_starts_finds_nothing_at_work(monkeypatch):
+    """The pool does not know of such a thread, and could not wait for it."""
+    begun, go_on = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        begun.wait(0.5)
+        raise KeyboardInterrupt
+
+    def source():
+        begun.set()
+        yield go_on.wait(60)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(ahead(source()))
+    assert not begun.is_set()
+    gc.collect()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+
+
 @pytest.mark.parametrize("finish, done", [(False, [0]), (True, [0, 1, 2])])
 def test_what_is_under_way_when_the_source_fails_is_dropped_or_finished(finish, done):
     got = []

@@ -1,6 +1,7 @@
 """A complete checkpoints folder of a few megabytes, with the random weights of the golden files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import golden_data
@@ -26,6 +27,12 @@ def unet_config(motion: bool = True) -> UNetConfig:
         n_head=values["attention_head_dim"],
         groups=values["norm_num_groups"],
     )
+
+
+def small_unet_config() -> UNetConfig:
+    """A smaller one, for what takes long with every layer; it has all kinds of them."""
+    sizes = {"block_out_channels": (32, 64), "block_attention": (True, False), "layers_per_block": 1}
+    return replace(unet_config(), **sizes)
 
 
 def vae():

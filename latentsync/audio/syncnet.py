@@ -36,10 +36,13 @@ def syncnet_mel(waveform: torch.Tensor | np.ndarray) -> torch.Tensor:
     `waveform` is (samples,) or (channels, samples), see `to_mono`. Column k is centred on sample 200 k, and there
     are 80 a second.
     """
+    from transformers.audio_utils import mel_filter_bank
+
     wave = torch.from_numpy(_pre_emphasised(to_mono(waveform)))
     window = torch.hann_window(MEL_FFT, dtype=torch.float64)
     spectrum = torch.stft(wave, MEL_FFT, MEL_HOP, window=window, pad_mode="constant", return_complex=True).abs()
-    mel = torch.from_numpy(_slaney_filters()) @ spectrum
+    shape = MEL_FFT // 2 + 1, N_MELS, MEL_LOW, MEL_HIGH, SAMPLE_RATE
+    mel = torch.from_numpy(mel_filter_bank(*shape, norm="slaney", mel_scale="slaney").T) @ spectrum
     decibels = 20 * torch.log10(mel.clamp(min=10 ** (MIN_DB / 20))) - REFERENCE_DB
     scaled = 2 * MEL_MAX * (decibels - MIN_DB) / -MIN_DB - MEL_MAX
     return scaled.clamp(-MEL_MAX, MEL_MAX).to(torch.float32)
@@ -104,32 +107,14 @@ def _pre_emphasised(wave: torch.Tensor) -> np.ndarray:
     return np.append(samples[:1], samples[1:] - PRE_EMPHASIS * samples[:-1])
 
 
-def _triangles(corners: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """(n, len(at)): triangle i rises from corners[i] to 1 at corners[i + 1] and falls to corners[i + 2]."""
-    low, peak, high = (corners[k : len(corners) - 2 + k, None] for k in range(3))
-    return np.maximum(0, np.minimum((at - low) / (peak - low), (high - at) / (high - peak)))
-
-
-def _slaney_filters() -> np.ndarray:
-    """(80, 401) filters of equal area on Slaney's scale: linear to 1 kHz, then logarithmic (Auditory Toolbox, 1998)."""
-    per_mel, knee, log_step = 200 / 3, 1000.0, np.log(6.4) / 27  # Hz, Hz, per mel
-
-    def mels(hertz):
-        return hertz / per_mel if hertz < knee else knee / per_mel + np.log(hertz / knee) / log_step
-
-    points = np.linspace(mels(MEL_LOW), mels(MEL_HIGH), N_MELS + 2)
-    beyond = np.maximum(0, points - knee / per_mel)
-    corners = np.where(beyond > 0, knee * np.exp(beyond * log_step), points * per_mel)
-    filters = _triangles(corners, np.fft.rfftfreq(MEL_FFT, 1 / SAMPLE_RATE))
-    return filters * (2 / (corners[2:] - corners[:-2]))[:, None]
-
-
 def _mfcc_filters() -> np.ndarray:
-    """(26, 257) filters of equal height, up to 8 kHz, whose corners are rounded down to whole FFT bins."""
+    """(26, 257) triangles of height 1, up to 8 kHz, whose corners are rounded down to whole FFT bins."""
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, N_FILTERS + 2) / 2595) - 1)
-    corners = np.floor((MFCC_FFT + 1) * hertz / SAMPLE_RATE)
-    return _triangles(corners, np.arange(MFCC_FFT // 2 + 1))
+    corners = np.floor((MFCC_FFT + 1) * hertz / SAMPLE_RATE)[:, None]
+    low, peak, high = corners[:-2], corners[1:-1], corners[2:]
+    bins = np.arange(MFCC_FFT // 2 + 1)
+    return np.maximum(0, np.minimum((bins - low) / (peak - low), (high - bins) / (high - peak)))
 
 
 def _log(energy: np.ndarray) -> np.ndarray:

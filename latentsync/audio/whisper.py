@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
+from ..threads import check
 
 SAMPLE_RATE = 16_000  # Hz, mono
 HOP_LENGTH = 160  # samples per column of Whisper's log-mel spectrogram
@@ -94,10 +95,10 @@ def log_mel(wave: torch.Tensor) -> torch.Tensor:
 
 
 def hidden_states(encoder: nn.Module, mel: torch.Tensor) -> torch.Tensor:
-    """All hidden states of one segment: mel (80, 3000) to (1500, layers + 1, width), before the last layer norm.
+    """All hidden states of one segment, mel (80, 3000): (1500, layers + 1, width), before the last layer norm.
 
-    The first is the input of the first block, the others are the outputs of the blocks. They are read by hooks,
-    because openai-whisper's encoder returns only the normalised last one.
+    The input of the first block, then the outputs of the blocks. They are read by hooks, because openai-whisper's
+    encoder returns only the normalised last one.
     """
     found: list[torch.Tensor] = []
     hooks = [encoder.blocks[0].register_forward_pre_hook(lambda _, args: found.append(args[0]))]
@@ -123,15 +124,12 @@ def segment_starts(columns: int, hard_cut: bool) -> list[int]:
 def encode_mel(encoder: nn.Module, mel: torch.Tensor, hard_cut: bool = False) -> torch.Tensor:
     """Whisper states of a mel spectrogram (80, columns) of any length: (columns // 2, layers + 1, width) float32.
 
-    Whisper hears 30 s at a time. With `hard_cut` (the published program) each stretch of 30 s is heard alone, so
-    that the states jump at every boundary. Otherwise neighbouring segments share 5 s or more, over which their
-    states are cross-faded. Up to 30 s the two are the same.
+    Whisper hears 30 s at a time. With `hard_cut` (the published program) each stretch of 30 s is heard alone, and the
+    states jump at every boundary. Otherwise segments share 5 s or more, over which their states are cross-faded.
     """
-    columns = mel.shape[-1]
-    count = columns // COLUMNS_PER_STATE
-    states = None
-    done = 0
-    for start in segment_starts(columns, hard_cut):
+    count, states, done = mel.shape[-1] // COLUMNS_PER_STATE, None, 0
+    for start in segment_starts(mel.shape[-1], hard_cut):
+        check()
         piece = mel[:, start : start + SEGMENT_COLUMNS]
         kept = piece.shape[-1] // COLUMNS_PER_STATE
         if kept == 0:  # a hard cut can leave one lone column
@@ -141,8 +139,7 @@ def encode_mel(encoder: nn.Module, mel: torch.Tensor, hard_cut: bool = False) ->
         if states is None:
             states = new.new_zeros(count, *new.shape[1:])
         first = start // COLUMNS_PER_STATE
-        shared = done - first
-        if shared > 0:
+        if (shared := done - first) > 0:
             fade = ((torch.arange(shared) + 0.5) / shared)[:, None, None]
             new[:shared] = torch.lerp(states[first:done], new[:shared], fade)
         states[first : first + len(new)] = new[: count - first]
@@ -155,8 +152,7 @@ def encode_audio(
 ) -> AudioFeatures:
     """Audio features of a clip, one window for each of its round(duration * fps) video frames.
 
-    `encoder` is openai-whisper's `AudioEncoder`, `waveform` (channels, samples) or (samples,) of any type at `rate` Hz;
-    `hard_cut` cuts every 30 s as the published program does, see `encode_mel`.
+    `encoder` is openai-whisper's `AudioEncoder`; see `to_mono` for `waveform` and `encode_mel` for `hard_cut`.
     """
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give a positive number")

@@ -14,7 +14,7 @@ def add_batch(commands) -> argparse.ArgumentParser:
         help="CSV file with the columns video, audio, if wanted out, and any option of run; or a folder, where each "
         "voice goes to the video of the same name (a.wav to a.mp4)",
     )
-    add("--out", required=True, help="folder of the results and of manifest.jsonl; the same command goes on in it")
+    add("--out", required=True, help="folder of the results and manifest.jsonl; run the same command again to resume")
     add = parser.add_argument_group("work").add_argument
     add("--executor", choices=("local", "ray"), default="local", help="processes of this machine, or Ray")
     add("--workers", type=int, help="rows at a time, spread over the GPUs (default: 0, none beside this process; with "

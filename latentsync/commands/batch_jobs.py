@@ -64,19 +64,12 @@ NO_MATTER = {"device", "resume", "video_out_path"}  # options on which the pixel
 
 @dataclass(frozen=True)
 class Row:
-    """One lip sync.
+    """One lip sync."""
 
-    Attributes:
-        name: what the user calls it.
-        arguments: as `run` takes them, with absolute paths.
-        key: of all that its pixels depend on.
-        faces: folder where the faces of each video are remembered.
-    """
-
-    name: str
-    arguments: argparse.Namespace
-    key: str
-    faces: Path
+    name: str  # what the user calls it
+    arguments: argparse.Namespace  # as `run` takes them, with absolute paths
+    key: str  # a hash of all that its pixels depend on
+    faces: Path  # folder where the faces of each video are remembered
 
     @property
     def files(self) -> tuple[str, str, str]:
@@ -120,7 +113,7 @@ def run_batch(arguments: argparse.Namespace) -> int:
                         failed += [f"{row.name}: {outcome.sentence}"] if outcome.reason else []
                         bar("rows", done + len(failed), len(rows))
         except KeyboardInterrupt as interrupt:
-            how = interrupt if interrupt.args else "the same command goes on"
+            how = interrupt if interrupt.args else "run the same command again to resume"
             raise KeyboardInterrupt(f"{done} of {len(rows)} rows are done; {how}") from interrupt
         finally:
             for path in (out / FACES, *(row.files[2] for row in waiting)):
@@ -139,14 +132,9 @@ def _in_turn(rows: list[Row]) -> list[list[Row]]:
 
 
 def read_rows(jobs: Path, out: Path, options: argparse.Namespace) -> list[Row]:
-    """The rows of a CSV file or a folder, all of them checked.
+    """The rows of a CSV file or a folder, all checked: the error has a line for each bad one.
 
-    Args:
-        out: folder of the results.
-        options: of the command batch; what they say of `run` holds where a row says nothing else.
-
-    Raises:
-        InputError: what is wrong, for each bad row a line.
+    Results go to `out`. What `options`, those of the command, say of `run` holds where a row says nothing else.
     """
     if not jobs.exists():
         raise FileError(f"there is no CSV file or folder {jobs}: check the path")
@@ -192,7 +180,7 @@ def _lines(path: Path, check_columns: Callable[[list[str]], None]) -> Iterator[t
                 texts = {column: str(text or "").strip() for column, text in cells.items()}
                 yield f"line {reader.line_num}", {column: text for column, text in texts.items() if text}
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no CSV text in UTF-8 ({error}): save it as that") from error
+        raise InputError(f"{path} is not CSV text in UTF-8 ({error}): save it as that") from error
 
 
 class RowMaker:

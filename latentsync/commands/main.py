@@ -7,12 +7,11 @@ Each command imports what it needs when it runs, so that --help answers at once.
 import argparse
 import difflib
 import logging
-import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .. import __version__
@@ -30,6 +29,10 @@ from .train import add_train
 from .ui import add_ui
 from .weights import add_convert, add_download
 
+COMMANDS = (
+    add_run, add_batch, add_restore, add_ui, add_track, add_train, add_prepare, add_evaluate, add_download, add_convert,
+    add_convert_workflow, add_demo,
+)  # fmt: skip
 LESS_MEMORY = "--window 8, --guidance_scale 1 or a smaller --resolution"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -50,14 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="latentsync: %(message)s")
     for noisy in ("accelerate", "httpx", "diffusers", "transformers", "insightface"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Our own process: OpenCV 5 warns on stderr about every detector it loads.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     try:
         set_limits(dict(parse_limit(text) for text in arguments.limit))
         with _terminable():
             code = arguments.command(arguments)
     except KeyboardInterrupt as interrupt:
-        left = "the same command goes on from here" if arguments.goes_on else "nothing was left behind"
+        left = "run the same command again to resume" if arguments.goes_on else "nothing was left behind"
         print(f"\nlatentsync: interrupted; {interrupt if interrupt.args else left}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -103,24 +104,37 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """Says in two lines what is wrong, and first of all which option or command is mistyped."""
 
-    names: Mapping[str, object] | None = None  # the commands; None in the parser of a command
+    def __init__(self, **options):
+        self.commands, self.known = None, set()  # the names of commands, None in the parser of one, and of arguments
+        super().__init__(**options)
+
+    def add_argument(self, *names, **options):
+        self.known.update(names)
+        return super().add_argument(*names, **options)
+
+    def add_argument_group(self, *heading, **options):
+        group = super().add_argument_group(*heading, **options)
+        add = group.add_argument
+        group.add_argument = lambda *names, **options: self.known.update(names) or add(*names, **options)
+        return group
 
     def parse_known_args(self, args=None, namespace=None):
         # argparse would complain of the missing --video_path before it complained of a --video_pth.
-        options = self._option_string_actions  # argparse has no public list of them
-        if self.names is None:
-            known = options
+        known = {name for name in self.known if name.startswith("-")}
+        if self.commands is None:
             given = [a.partition("=")[0] for a in args[: args.index("--") if "--" in args else None]]
             # argparse takes numbers and what has a space in it for values.
             given = [a for a in given if a.startswith("-") and not re.match(r"-$|-\.?\d|-inf|-nan|.* ", a)]
         else:
-            known, given = {**self.names, **options}, args[:1]
+            known, given = {*self.commands, *known}, args[:1]
         for name in given:
             if name not in known and not (name.startswith("--") and any(o.startswith(name) for o in known)):
-                close = difflib.get_close_matches(name.lower(), known, 1)
+                close = difflib.get_close_matches(name.lower(), sorted(known), 1)
                 kind = "option" if name.startswith("-") else "command"
                 self.error(f"there is no {kind} {name}" + "".join(f": did you mean {option}?" for option in close))
         parsed, rest = super().parse_known_args(args, namespace)
+        if rest and "replacements" in parsed:  # of train, which takes key=value anywhere
+            parsed.replacements, rest = rest, []
         if rest:
             self.error(f"unexpected: {' '.join(rest)}")
         return parsed, rest
@@ -132,25 +146,8 @@ class Parser(argparse.ArgumentParser):
 def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m latentsync", description="Audio-driven lip sync for real videos.")
     parser.add_argument("--version", action="version", version=f"latentsync {__version__}")
-    names = (
-        "run | batch | restore | ui | track | train | prepare | evaluate | download | convert | convert_workflow | demo"
-    )
-    commands = parser.add_subparsers(required=True, metavar=names)
-    parser.names = commands.choices
-    for add in (
-        add_run,
-        add_batch,
-        add_restore,
-        add_ui,
-        add_track,
-        add_train,
-        add_prepare,
-        add_evaluate,
-        add_download,
-        add_convert,
-        add_convert_workflow,
-        add_demo,
-    ):
+    commands = parser.add_subparsers(required=True)
+    for add in COMMANDS:
         command = add(commands)
         command.formatter_class = Help
         command.set_defaults(
@@ -162,4 +159,6 @@ def build_parser() -> argparse.ArgumentParser:
             help="raise a limit that a file was refused for; the message names it",
         )  # fmt: skip
         command.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser.commands = commands.choices
+    commands.metavar = " | ".join(commands.choices)
     return parser

@@ -16,11 +16,11 @@ from ..pipelines.options import (
     refuse_idle_options,
     run_settings,
 )
-from ..settings import BlendSettings, RunSettings
+from ..settings import BlendSettings, EncodingSettings
 
 
 def add_restore(commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("restore", help="restore the face in a video that is there already")
+    parser = commands.add_parser("restore", help="restore the face in an existing video")
     parser.set_defaults(command=restore, less_memory="a smaller --sr_ratio or --resolution, or no --upscaler")
     table = (
         ("files", Files, ("video_path", "video_out_path")),
@@ -29,7 +29,7 @@ def add_restore(commands) -> argparse.ArgumentParser:
         *RESTORATION,
         *FACE,
         ("result", BlendSettings, ("mask_smooth",)),
-        ("result", RunSettings, ("crf",)),
+        ("result", EncodingSettings, ()),
     )
     groups = add_table(parser, table, required=("video_path", "video_out_path", "superres"))
     checkpoints = "folder of the weights (see download), or ComfyUI's models folder (default: checkpoints)"

@@ -4,12 +4,7 @@ import argparse
 import logging
 from dataclasses import replace
 
-from ..pipelines.options import (
-    load_nets,
-    refuse_idle_options,
-    run_parser,
-    run_settings,
-)
+from ..pipelines.options import load_nets, refuse_idle_options, run_parser, run_settings
 from ..settings import Settings, options
 
 logger = logging.getLogger(__name__)

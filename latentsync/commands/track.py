@@ -25,16 +25,7 @@ def track(arguments: argparse.Namespace) -> None:
     from ..progress import Bar
 
     detector = chosen_detector(arguments, named_device(arguments.device) if arguments.device else None)
+    settings = from_arguments(TrackSettings, arguments)
+    how = {name: getattr(arguments, name) for name in ("strip_path", "resolution", "fps", "detect_every")}
     with Bar() as bar:
-        report = write_track(
-            arguments.video_path,
-            arguments.track_path,
-            detector,
-            from_arguments(TrackSettings, arguments),
-            strip_path=arguments.strip_path,
-            resolution=arguments.resolution,
-            fps=arguments.fps,
-            detect_every=arguments.detect_every,
-            progress=bar,
-        )
-    print(report)
+        print(write_track(arguments.video_path, arguments.track_path, detector, settings, **how, progress=bar))

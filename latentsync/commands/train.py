@@ -1,7 +1,6 @@
 """The command `train` of the command line."""
 
 import argparse
-import re
 
 from ..errors import InputError
 
@@ -39,39 +38,27 @@ def add_train(commands) -> argparse.ArgumentParser:
         "GPUs: accelerate launch -m latentsync train ...",
     )
     less_memory = "a smaller run.batch_size with more run.accumulate, or run.gradient_checkpointing=true"
+    # Whatever argparse has no place for: it takes free words only in one piece.
     parser.set_defaults(command=train, replacements=[], less_memory=less_memory)
-    parser.add_argument("what", help="one of " + ", ".join(TASKS))
-    parser.add_argument("--config", required=True, help="name of a preset, or a YAML file; a wrong name lists presets")
+    parser.add_argument("words", nargs="+", metavar="WHAT", help="one of " + ", ".join(TASKS))
+    parser.add_argument("--config", required=True, help="a preset, or a YAML file; an unknown name lists the presets")
     parser.add_argument(
-        "--resume", help="a checkpoint, a run's folder, or auto: the last checkpoint in run.output, if any"
+        "--resume", help="checkpoint or run folder to go on from; auto is the last checkpoint in run.output, if any"
     )
     parser.add_argument("--show", action="store_true", help="print the whole configuration and exit")
     parser.add_argument(
-        "--dry_run", action="store_true", help="prepare everything, read one sample and say what training would do"
+        "--dry_run", action="store_true", help="prepare everything, read one sample and report what training would do"
     )
-    _accept_replacements(parser)
     return parser
-
-
-def _accept_replacements(parser: argparse.ArgumentParser) -> None:
-    """Lets `parser` take key=value anywhere; argparse takes a list of free arguments only in one piece."""
-    parse = parser.parse_known_args
-
-    def parse_known_args(args, namespace=None):
-        replacements = [argument for argument in args if re.match(r"[\w.]+=", argument)]
-        parsed, unknown = parse([argument for argument in args if argument not in replacements], namespace)
-        parsed.replacements = replacements
-        return parsed, unknown
-
-    parser.parse_known_args = parse_known_args
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Run the command."""
     from ..train.config import load_config, to_yaml
 
-    config_type, task_type = task_of(arguments.what)
-    config = load_config(config_type, arguments.config, arguments.replacements)
+    words = [*arguments.words, *arguments.replacements]
+    config_type, task_type = task_of(" ".join(word for word in words if "=" not in word))
+    config = load_config(config_type, arguments.config, [word for word in words if "=" in word])
     if arguments.show:
         print(to_yaml(config), end="")
         return

@@ -30,7 +30,9 @@ def add_ui(commands) -> argparse.ArgumentParser:
     add("--max_queue", type=int, default=16, help="runs that may wait, counting the one at work")
     add("--allow_host", nargs="+", default=[], metavar="NAME",
         help="names by which browsers reach the page, where it is not the name or address of this machine")  # fmt: skip
-    add_table(parser, (("model", ModelOptions, ("checkpoints", "device", "dtype")), ("model", DetectorOptions, ())))
+    add_table(
+        parser, (("model", ModelOptions, ("checkpoints", "device", "dtype", "compile")), ("model", DetectorOptions, ()))
+    )
     return parser
 
 
@@ -72,11 +74,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def free_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0, if a server can listen there.
-
-    Raises:
-        OSError: it is taken or not allowed, or `host` is no address of this machine.
-    """
+    """`port`, or a free one for 0, if a server can listen there."""
     if not 0 <= port < 2**16:
         raise InputError(f"port is {port}: give 1 to 65535, or 0 for a free one")
     try:

@@ -2,9 +2,7 @@
 
 import argparse
 
-from ..pipelines.options import (
-    CHECKPOINTS,
-)
+from ..pipelines.options import CHECKPOINTS
 
 
 def add_download(commands) -> argparse.ArgumentParser:
@@ -37,13 +35,8 @@ def download(arguments: argparse.Namespace) -> None:
         return
     only = [name.strip() for name in arguments.only.split(",")] if arguments.only else None
     with Bar(unit="B") as bar:
-        download(
-            arguments.checkpoints,
-            arguments.version,
-            only,
-            force=arguments.force,
-            progress=lambda done, total, name: bar(name, done, total),
-        )
+        shown = {"progress": lambda done, total, name: bar(name, done, total)}
+        download(arguments.checkpoints, arguments.version, only, force=arguments.force, **shown)
     print(tree(arguments.checkpoints))
 
 

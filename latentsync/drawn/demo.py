@@ -14,7 +14,7 @@ from ..errors import FileError, InputError
 from ..evaluate.charts import GREY, drawn, new_figure, style
 from ..evaluate.curves import best_lag, correlation
 from ..evaluate.image_metrics import psnr, ssim
-from ..evaluate.sync_score import load_stable_syncnet, sync_curve
+from ..evaluate.sync_score import STRIDE, audio_embeddings, load_stable_syncnet, video_embeddings
 from ..face.align import AlignedFaces
 from ..face.geometry import CANVAS_UNITS, crop_matrix, homogeneous
 from ..face.masks import keep_mask
@@ -162,9 +162,11 @@ def measure(scene: Scene, frames: torch.Tensor, track: FaceTrack) -> tuple[DemoR
     region = keep_mask(track.resolution)[0] < 0.5
     paths, sync = find_checkpoints(EMBEDDED), None
     if paths.syncnet is not None and paths.vae is not None:
-        syncnet = load_stable_syncnet(EMBEDDED)
-        new, old = (sync_curve(*syncnet, crops, clip.waveform).confidence for clip in (scene.truth, scene.source))
-        sync = new, old
+        syncnet, vae = load_stable_syncnet(EMBEDDED)
+        starts = range(0, len(crops) - syncnet.frames + 1, STRIDE)
+        seen = video_embeddings(syncnet, vae, crops, starts)
+        heard = (audio_embeddings(syncnet, c.waveform, len(crops), starts) for c in (scene.truth, scene.source))
+        sync = tuple(float((seen * sounds).sum(1).mean()) for sounds in heard)
     result = DemoResult(
         correlation=correlation(measured, scene.truth.opening),
         lag=best_lag(measured, scene.truth.opening),

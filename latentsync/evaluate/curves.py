@@ -11,10 +11,7 @@ MOST_LAG = 10  # frames, 0.4 s at 25 frames/s
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Pearson's correlation of two curves, in [-1, 1]; 0 where one of them never changes."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if a.ndim != 1 or a.shape != b.shape or len(a) < 2:
-        raise InputError(f"the curves have shapes {a.shape} and {b.shape}: give two of one length, at least 2 frames")
-    a, b = a - a.mean(), b - b.mean()
+    a, b = (np.asarray(curve, np.float64) - np.mean(curve) for curve in (a, b))
     size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size > 0 else 0.0
 

@@ -27,13 +27,12 @@ Features = Callable[[Tensor], Tensor]
 
 
 class Gaussian:
-    """Mean and covariance of vectors that come in batches, in float64; memory goes with the square of their length."""
+    """Mean and unbiased covariance of vectors (n, d) that come in batches, in float64."""
 
     def __init__(self):
         self.count, self._sum, self._products = 0, 0.0, 0.0
 
     def add(self, vectors: Tensor) -> None:
-        """Vectors (n, d)."""
         vectors = vectors.detach().cpu().double().numpy()
         self.count += len(vectors)
         self._sum = self._sum + vectors.sum(axis=0)
@@ -45,7 +44,6 @@ class Gaussian:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Unbiased, (d, d)."""
         return (self._products - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
 
 
@@ -65,9 +63,7 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 class Frechet:
     """FID: a metric, as `FrameMean` is one, of all frames of all videos together.
 
-    Args:
-        name: of the metric, "fid" or "fvd".
-        features: pictures (n, h, w, 3) uint8 to vectors (n, d).
+    `features` takes pictures (n, h, w, 3) uint8 to vectors (n, d).
     """
 
     least = "2 frames"
@@ -115,12 +111,7 @@ class FrechetOfClips(Frechet):
 def load_inception(path: str | Path | None, device: str | torch.device = "cpu") -> Features:
     """What FID sees, vectors of 2048, by `inception_net`."""
     net = inception_net(path).to(device)
-
-    @torch.inference_mode()
-    def features(pictures: Tensor) -> Tensor:
-        return net(pictures.permute(0, 3, 1, 2).to(device))[0].flatten(1)
-
-    return features
+    return torch.inference_mode()(lambda pictures: net(pictures.permute(0, 3, 1, 2).to(device))[0].flatten(1))
 
 
 def inception_net(path: str | Path | None) -> nn.Module:

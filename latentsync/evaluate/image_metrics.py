@@ -27,21 +27,21 @@ LPIPS_LEAST = 16  # pixels: VGG halves its pictures four times
 
 def psnr(pictures: Tensor, truth: Tensor, region: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB, of the mean square error over all frames; inf for equal clips."""
-    return decibels(float(square_errors(pictures, truth, region).mean()))
+    return _decibels(float(_square_errors(pictures, truth, region).mean()))
 
 
 def psnr_metric() -> FrameMean:
     """The mean error over the whole clip, in dB; the curve has each frame's own."""
-    return FrameMean("psnr", square_errors, unit=decibels)
+    return FrameMean("psnr", _square_errors, unit=_decibels)
 
 
-def square_errors(pictures: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
-    """The mean square error of each frame, (n,) float64."""
+def _square_errors(pictures: Tensor, truth: Tensor, region: Tensor | None = None) -> Tensor:
+    """(n,) float64: of each frame, the mean over its pixels."""
     error = _inside(pictures, region) - _inside(truth, region)
     return error.square().mean(dim=(1, 2), dtype=torch.float64)
 
 
-def decibels(error: float) -> float:
+def _decibels(error: float) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
@@ -107,9 +107,7 @@ def flicker(pictures: Tensor, truth: Tensor | None = None, region: Tensor | None
 
     The bend of frame i is |x[i - 1] - 2 x[i] + x[i + 1]|, mean over the pixels: steady motion has none, a jump has it
     on both of its sides. The flicker is the bend of `pictures` less that of `truth`; without `truth` motion counts too.
-
-    Returns:
-        (n - 2,), of all frames but the first and the last.
+    It is (n - 2,), of all frames but the first and the last.
     """
 
     def bends(clip: Tensor) -> Tensor:
@@ -179,11 +177,8 @@ class Identity:
     """Distance of the lips' landmarks and likeness of the face, of whole frames. A metric as `FrameMean` is.
 
     "lmd" is the mean distance, in frame pixels, of the 20 points of the lips from the true ones, both sets about their
-    own mean (Chen et al. 2018). "identity" is the cosine of the faces' embeddings, 1 for the same picture.
-
-    Args:
-        describe_faces: finds faces, with embeddings if they are to be had.
-        boxes: (n, 4) of the face that counts, in frame pixels.
+    own mean (Chen et al. 2018). "identity" is the cosine of the faces' embeddings, 1 for the same picture. `boxes` are
+    those of the face that counts, (n, 4) in frame pixels.
     """
 
     def __init__(self, describe_faces: DescribeFaces, boxes: np.ndarray):

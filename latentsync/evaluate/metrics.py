@@ -29,6 +29,8 @@ class MetricInfo:
 
 
 LATE = "frames of 1/25 s that the mouth is late, by "
+COSINE = "mean cosine of lips and sound"
+RIGHT = "share of samples that a StableSyncNet puts on the right side of cosine 0.5"
 METRICS: dict[str, MetricInfo] = {
     "psnr": MetricInfo("PSNR", "higher", "peak signal-to-noise ratio, dB", "psnr", 2),
     "ssim": MetricInfo("SSIM", "higher", "structural similarity, at most 1", "ssim"),
@@ -43,19 +45,9 @@ METRICS: dict[str, MetricInfo] = {
     "sync_c": MetricInfo("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", 2, "sound", False),
     "sync_d": MetricInfo("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", 2, "sound", False),
     "sync_offset": MetricInfo("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", 0, "sound", False),
-    "stable_sync": MetricInfo(
-        "StableSyncNet", "higher", "mean cosine of lips and sound", "stable_syncnet", 3, "sound", False
-    ),
+    "stable_sync": MetricInfo("StableSyncNet", "higher", COSINE, "stable_syncnet", 3, "sound", False),
     "stable_offset": MetricInfo("stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", 0, "sound", False),
-    "syncnet_accuracy": MetricInfo(
-        "SyncNet accuracy",
-        "higher",
-        "share of samples that a StableSyncNet puts on the right side of cosine 0.5",
-        "syncnet_accuracy",
-        3,
-        "samples",
-        False,
-    ),
+    "syncnet_accuracy": MetricInfo("SyncNet accuracy", "higher", RIGHT, "syncnet_accuracy", 3, "samples", False),
 }
 GROUPS = {
     "all": tuple(name for name, metric in METRICS.items() if metric.view != "samples"),
@@ -72,7 +64,7 @@ def chosen_metrics(names: Iterable[str]) -> list[str]:
             raise InputError(f"no metric is called {name!r}: choose from {', '.join([*METRICS, *GROUPS])}")
         wanted.update(GROUPS.get(name, (name,)))
     if not wanted:
-        raise InputError(f"no metric is asked for: choose from {', '.join([*METRICS, *GROUPS])}")
+        raise InputError(f"no metric is given: choose from {', '.join([*METRICS, *GROUPS])}")
     return [name for name in METRICS if name in wanted]
 
 
@@ -89,12 +81,8 @@ class FrameMean:
     """A metric with one number per frame, whose mean is reported.
 
     Like every metric it gathers windows in `update` and gives its values by name in `compute`, or says in an InputError
-    that there was too little.
-
-    Args:
-        measure: pictures and true ones (n, h, w, 3), uint8 or float in [0, 1], to a tensor (n,).
-        least: smallest side of the pictures, in pixels.
-        unit: what becomes of the mean and of each number in the end.
+    that there was too little. `measure` turns pictures and true ones (n, h, w, 3), uint8 or float in [0, 1], into (n,);
+    `least` is their smallest side in pixels, and `unit` what becomes of the mean and of each number in the end.
     """
 
     too_little = "got no frame that shows the face: give a clip that does"

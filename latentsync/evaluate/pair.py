@@ -14,14 +14,15 @@ from ..face.align import AlignedFaces
 from ..face.track import Chosen, FaceTrack, choose_faces, place_faces
 from ..frames import Frames, FrameView
 from ..media import VideoReader
+from ..media.audio import load_mono_16k
 from ..media.source import VIDEO_SUFFIXES
-from ..pipelines.lip_sync import load_mono_16k, watch
+from ..pipelines.lip_sync import watch
 from ..progress import Progress
 from .metrics import View
 from .tools import Tools
 
 CACHE = 20  # pictures: a window of StableSyncNet, and the next one begins 4 later
-MOUTH_256 = (slice(96, 240), slice(56, 200))  # rows and columns about mouth and chin, of an aligned crop of 256
+MOUTH_256 = (slice(96, 240), slice(56, 200))  # rows and columns around mouth and chin, of an aligned crop of 256
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class OpenPair:
 
 
 class Mouth:
-    """The square about mouth and chin in aligned crops, as `Frames`: 9/16 of their side."""
+    """The square around mouth and chin in aligned crops, as `Frames`: 9/16 of their side."""
 
     def __init__(self, crops: AlignedFaces):
         self.crops = crops

@@ -3,25 +3,19 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError
 from ..models.state_dict import load_state_dict, recognise
 from ..nets.loading import assign, check_state_dict
 
 
-def load_lpips(path: str | Path | None = None, *, random_weights: bool = False) -> nn.Module:
+def load_lpips(path: str | Path | None) -> nn.Module:
     """The LPIPS distance (lpips.LPIPS with its VGG 16 heads, version 0.1), frozen, float32, on the CPU.
 
-    Args:
-        path: torchvision's VGG 16, `vgg16-397923af.pth`; its classifier is not used. Nothing is ever downloaded.
-        random_weights: leave VGG at random weights instead, to try a training program out without the file.
+    `path` is torchvision's VGG 16, `vgg16-397923af.pth`, whose classifier is not used; None: random weights, to try it
+    out. Nothing is ever downloaded.
     """
-    if (path is None) != random_weights:
-        raise InputError(
-            f"LPIPS got the file {path} and random_weights={random_weights}: give either the path of "
-            "vgg16-397923af.pth or random_weights=True"
-        )
     try:
         import lpips
     except ImportError as error:
@@ -31,29 +25,21 @@ def load_lpips(path: str | Path | None = None, *, random_weights: bool = False) 
         net = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
     heads = load_state_dict(Path(lpips.__file__).parent / "weights" / "v0.1" / "vgg.pth")
     assign(net.lins, {name.removeprefix("lin"): tensor for name, tensor in heads.items()})
-    assign(net.net, _random_vgg(net.net) if path is None else _read_vgg(path, net.net), torch.float32)
+    own = net.net.state_dict()
+    if path is None:  # weights that keep the size of the signal from layer to layer
+        vgg = {
+            name: torch.zeros(t.shape) if t.ndim == 1 else nn.init.kaiming_normal_(torch.empty(t.shape))
+            for name, t in own.items()
+        }
+    else:
+        # lpips cuts VGG into slices, whose layers keep their numbers: slice3.10.weight is features.10.weight.
+        names = {name: f"features.{name.split('.', 1)[1]}" for name in own}
+        weights = load_state_dict(path)
+        features = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+        try:
+            check_state_dict({names[name]: tensor for name, tensor in own.items()}, features, "VGG 16")
+        except ValueError as error:
+            raise InputError(f"{path} looks like {recognise(weights)}: {error}") from error
+        vgg = {name: features[source] for name, source in names.items()}
+    assign(net.net, vgg, torch.float32)
     return net.eval().requires_grad_(False)
-
-
-def _read_vgg(path: str | Path, slices: nn.Module) -> dict[str, Tensor]:
-    """The weights in torchvision's file under the names of lpips, which cuts VGG into `slices`.
-
-    The layers keep their numbers: slice3.10.weight is features.10.weight.
-    """
-    weights = load_state_dict(path)
-    names = {name: f"features.{name.split('.', 1)[1]}" for name in slices.state_dict()}
-    features = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
-    try:
-        check_state_dict({names[name]: t for name, t in slices.state_dict().items()}, features, "VGG 16")
-    except ValueError as error:
-        raise InputError(f"{path} looks like {recognise(weights)}: {error}") from error
-    return {name: features[source] for name, source in names.items()}
-
-
-def _random_vgg(slices: nn.Module) -> dict[str, Tensor]:
-    """Weights that keep the size of the signal from layer to layer, and biases of zero."""
-    shapes = {name: tensor.shape for name, tensor in slices.state_dict().items()}
-    return {
-        name: torch.zeros(shape) if len(shape) == 1 else nn.init.kaiming_normal_(torch.empty(shape))
-        for name, shape in shapes.items()
-    }

@@ -34,18 +34,9 @@ SAME_FACE = 0.5  # the overlap of their boxes is larger
 
 
 def fvd_of_sets(
-    features: Features,
-    made: Sequence[Path],
-    true: Sequence[Path],
-    faces: Callable[[Path], Detector],
-    progress: Progress,
+    i3d: Features, made: Sequence[Path], true: Sequence[Path], detector: Callable[[Path], Detector], progress: Progress
 ) -> float:
-    """FVD of two sets of videos, which need not be as many nor go by the same names.
-
-    Args:
-        features: float clips (1, 16, 224, 224, 3) in [0, 1] to vectors (1, d); `frechet.load_i3d`.
-        faces: the detector for a video's path.
-    """
+    """FVD, by `frechet.load_i3d`, of two sets of videos, which need not be as many nor go by the same names."""
     if min(len(made), len(true)) < 2:
         raise InputError(
             f"the published FVD takes one clip of each video and got {len(made)} and {len(true)} true ones: give "
@@ -56,7 +47,7 @@ def fvd_of_sets(
         found.append(Gaussian())
         for k, video in enumerate(videos):
             progress("FVD as published", k + len(made) * (videos is true), len(made) + len(true))
-            found[-1].add(features(face_clip(video, faces(video))[None]))
+            found[-1].add(i3d(face_clip(video, detector(video))[None]))
     return frechet_distance(*found)
 
 
@@ -86,11 +77,9 @@ def face_clip(path: Path, detector: Detector) -> Tensor:
 def sync_of_video(
     net: SyncNetV2, frames: Frames, fps: float, detector: Detector, wave: Tensor, progress: Progress
 ) -> dict[str, MetricValue]:
-    """Sync-C, Sync-D and offset, each the mean over the video's face tracks; the offset is cut to a whole number.
+    """Sync-C, Sync-D and offset of whole pictures and their sound at 16 kHz.
 
-    Args:
-        frames: whole pictures.
-        wave: (samples,) float32 at 16 kHz.
+    Each is the mean over the video's face tracks; the offset is cut to a whole number.
     """
     frames = at_25(frames, fps)
     tracks = face_tracks(watch(frames, VIDEO_FPS, detector, TrackSettings(), 1, progress))

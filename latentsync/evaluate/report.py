@@ -14,7 +14,7 @@ from .charts import drawn, new_figure, style
 from .metrics import METRICS, MetricValue
 
 ARROWS = {"higher": "↑", "lower": "↓", "zero": "→0"}
-REGIONS = {"frame": "whole frames", "face": "aligned faces", "mouth": "the square about the mouth"}
+REGIONS = {"frame": "whole frames", "face": "aligned faces", "mouth": "the square around the mouth"}
 
 
 @dataclass

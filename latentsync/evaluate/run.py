@@ -31,11 +31,9 @@ def evaluate(
     true_set: Sequence[Path] | None = None,
     accuracy: Callable[..., float] | None = None,
 ) -> Report:
-    """All metrics of all videos; one that lacks a weight file, a package, a face or a reference says so.
+    """All `metrics` (of `metrics.METRICS`) of all videos; the report says what each one lacked.
 
     Args:
-        pairs: from `pair.find_pairs`.
-        metrics: names out of `metrics.METRICS`, such as `metrics.chosen_metrics` gives them.
         true_set: the true videos of the published FVD; None: the references.
         accuracy: `train.syncnet.syncnet_accuracy`, for the metric of that name.
     """

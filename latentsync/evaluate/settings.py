@@ -28,7 +28,7 @@ class EvaluateSettings(DetectorOptions):
     samples: int = option(2048, "how many samples", low=1)
     region: str = option(
         "frame",
-        "the pictures that are compared: whole frames, aligned faces, or the square about mouth and chin in those",
+        "the pictures that are compared: whole frames, aligned faces, or the square around mouth and chin in those",
         choices=("frame", "face", "mouth"),
     )
     resolution: int = option(256, "side of the aligned faces, for every region but frame")

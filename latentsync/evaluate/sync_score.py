@@ -31,16 +31,16 @@ PADDING = 0.4  # of half a face box's longer side, added to it; below it twice, 
 MEDIAN = 13  # frames over which place and size of the box are smoothed
 OUTSIDE = 110  # grey beyond the picture
 BATCH = 16
+PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published StableSyncNets were trained on
+MOST_SIDE = 1024  # that training takes
+STRIDE = 4  # frames between the windows that StableSyncNet judges
+FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
 
 
 class MouthViews:
     """What SyncNet v2 sees of a face, framed as in its authors' program: the smoothed box, padded by 40 %.
 
-    A slice gives (n, 3, 224, 224) uint8, BGR, made when it is asked for.
-
-    Args:
-        frames: the clip, n pictures.
-        boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
+    `boxes` are (n, 4), one for each of `frames`. A slice gives (k, 3, 224, 224) uint8, BGR, made when it is asked for.
     """
 
     def __init__(self, frames: Frames, boxes: np.ndarray):
@@ -73,9 +73,8 @@ def running_median(values: np.ndarray) -> np.ndarray:
 def sync_score(net: SyncNetV2, views: Tensor | MouthViews, samples: np.ndarray | Tensor) -> SyncScore:
     """The score of a clip at 25 frames/s, by SyncNet v2, as the published program measures it.
 
-    Args:
-        views: (n, 3, 224, 224) uint8, or `MouthViews`, of which the frames of a batch are held.
-        samples: (m,) at 16 kHz, int16 or float in [-1, 1]; the first one is heard with the first view.
+    `views` are (n, 3, 224, 224) uint8, those of a batch at a time. `samples` (m,) at 16 kHz, int16 or float in [-1, 1],
+    begin with the first view.
     """
     count = min(len(views), len(samples) // SAMPLES_PER_FRAME) - LIP_FRAMES
     if count < 1:
@@ -93,13 +92,9 @@ def sync_score(net: SyncNetV2, views: Tensor | MouthViews, samples: np.ndarray |
 
 
 def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, MetricValue]:
-    """The metrics "sync_c" (LSE-C), "sync_d" (LSE-D) and "sync_offset" of a clip; see `nets.syncnet_v2.SyncScore`.
+    """The metrics "sync_c" (LSE-C), "sync_d" (LSE-D) and "sync_offset" of whole pictures at `fps`.
 
-    Args:
-        frames: whole pictures; read 16 at a time.
-        boxes: (n, 4), (x1, y1, x2, y2) of the face in frame pixels.
-        wave: (samples,) float32 at 16 kHz; the first one is heard with the first frame.
-        fps: of the frames; SyncNet sees 25, so that others are dropped or repeated.
+    `boxes` (n, 4) are those of the face, in frame pixels; `wave` (samples,) at 16 kHz begins with the first frame.
     """
     frames = at_25(frames, fps)
     score = sync_score(net, MouthViews(frames, boxes[frames.index_map]), wave)
@@ -108,7 +103,7 @@ def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, 
 
 
 def at_25(pictures: Frames, fps: float) -> FrameView:
-    """Pictures at `fps` as SyncNet sees them, at 25 per second."""
+    """Pictures at `fps` as SyncNet sees them, at 25 per second: some are dropped or repeated."""
     if not 0 < fps < math.inf:
         raise InputError(f"fps is {fps}: give the frames per second of the crops")
     count = round(len(pictures) * VIDEO_FPS / fps)
@@ -117,10 +112,10 @@ def at_25(pictures: Frames, fps: float) -> FrameView:
 
 @dataclass(frozen=True)
 class SyncScorer:
-    """A frozen StableSyncNet and the way in which clips are shown to it."""
+    """A frozen StableSyncNet and how clips are shown to it."""
 
     net: StableSyncNet
-    side: int = 256  # of the crop, in pixels, whose lower half the net was trained on; one of latents sees all of it
+    side: int = PUBLISHED_SIDE  # pixels, of the crop whose lower half the net sees; one of latents sees all of it
 
     def __post_init__(self):
         self.net.eval().requires_grad_(False)
@@ -155,10 +150,6 @@ class SyncScorer:
         return next(self.net.parameters())
 
 
-PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published nets were trained on
-MOST_SIDE = 1024  # that training takes
-
-
 def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
     """The StableSyncNet in a file, frozen, float32, on the CPU, and the side in pixels of the crops that it judges.
 
@@ -185,8 +176,7 @@ def load_syncnet(path: str | Path) -> tuple[StableSyncNet, int]:
 def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> tuple[SyncScorer, nn.Module | None]:
     """The SyncNet in a checkpoints folder and, if it sees latents, the VAE that makes them. On the CPU, float32.
 
-    Args:
-        file: the SyncNet in place of the folder's; a VAE beside it is taken before the folder's.
+    `file` is a SyncNet in place of the folder's; a VAE beside it is taken before the folder's.
     """
     paths = find_checkpoints(folder)
     beside = paths if file is None else find_checkpoints(Path(file).parent)
@@ -202,22 +192,23 @@ def load_stable_syncnet(folder: str | Path, file: str | Path | None = None) -> t
     if vae is None:
         raise FileError(
             f"{path} judges latents and {folder} lacks the VAE: fetch it with `python -m latentsync download "
-            f"--checkpoints {folder} --only vae`"
+            f"--checkpoints {folder} --only vae`, in ComfyUI with Download LatentSync Models"
         )
     return syncnet, load_vae(vae)
 
 
-STRIDE = 4  # frames between the windows that are judged
-FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
-
-
 @torch.no_grad()
 def video_embeddings(syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, starts: Sequence[int]) -> Tensor:
-    """(len(starts), d) of the `syncnet.frames` crops from each of `starts` on."""
-    device, found = syncnet.weight.device, []
+    """(len(starts), d) of the `syncnet.frames` crops from each of `starts` on; each crop is encoded once."""
+    device, found, seen = syncnet.weight.device, [], {}
     for start in starts:
-        clip = rearrange(for_net(crops[list(range(start, start + syncnet.frames))]), "f c h w -> 1 c f h w").to(device)
-        found.append(syncnet.embed_video(clip if syncnet.sees_pixels else encode_clips(vae, clip)))
+        numbers = range(start, start + syncnet.frames)
+        seen = {i: picture for i, picture in seen.items() if i in numbers}
+        fresh = [i for i in numbers if i not in seen]
+        clip = rearrange(for_net(crops[fresh]), "f c h w -> 1 c f h w").to(device)
+        clip = clip if syncnet.sees_pixels else encode_clips(vae, clip)
+        seen |= zip(fresh, clip[0].unbind(1), strict=True)
+        found.append(syncnet.embed_video(torch.stack([seen[i] for i in numbers], dim=1)[None]))
     return torch.cat(found)
 
 
@@ -235,9 +226,7 @@ class SyncCurve:
     """How well lips and sound fit when shifted against each other."""
 
     offsets: np.ndarray  # (k,) frames of 1/25 s; positive: the mouth is that late, the sound would have to come later
-    cosines: (
-        np.ndarray
-    )  # (k,) mean over the clip, 0 (do not belong together) to 1; nan if the clip is too short to tell
+    cosines: np.ndarray  # (k,) mean over the clip, 0 (do not belong together) to 1; nan where it is too short to tell
     over_time: np.ndarray  # (windows,) cosine of sound and lips as they are, for windows of `frames`, 4 apart
     frames: int = SYNCNET_FRAMES  # what SyncNet judges at once
 
@@ -265,13 +254,9 @@ class SyncCurve:
 def sync_curve(
     syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float = VIDEO_FPS
 ) -> SyncCurve:
-    """How well crops and their sound fit at every offset, by StableSyncNet.
+    """How well aligned crops at `fps` and their sound `wave` (samples,) at 16 kHz fit at every offset.
 
-    Args:
-        syncnet, vae: from `load_stable_syncnet`, on one device.
-        crops: aligned crops (n, resolution, resolution, 3); read 16 (`syncnet.frames`) at a time.
-        wave: (samples,) float32 at 16 kHz. Sound that ends before the pictures goes on in silence.
-        fps: of the crops; SyncNet hears and sees 25, so that others are dropped or repeated.
+    Crops are read 16 (`syncnet.frames`) at a time. Sound that ends before the pictures goes on in silence.
     """
     crops = at_25(crops, fps)
     places = range(len(crops) - syncnet.frames + 1)
@@ -294,8 +279,7 @@ def sync_curve(
 def stable_syncnet(
     syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float
 ) -> dict[str, MetricValue]:
-    """The metrics "stable_sync", 0..1, whose curve has a value for each window, and "stable_offset": frames of 1/25 s
-    by which the mouth is late. Arguments of `sync_curve`."""
+    """The metrics "stable_sync", 0..1, with a curve over the windows, and "stable_offset"; see `SyncCurve`."""
     curve = sync_curve(syncnet, vae, crops, wave, fps)
     confidence = MetricValue(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
     return {"stable_sync": confidence, "stable_offset": MetricValue(float(curve.offset))}

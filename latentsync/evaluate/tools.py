@@ -21,8 +21,7 @@ from .sync_score import SyncScorer, load_stable_syncnet
 
 
 class Tools:
-    """What the settings ask for, loaded once. A missing weight file raises an InputError that says how to get it,
-    a missing package an ImportError, a file of another kind an InputError."""
+    """What the settings ask for, loaded once. For a missing weight file the error says how to get it."""
 
     def __init__(self, settings: EvaluateSettings):
         self.settings = settings
@@ -35,8 +34,7 @@ class Tools:
 
     @cached_property
     def lpips(self) -> torch.nn.Module:
-        path = self._file("vgg16")
-        return load_lpips(path, random_weights=path is None).to(self.device)
+        return load_lpips(self._file("vgg16")).to(self.device)
 
     @cached_property
     def inception(self) -> Features:

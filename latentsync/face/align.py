@@ -89,7 +89,9 @@ class AlignedFaces:
         shown = [k for k, i in enumerate(indices) if self.found[i]]
         if not shown:
             return crops
-        frames = self.frames[[indices[k] for k in shown]]
+        numbers = [indices[k] for k in shown]
+        # A tensor gives frames as they are one by one, and copies of several.
+        frames = map(self.frames.__getitem__, numbers) if torch.is_tensor(self.frames) else self.frames[numbers]
         for k, frame in zip(shown, frames, strict=True):
             crops[k] = self.warp(as_stored(frame[..., :3]), self.matrices[indices[k]], self.resolution)
         return crops

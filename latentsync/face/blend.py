@@ -33,16 +33,19 @@ def blend(
     mask: torch.Tensor | None = None,
     start: int = 0,
     mask_image: np.ndarray | None = None,
+    occlusion: Frames | None = None,
 ) -> Iterator[torch.Tensor]:
     """Frames with the synced mouth: one window (n, h, w, 3), in the dtype of `frames`, for each window of `crops`.
 
     Args:
         crops: windows (n, resolution, resolution, 3) float in [0, 1], in order, the first of them frame `start`.
         mask, mask_image: see `Blender`.
+        occlusion: how free the crops are, see `Occlusion`.
     """
     blender = Blender(frames, track, settings, mask, mask_image)
     for window in crops:
-        yield blender(window, start)
+        free = None if occlusion is None else occlusion[list(range(start, start + len(window)))]
+        yield blender(window, start, free)
         start += len(window)
 
 
@@ -76,8 +79,11 @@ class Blender:
         self.weights = mask.float().cpu().reshape(-1, *side)
         self.ring = ring_mask(track.resolution, mask_image) if settings.match_colour else None
 
-    def __call__(self, crops: torch.Tensor, start: int) -> torch.Tensor:
-        """Frames `start`, `start` + 1, ... with `crops` (n, resolution, resolution, 3) laid over them."""
+    def __call__(self, crops: torch.Tensor, start: int, free: torch.Tensor | None = None) -> torch.Tensor:
+        """Frames `start`, `start` + 1, ... with `crops` (n, resolution, resolution, 3) laid over them.
+
+        `free` (n, resolution, resolution) in [0, 1] is 0 where something is in front of the face: there frames stay.
+        """
         track, side = self.track, self.track.resolution
         numbers = list(range(start, start + len(crops)))
         if tuple(crops.shape[1:3]) != (side, side) or numbers[-1] >= min(len(self.frames), len(track)):
@@ -88,13 +94,18 @@ class Blender:
         published = self.settings.published
         warp, paste = (published_crop, paste_published) if published else (warp_crop, paste_crop)
         out = self.frames[numbers]
-        for frame, crop, i in zip(out[..., :3], as_float(crops).cpu(), numbers, strict=True):
+        if free is not None and published:
+            raise InputError(
+                "the published way of blending knows nothing in front of the face: leave out the occlusion"
+            )
+        for k, (frame, crop, i) in enumerate(zip(out[..., :3], as_float(crops).cpu(), numbers, strict=True)):
             if track.weight[i] <= 0:
                 continue
             source = as_stored(frame)
             if self.ring is not None:
                 crop = match_colour(crop, warp(source, track.matrices[i], side), self.ring)
             weights = self.weights[i % len(self.weights)]
+            weights = weights if free is None else weights * free[k]
             pasted = paste(source, crop, weights, track.matrices[i], float(track.weight[i]))
             if pasted is not None:
                 where, pixels = pasted

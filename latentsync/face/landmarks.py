@@ -21,6 +21,13 @@ LEFT_BROW_106 = (43, 48, 49, 51, 50)
 RIGHT_BROW_106 = (101, 102, 103, 104, 105)
 NOSE_106 = (74, 77, 83, 86)
 
+# Vertices of MediaPipe's face mesh: the brows of its topology, both edges; the nose as above. On its canonical face the
+# points are within 0.005 eye distances of those of the mean face below.
+LEFT_BROW_MESH = (46, 52, 53, 55, 63, 65, 66, 70, 105, 107)
+RIGHT_BROW_MESH = (276, 282, 283, 285, 293, 295, 296, 300, 334, 336)
+NOSE_MESH = (5, 129, 358, 4)
+MESH_VERTICES = (468, 478)  # without and with the irises
+
 # From eyes and nose tip to the three points, by the mean face of the usual 68-point mark-up: eye centres
 # (0.2257, 0.2161) and (0.7547, 0.2161), so 0.529 apart; brow centres (0.188, 0.0552) and (0.792, 0.0552); nose tip at
 # y 0.5156. The mean of the four nose points of the 106-point mark-up lies at about y 0.48.
@@ -118,6 +125,13 @@ def points_from_106(landmarks: np.ndarray) -> np.ndarray:
     """The three points from InsightFace's 106 landmarks (106, 2), as float64 (3, 2), not rounded."""
     landmarks = _checked(landmarks, (106, 2), "InsightFace's 2d106 landmarks")
     return np.stack([landmarks[list(rows)].mean(0) for rows in (LEFT_BROW_106, RIGHT_BROW_106, NOSE_106)])
+
+
+def points_from_mesh(vertices: np.ndarray) -> np.ndarray:
+    """The three points from MediaPipe's face mesh (468 or 478, 2), as float64 (3, 2)."""
+    count = len(vertices) if len(vertices) in MESH_VERTICES else MESH_VERTICES[-1]
+    vertices = _checked(vertices, (count, 2), "MediaPipe's face landmarks")
+    return np.stack([vertices[list(rows)].mean(0) for rows in (LEFT_BROW_MESH, RIGHT_BROW_MESH, NOSE_MESH)])
 
 
 def points_from_five(five: np.ndarray) -> np.ndarray:

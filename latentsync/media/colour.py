@@ -82,12 +82,12 @@ def to_rgb(frame: VideoFrame, colour: Colour, size: tuple[int, int], reformatter
     return picture.to_ndarray()
 
 
-def to_yuv420(picture: np.ndarray, colour: Colour, reformatter: VideoReformatter) -> VideoFrame:
-    """An (h, w, 3) uint8 RGB picture of even size as a frame in 4:2:0."""
+def to_yuv420(picture: np.ndarray, colour: Colour, pixels: str, reformatter: VideoReformatter) -> VideoFrame:
+    """An (h, w, 3) uint8 RGB picture of even size as a frame in a pixel format of 8 bits and 4:2:0."""
     matrix = SWS_MATRIX[colour.matrix]
     return reformatter.reformat(
-        VideoFrame.from_ndarray(picture, format="rgb24"),
-        format="yuv420p",
+        VideoFrame.from_numpy_buffer(picture, format="rgb24"),
+        format=pixels,
         src_colorspace=_other(matrix),
         dst_colorspace=matrix,
         src_color_range=FULL,

@@ -10,23 +10,11 @@ from av.video.stream import VideoStream
 
 from ..errors import InputError
 from ..frames import as_uint8
+from ..settings import EncodingSettings
 from .colour import Colour, to_yuv420, written_colour
+from .encoders import codec_for, codec_options, pixel_format
 from .output import OutputFile
 from .source import PathLike, as_rate
-
-# x264's presets, the fastest first.
-PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"]
-MAX_CRF = {"libx264": 51, "libvpx-vp9": 63}
-
-
-def _x264_instructions() -> dict[str, str]:
-    """The option that keeps x264 from AVX-512, with which the same pictures give other files from run to run.
-
-    Its macroblock tree then depends on memory that nobody has written (x264 165, as in PyAV 18).
-    """
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return {}
-    return {"x264-params": "asm=avx2,fma3,lzcnt,bmi1,bmi2"}
 
 
 class VideoWriter(AbstractContextManager):
@@ -39,8 +27,6 @@ class VideoWriter(AbstractContextManager):
     Args:
         path: where to write; the extension chooses the container.
         height, width: of the pictures that will come.
-        crf: quality on the codec's scale, lower is better: H.264 0 to 51, VP9 0 to 63.
-        preset: the name of an x264 preset; for VP9 the speed of that rank.
         colour: tags to write (`VideoReader.colour`), by which RGB is converted too; None is limited BT.709.
         sample_aspect_ratio: width of a pixel by its height; None for square ones.
         audio: a file whose first audio track is added. It is copied where the container allows for its
@@ -48,6 +34,7 @@ class VideoWriter(AbstractContextManager):
         duration: seconds after which the sound is cut: to the nearest packet if it is copied, else to the
             sample. None is the end of the pictures.
         pad_audio: fill up sound that is shorter with silence, for which it is encoded.
+        encoding: fields of `EncodingSettings`: crf, preset, encoder.
 
     Attributes:
         fps: as a Fraction.
@@ -61,13 +48,12 @@ class VideoWriter(AbstractContextManager):
         height: int,
         width: int,
         *,
-        crf: float = 16,
-        preset: str = "medium",
         colour: Colour | None = None,
         sample_aspect_ratio: Fraction | None = None,
         audio: PathLike | None = None,
         duration: float | None = None,
         pad_audio: bool = False,
+        **encoding,
     ):
         if height < 1 or width < 1:
             raise InputError(f"cannot write pictures of {height} x {width}: both sides must be at least 1")
@@ -75,10 +61,11 @@ class VideoWriter(AbstractContextManager):
         self.count = 0
         self._colour = written_colour(colour, height)
         self._reformatter = VideoReformatter()
+        encoding = EncodingSettings(**encoding)
         self._closed = False
         self._output = OutputFile(path)
         try:
-            self._stream = self._add_video(crf, preset)
+            self._stream = self._add_video(encoding)
             self._stream.codec_context.sample_aspect_ratio = sample_aspect_ratio or Fraction(1)
             if audio is not None:
                 self._output.add_audio(audio, duration, pad_audio)
@@ -87,21 +74,12 @@ class VideoWriter(AbstractContextManager):
             self.discard()
             raise
 
-    def _add_video(self, crf: float, preset: str) -> VideoStream:
-        codec = "libvpx-vp9" if self._output.format == "webm" else "libx264"
-        if preset not in PRESETS:
-            raise InputError(f"preset is {preset!r}: choose one of {', '.join(PRESETS)}")
-        if not 0 <= crf <= MAX_CRF[codec]:
-            raise InputError(f"crf is {crf}: choose from 0 (best) to {MAX_CRF[codec]}")
-        if codec == "libx264":
-            options = {"crf": str(crf), "preset": preset, **_x264_instructions()}
-        else:
-            speed = str(len(PRESETS) - 1 - PRESETS.index(preset))
-            options = {"crf": str(round(crf)), "cpu-used": speed, "deadline": "good", "row-mt": "1"}
-        stream = self._output.container.add_stream(codec, rate=self.fps, options=options)
+    def _add_video(self, encoding: EncodingSettings) -> VideoStream:
+        codec = codec_for(self.path, encoding.encoder, self.height, self.width)
+        stream = self._output.container.add_stream(codec, rate=self.fps, options=codec_options(codec, encoding))
         # 4:2:0 has one colour sample for two by two pixels.
         stream.height, stream.width = self.height + self.height % 2, self.width + self.width % 2
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixel_format(codec)
         context = stream.codec_context
         context.time_base = 1 / self.fps
         stream.thread_type = "AUTO"
@@ -122,7 +100,8 @@ class VideoWriter(AbstractContextManager):
                 picture = as_uint8(frame).cpu().numpy()
                 if self.height % 2 or self.width % 2:
                     picture = np.pad(picture, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
-                encoded = to_yuv420(np.ascontiguousarray(picture), self._colour, self._reformatter)
+                picture = np.ascontiguousarray(picture)
+                encoded = to_yuv420(picture, self._colour, self._stream.pix_fmt, self._reformatter)
                 encoded.pts, encoded.time_base = self.count, 1 / self.fps
                 self._output.mux(self._stream.encode(encoded))
                 self.count += 1

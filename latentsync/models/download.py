@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urljoin
 
-import httpx
+import requests
 from filelock import BaseFileLock, FileLock, Timeout
-from huggingface_hub import get_hf_file_metadata
+from huggingface_hub import constants
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
@@ -30,6 +31,7 @@ in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
 
 CHUNK = 1 << 18  # bytes between two reports of progress, which is where a download can be cancelled
 TIMEOUT = 30.0  # seconds without a byte
+PLAIN = {"Accept-Encoding": "identity"}  # as many bytes as the file has
 
 #: Called with bytes done, bytes in all (None where the server does not say) and the file's name.
 Progress = Callable[[int, int | None, str], None]
@@ -49,11 +51,21 @@ class Expected:
 
 def hub_states(url: str) -> Expected:
     """Size and SHA-256 that the hub's headers give for a file; small ones, which git keeps, have no SHA-256 there."""
+    if constants.HF_HUB_OFFLINE:
+        raise ConnectionError(f"{url} was not asked for (HF_HUB_OFFLINE is set)")
     try:
-        metadata = get_hf_file_metadata(url)
-    except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:  # before 1.0 they are OSErrors
+        # Not by the hub's client, whose errors belong to another package in each of its versions.
+        while True:
+            reply = requests.head(url, headers=build_hf_headers() | PLAIN, timeout=TIMEOUT)
+            reply.raise_for_status()
+            if not (place := reply.headers.get("Location", "")).startswith("/"):
+                break  # a renamed repository is elsewhere on the hub, a large file at a storage that knows less of it
+            url = urljoin(url, place)
+    except requests.RequestException as error:
         raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
-    return Expected(metadata.size, metadata.etag if re.fullmatch(r"[0-9a-f]{64}", metadata.etag or "") else None)
+    size = reply.headers.get("X-Linked-Size") or (None if reply.is_redirect else reply.headers.get("Content-Length"))
+    tag = (reply.headers.get("X-Linked-ETag") or reply.headers.get("ETag", "")).removeprefix("W/").strip('"')
+    return Expected(int(size) if size else None, tag if re.fullmatch(r"[0-9a-f]{64}", tag) else None)
 
 
 def fetch(
@@ -70,10 +82,10 @@ def fetch(
         try:
             wrong = _append(url, part, expected, build_hf_headers() if hub else {}, name, most, progress)
             break
-        except httpx.HTTPStatusError as error:
-            answer = f"{error.response.status_code} {error.response.reason_phrase}"
+        except requests.HTTPError as error:
+            answer = f"{error.response.status_code} {error.response.reason}"
             raise ConnectionError(f"{url} answered {answer}") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except requests.RequestException as error:
             if bytes_in(part) <= before:
                 raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
             logger.info("%s: %s, going on at byte %d", url, _reason(error), bytes_in(part))
@@ -83,8 +95,8 @@ def fetch(
     if wrong:
         part.unlink(missing_ok=True)
         raise InputError(
-            f"{url} gave {wrong}: the file was removed, fetch it again, from another mirror, or with --force what was "
-            "published anew"
+            f"{url} gave {wrong}: the file was removed, fetch it again, or from another mirror (--force takes what was "
+            "published anew)"
         )
     return actual
 
@@ -96,8 +108,8 @@ def _append(
     start = bytes_in(part)
     if start and start == expected.size:
         return ""
-    headers = headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=TIMEOUT) as reply:
+    headers = headers | PLAIN | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as reply:
         if reply.status_code == 416 and start:
             return f"no byte {start:,}"
         reply.raise_for_status()
@@ -113,7 +125,7 @@ def _append(
         if size and size > most:
             raise InputError(f"{url} has {size:,} bytes, far more than the known file: fetch it from another mirror")
         with part.open("ab" if done else "wb") as file:
-            for data in reply.iter_bytes(CHUNK):
+            for data in reply.iter_content(CHUNK):
                 file.write(data)
                 done += len(data)
                 if done > (size or most):
@@ -121,11 +133,13 @@ def _append(
                 if progress is not None:
                     progress(done, size, name)
     if size and done < size:
-        raise httpx.ReadError(f"cut after {done:,} of {size:,} bytes")
+        raise requests.ConnectionError(f"cut after {done:,} of {size:,} bytes")
     return ""
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    while error.__context__ is not None:  # requests wraps what the system said in names of its own classes
+        error = error.__context__
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
@@ -187,7 +201,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
     if changing and not force:
         raise InputError(
             f"{folder} has LatentSync {other} and the files of {version} have the same names: choose another folder "
-            f"(--checkpoints), or replace the {other} files with force (--force)"
+            f"(--checkpoints), or replace the {other} files (--force)"
         )
     wanted = []
     for row in rows:
@@ -208,7 +222,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
             # Its checksum is looked at only if its time says that it was written since.
             written_since = kept.get("mtime", 0) not in (0, found.stat().st_mtime_ns)
             if written_since and file_sha256(found) != kept["sha256"]:
-                logger.warning("%s is not what was downloaded: it is kept, unless with --force", found)
+                logger.warning("%s is not what was downloaded: it is kept", found)
                 wanted += [row] * force
             continue
         published = _published_size(row, found)
@@ -217,7 +231,7 @@ def _wanted(folder: Path, version: str, rows: list[Weight], force: bool) -> list
         if not force:
             raise InputError(
                 f"{found} has {actual:,} bytes and the file at {_address(row)} {published:,}: move it away, or replace "
-                "it with force (--force)"
+                "it (--force)"
             )
         wanted.append(row)
     return wanted
@@ -248,9 +262,7 @@ def _fetch(folder: Path, row: Weight, force: bool, progress: Progress | None) ->
             kept["mtime"] = target.stat().st_mtime_ns
     except ConnectionError as error:
         by_hand = f"unpack it into {target}" if row.members else f"put the file at {target}"
-        raise InputError(
-            f"{error}: run the command again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand"
-        ) from error
+        raise InputError(f"{error}: try again, set HF_ENDPOINT to a mirror of the hub, or {by_hand} by hand") from error
     except OSError as error:
         raise write_error(part, error.errno) from error
     if row.members:

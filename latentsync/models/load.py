@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..audio.whisper import COLUMNS_PER_STATE, N_MELS, SEGMENT_COLUMNS
 from ..errors import FileError, InputError
 from ..files import read_text
 from ..nets.loading import MAX_BLOCKS, MAX_WIDTH, assign, axis_size, check_state_dict
+from .compile import compile_nets
 from .folders import UNREADABLE, Checkpoints, find_checkpoints, read_sidecar, vae_weights
 from .registry import RESOLUTIONS
 from .state_dict import current_vae_names, load_state_dict, read_checkpoint, read_metadata, recognise
@@ -91,10 +92,18 @@ class LipSyncModel:
 
         The audio encoder is small and stays in float32, as in the published program.
         """
+        # The tensor cores of CUDA take channels last, and cuDNN reorders everything else before each convolution.
+        cuda = device is not None and torch.device(device).type == "cuda"
+        layout = torch.channels_last if cuda else None
         for module in (self.unet, self.vae):
             # Not module.to: that of diffusers logs a warning about every cast, even where it keeps nothing in float32.
-            nn.Module.to(module, device=device, dtype=dtype)
+            nn.Module.to(module, device=device, dtype=dtype, memory_format=layout)
         self.audio_encoder.to(device=device, dtype=torch.float32)
+        return self
+
+    def compile(self, backend: str | Callable = "inductor") -> "LipSyncModel":
+        """Has U-Net and VAE compiled in place when they first work, if that can be; returns self."""
+        compile_nets((self.unet, self.vae.encoder, self.vae.decoder), backend)
         return self
 
 
@@ -152,13 +161,15 @@ def load_model(
     resolution: int | None = None,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
+    compile: bool = False,
 ) -> LipSyncModel:
     """The model in a checkpoints folder (or ComfyUI models folder), ready for inference.
 
     `unet` is a U-Net's file to take in place of the folder's. The crop side is not in the weights: `resolution`, else
     what `latentsync.json` beside the U-Net says, else the metadata of a .safetensors U-Net, else what the names in the
     path tell (1.5 or 256, 1.6 or 512), else 512.
-    `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU.
+    `device` defaults to `default_device()`; `dtype` to float16 on a GPU and float32 on the CPU. `compile`: see
+    `LipSyncModel.compile`.
     """
     paths = needed_checkpoints(folder, unet)
     resolution = choose_resolution(paths, resolution)
@@ -168,7 +179,8 @@ def load_model(
     net = load_unet(paths.unet, device, dtype)
     files = paths.unet, paths.vae, fitting_whisper(paths.whisper, net)
     vae, whisper = load_vae(paths.vae), load_audio_encoder(files[2])
-    return LipSyncModel(net, vae, whisper, resolution, str(paths.unet), files).to(device, dtype)
+    model = LipSyncModel(net, vae, whisper, resolution, str(paths.unet), files).to(device, dtype)
+    return model.compile() if compile else model
 
 
 def load_unet(
@@ -245,7 +257,7 @@ def load_vae(path: str | Path) -> nn.Module:
     try:
         from diffusers import AutoencoderKL
     except ImportError as error:
-        raise InputError("the VAE needs the diffusers package: pip install diffusers") from error
+        raise InputError('the VAE needs the diffusers package: pip install "diffusers<0.36"') from error
     path = Path(path)
     file = vae_weights(path) if path.is_dir() else path
     state = load_state_dict(file)
@@ -333,7 +345,7 @@ def choose_resolution(paths: Checkpoints, explicit: int | None) -> int:
     version = str(stated.get("version") or _version_in_names(paths.unet, paths.folder))
     resolution = explicit
     if resolution is None and "resolution" in stated:
-        refusal = f"the resolution that stands in or beside {paths.unet} is no whole number: give --resolution"
+        refusal = f"the resolution that stands in or beside {paths.unet} is no whole number: give it (--resolution)"
         resolution = _whole(stated["resolution"], refusal)
     if resolution is None:
         resolution = RESOLUTIONS.get(version, 512)

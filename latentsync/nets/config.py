@@ -13,16 +13,13 @@ from .loading import MAX_BLOCKS, MAX_WIDTH, axis_size
 
 Motion = Literal["none", "up", "all"]
 _size = partial(axis_size, net="LatentSync U-Net", file="latentsync_unet.pt")
-UNSEEN = ("n_head", "groups")  # hyper-parameters that no name or shape tells
+# Hyper-parameters that no name or shape tells: files of nets with other numbers than 8 and 32 have them as metadata.
+UNSEEN = ("n_head", "groups")
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Shape of the U-Net; the defaults are those of the published LatentSync 1.5 and 1.6 weights.
-
-    `n_head` and `groups` (`UNSEEN`) cannot be read off the weights; files of nets with other numbers than 8 and 32 say
-    so in their metadata.
-    """
+    """Shape of the U-Net; the defaults are those of the published LatentSync 1.5 and 1.6 weights."""
 
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)  # of the down blocks; the up blocks reverse them
     layers_per_block: int = 2  # of a down block; an up block has one more
@@ -66,14 +63,11 @@ class UNetConfig:
         blocks = range(_count(names, r"down_blocks\.(\d+)\."))
         modules = {name.partition(".")[0] for name in names if ".motion_modules." in name}
         motion: Motion = "all" if "down_blocks" in modules else "up" if "up_blocks" in modules else "none"
-        unseen = {}
-        for name in UNSEEN:
-            if about and name in about:
-                if not re.fullmatch(r"[0-9]{1,5}", str(about[name])):
-                    raise InputError(
-                        f"the file's metadata has {name} = {about[name][:40]!r}: a whole number is needed there"
-                    )
-                unseen[name] = int(about[name])
+        unseen = {name: about[name] for name in UNSEEN if about and name in about}
+        for name, value in unseen.items():
+            if not re.fullmatch(r"[0-9]{1,5}", str(value)):
+                raise InputError(f"the file's metadata has {name} = {value[:40]!r}: a whole number is needed there")
+            unseen[name] = int(value)
         table = next((name for name in names if name.endswith(".pos_encoder.pe")), None)
         audio = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
         return cls(

@@ -73,7 +73,12 @@ class HyperIQA(FixedNet):
 
         The published weights give 0 (bad) to 100 (excellent).
         """
-        features, x = self.res(_centre(pictures))
+        if pictures.ndim != 4 or pictures.shape[1] != 3 or min(pictures.shape[2:]) < SIZE:
+            raise ValueError(f"pictures have shape {tuple(pictures.shape)}: give (n, 3, h, w), h and w from {SIZE} up")
+        top, left = (round((side - SIZE) / 2) for side in pictures.shape[2:])
+        centre = pictures[:, :, top : top + SIZE, left : left + SIZE]
+        mean, std = (centre.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+        features, x = self.res((centre - mean) / std)
         code = self.conv1(features)
         pooled = code.mean(dim=(2, 3))
         for i, out in enumerate(TARGET[1:], start=1):
@@ -81,15 +86,3 @@ class HyperIQA(FixedNet):
             bias = getattr(self, f"fc{i}b_fc")(pooled)
             x = (torch.einsum("noi,ni->no", weight, x) + bias).sigmoid()
         return (self.fc5w_fc(pooled) * x).sum(dim=1) + self.fc5b_fc(pooled)[:, 0]
-
-
-def _centre(pictures: torch.Tensor) -> torch.Tensor:
-    """The central 224 x 224 pixels, normalised as ImageNet's were."""
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or min(pictures.shape[2:]) < SIZE:
-        raise ValueError(f"pictures have shape {tuple(pictures.shape)}: give (n, 3, h, w), h and w from {SIZE} up")
-    if not pictures.is_floating_point():
-        raise ValueError(f"pictures are {pictures.dtype}: give floats in [0, 1]")
-    top, left = (round((side - SIZE) / 2) for side in pictures.shape[2:])
-    centre = pictures[:, :, top : top + SIZE, left : left + SIZE]
-    mean, std = (centre.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (centre - mean) / std

@@ -78,37 +78,24 @@ class Attention(nn.Module):
         qkv = self.to_q(x), self.to_k(context), self.to_v(context)
         heads = [rearrange(t, "b n (head d) -> b head n d", head=self.n_head) for t in qkv]
         pieces = math.ceil(len(x) * self.n_head / MAX_ATTENTION_BATCH)
-        if pieces <= 1:
-            out = self.attention(*heads)
-        else:
-            out = torch.cat([self.attention(*piece) for piece in zip(*(t.chunk(pieces) for t in heads), strict=True)])
+        outs = [self.attention(*piece) for piece in zip(*(t.chunk(pieces) for t in heads), strict=True)]
+        out = outs[0] if len(outs) == 1 else torch.cat(outs)
         return self.to_out[0](rearrange(out, "b head n d -> b n (head d)"))
 
 
-class GEGLU(nn.Module):
-    """Half of a linear layer, gated by the exact (erf) GELU of its other half."""
-
-    def __init__(self, width: int, inner: int, parts: Parts):
-        super().__init__()
-        self.proj = parts.operations.Linear(width, 2 * inner)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
 class FeedForward(nn.Module):
-    """GEGLU of four times the width, then a linear layer back."""
+    """A linear layer of which one half is gated by the exact (erf) GELU of the other, then one back."""
 
     def __init__(self, width: int, parts: Parts):
         super().__init__()
+        gated = nn.Module()
+        gated.proj = parts.operations.Linear(width, 8 * width)
         # The checkpoints number the layers 0 and 2: between them stood a dropout of rate 0.
-        self.net = nn.Sequential(
-            GEGLU(width, 4 * width, parts), nn.Identity(), parts.operations.Linear(4 * width, width)
-        )
+        self.net = nn.ModuleList([gated, nn.Identity(), parts.operations.Linear(4 * width, width)])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
+        value, gate = self.net[0].proj(x).chunk(2, dim=-1)
+        return self.net[2](value * F.gelu(gate))
 
 
 class SpatialBlock(nn.Module):

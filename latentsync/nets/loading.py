@@ -16,7 +16,7 @@ MAX_BLOCKS, MAX_WIDTH = 64, 1 << 16
 def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[str, torch.Tensor], net: str) -> None:
     """Refuse names and shapes other than those of `expected`, whose tensors may be on the meta device.
 
-    The message calls the network `net`, counts each kind of fault and shows the first five with their shapes.
+    The message calls the network `net` and shows the first five faults of each kind.
     """
     faults = {"missing": [], "unexpected": [], "of the wrong shape": [], "of the wrong type": []}
     for name, tensor in expected.items():
@@ -27,15 +27,10 @@ def check_state_dict(expected: Mapping[str, torch.Tensor], state_dict: Mapping[s
         elif tensor.is_floating_point() != state_dict[name].is_floating_point():
             faults["of the wrong type"].append(f"{name} {state_dict[name].dtype}")
     faults["unexpected"] = [f"{name} {_shape(tensor)}" for name, tensor in state_dict.items() if name not in expected]
-    sentences = [
-        f"{len(found)} {kind} ({'; '.join(found[:SHOWN_KEYS] + ['...'] * (len(found) > SHOWN_KEYS))})"
-        for kind, found in faults.items()
-        if found
-    ]
-    if sentences:
-        raise InputError(
-            f"the weights do not fit the {net}: {'; '.join(sentences)}: give a complete, unmodified checkpoint of it"
-        )
+    shown = {kind: found[:SHOWN_KEYS] + ["..."] * (len(found) > SHOWN_KEYS) for kind, found in faults.items()}
+    told = "; ".join(f"{len(faults[kind])} {kind} ({'; '.join(names)})" for kind, names in shown.items() if names)
+    if told:
+        raise InputError(f"the weights do not fit the {net}: {told}: give a complete, unmodified checkpoint of it")
 
 
 def assign(
@@ -44,13 +39,11 @@ def assign(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> None:
-    """Put checked tensors into `net`, which may be on the meta device, without a second copy.
+    """Put checked tensors into `net`, which may be on the meta device.
 
     The net shares memory with `state_dict` wherever dtype and device already fit (None: as they are).
     """
-    net.load_state_dict(
-        {name: tensor.to(device=device, dtype=dtype) for name, tensor in state_dict.items()}, assign=True
-    )
+    net.load_state_dict({name: t.to(device=device, dtype=dtype) for name, t in state_dict.items()}, assign=True)
 
 
 def axis_size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int, net: str, file: str) -> int:
@@ -80,8 +73,7 @@ class FixedNet(nn.Module):
     ):
         """The net with these weights, strictly loaded, in eval mode; see `assign` for dtype and device.
 
-        Only the batch counters of batch norms may be missing, as in files from before PyTorch 0.4.1: evaluation has no
-        use for them.
+        Only the batch counters of batch norms, which evaluation has no use for, may be missing (PyTorch before 0.4.1).
         """
         with torch.device("meta"):
             net = cls()

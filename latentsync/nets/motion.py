@@ -18,29 +18,21 @@ def position_table(max_frames: int, width: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(1, max_frames, width))
 
 
-class PositionTable(nn.Module):
-    """Adds frame positions to x (n, frames, width)."""
-
-    def __init__(self, max_frames: int, width: int):
-        super().__init__()
-        table = torch.empty(1, max_frames, width)
-        # A net that is to be filled from a file has no memory yet, and the sizes are the file's.
-        self.register_buffer("pe", table if table.is_meta else table.copy_(position_table(max_frames, width)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # `to`: under partial offload the table may lie on another device, or in another dtype, than the input.
-        return x + self.pe[:, : x.shape[1]].to(x)
-
-
 class TemporalAttention(Attention):
     """Self-attention over frames; queries, keys and values all carry the positions."""
 
     def __init__(self, width: int, max_frames: int, parts: Parts):
         super().__init__(width, width, parts)
-        self.pos_encoder = PositionTable(max_frames, width)
+        self.pos_encoder = nn.Module()
+        table = torch.empty(1, max_frames, width)
+        # A net that is to be filled from a file has no memory yet, and the sizes are the file's.
+        self.pos_encoder.register_buffer(
+            "pe", table if table.is_meta else table.copy_(position_table(max_frames, width))
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(self.pos_encoder(x))
+        # `to`: under partial offload the table may lie on another device, or in another dtype, than the input.
+        return super().forward(x + self.pos_encoder.pe[:, : x.shape[1]].to(x))
 
 
 class TemporalBlock(nn.Module):
@@ -59,33 +51,23 @@ class TemporalBlock(nn.Module):
         return x + self.ff(self.ff_norm(x))
 
 
-class TemporalTransformer(nn.Module):
-    """A transformer over the frames of each latent pixel; x is ((b f), c, h, w)."""
-
-    def __init__(self, channels: int, max_frames: int, parts: Parts):
-        super().__init__()
-        self.norm = parts.operations.GroupNorm(parts.groups, channels, eps=1e-6)
-        self.proj_in = parts.operations.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, max_frames, parts)])
-        self.proj_out = parts.operations.Linear(channels, channels)
-
-    def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
-        h, w = x.shape[-2:]
-        tokens = rearrange(self.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
-        tokens = self.proj_out(self.transformer_blocks[0](self.proj_in(tokens)))
-        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)
-
-
 class MotionModule(Recomputed):
-    """The temporal transformer that follows a layer of the U-Net, under the name the checkpoints give it."""
+    """A transformer over the frames of each latent pixel, which follows a layer of the U-Net; x is ((b f), c, h, w)."""
 
     def __init__(self, channels: int, max_frames: int, parts: Parts):
         super().__init__()
         self.channels = channels
-        self.temporal_transformer = TemporalTransformer(channels, max_frames, parts)
+        self.temporal_transformer = inner = nn.Module()  # as the checkpoints call it
+        inner.norm = parts.operations.GroupNorm(parts.groups, channels, eps=1e-6)
+        inner.proj_in = parts.operations.Linear(channels, channels)
+        inner.transformer_blocks = nn.ModuleList([TemporalBlock(channels, max_frames, parts)])
+        inner.proj_out = parts.operations.Linear(channels, channels)
 
     def forward(self, x: torch.Tensor, frames: int) -> torch.Tensor:
-        return self.temporal_transformer(x, frames)
+        inner, (h, w) = self.temporal_transformer, x.shape[-2:]
+        tokens = rearrange(inner.norm(x), "(b f) c h w -> (b h w) f c", f=frames)
+        tokens = inner.proj_out(inner.transformer_blocks[0](inner.proj_in(tokens)))
+        return x + rearrange(tokens, "(b h w) f c -> (b f) c h w", h=h, w=w)
 
     def zero_init(self) -> None:
         """Make the module the identity: a U-Net that gets new motion modules then starts from what it computed."""

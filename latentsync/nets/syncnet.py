@@ -26,10 +26,10 @@ PARTS = Parts(nn, F.scaled_dot_product_attention, N_HEAD, GROUPS)
 
 @dataclass(frozen=True)
 class Stage:
-    """One residual block: its width, by what it divides (rows, columns), and whether attention follows it."""
+    """One residual block, and attention after it."""
 
     channels: int
-    factor: tuple[int, int] = (2, 2)
+    factor: tuple[int, int] = (2, 2)  # by which rows and columns are divided
     attention: bool = False
 
     def __post_init__(self):
@@ -90,29 +90,48 @@ class SyncNetConfig:
     def from_state_dict(cls, state_dict: Mapping[str, torch.Tensor]) -> "SyncNetConfig":
         """Read widths and attention off names and shapes, and the number of frames off the visual input.
 
-        By what a stage divides is not in the weights, only whether it does: the factors are those of the shipped table
-        for as many frames whose stages divide in the same places. Dropout is not in the weights either: 0, as in every
-        shipped table.
+        The weights tell where a stage divides and not by what: the factors are those of the shipped table for as many
+        frames that divides in the same places. Dropout is 0, as in every shipped table.
         """
         channels = _size(state_dict, "visual_encoder.conv_in.weight", 1)
         # 48 and 64 are 16 frames of RGB and of latents, 75 is 25 frames of RGB.
         frames = next((table.frames for table in SHIPPED.values() if channels % table.frames == 0), cls.frames)
-        return cls(*(_read_encoder(state_dict, kind, frames) for kind in ("visual", "audio")), frames)
+        encoders = []
+        for kind in ("visual", "audio"):
+            blocks, rows = f"{kind}_encoder.down_blocks", []  # rows of width, whether it divides, attention
+            for i in range(len({name.split(".")[2] for name in state_dict if name.startswith(f"{blocks}.")})):
+                if f"{blocks}.{i}.attn.to_q.weight" in state_dict and rows:
+                    rows[-1][2] = True
+                    continue
+                width = _size(state_dict, f"{blocks}.{i}.conv1.weight", 0)
+                rows.append([width, f"{blocks}.{i}.downsample_conv.weight" in state_dict, False])
+            divides = [row[1] for row in rows]
+            tables = [getattr(table, kind).stages for table in SHIPPED.values() if table.frames == frames]
+            fitting = [stages for stages in tables if [stage.downsamples for stage in stages] == divides]
+            if not fitting:
+                raise InputError(
+                    f"the {kind} encoder for {frames} frames has {len(rows)} stages and divides in "
+                    f"{[i for i, there in enumerate(divides) if there]}, unlike every shipped table "
+                    f"({', '.join(SHIPPED)}): give its config"
+                )
+            stages = [Stage(row[0], stage.factor, row[2]) for row, stage in zip(rows, fitting[0], strict=True)]
+            encoders.append(EncoderConfig(_size(state_dict, f"{kind}_encoder.conv_in.weight", 1), tuple(stages)))
+        return cls(*encoders, frames)
 
 
-_PIXEL_VISUAL = (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2)
-_PIXEL_AUDIO = (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3))
+PIXEL_VISUAL = (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2)
+PIXEL_AUDIO = (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3))
 
 # The published configurations. Pixel nets see the lower halves of 16 frames of 256 x 256, the latent net 16 latents of
 # 4 x 32 x 32; these hear 52 columns of 80 mels. One pixel net sees 25 frames and hears 80 columns. Every encoder ends
 # at 1 x 1.
 PIXEL_ATTN = SyncNetConfig(
-    visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0)),
-    audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0, 0, 0, 1, 1, 0, 0)),
+    visual=EncoderConfig.from_table(16 * 3, *PIXEL_VISUAL, attn_blocks=(0, 0, 0, 0, 1, 1, 0, 0)),
+    audio=EncoderConfig.from_table(1, *PIXEL_AUDIO, attn_blocks=(0, 0, 0, 1, 1, 0, 0)),
 )
 PIXEL = SyncNetConfig(
-    visual=EncoderConfig.from_table(16 * 3, *_PIXEL_VISUAL, attn_blocks=(0,) * 8),
-    audio=EncoderConfig.from_table(1, *_PIXEL_AUDIO, attn_blocks=(0,) * 7),
+    visual=EncoderConfig.from_table(16 * 3, *PIXEL_VISUAL, attn_blocks=(0,) * 8),
+    audio=EncoderConfig.from_table(1, *PIXEL_AUDIO, attn_blocks=(0,) * 7),
 )
 LATENT = SyncNetConfig(
     visual=EncoderConfig.from_table(16 * 4, (64, 128, 256, 256, 512, 1024), (2, 2, 2, 1, 2, 2), (0,) * 6),
@@ -120,7 +139,7 @@ LATENT = SyncNetConfig(
 )
 PIXEL_25 = SyncNetConfig(
     visual=EncoderConfig.from_table(
-        25 * 3, (128, 128, 256, 256, 512, 512, 1024, 1024), _PIXEL_VISUAL[1], attn_blocks=(0,) * 8
+        25 * 3, (128, 128, 256, 256, 512, 512, 1024, 1024), PIXEL_VISUAL[1], attn_blocks=(0,) * 8
     ),
     audio=EncoderConfig.from_table(1, (64, 128, 256, 256, 512, 1024), (2,) * 6, attn_blocks=(0,) * 6),
     frames=25,
@@ -151,14 +170,6 @@ class ResnetBlock(Recomputed):
         return x if self.downsample_conv is None else self.downsample_conv(F.pad(x, self.padding))
 
 
-class SelfAttention(Attention):
-    """Multi-head self-attention of x (b, n, width), whose projections have biases."""
-
-    def __init__(self, width: int):
-        super().__init__(width, width, PARTS)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(width, width) for _ in range(3))
-
-
 class AttentionBlock(Recomputed):
     """Self-attention and feed-forward over the pixels of x (b, c, h, w), with a residual around both."""
 
@@ -167,7 +178,9 @@ class AttentionBlock(Recomputed):
         self.norm1 = nn.GroupNorm(GROUPS, channels, eps=EPS)
         self.conv_in = nn.Conv2d(channels, channels, 1)
         self.norm2 = nn.LayerNorm(channels)
-        self.attn = SelfAttention(channels)
+        self.attn = Attention(channels, channels, PARTS)
+        for name in ("to_q", "to_k", "to_v"):  # which have biases here
+            setattr(self.attn, name, nn.Linear(channels, channels))
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, PARTS)
         self.conv_out = nn.Conv2d(channels, channels, 1)
@@ -195,10 +208,6 @@ class Encoder(nn.Module):
         self.norm_out = nn.GroupNorm(GROUPS, width, eps=EPS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.ndim != 4 or x.shape[1] != self.conv_in.in_channels:
-            raise ValueError(
-                f"SyncNet's input has shape {tuple(x.shape)}: give (b, {self.conv_in.in_channels}, height, width)"
-            )
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
@@ -216,11 +225,10 @@ class StableSyncNet(MadeOfRecomputed):
         self.visual_encoder = Encoder(config.visual)
 
     def forward(self, frames: torch.Tensor, mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings of frames and of sound, each (b, d) float32 of length 1 and without negative entries.
+        """Embeddings of frames and of sound, each (b, d), which belong together if their scalar product is above 0.5.
 
-        Their scalar product lies in [0, 1]; above 0.5 they belong together. `frames` is (b, config.frames * channels,
-        h, w), frame-major "(f c)". Pixel nets: RGB in [-1, 1], 128 x 256, the lower half. The latent net: scaled
-        latents, 32 x 32. `mel` is (b, 1, 80, 52), or 80 columns with 25 frames; see `audio.syncnet.mel_window`.
+        `frames` is (b, config.frames * channels, h, w), frame-major "(f c)": RGB in [-1, 1], 128 x 256, the lower half,
+        for pixel nets, and scaled latents, 32 x 32, for the latent net. `mel` is that of `audio.syncnet.mel_window`.
         """
         vision, audio = self.visual_encoder(frames), self.audio_encoder(mel)
         if vision.shape != audio.shape:
@@ -241,34 +249,10 @@ class StableSyncNet(MadeOfRecomputed):
     ) -> "StableSyncNet":
         """The net with these weights (of stable_syncnet.pt: its entry `state_dict`), strictly loaded, in eval mode.
 
-        `config` is for nets whose factors are not those of a shipped table, and for dropout. `dtype` and `device` None
-        leave the weights as they are, without a copy.
+        `config` is for nets whose factors are not those of a shipped table, and for dropout; see `assign` for the rest.
         """
         with torch.device("meta"):
             net = cls(config or SyncNetConfig.from_state_dict(state_dict))
         check_state_dict(net.state_dict(), state_dict, "StableSyncNet")
         assign(net, state_dict, dtype, device)
         return net.eval()
-
-
-def _read_encoder(state_dict: Mapping[str, torch.Tensor], kind: str, frames: int) -> EncoderConfig:
-    """The `visual` or `audio` encoder that names and shapes describe, of a net for so many frames."""
-    blocks = f"{kind}_encoder.down_blocks"
-    channels, downsampled, attention = [], [], []
-    for i in range(len({name.split(".")[2] for name in state_dict if name.startswith(f"{blocks}.")})):
-        if f"{blocks}.{i}.attn.to_q.weight" in state_dict and channels:
-            attention[-1] = True
-            continue
-        channels.append(_size(state_dict, f"{blocks}.{i}.conv1.weight", 0))
-        downsampled.append(f"{blocks}.{i}.downsample_conv.weight" in state_dict)
-        attention.append(False)
-    in_channels = _size(state_dict, f"{kind}_encoder.conv_in.weight", 1)
-    for shipped in SHIPPED.values():
-        stages = getattr(shipped, kind).stages
-        if shipped.frames == frames and [stage.downsamples for stage in stages] == downsampled:
-            return EncoderConfig.from_table(in_channels, channels, [stage.factor for stage in stages], attention)
-    places = [i for i, divides in enumerate(downsampled) if divides]
-    raise InputError(
-        f"the {kind} encoder for {frames} frames has {len(channels)} stages and divides in {places}, unlike every "
-        f"shipped table ({', '.join(SHIPPED)}): give its config"
-    )

@@ -50,12 +50,10 @@ class SyncNetV2(FixedNet):
 
     def lips(self, frames: torch.Tensor) -> torch.Tensor:
         """Features of five consecutive frames each: (b, 3, 5, 224, 224), BGR, 0..255, to (b, 1024)."""
-        _check(frames, (3, 5, 224, 224), "frames")
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def audio(self, mfcc: torch.Tensor) -> torch.Tensor:
         """Features of 20 columns of MFCC each (`audio.syncnet.mfcc_windows`): (b, 1, 13, 20) to (b, 1024)."""
-        _check(mfcc, (1, 13, 20), "mfcc")
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
 
@@ -83,8 +81,6 @@ def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) 
             f"lips have shape {tuple(lips.shape)} and audio {tuple(audio.shape)}: give two equal shapes (n, d) with n "
             "from 1 up"
         )
-    if shift < 0:
-        raise ValueError(f"shift is {shift}: give 0 or more frames")
     padded = F.pad(audio, (0, 0, shift, shift))
     neighbours = [padded[k : k + len(lips)] for k in range(2 * shift + 1)]
     return torch.stack([F.pairwise_distance(lips, near, eps=DISTANCE_EPS) for near in neighbours], dim=1)
@@ -92,8 +88,6 @@ def sync_distances(lips: torch.Tensor, audio: torch.Tensor, shift: int = SHIFT) 
 
 def offset_and_confidence(distances: torch.Tensor) -> SyncScore:
     """The score of a clip from its `sync_distances`, (n, 2 * shift + 1)."""
-    if distances.ndim != 2 or len(distances) == 0 or distances.shape[1] % 2 == 0:
-        raise ValueError(f"distances have shape {tuple(distances.shape)}: give (n, 2 * shift + 1) with n from 1 up")
     mean = distances.mean(dim=0)
     if not torch.isfinite(mean).all():
         raise ValueError("distances are NaN or infinite: check the frames and the sound that the features are of")
@@ -108,8 +102,3 @@ def _normed(conv: nn.Conv2d | nn.Conv3d) -> tuple[nn.Module, nn.Module, nn.Modul
 
 def _head() -> nn.Sequential:
     return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 1024))
-
-
-def _check(x: torch.Tensor, shape: tuple[int, ...], what: str) -> None:
-    if tuple(x.shape[1:]) != shape:
-        raise ValueError(f"{what} have shape {tuple(x.shape)}: give (b, {', '.join(map(str, shape))})")

@@ -47,7 +47,8 @@ class Stage(nn.Module):
             self.motion_modules = nn.ModuleList(MotionModule(channels, config.max_frames, parts) for _ in in_widths)
         self.has_attention, self.has_motion = attention, motion
 
-    def layer(self, i: int, x: torch.Tensor, time: torch.Tensor, audio: torch.Tensor, frames: int) -> torch.Tensor:
+    def layer(self, i: int, x, time, audio, frames: int) -> torch.Tensor:
+        """Of x ((b f), c, h, w), with time (b, 4 * first width) and audio ((b f), rows, width)."""
         x = self.resnets[i](x, time, frames)
         if self.has_attention:
             x = self.attentions[i](x, audio)
@@ -66,7 +67,7 @@ class DownBlock(Stage):
         last = level == len(config.block_out_channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels, parts)])
 
-    def forward(self, x, skips: list[torch.Tensor], time: torch.Tensor, audio: torch.Tensor, frames: int):
+    def forward(self, x, skips: list[torch.Tensor], time, audio, frames: int):
         for i in range(len(self.resnets)):
             x = self.layer(i, x, time, audio, frames)
             skips.append(x)
@@ -103,15 +104,7 @@ class UpBlock(Stage):
         super().__init__(in_widths, channels, config.block_attention[level], config.motion != "none", config, parts)
         self.upsamplers = nn.ModuleList([Upsample(channels, parts)] if level > 0 else [])
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        skips: list[torch.Tensor],
-        time: torch.Tensor,
-        audio: torch.Tensor,
-        frames: int,
-        layers: slice = slice(None),
-    ) -> torch.Tensor:
+    def forward(self, x, skips: list[torch.Tensor], time, audio, frames: int, layers: slice = slice(None)):
         for i in range(len(self.resnets))[layers]:
             x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, audio, frames)
         for upsample in self.upsamplers:
@@ -120,11 +113,9 @@ class UpBlock(Stage):
 
 
 class UNet(MadeOfRecomputed):
-    """The noise predictor.
+    """The noise predictor; see `Parts` for `operations` and `attention`.
 
-    `operations` has Conv2d, Linear, GroupNorm and LayerNorm with torch.nn's signatures. Layers that cast their weights
-    to the dtype of their input fit in: the net computes in the dtype of `sample`. `attention` maps q, k and v of
-    (batch, n_head, n, d) to the shape of q, as PyTorch's own does.
+    Layers that cast their weights to the dtype of their input fit in: the net computes in the dtype of `sample`.
     """
 
     def __init__(
@@ -151,13 +142,7 @@ class UNet(MadeOfRecomputed):
         self.conv_norm_out = operations.GroupNorm(config.groups, width, eps=1e-5)
         self.conv_out = operations.Conv2d(width, config.out_channels, 3, padding=1)
 
-    def forward(
-        self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor | float,
-        audio: torch.Tensor,
-        cache: list[torch.Tensor] | None = None,
-    ) -> torch.Tensor:
+    def forward(self, sample, timestep, audio, cache: list[torch.Tensor] | None = None) -> torch.Tensor:
         """Predict the noise: epsilon, (b, out_channels, f, h, w), in the dtype of `sample`.
 
         Args:
@@ -166,11 +151,14 @@ class UNet(MadeOfRecomputed):
             timestep: 0 .. 999, one number or (b,).
             audio: (b, f, 50, cross_attention_dim): the Whisper rows of every frame; zeros for guidance.
             cache: DeepCache (arXiv 2312.00858), branch 0. An empty list gets what the last up layer takes from below,
-                (f, c, h, w) for each clip of the batch. A list that has it spares all but the outermost layers: only
-                conv_in, the last up layer and conv_out run.
+                (f, c, h, w) for each clip of the batch. With it, only conv_in, that layer and conv_out run.
         """
-        self._check(sample, audio)
         batch, frames = len(sample), sample.shape[2]
+        if self.config.motion != "none" and frames > self.config.max_frames:
+            raise ValueError(
+                f"a window of {frames} frames is longer than the {self.config.max_frames} that the motion modules' "
+                "position tables have: choose a smaller window"
+            )
         timestep = torch.as_tensor(timestep).to(torch.float32).to(sample.device).expand(batch)
         time = self.time_embedding(timestep, sample.dtype)
         audio = rearrange(audio.to(sample), "b f n c -> (b f) n c")
@@ -204,12 +192,10 @@ class UNet(MadeOfRecomputed):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "UNet":
-        """The net that a state dict describes, strictly loaded.
+        """The net that a state dict describes, strictly loaded; see `assign` for dtype and device.
 
-        It shares memory with `state_dict` wherever dtype and device fit already (None: as they are). `about` is the
-        file's metadata; see `UNetConfig.from_state_dict`. `motion` says where motion modules shall stand, to start
-        stage 2 of training from a checkpoint without them: those that are wholly absent are made, and change nothing
-        until trained.
+        `about` is the file's metadata. `motion` says where motion modules shall stand, to start stage 2 of training
+        from a checkpoint without them: those that are wholly absent are made, and change nothing until trained.
         """
         config = UNetConfig.from_state_dict(state_dict, about)
         if motion is not None:
@@ -218,17 +204,21 @@ class UNet(MadeOfRecomputed):
             net = cls(config, operations, attention)
             # Layers handed in may keep their weights in a form of their own: plain ones say what a file must have.
             plain = net if operations is nn else cls(config)
-        absent = plain._absent_motion(state_dict) if motion is not None else {}
-        prefixes = tuple(f"{name}." for name in absent)
-        expected = {name: tensor for name, tensor in plain.state_dict().items() if not name.startswith(prefixes)}
+        absent = {  # motion modules that the file has nothing of
+            f"{name}.": module
+            for name, module in plain.named_modules()
+            if isinstance(module, MotionModule) and not any(key.startswith(f"{name}.") for key in state_dict)
+        }
+        kept_out = tuple(absent) if motion is not None else ()
+        expected = {name: tensor for name, tensor in plain.state_dict().items() if not name.startswith(kept_out)}
         check_state_dict(expected, state_dict, "U-Net")
-        parts = Parts(nn, F.scaled_dot_product_attention, config.n_head, config.groups)
         new = {}
-        for name, module in absent.items():
+        for prefix, module in absent.items():
+            parts = Parts(nn, F.scaled_dot_product_attention, config.n_head, config.groups)
             fresh = MotionModule(module.channels, config.max_frames, parts)
             fresh.zero_init()
             fresh.to(state_dict["conv_in.weight"])
-            new |= {f"{name}.{key}": tensor for key, tensor in fresh.state_dict().items()}
+            new |= {prefix + key: tensor for key, tensor in fresh.state_dict().items()}
         assign(net, {**state_dict, **new}, dtype, device)
         return net
 
@@ -240,28 +230,3 @@ class UNet(MadeOfRecomputed):
         for module in self.modules():
             if isinstance(module, MotionModule):
                 module.zero_init()
-
-    def _absent_motion(self, state_dict: Mapping[str, torch.Tensor]) -> dict[str, MotionModule]:
-        """The motion modules of this net that `state_dict` has nothing of, by name."""
-        return {
-            name: module
-            for name, module in self.named_modules()
-            if isinstance(module, MotionModule) and not any(key.startswith(f"{name}.") for key in state_dict)
-        }
-
-    def _check(self, sample: torch.Tensor, audio: torch.Tensor) -> None:
-        config, multiple = self.config, 2 ** (len(self.config.block_out_channels) - 1)
-        if sample.ndim != 5 or sample.shape[1] != config.in_channels:
-            raise ValueError(f"sample has shape {tuple(sample.shape)}: give (b, {config.in_channels}, f, h, w)")
-        batch, _, frames, h, w = sample.shape
-        if config.motion != "none" and frames > config.max_frames:
-            raise ValueError(
-                f"a window of {frames} frames is longer than the {config.max_frames} that the motion modules' position "
-                "tables have: choose a smaller window"
-            )
-        if h % multiple or w % multiple:
-            raise ValueError(f"latents are {h} x {w}: give a height and width that are multiples of {multiple}")
-        if audio.ndim != 4 or audio.shape[:2] != (batch, frames) or audio.shape[3] != config.cross_attention_dim:
-            raise ValueError(
-                f"audio has shape {tuple(audio.shape)}: give ({batch}, {frames}, rows, {config.cross_attention_dim})"
-            )

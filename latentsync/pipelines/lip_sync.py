@@ -1,9 +1,10 @@
 """One video from start to end: track the face, sync the mouth, blend, write; in memory that does not grow with it."""
 
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from ..face.track import FaceTrack, choices, joined, place_choices
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
-from ..media import VideoReader, VideoWriter, join, output_format
+from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
+from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
@@ -31,6 +33,8 @@ from ..settings import RunSettings, TrackSettings
 from ..threads import behind, check
 from .resume import Workspace, plan
 from .search import LOOKING, TrackSearch, apart
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def lip_sync(
     check_paths(video, audio, out)
     with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
         take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
-        with _workspace(video, audio, out, model, detector, settings) if resume else nullcontext() as work:
+        codec = written_codec(out, reader, settings)
+        with _workspace(video, audio, out, model, detector, settings, codec) if resume else nullcontext() as work:
             result = lip_sync_frames(take, model, detector, settings, progress, work=work)
             del take  # the whole sound
             windows = result.windows(work.frames_done, finish=True) if work else result.windows()
@@ -174,6 +179,7 @@ def lip_sync_frames(
         # Frames that go on from others look back: the whole track is known before they begin.
         track = track_or_resume(take.used(settings), *face, progress, work)
     if track is None:
+        _warn_of_real_faces(model, detector)
 
         def begin(say: Progress) -> Generator[FaceTrack, None, None]:
             with apart(frames) as source:
@@ -190,10 +196,19 @@ def lip_sync_frames(
     return LipSyncResult(model, FrameView(frames, order), fps, track, hear, outlasts, settings, progress, search)
 
 
-def _workspace(video, audio, out, model: LipSyncModel, detector: Detector, settings: RunSettings) -> Workspace:
+def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
+    """Say so where the embedded model meets faces that a detector finds, for such ones are not drawn."""
+    if EMBEDDED in Path(model.source).parents and not isinstance(detector, FaceFile):
+        logger.warning(
+            "the embedded model knows drawn faces only: on a real face the result will look wrong. Get the weights for "
+            "real faces with `python -m latentsync download --version 1.5`, or with the node Download LatentSync Models"
+        )
+
+
+def _workspace(video, audio, out, model: LipSyncModel, detector, settings: RunSettings, codec: str) -> Workspace:
     weights = list(map(file_version, model.files)) or model.source
     nets = [model.resolution, str(model.dtype), weights]
-    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets))
+    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets, codec=codec))
 
 
 def listen(encoder: nn.Module, wave: torch.Tensor, fps: float, length: int, hard_cut: bool = False) -> AudioFeatures:
@@ -222,12 +237,11 @@ def write(
     """
     source.warn_of_losses()
     sweep_parts(out)
-    size = (source.height, source.width)
-    size = size if settings.superres is None else settings.superres.size(*size)
+    size = written_size(source, settings)
 
     def open_writer(path: Path, **sound) -> VideoWriter:
         tags = {"colour": source.colour, "sample_aspect_ratio": source.sample_aspect_ratio}
-        return VideoWriter(path, source.fps, *size, crf=settings.crf, **tags, **sound)
+        return VideoWriter(path, source.fps, *size, **asdict(settings.encoding), **tags, **sound)
 
     if work is None:
         with closing(windows), open_writer(out, **sound) as writer:
@@ -238,6 +252,17 @@ def write(
             work.write(windows, open_writer, settings.sync.window)
         join(work.parts, out, **sound)
         work.remove()
+
+
+def written_size(source: VideoReader, settings: RunSettings) -> tuple[int, int]:
+    """Height and width of what `write` makes of a video."""
+    size = (source.height, source.width)
+    return size if settings.superres is None else settings.superres.size(*size)
+
+
+def written_codec(out: str | os.PathLike, source: VideoReader, settings: RunSettings) -> str:
+    """What `write` encodes with, which is tried before long work begins."""
+    return codec_for(out, settings.encoding.encoder, *written_size(source, settings))
 
 
 def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | os.PathLike) -> None:
@@ -332,7 +357,7 @@ class CropsAhead:
 
 def render(
     model: LipSyncModel,
-    frames: Frames,
+    frames: FrameView,
     track: FaceTrack,
     features: AudioFeatures,
     settings: RunSettings,
@@ -382,8 +407,12 @@ def render(
         progress(*search.state)
     shared = SharedFrames(frames, first)
     crops = CropsAhead(shared, track, settings.track.published)
-    asked = runs or track.runs
-    with closing(sync(model, crops, features, settings.sync, asked, first, on_step, mask_image, on_wait)) as synced:
+
+    def source(i: int) -> tuple[int, bytes]:
+        return frames.index_map[i], track.matrices[i].tobytes()
+
+    given = model, crops, features, settings.sync, runs or track.runs, first, on_step, mask_image, source, on_wait
+    with closing(sync(*given)) as synced:
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
             windows = windows_from(start, counted())

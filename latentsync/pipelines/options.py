@@ -13,6 +13,7 @@ from ..errors import FileError, InputError
 from ..settings import (
     PUBLISHED_FPS,
     BlendSettings,
+    EncodingSettings,
     Option,
     QualityOptions,
     RestoreSettings,
@@ -27,7 +28,7 @@ from ..settings import (
 )
 
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
-DETECTORS = ("auto", "insightface", "yunet", "facexlib", "file")
+DETECTORS = ("auto", "insightface", "yunet", "centerface", "facexlib", "file")
 NETS, SHARPEN = ("GFPGAN", "CodeFormer", "RestoreFormer"), "sharpen"
 RATIO = 2.0  # of a restored result, unless another is asked for
 # Wraps a function that loads something, so that what it gave is there for the next one who asks for the same.
@@ -60,6 +61,9 @@ class ModelOptions:
     )
     device: str | None = option(None, "cuda, cuda:1, mps or cpu (default: the best there is)")
     dtype: str | None = option(None, "default: float16, float32 on the CPU", choices=("float16", "bfloat16", "float32"))
+    compile: bool = option(
+        False, "compile the nets with torch.compile: the first window takes minutes longer, the others less time"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ RUN = (
     *FACE,
     *RESTORATION,
     ("result", BlendSettings, ()),
-    ("result", RunSettings, ("audio_longer", "audio_shorter", "crf")),
+    ("result", RunSettings, ("audio_longer", "audio_shorter")),
+    ("result", EncodingSettings, ()),
     ("result", OutputOptions, ()),
 )
 
@@ -164,6 +169,7 @@ def run_settings(arguments: argparse.Namespace) -> RunSettings:
         sync=sampling_settings(arguments),
         track=from_arguments(TrackSettings, arguments),
         blend=from_arguments(BlendSettings, arguments),
+        encoding=from_arguments(EncodingSettings, arguments),
         mask_image=read_mask(mask_image) if mask_image else None,
     )
     return settings.as_published() if getattr(arguments, "published", False) else settings
@@ -296,7 +302,8 @@ def load_nets(arguments: argparse.Namespace, keep: Keep = lambda load: load):
     superres = load_superres(arguments, device, keep)
     detector = chosen_detector(arguments, device, keep)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    model = keep(load_model)(weights, unet=unet, resolution=resolution, device=device, dtype=dtype)
+    how = {"device": device, "dtype": dtype, "compile": arguments.compile}
+    model = keep(load_model)(weights, unet=unet, resolution=resolution, **how)
     return model, detector, superres
 
 

@@ -1,4 +1,4 @@
-"""Restoration of a video that is there already: track the face, restore its crops, lay the change over the frames."""
+"""Restoration of an existing video: track the face, restore its crops, lay the change over the frames."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from ..models.load import check_resolution
 from ..progress import Progress, no_progress, with_progress
 from ..restore.superres import restore_frames
 from ..settings import RunSettings
-from .lip_sync import Summary, track_or_resume, write
+from .lip_sync import Summary, track_or_resume, write, written_codec
 from .resume import Workspace, plan
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def restore_video(
         video: a file; anything PyAV reads.
         out: .mp4, .mov, .mkv or .webm; it appears only when it is complete.
         detector: from `load_detector`.
-        settings: `superres` says what is done; `track`, `blend.mask_smooth`, `fps`, `detect_every` and `crf` count too.
+        settings: `superres` says what is done; `track`, `blend.mask_smooth`, `fps`, `detect_every` and `encoding` count
+            too.
         resolution: side of the face's crops, before they are enlarged.
         resume: keep finished parts beside `out` while running, and go on from those of an interrupted run with the same
             files and settings: the same frames as without an interruption.
@@ -54,7 +55,7 @@ def restore_video(
     check_output(video, out)
     with VideoReader(video, settings.fps, 2 * settings.superres.settings.batch, progress) as reader:
         fps, sound = float(reader.fps), _sound(video)
-        planned = plan(video, detector, settings, resolution=resolution)
+        planned = plan(video, detector, settings, resolution=resolution, codec=written_codec(out, reader, settings))
         with Workspace(Path(out), planned) if resume else nullcontext() as work:
             track = track_or_resume(reader, fps, detector, resolution, settings, progress, work)
             start = work.frames_done if work else 0

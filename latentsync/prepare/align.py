@@ -25,6 +25,7 @@ from .settings import FPS, Tools
 from .sources import Source, reading
 
 WINDOW = 16  # frames decoded, aligned and encoded at a time
+CRF = 13  # quality of the H.264 pictures, lower is better
 
 
 @lru_cache(maxsize=2)
@@ -53,7 +54,7 @@ class Segment(AbstractContextManager):
 
 
 def align_segment(
-    source: Source, start: int, stop: int, tools: Tools, resolution: int, crf: float, video: Path, boxes: Path
+    source: Source, start: int, stop: int, tools: Tools, resolution: int, video: Path, boxes: Path
 ) -> Outcome:
     """Write the aligned crops of a segment, without sound, and the boxes of its face; drop it without a face.
 
@@ -78,7 +79,7 @@ def align_segment(
             return Outcome(reason="no_face", sentence=f"no face at {(start + missing) / FPS:.2f} s")
         track = place_faces(chosen, resolution, FPS, settings)
         crops = AlignedFaces(frames, track.matrices, track.found, resolution)
-        with VideoWriter(video, FPS, resolution, resolution, crf=crf) as writer:
+        with VideoWriter(video, FPS, resolution, resolution, crf=CRF) as writer:
             for indices in batches(len(crops), WINDOW):
                 writer.write(crops[indices])
     found = np.array([face.box for face in chosen.faces])
@@ -93,9 +94,8 @@ def finish_clip(start: int, stop: int, offset: int, sound: Path, video: Path, ou
 
     The sound that moves in at an end is the source's own, or silence where that has none.
     """
-    count = stop - start
+    count, flac = stop - start, video.with_suffix(".flac")
     samples = read_wav(sound, (start - offset) * SAMPLES_PER_FRAME, count * SAMPLES_PER_FRAME)
-    flac = video.with_suffix(".flac")
     try:
         write_flac(flac, samples)
         join([video], out, audio=flac, duration=count / FPS)

@@ -32,19 +32,12 @@ worker_number = 0  # of this process among those that share the machine
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one stage says of one item.
+    """What one stage says of one item."""
 
-    Attributes:
-        figures: what was measured; JSON numbers and lists.
-        reason: None if the item goes on, else a stable word for why it is dropped.
-        sentence: the same for people.
-        final: False where a later run should try again.
-    """
-
-    figures: Mapping[str, object] = field(default_factory=dict)
-    reason: str | None = None
-    sentence: str = ""
-    final: bool = True
+    figures: Mapping[str, object] = field(default_factory=dict)  # what was measured; JSON numbers and lists
+    reason: str | None = None  # None if the item goes on, else a stable word for why it is dropped
+    sentence: str = ""  # the same for people
+    final: bool = True  # False where a later run should try again
 
 
 CRASHED = Outcome(
@@ -56,17 +49,13 @@ CRASHED = Outcome(
 
 @dataclass(frozen=True)
 class Job:
-    """One stage of one item: its names in the journal, a hash of all that it depends on, and the files it writes.
-
-    `work` is a function of a module with its arguments bound, which other processes get by pickling. Its files appear
-    when they are complete; it raises SourceError if the source cannot be used.
-    """
+    """One stage of one item, by its names in the journal."""
 
     stage: str
     item: str
-    fingerprint: str
-    work: Callable[[], Outcome]
-    files: tuple[Path, ...] = ()
+    fingerprint: str  # of all that it depends on
+    work: Callable[[], Outcome]  # can be pickled; raises SourceError if the source cannot be used
+    files: tuple[Path, ...] = ()  # that it writes; they appear when they are complete
 
 
 def fingerprint(*facts: object) -> str:
@@ -92,30 +81,28 @@ Do = Callable[[Any], Outcome]  # what is done with a job
 class InProcess(AbstractContextManager):
     """Does one job after the other in this process."""
 
+    def __exit__(self, *_) -> None:
+        pass
+
     def results(self, jobs: Iterable, do: Do = perform) -> Iterator[tuple[Any, Outcome]]:
         """Each job with its outcome, in the order they finish; an exception in `do` ends the work."""
         for job in jobs:
             yield job, do(job)
 
-    def __exit__(self, *_) -> None:
-        pass
-
 
 class _Workers(AbstractContextManager):
-    """Does jobs in up to `workers` processes. One that dies is replaced; a job whose process dies twice is `CRASHED`.
+    """Does jobs in `workers` processes. One that dies is replaced; a job whose process dies twice is `CRASHED`."""
 
-    Subclasses start processes: `_start` returns a function that has one call a function, and gives a `Future`.
-    """
-
-    workers: int | None
     died: tuple[type[Exception], ...] = (BrokenProcessPool,)
 
-    def __init__(self):
+    def __init__(self, workers: int | None):
+        self.workers = workers
         self._count = 0  # of workers that were ever started, but for those that replaced another
         self._starting: dict[Future, tuple[Callable[..., Future], int]] = {}
         self._idle: list[tuple[Callable[..., Future], int]] = []
 
     def _start(self, number: int) -> Callable[..., Future]:
+        """Start a process: the function that has it call a function."""
         raise NotImplementedError
 
     def _add(self, number: int) -> None:
@@ -161,17 +148,14 @@ class Local(_Workers):
     """Processes of this machine, one pool for each, so that one that dies leaves the others alone."""
 
     def __init__(self, workers: int):
-        super().__init__()
-        self.workers = workers
+        super().__init__(workers)
         self._pools: list[ProcessPoolExecutor] = []
         self._others = set(multiprocessing.active_children())
 
     def _start(self, number: int) -> Callable[..., Future]:
         # Started afresh: threads of torch and OpenCV do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        self._pools.append(
-            ProcessPoolExecutor(1, context, _begin_worker, initargs=(number, self.workers, raised_limits()))
-        )
+        context, arguments = multiprocessing.get_context("spawn"), (number, self.workers, raised_limits())
+        self._pools.append(ProcessPoolExecutor(1, context, _begin_worker, arguments))
         return self._pools[-1].submit
 
     def __exit__(self, kind, *_) -> None:
@@ -213,11 +197,9 @@ class Ray(_Workers):
     """An executor on Ray.
 
     Args:
-        address: of a running cluster, as `ray.init` takes it; None is RAY_ADDRESS, or else a Ray of this machine that
-            is started and stopped with the work.
+        address: of a running cluster; None is RAY_ADDRESS, or else a Ray of this machine for the time of the work.
         workers: jobs at the same time; None is one per core of the cluster, or per share of a GPU if they get one.
-        gpus: share of a GPU that each worker gets; Ray hides the GPUs from those that ask for none. None is one where
-            the cluster has GPUs.
+        gpus: share of a GPU that each worker gets, without which Ray hides the GPUs; None is 1 if there are some.
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, gpus: float | None = 0.0):
@@ -225,11 +207,10 @@ class Ray(_Workers):
             import ray
         except ImportError as error:
             raise InputError(f"the executor ray needs its package ({error}): pip install ray") from error
-        super().__init__()
-        self._ray, self._actors = ray, []
+        super().__init__(workers)
+        self._ray, self._actors, self.gpus = ray, [], gpus
         self.died = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
         self.address = address or os.environ.get("RAY_ADDRESS") or "local"
-        self.workers, self.gpus = workers, gpus
 
     def __enter__(self) -> "Ray":
         ray = self._ray
@@ -240,9 +221,8 @@ class Ray(_Workers):
             except (RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 where = "this machine" if self.address == "local" else self.address
-                raise InputError(
-                    f"Ray cannot be started on {where} ({reason}): look into Ray's logs, or use --executor local"
-                ) from error
+                way_out = "look into Ray's logs, or use --executor local"
+                raise InputError(f"Ray cannot be started on {where} ({reason}): {way_out}") from error
         has = ray.cluster_resources()
         gpus = float("GPU" in has) if self.gpus is None else self.gpus
         # An actor, since a task's process would give its GPU back after each job, with all that it has loaded.

@@ -4,7 +4,6 @@ journal.jsonl is appended to, one line for each finished piece of work; manifest
 """
 
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ JOURNAL, MANIFEST = "journal.jsonl", "manifest.jsonl"
 class Journal(JsonLines):
     """The outcomes of all jobs done in an output folder, whatever ended the runs.
 
-    Of the lines of one stage and item the last one counts; one without outcome says that it is not known any more.
+    The last line of a stage and item counts; one without outcome says that it is not known any more.
     """
 
     def __init__(self, folder: Path):
@@ -33,7 +32,7 @@ class Journal(JsonLines):
                 self._entries[stage, item] = fingerprint, outcome and Outcome(**outcome)
 
     def get(self, job: Job) -> Outcome | None:
-        """The outcome of this very job, if it has been done."""
+        """Of this very job, if it has been done."""
         fingerprint, outcome = self._entries.get((job.stage, job.item), (None, None))
         return outcome if fingerprint == job.fingerprint else None
 
@@ -84,10 +83,9 @@ class Item:
 
     def line(self) -> dict[str, object]:
         """Its line in the manifest. Times are seconds of the source."""
-        times = None if self.start is None else [self.start / FPS, self.stop / FPS]
         return {
             "source": self.source.name,
-            "seconds": times,
+            "seconds": None if self.start is None else [self.start / FPS, self.stop / FPS],
             "stage": self.stage,
             "fate": "kept" if self.reason is None else "dropped",
             "reason": self.reason,
@@ -102,9 +100,3 @@ def write_manifest(path: Path, items: Iterable[Item]) -> None:
     ordered = sorted(items, key=lambda item: (item.source.name, -1 if item.start is None else item.start))
     with replacing(path) as part:
         part.write_text("".join(json.dumps(item.line(), ensure_ascii=False) + "\n" for item in ordered), "utf-8")
-
-
-def read_manifest(folder: str | os.PathLike) -> list[dict[str, object]]:
-    """The lines of an output folder's manifest; see `Item.line`."""
-    text = (Path(folder) / MANIFEST).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]

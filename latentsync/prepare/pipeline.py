@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..face.detect import load_detector
 from ..files import file_version, make_folder
 from ..models.folders import find_checkpoints
 from ..progress import Progress, no_progress
-from .align import align_segment, finish_clip
+from .align import CRF, align_segment, finish_clip
 from .executor import Executor, InProcess, Job, Outcome, fingerprint
 from .filters import measure_quality, measure_sync
 from .manifest import MANIFEST, Item, Journal, write_manifest
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 # The stages that are done by jobs. A number is raised when its stage computes something else than before, so that
 # older outcomes of it are not taken.
 VERSIONS = {"read": 1, "cuts": 1, "align": 1, "sync": 1, "quality": 1, "clip": 1}
-DETECTOR_NAMES = {"InsightFace": "insightface", "YuNet": "yunet", "RetinaFace": "facexlib"}
+DETECTOR_NAMES = {"InsightFace": "insightface", "YuNet": "yunet", "CenterFace": "centerface", "RetinaFace": "facexlib"}
 CLIP_NAME = re.compile(r"(.+-[0-9a-f]{10})-\d{6,}-\d{6,}\.mp4")  # `Source.label`, start, stop
 NEEDED = {
     "sync": ("syncnet_v2", "auxiliary/syncnet_v2.model"),
@@ -48,18 +48,15 @@ def check_tools(settings: PrepareSettings, tools: Tools, sources: list[Source]) 
     if missing := [stage for stage, path in weights.items() if path is None]:
         files = " and ".join(str(Path(tools.checkpoints) / NEEDED[stage][1]) for stage in missing)
         raise FileError(
-            f"{files} not there, which {' and '.join(missing)} need: fetch with `python -m latentsync download --only "
-            f"auxiliary --checkpoints {tools.checkpoints}`, or leave the stages out with --skip {','.join(missing)}"
+            f"there is no {files} for {' and '.join(missing)}: fetch with `python -m latentsync download --only "
+            f"auxiliary --checkpoints {tools.checkpoints}`, or leave these stages out with --skip {','.join(missing)}"
         )
     if tools.detector == "file":
         if model is None or not model.is_dir():
-            raise FileError(
-                f"the detector file needs a folder of track files, and detector_model is {model}: it holds NAME.json "
-                "for each video NAME.mp4"
-            )
+            raise FileError(f"detector_model is {model}: give a folder of track files, NAME.json for each NAME.mp4")
         if lacking := [file for source in sources if not (file := _track_file(model, source)).is_file()]:
             raise FileError(
-                f"{lacking[0]}: no such track file ({len(lacking)} are missing); write it with "
+                f"there is no track file {lacking[0]} ({len(lacking)} are missing): write it with "
                 "`python -m latentsync track`"
             )
         return tools, weights
@@ -91,22 +88,14 @@ def judge(stage: str, item: Item, settings: PrepareSettings) -> tuple[str, str] 
 
 @dataclass(frozen=True)
 class Row:
-    """How one stage went: items before and after it, dropped ones by reason; those worked on in this run, and how long.
-
-    The others were done before.
-    """
+    """How one stage went: items before and after it, and dropped ones by reason."""
 
     stage: str
     entered: int
     left: int
     dropped: Mapping[str, int]
-    worked: int
+    worked: int  # on in this run; the others were done before
     seconds: float
-
-    def cells(self) -> tuple[str, ...]:
-        dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items()))
-        speed = f"{60 * self.worked / self.seconds:.1f}" if self.worked and self.seconds else "-"
-        return self.stage, str(self.entered), str(self.left), dropped or "-", speed
 
 
 @dataclass(frozen=True)
@@ -118,7 +107,11 @@ class Report:
     manifest: Path
 
     def __str__(self) -> str:
-        table = [("stage", "in", "out", "dropped", "per minute"), *(row.cells() for row in self.rows)]
+        table = [("stage", "in", "out", "dropped", "per minute")]
+        for row in self.rows:
+            dropped = ", ".join(f"{count} {reason}" for reason, count in sorted(row.dropped.items()))
+            speed = f"{60 * row.worked / row.seconds:.1f}" if row.worked and row.seconds else "-"
+            table.append((row.stage, str(row.entered), str(row.left), dropped or "-", speed))
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
         return "\n".join([*lines, f"{self.clips} clips; the fate of each item is in {self.manifest}"])
@@ -134,18 +127,12 @@ def prepare(
     keep_work: bool = False,
     progress: Progress = no_progress,
 ) -> Report:
-    """Make clips to train on out of videos; the same call goes on where an earlier one was interrupted.
+    """Make clips to train on out of the videos of `find_sources`; goes on where an earlier call was interrupted.
 
     In `output`: clips/ holds the finished clips (aligned faces at 25 frames/s, 16 kHz mono sound in FLAC),
-    manifest.jsonl the fate of every item (`manifest.Item.line`), journal.jsonl what has been done, and work/ what
-    the stages hand on. What is as it was (source, settings, weights) is not done again. Clips of the given sources
+    manifest.jsonl the fate of every item (`Item.line`), journal.jsonl what has been done, and work/, until the end,
+    what the stages hand on. What is as it was (source, settings, weights) is not done again. Clips of the given sources
     that no longer come out are removed; those of sources that are not given this time stay, outside the manifest.
-
-    Args:
-        inputs: a folder, or a file that lists videos; see `sources.find_sources`.
-        executor: None does everything in this process.
-        keep_work: leave work/ there at the end.
-        progress: called as (stage, items done, items in all); what it raises ends the run.
     """
     settings, tools, output = settings or PrepareSettings(), tools or Tools(), Path(output).absolute()
     sources = find_sources(inputs, output)
@@ -160,7 +147,14 @@ def prepare(
         items, rows = run.all_stages(sources)
         write_manifest(output / MANIFEST, items)
         kept = {item.clip for item in items if item.clip}
-        _remove_outdated(clips, sources, kept)
+        labels, others = {source.label for source in sources}, 0
+        for match in filter(None, (CLIP_NAME.fullmatch(path.name) for path in clips.iterdir())):
+            if match[1] not in labels:
+                others += 1
+            elif f"clips/{match[0]}" not in kept:  # it did not come out this time
+                (clips / match[0]).unlink()
+        if others:
+            log.info("%s also holds %d clips of sources that were not given this time", clips, others)
         if not keep_work:
             shutil.rmtree(work)
     return Report(tuple(rows), len(kept), output / MANIFEST)
@@ -168,13 +162,13 @@ def prepare(
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages share. `weights` are the files that `check_tools` found; `work` and `clips` are folders."""
+    """What the stages share."""
 
-    work: Path
+    work: Path  # a folder, as `clips`
     clips: Path
     settings: PrepareSettings
     tools: Tools
-    weights: dict[str, Path]
+    weights: dict[str, Path]  # see `check_tools`
     journal: Journal
     executor: Executor
     progress: Progress
@@ -186,20 +180,17 @@ class Run:
         sound = self.work / "read" / f"{source.label}.wav"
         video, boxes = (self.work / "align" / f"{item.label}.{ending}" for ending in ("mp4", "npy"))
         detected_by = tools.detector, model and file_version(model)
-        aligned_by = *detected_by, settings.resolution, settings.crf
+        aligned_by = *detected_by, settings.resolution, CRF
         weights = self.weights.get(stage)
-        files: tuple[Path, ...] = ()
-        facts: tuple = ()
+        files, facts = (), ()
         if stage == "read":
             work, files = partial(read_source, source, sound), (sound,)
         elif stage == "cuts":
             work, facts = partial(cut_source, source, settings.cut_threshold), (settings.cut_threshold,)
         elif stage == "align":
-            detector = replace(tools, detector_model=model)
-            work = partial(
-                align_segment, source, *span, detector, settings.resolution, settings.crf, video=video, boxes=boxes
-            )
             files, facts = (video, boxes), aligned_by
+            detector = replace(tools, detector_model=model)
+            work = partial(align_segment, source, *span, detector, settings.resolution, *files)
         elif stage == "sync":
             work = partial(measure_sync, source, *span, boxes, sound, weights, tools.device)
             facts = *detected_by, file_version(weights)
@@ -215,7 +206,11 @@ class Run:
     def all_stages(self, sources: Sequence[Source]) -> tuple[list[Item], list[Row]]:
         """Every item at its end (dropped sources, shots that are too short, segments), and how each stage went."""
         items, ended, rows = [Item(source) for source in sources], [], []
-        settled = {item.name for item in items if self._all_settled(item)}
+        settled = set()  # for which nothing is left to do; of a source, for all of its segments too
+        for item in items:
+            known = self.recall(item)
+            if known is not None and all(map(self.recall, segments(known, self.settings))):
+                settled.add(item.name)
         for stage in self.settings.stages:
             if stage == "segments":
                 items = [segment for item in items for segment in segments(item, self.settings)]
@@ -253,11 +248,6 @@ class Run:
             done += 1
             self.progress(stage, done, len(items))
         return len(pending)
-
-    def _all_settled(self, source: Item) -> bool:
-        """Whether nothing is left to do for a source and all of its segments."""
-        known = self.recall(source)
-        return known is not None and all(map(self.recall, segments(known, self.settings)))
 
     def recall(self, item: Item) -> Item | None:
         """An item as it will be at its end (a source: when it is cut), if the journal knows that; None if not."""
@@ -302,14 +292,3 @@ def segments(source: Item, settings: PrepareSettings) -> list[Item]:
             sentence = f"the shot lasts {(stop - start) / FPS:.2f} s, under {settings.min_seconds:g} s"
             found.append(Item(source.source, start, stop, reason="too_short", sentence=sentence))
     return found
-
-
-def _remove_outdated(folder: Path, sources: Iterable[Source], kept: set[str]) -> None:
-    """Remove clips of `sources` that did not come out this time; files of other names are not ours."""
-    labels = {source.label for source in sources}
-    matches = [match for path in folder.iterdir() if (match := CLIP_NAME.fullmatch(path.name))]
-    for match in matches:
-        if match[1] in labels and f"clips/{match[0]}" not in kept:
-            (folder / match[0]).unlink()
-    if others := sum(match[1] not in labels for match in matches):
-        log.info("%s also holds %d clips of sources that were not given this time", folder, others)

@@ -35,12 +35,10 @@ def read_source(source: Source, sound: Path) -> Outcome:
         audio = AudioReader(source.path)
     with audio, reading(source):
         peak = write_wav(sound, blocks_16k(audio, audio.rate), SAMPLE_RATE, frames * SAMPLES_PER_FRAME)
-    level = round(20 * math.log10(max(peak, 1e-5)), 1)
-    figures = {"frames": frames, "peak_db": level}
-    if level < SILENCE_DB:
-        sentence = f"{source.name} is silent: its sound stays below {SILENCE_DB:g} dB of full scale"
-        return Outcome(figures, "silent", sentence)
-    return Outcome(figures)
+    figures = {"frames": frames, "peak_db": round(20 * math.log10(max(peak, 1e-5)), 1)}
+    if figures["peak_db"] >= SILENCE_DB:
+        return Outcome(figures)
+    return Outcome(figures, "silent", f"{source.name} is silent: its sound stays below {SILENCE_DB:g} dB of full scale")
 
 
 def cut_source(source: Source, threshold: float) -> Outcome:

@@ -31,7 +31,6 @@ class PrepareSettings:
     min_quality: float = 40.0  # by hyperIQA, the mean of the first, the middle and the last frame
     skip: Collection[str] = frozenset()  # stages to leave out, of `SKIPPABLE`
     also: Collection[str] = frozenset()  # stages to add, of `OPTIONAL`; face_size drops faces below `resolution`
-    crf: float = 13  # quality of the H.264 pictures, lower is better
 
     def __post_init__(self):
         check_resolution(self.resolution)
@@ -46,15 +45,11 @@ class PrepareSettings:
         if not self.cut_threshold > 0:
             raise InputError(f"cut_threshold is {self.cut_threshold}: give a number above 0")
         if not 0 <= self.max_offset <= SHIFT:
-            raise InputError(
-                f"max_offset is {self.max_offset}: give 0 to {SHIFT} frames, which is how far SyncNet looks"
-            )
-        if not 0 <= self.crf <= 51:
-            raise InputError(f"crf is {self.crf}: give 0 (best) to 51")
+            raise InputError(f"max_offset is {self.max_offset}: give 0 to {SHIFT} frames, as far as SyncNet looks")
         if "quality" not in self.skip and self.resolution < QUALITY_SIZE:
             raise InputError(
-                f"resolution is {self.resolution} and hyperIQA judges {QUALITY_SIZE} x {QUALITY_SIZE} pixels: leave "
-                "that stage out with --skip quality, or choose a larger resolution"
+                f"resolution is {self.resolution} and hyperIQA judges {QUALITY_SIZE} x {QUALITY_SIZE} pixels: leave it "
+                "out with --skip quality, or choose a larger resolution"
             )
 
     @property

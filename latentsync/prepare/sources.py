@@ -16,10 +16,7 @@ SHOWN_STEM = 40  # characters of a source's name that its clips are called by
 
 
 class SourceError(Exception):
-    """One source cannot be used; the others can. The stable `reason` word and a sentence.
-
-    `final` is False where another try may succeed: a file that may not be read today.
-    """
+    """One source cannot be used; see `executor.Outcome` for what it says."""
 
     def __init__(self, reason: str, sentence: str, final: bool = True):
         super().__init__(reason, sentence, final)
@@ -47,10 +44,8 @@ def find_sources(inputs: str | os.PathLike, output: str | os.PathLike) -> list[S
     """
     inputs, output = Path(inputs).absolute(), Path(output)
     if inputs.is_dir():
-        if inputs.resolve() in (output.resolve(), *output.resolve().parents):
-            raise InputError(
-                f"the output folder {output} lies in the input folder {inputs}: choose another place for it"
-            )
+        if output.resolve().is_relative_to(inputs.resolve()):
+            raise InputError(f"the output folder {output} lies in the input folder {inputs}: choose another place")
         paths = (path for path in inputs.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
         found = {path.relative_to(inputs).as_posix(): path for path in paths if not path.name.startswith(".")}
     elif inputs.is_file():

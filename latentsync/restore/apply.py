@@ -8,7 +8,6 @@ Convention: as in `geometry`. Points are (x, y); a matrix (2, 3) maps portrait p
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -26,7 +25,6 @@ from ..settings import RestoreSettings
 from .restorers import FACE_SIDE, Restorer
 
 log = logging.getLogger(__name__)
-
 
 # The eyes, nose tip and mouth corners (left of the picture first) of FFHQ's portraits of 512 x 512: the five points to
 # which facexlib, and with it the published restorers, align faces.
@@ -47,29 +45,8 @@ def memory_frames(settings: RestoreSettings) -> int:
     return math.ceil(math.log(FORGOTTEN) / math.log(kept)) if kept else 0
 
 
-def restore(
-    crops: Iterable[torch.Tensor],
-    restorer: Restorer,
-    track: FaceTrack | None = None,
-    settings: RestoreSettings | None = None,
-    start: int = 0,
-    mask_image: np.ndarray | None = None,
-) -> Iterator[torch.Tensor]:
-    """Crops with restored faces: one window (n, r, r, 3) float32 in [0, 1] on the CPU for each window of `crops`.
-
-    Arguments are those of `Restoration`; `start` is the frame number of the first crop.
-    """
-    restoration: Restoration | None = None
-    for window in crops:
-        restoration = restoration or Restoration(
-            restorer, window.shape[2], settings or RestoreSettings(), track, mask_image
-        )
-        yield restoration(window, start)
-        start += len(window)
-
-
 class Restoration:
-    """Restores the crops of one clip, window by window, in order.
+    """Restores the crops of one clip, called with window after window of them.
 
     Args:
         resolution: side of the crops in pixels.
@@ -93,7 +70,10 @@ class Restoration:
         self.memories: list[torch.Tensor] = []  # the last frame's change, as each memory has it; see `_steadied`
 
     def __call__(self, window: torch.Tensor, start: int) -> torch.Tensor:
-        """`window` (n, r, r, 3), whose first crop is frame `start`, restored; at strength 0 itself."""
+        """`window` (n, r, r, 3), whose first crop is frame `start`, restored: float32 in [0, 1] on the CPU.
+
+        At strength 0 it is `window` itself.
+        """
         numbers, (height, width) = range(start, start + len(window)), window.shape[1:3]
         if height != width:
             raise InputError(f"the crops are {width} x {height} pixels: give the square crops of a face")

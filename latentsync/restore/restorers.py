@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 FACE_SIDE = 512  # pixels of a portrait, width and height
 # The nets made for faces take and give [-1, 1]; what each is called with beside the picture. GFPGAN's noise stays the
 # one stored in its weights, so that two runs agree.
-_FACE_NETS = {
-    "GFPGAN": {"return_rgb": False, "randomize_noise": False},
-    "CodeFormer": {},
-    "RestoreFormer": {},
-}
+_FACE_NETS = {"GFPGAN": {"return_rgb": False, "randomize_noise": False}, "CodeFormer": {}, "RestoreFormer": {}}
 _CODEFORMER_KEY = "idx_pred_layer.1.weight"
 
 
@@ -48,16 +44,11 @@ class Sharpen:
 
     Detail is the brightness less its guided filter (He, Sun and Tang, Guided image filtering, 2010), and no pixel
     becomes brighter or darker than those around it.
-
-    Attributes:
-        gain: by how much detail is made stronger; 0 changes nothing.
-        radius: pixels of a portrait over which detail is told from shape.
-        edge: contrast, of 0..1, above which something is an edge and not a detail.
     """
 
-    gain: float = 2.0
-    radius: int = 5
-    edge: float = 0.1
+    gain: float = 2.0  # by how much detail is made stronger; 0 changes nothing
+    radius: int = 5  # pixels of a portrait over which detail is told from shape
+    edge: float = 0.1  # contrast, of 0..1, above which something is an edge and not a detail
     name: str = "sharpen (built in)"
 
     def __call__(self, faces: torch.Tensor) -> torch.Tensor:
@@ -78,17 +69,13 @@ class Sharpen:
 class NetRestorer:
     """A net of spandrel's: one made for faces, or any upscaler, whose result is shrunk to the size of its input.
 
-    Attributes:
-        descriptor: spandrel.ImageModelDescriptor; ComfyUI's UPSCALE_MODEL is one. It works where its weights lie.
-        name: shown to the user.
-        fidelity: of CodeFormer, 0 (best picture) to 1 (most like the input); the others ignore it.
-        path: the file it came from, if any.
+    It works where its weights lie.
     """
 
-    descriptor: Any
-    name: str
-    fidelity: float = 0.5
-    path: Path | None = None
+    descriptor: Any  # spandrel.ImageModelDescriptor, as ComfyUI's UPSCALE_MODEL is
+    name: str  # shown to the user
+    fidelity: float = 0.5  # of CodeFormer, 0 (best picture) to 1 (most like the input); the others ignore it
+    path: Path | None = None  # the file it came from
 
     def __post_init__(self):
         if not 0 <= self.fidelity <= 1:
@@ -110,7 +97,7 @@ class NetRestorer:
 
     @property
     def portraits(self) -> bool:
-        """Made for aligned portraits alone."""
+        """Whether it was made for aligned portraits alone."""
         return self.kind in _FACE_NETS
 
     @torch.no_grad()
@@ -127,10 +114,7 @@ class NetRestorer:
 
 
 def load_restorer(
-    path: str | Path,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-    fidelity: float = 0.5,
+    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, fidelity: float = 0.5
 ) -> NetRestorer:
     """The restorer in a published file (GFPGANv1.3.pth, GFPGANv1.4.pth, codeformer.pth, RestoreFormer.pth, or their
     tensors as .safetensors), or in the file of any upscaler that spandrel knows.

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..face.align import AlignedFaces
 from ..face.blend import Blender, paste_crop
 from ..face.geometry import homogeneous, resizing, stretch
-from ..face.masks import face_mask
+from ..face.masks import face_mask, fitted
 from ..face.track import FaceTrack
 from ..frames import Frames, as_float, as_uint8
 from ..settings import BlendSettings, RestoreSettings
@@ -31,19 +31,12 @@ LARGEST_CROP = 1024  # pixels; a crop shows 263 x 351 pixels of the portrait tha
 
 @dataclass(frozen=True)
 class SuperRes:
-    """Restoration and enlargement of a run's frames.
+    """Restoration and enlargement of a run's frames."""
 
-    Attributes:
-        restorer: what restores the face; None leaves it.
-        settings: how much of what the restorer does is used, and where.
-        ratio: side of the result over that of the source, 1 to 4.
-        upscaler: what enlarges the frames; None is Lanczos.
-    """
-
-    restorer: Restorer | None = None
+    restorer: Restorer | None = None  # None leaves the face
     settings: RestoreSettings = field(default_factory=RestoreSettings)
-    ratio: float = 1.0
-    upscaler: Upscaler | None = None
+    ratio: float = 1.0  # side of the result over that of the source, 1 to `MOST_RATIO`
+    upscaler: Upscaler | None = None  # None enlarges by Lanczos
 
     def __post_init__(self):
         if not 1 <= self.ratio <= MOST_RATIO:
@@ -72,8 +65,7 @@ class SuperRes:
     def first(self, track: FaceTrack, start: int) -> int:
         """Where to begin so that the frames from `start` on come out as in a run from the beginning.
 
-        The temporal blend looks back, within a stretch of frames with the face: to the last but one frame whose number
-        is a multiple of `memory`.
+        Within a stretch of frames with the face the temporal blend looks back: see `Restoration._steadied`.
         """
         memory = memory_frames(self.settings)
         if not self.restores or memory == 0:
@@ -90,6 +82,7 @@ def blend_restored(
     blending: BlendSettings,
     start: int = 0,
     mask_image: np.ndarray | None = None,
+    occlusion: Frames | None = None,
 ) -> Generator[torch.Tensor, None, None]:
     """`blend` with restored crops at the ratio: finished frames (n, h * ratio, w * ratio, 3), in windows.
 
@@ -103,7 +96,10 @@ def blend_restored(
         for part in window.split(superres.settings.batch):
             if part.shape[1] != track.resolution:
                 part = torch.stack([resized(as_float(crop).cpu(), side) for crop in part])
-            yield overlay(blender(part, start), part, start)
+            free = None
+            if occlusion is not None:
+                free = fitted(occlusion[list(range(start, start + len(part)))], track.resolution)
+            yield overlay(blender(part, start, free), part, start, free)
             start += len(part)
 
 
@@ -155,8 +151,10 @@ class FaceOverlay:
             self.mask = face_mask(track.resolution, region, feather=mask_smooth, mask_image=mask_image)
             self.restoration = Restoration(superres.restorer, track.resolution, superres.settings, track, mask_image)
 
-    def __call__(self, window: torch.Tensor, crops: torch.Tensor, start: int) -> torch.Tensor:
-        """`window` (n, h, w, 3), uint8 or float in [0, 1], from frame `start` on, changed in place."""
+    def __call__(
+        self, window: torch.Tensor, crops: torch.Tensor, start: int, free: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """`window` (n, h, w, 3), uint8 or float in [0, 1], from frame `start` on, changed in place; see `Blender`."""
         if self.restoration is None:
             return window
         crops = as_float(crops).cpu().clamp(0, 1)  # the net overshoots
@@ -165,7 +163,8 @@ class FaceOverlay:
         for i, (frame, change) in enumerate(zip(window, changes, strict=True), start):
             if self.track.weight[i] <= 0:
                 continue
-            pasted = paste_crop(grey, 0.5 + change / 2, self.mask, self.track.matrices[i], float(self.track.weight[i]))
+            mask = self.mask if free is None else self.mask * free[i - start]
+            pasted = paste_crop(grey, 0.5 + change / 2, mask, self.track.matrices[i], float(self.track.weight[i]))
             if pasted is not None:
                 where, pixels = pasted
                 patch = (as_float(frame[where]) + (2 * pixels - 1).to(frame.device)).clamp_(0, 1)

@@ -6,7 +6,7 @@ streamed or whole (LatentSync, arXiv 2412.09262).
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from einops import rearrange
 from ..audio.whisper import AudioFeatures
 from ..errors import InputError
 from ..face.masks import keep_mask
-from ..frames import Frames, as_float
+from ..frames import Frames, as_float, for_net
 from ..models.load import LipSyncModel
 from ..settings import Settings
 from ..threads import Ahead
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 LATENT_SCALE = 8  # pixels per latent pixel
 PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
+PIXELS_KEPT = 512 * 512 * 512  # of crops whose latents are kept: 38 MB in half precision
 
 StepCallback = Callable[[int, int, torch.Tensor], None]
 # Asked with a number of frames, at least the (start, stop) of the runs among them: one that goes on may be cut there.
@@ -81,6 +82,7 @@ def sync(
     start: int = 0,
     on_step: StepCallback | None = None,
     mask_image: np.ndarray | None = None,
+    source: Callable[[int], Hashable] | None = None,
     on_wait: Callable[[], None] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Crops whose mouth speaks the audio, in order, a stretch of frames at a time.
@@ -93,9 +95,11 @@ def sync(
         runs: the stretches to work on; other crops pass through. No window crosses from one into the next. It is
             asked, in a thread, for no more than the next two windows depend on. All frames if None.
         start: first frame to give, to go on with an interrupted run; the pixels are those of a whole run.
-        on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step; what it raises ends
-            the run.
+        on_step: called as (step, steps, latents (1, 4, f, h, w)) after each denoising step, with what the net takes
+            the window's latents to be without noise; what it raises ends the run.
         mask_image: what the net repaints, see `masks`.
+        source: tells what a crop is cut from. Crops of the same source are the same, and a window whose sources have
+            been seen lately is not encoded again.
 
     Yields:
         (n, resolution, resolution, 3) float32 in [0, 1] (see `Settings.clamp`), together len(crops) - start frames.
@@ -107,22 +111,26 @@ def sync(
     size, overlap = window_size(model, settings)
     if size < settings.window:
         log.warning("window is %d frames and this net takes at most %d: using %d", settings.window, size, size)
-    noise, mask = initial_noise(model, settings.seed), keep_mask(model.resolution, mask_image)
+    noise = upload(initial_noise(model, settings.seed), model.device)
+    mask = upload(keep_mask(model.resolution, mask_image), model.device)
     sizes = BatchSizes()
+    conditions = Conditions(model, mask, sizes)
     spans = plan(len(crops), runs or (lambda stop: [(0, stop)]), start, size, overlap)
-    cropped = ((span, as_float(crops[list(range(*span[:2]))]).cpu()) for span in spans)
+    cropped = ((span, pinned(as_float(crops[list(range(*span[:2]))]), model.device)) for span in spans)
     pending = torch.empty(0)
     with Ahead(cropped, waiting=on_wait) as given:
         for (first, end, following, in_run), pictures in given:
             if not in_run:
-                yield pictures
+                yield pictures.cpu()
                 continue
-            heard = audio[list(range(first, end))]
-            pictures = pictures.permute(0, 3, 1, 2) * 2 - 1
-            fresh = synced_window(model, pictures, heard, noise, settings, on_step, sizes, mask)
+            numbers = range(first, end)
+            pictures = for_net(upload(pictures, model.device))
+            condition = conditions(pictures, None if source is None else [source(i) for i in numbers])
+            heard = audio[list(numbers)]
+            fresh = synced_window(model, pictures, heard, noise, settings, on_step, sizes, mask, condition)
             _check_finite(fresh, first, end, model)
             fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
-            fresh = fresh.clamp(0, 1) if settings.clamp else fresh
+            fresh = (fresh.clamp(0, 1) if settings.clamp else fresh).cpu()
             if len(pending):
                 fresh[: len(pending)] = _cross_fade(pending, fresh[: len(pending)])
             ready, pending = fresh[: following - first], fresh[following - first :]
@@ -185,18 +193,30 @@ def synced_window(
     on_step: StepCallback | None = None,
     sizes: BatchSizes | None = None,
     mask: torch.Tensor | None = None,
+    condition: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32 on the CPU.
+    """One window: pictures (f, 3, h, w) in [-1, 1] and audio (f, 50, width) to (f, 3, h, w) float32.
 
     The repainted region comes from the net and is not clamped; the rest is `pictures`, bit for bit where the mask
-    is 1. `noise` is that of `initial_noise`, `mask` that of `keep_mask`; None is the published one.
+    is 1. `noise` is that of `initial_noise`, `mask` that of `keep_mask`, None is the published one, and `condition`
+    that of `encode_condition`.
     """
     sizes = sizes or BatchSizes()
     mask = keep_mask(model.resolution) if mask is None else mask
-    condition = encode_condition(model, pictures, mask, sizes)
+    pictures, mask = (upload(x, model.device) for x in (pictures, mask))
+    if condition is None:
+        condition = encode_condition(model, pictures, mask, sizes)
     latents = denoise(model, condition, audio, noise, settings, on_step, sizes)
-    decoded = _in_batches(lambda batch: model.decode(batch).cpu(), model, latents[0].transpose(0, 1), sizes)
-    return decoded * (1 - mask) + pictures.to("cpu", torch.float32) * mask
+    return decode_window(model, latents, pictures, mask, sizes)
+
+
+def decode_window(
+    model: LipSyncModel, latents: torch.Tensor, pictures: torch.Tensor, mask: torch.Tensor, sizes: BatchSizes
+) -> torch.Tensor:
+    """The pictures (f, 3, h, w) of latents (1, 4, f, h / 8, w / 8); as in `pictures` where the mask is 1."""
+    decoded = _in_batches(model.decode, model, latents[0].transpose(0, 1), sizes)
+    mask = mask.to(decoded)  # the VAE of a ComfyUI socket decodes to the CPU
+    return decoded * (1 - mask) + pictures.to(decoded) * mask
 
 
 def encode_condition(
@@ -206,6 +226,33 @@ def encode_condition(
     encoded = (_in_batches(model.encode, model, x, sizes) for x in (pictures * mask, pictures))
     masked, reference = (rearrange(x, "f c h w -> 1 c f h w") for x in encoded)
     return concat_condition(mask, masked, reference).to(model.device, model.dtype)
+
+
+class Conditions:
+    """`encode_condition` window by window, where frames may come again: a clip played back and forth, a still one.
+
+    A window is encoded whole or not at all, because a GPU may round otherwise in a batch of another size.
+    """
+
+    def __init__(self, model: LipSyncModel, mask: torch.Tensor, sizes: BatchSizes):
+        self.model, self.mask, self.sizes = model, mask, sizes
+        self._kept: dict[Hashable, torch.Tensor] = {}  # the last used last
+
+    @torch.no_grad()
+    def __call__(self, pictures: torch.Tensor, sources: Sequence[Hashable] | None) -> torch.Tensor:
+        """The condition of pictures (f, 3, h, w) that are cut from `sources`."""
+        if sources is not None and all(source in self._kept for source in sources):
+            frames = [self._kept[source] for source in sources]
+            condition = torch.stack(frames, dim=2)
+        else:
+            condition = encode_condition(self.model, pictures, self.mask, self.sizes)
+            frames = [frame.clone() for frame in condition.unbind(2)]  # views would keep the whole window
+        for source, frame in zip(sources or (), frames, strict=False):
+            self._kept.pop(source, None)
+            self._kept[source] = frame
+        while len(self._kept) > PIXELS_KEPT // self.model.resolution**2:
+            del self._kept[next(iter(self._kept))]
+        return condition
 
 
 def concat_condition(mask: torch.Tensor, masked: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -239,6 +286,16 @@ def _in_batches(
     return torch.cat(done)
 
 
+def pinned(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`x`, in memory that CUDA copies from while the CPU goes on if that is where it is to go."""
+    return x.pin_memory() if device.type == "cuda" and x.device.type == "cpu" else x
+
+
+def upload(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`x` on `device`, without waiting for CUDA."""
+    return pinned(x, device).to(device, non_blocking=device.type == "cuda")
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether a device's memory or the machine's is full; of the devices only CUDA has an exception of its own."""
     said = str(error)
@@ -260,20 +317,24 @@ def denoise(
     The sampler works in float32; only the U-Net runs in the model's dtype.
     """
     sampler = make_sampler(settings.sampler, settings.steps)
-    steps = sampler.timesteps.tolist()
-    latents = noise.to(model.device).expand(-1, -1, condition.shape[2], -1, -1) * sampler.init_noise_sigma
-    cond = audio[None].to(model.device, model.dtype)
+    # Once as numbers for the sampler and once on the device for the net: a step neither reads nor sends any.
+    steps, times = sampler.timesteps.tolist(), upload(sampler.timesteps.float(), model.device)
+    latents = upload(noise, model.device).expand(-1, -1, condition.shape[2], -1, -1) * sampler.init_noise_sigma
+    cond = upload(audio[None], model.device).to(model.dtype)
     cache: list[torch.Tensor] | None = [] if settings.deep_cache > 1 else None
-    for k, t in enumerate(sampler.timesteps):
+    for k, t in enumerate(steps):
         if cache and k % settings.deep_cache == 0:
             cache.clear()
         guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
-        epsilon = predict(model, noisy, t, cond, settings.guidance if guided else 1.0, sizes, cache)
-        latents = sampler.step(epsilon.float(), t, latents).prev_sample
+        epsilon = predict(model, noisy, times[k], cond, settings.guidance if guided else 1.0, sizes, cache)
+        taken = sampler.step(epsilon.float(), t, latents)
+        latents = taken.prev_sample
         if on_step is not None:
-            on_step(k + 1, len(steps), latents)
+            # Multi-step samplers keep it with those of the steps before.
+            clean = taken.pred_original_sample if "pred_original_sample" in taken else sampler.model_outputs[-1]
+            on_step(k + 1, len(steps), clean)
     return latents
 
 

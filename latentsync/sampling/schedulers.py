@@ -1,6 +1,10 @@
 """Diffusion samplers: diffusers' schedulers with the noise schedule that LatentSync was trained on."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import torch
 
 from ..errors import InputError
 
@@ -19,21 +23,43 @@ SCHEDULE = {
 def make_sampler(name: str, steps: int) -> Any:
     """A fresh diffusers scheduler with its `steps` time steps set; "ddim" is the published sampler.
 
-    One is made for each window, because multi-step samplers remember earlier steps.
+    One is made for each window, because multi-step samplers remember earlier steps. Its numbers stay on the CPU, and
+    its `step` takes a time step as a number: nothing waits for the device that the latents are on.
     """
     try:
         import diffusers
     except ImportError as error:
-        raise InputError("the samplers need the diffusers package: pip install diffusers") from error
+        raise InputError('the samplers need the diffusers package: pip install "diffusers<0.36"') from error
     if name == "ddim":
         sampler = diffusers.DDIMScheduler(**SCHEDULE, clip_sample=False, set_alpha_to_one=False)
     elif name == "dpm++":
         sampler = diffusers.DPMSolverMultistepScheduler(**SCHEDULE, algorithm_type="dpmsolver++")
     elif name == "unipc":
         sampler = diffusers.UniPCMultistepScheduler(**SCHEDULE)
+        for name in ("multistep_uni_p_bh_update", "multistep_uni_c_bh_update"):
+            setattr(sampler, name, partial(_weighted_sum, sampler, getattr(sampler, name)))
     elif name == "euler":
         sampler = diffusers.EulerDiscreteScheduler(**SCHEDULE)
     else:
         raise ValueError(f"there is no sampler {name!r}")
     sampler.set_timesteps(steps)
+    if name != "ddim":
+        sampler.set_begin_index(0)  # else the first step looks for its number among the time steps
     return sampler
+
+
+def _weighted_sum(
+    sampler: Any, update: Callable[..., torch.Tensor], *, order: int, **tensors: torch.Tensor
+) -> torch.Tensor:
+    """An update of UniPC, which is linear in `tensors` and the earlier outputs, as a sum with weights from the CPU.
+
+    Diffusers solves for the weights where the latents are, and a GPU is waited for twice in every step.
+    """
+    outputs = sampler.model_outputs
+    given = [*tensors.values(), *(output for output in outputs if output is not None)]
+    units = iter(torch.eye(len(given))[:, None])
+    unit_tensors = {name: next(units) for name in tensors}
+    sampler.model_outputs = [None if output is None else next(units) for output in outputs]
+    weights = update(**unit_tensors, order=order)[0].tolist()
+    sampler.model_outputs = outputs
+    return sum(weight * tensor for weight, tensor in zip(weights, given, strict=True) if weight)

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -30,16 +31,14 @@ KEPT_CLIPS = 16  # whose features stay in memory where there is no folder
 class Feature:
     """One kind of feature: `name` is that of the kind, `identity` all that its values depend on beside the clip.
 
-    A net that makes it stays in the process that loaded it: worker processes only read.
+    `make` gives that of a whole clip, on the CPU; its first axis is time. A net that makes it stays in the process that
+    loaded it: worker processes only read.
     """
 
     name: str
     identity = ""
     _net: nn.Module | None = None
-
-    def make(self, clip: Clip) -> torch.Tensor:
-        """The feature of a whole clip, on the CPU; its first axis is time."""
-        raise NotImplementedError
+    make: Callable[[Clip], torch.Tensor]
 
     @property
     def net(self) -> nn.Module:
@@ -73,8 +72,7 @@ class States(Feature):
         self.identity = f"n_head {encoder.blocks[0].attn.n_head} {weights_sha256(encoder)}"
 
     def make(self, clip: Clip) -> torch.Tensor:
-        net = self.net
-        return encode_audio(net, read_sound(clip), SAMPLE_RATE, VIDEO_FPS).states
+        return encode_audio(self.net, read_sound(clip), SAMPLE_RATE, VIDEO_FPS).states
 
 
 class Latents(Feature):
@@ -86,10 +84,9 @@ class Latents(Feature):
     def __init__(self, vae: nn.Module, resolution: int, mask: torch.Tensor | None = None):
         self.name = "latents" if mask is None else "masked_latents"
         self._net, self.resolution, self.mask = vae, resolution, mask
-        settings = f"resolution {resolution} shift {vae.config.shift_factor} scale {vae.config.scaling_factor}"
-        if mask is not None:
-            settings += f" mask {hashlib.sha256(_bytes(mask)).hexdigest()}"
-        self.identity = f"{settings} {weights_sha256(vae)}"
+        masked = "" if mask is None else f" mask {hashlib.sha256(_bytes(mask)).hexdigest()}"
+        scaled = f"shift {vae.config.shift_factor} scale {vae.config.scaling_factor}"
+        self.identity = f"resolution {resolution} {scaled}{masked} {weights_sha256(vae)}"
 
     def make(self, clip: Clip) -> torch.Tensor:
         net, size, rows = self.net, max(1, PIXELS_AT_ONCE // self.resolution**2), []
@@ -131,16 +128,21 @@ class FeatureCache:
     def read(self, feature: Feature, clip: Clip, start: int, stop: int) -> torch.Tensor:
         """Rows start .. stop - 1 of a clip's feature, as far as it goes; made first if it is not there."""
         if self.folder is None:
-            key = (feature.name, clip.path)
-            rows = self._memory.pop(key, None)
-            self._memory[key] = feature.make(clip) if rows is None else rows
+            key = feature.name, clip.path
+            if key not in self._memory:
+                self._memory[key] = feature.make(clip)
+            self._memory.move_to_end(key)
             if len(self._memory) > KEPT_CLIPS:
                 self._memory.popitem(last=False)
             return self._memory[key][start:stop]
         path = self.path(feature, clip)
-        rows = _read_rows(path, start, stop)
-        if rows is not None:
-            return rows
+        try:
+            with safe_open(path, framework="pt") as file:
+                return file.get_slice(feature.name)[start:stop]
+        except FileNotFoundError:
+            pass
+        except (SafetensorError, ValueError) as error:
+            log.warning("%s is damaged (%s): it is made again", path, error)
         rows = feature.make(clip)
         make_folder(path.parent)
         with replacing(path) as part:
@@ -158,16 +160,3 @@ class FeatureCache:
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_memory": OrderedDict()}
-
-
-def _read_rows(path: Path, start: int, stop: int) -> torch.Tensor | None:
-    """Rows of the one tensor in a file, None if the file is missing or damaged."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            (name,) = file.keys()
-            return file.get_slice(name)[start:stop]
-    except FileNotFoundError:
-        return None
-    except (SafetensorError, ValueError) as error:
-        log.warning("%s is damaged (%s): it is made again", path, error)
-        return None

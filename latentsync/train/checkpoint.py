@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 class Ema:
     """An exponential moving average of the trained parameters of a net, in float32 and on their device.
 
-    After n updates the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the weights, so that the start,
-    which is far from where training ends, is soon forgotten. torch's AveragedModel would copy the frozen weights too.
+    After n updates its decay is min(decay, (1 + n) / (10 + n)), so that the start is soon forgotten. torch's
+    AveragedModel would copy the frozen weights too.
     """
 
     def __init__(self, net: nn.Module, decay: float):
@@ -49,7 +49,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
-        """Call after every step of the optimizer, with the net that it was made of."""
+        """To be called after every step of the optimizer."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, average in self.average.items():
@@ -109,7 +109,17 @@ def write_state(training: Training, step: int, sample: int) -> Path:
         accelerator.save_state(str(part / "state"))
         weights = accelerator.get_state_dict(training.net)
         if accelerator.is_main_process:
-            _write_files(training, _on_cpu(weights), part, step)
+            weights = _on_cpu(weights)
+            training.task.save(weights, part, step)
+            if not training.sharded:
+                save_file(weights, part / "state" / "model.safetensors")
+            if training.ema is not None:
+                average = _on_cpu(training.ema.state_dict())
+                save_file(average, part / "state" / "ema.safetensors")
+                (part / "ema").mkdir()
+                averaged = weights | {name: average[name] for name in training.ema.average}
+                training.task.save(averaged, part / "ema", step)
+            (part / "config.yaml").write_text(to_yaml(training.config), encoding="utf-8")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             # Last, with the sizes of all files, those of other processes too: it says that the checkpoint is complete.
@@ -126,18 +136,6 @@ def write_state(training: Training, step: int, sample: int) -> Path:
             shutil.rmtree(part, ignore_errors=True)
     accelerator.wait_for_everyone()
     return folder
-
-
-def _write_files(training: Training, weights: dict[str, Tensor], folder: Path, step: int) -> None:
-    training.task.save(weights, folder, step)
-    if not training.sharded:
-        save_file(weights, folder / "state" / "model.safetensors")
-    if training.ema is not None:
-        average = _on_cpu(training.ema.state_dict())
-        save_file(average, folder / "state" / "ema.safetensors")
-        (folder / "ema").mkdir()
-        training.task.save(weights | {name: average[name] for name in training.ema.average}, folder / "ema", step)
-    (folder / "config.yaml").write_text(to_yaml(training.config), encoding="utf-8")
 
 
 def read_state(training: Training, folder: Path) -> tuple[int, int]:
@@ -160,20 +158,10 @@ def read_state(training: Training, folder: Path) -> tuple[int, int]:
     return content["step"], content["sample"]
 
 
-def keep_weights_ourselves(accelerator: "Accelerator") -> None:
-    """Stops accelerate from saving and loading weights, whose names would depend on the number of processes.
-
-    It still does so for nets that are sharded.
-    """
-    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
-    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
-
-
 def find_state(config: Any, resume: str | Path | None) -> Path | None:
     """The checkpoint to go on from, of a net of the same shape; None for a new run.
 
-    `resume` is a checkpoint, a run's output folder (its last one is taken), "auto" (the last one in the configured
-    output folder, or a new run if there is none), or None for a new run.
+    `resume` is a checkpoint, a run's folder, "auto" (the last checkpoint in `run.output`, if any) or None.
     """
     states = complete_states(Path(config.run.output))
     if resume is None and states:
@@ -201,8 +189,8 @@ def find_state(config: Any, resume: str | Path | None) -> Path | None:
 
 def complete_states(output: Path) -> list[Path]:
     """The checkpoints in a run's output folder, oldest first, without damaged ones."""
-    found = [path for path in output.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
-    return sorted((path for path in found if is_complete(path)), key=lambda path: int(path.name[5:]))
+    found = [path for path in output.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name) and is_complete(path)]
+    return sorted(found, key=lambda path: int(path.name[5:]))
 
 
 def is_complete(folder: Path) -> bool:

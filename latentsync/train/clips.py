@@ -46,9 +46,8 @@ class Clip:
 def list_clips(source: str | os.PathLike) -> list[Path]:
     """The video files in a folder, at any depth and sorted by path, or those that a list names, in its order.
 
-    A list is a text file with one path per line, or JSON lines as the manifest of `prepare` has them: the path is
+    A list has one path per line, relative to its own folder, or JSON lines as the manifest of `prepare`: the path is
     `clip`, or else `output`, and lines that say why they were `dropped`, or that this is their `fate`, are passed over.
-    Paths are relative to the list's folder.
     """
     source = Path(source)
     if source.is_dir():
@@ -61,31 +60,25 @@ def list_clips(source: str | os.PathLike) -> list[Path]:
     if not source.exists():
         raise FileError(f"there is no folder or list of clips {source}: check the path")
     try:
-        lines = read_text(source).splitlines()
+        lines = list(map(str.strip, read_text(source).splitlines()))
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{source} is not a list of clips: give a folder, or a text file with one path per line"
-        ) from error
-    clips = []
-    for number, line in enumerate(map(str.strip, lines), 1):
-        name, place = line, f"line {number} of {source}"
-        if line.startswith("{"):
-            try:
-                entry = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{place} is not JSON ({error}): remove the line or make the list again") from error
-            if entry.get("dropped") is not None or entry.get("fate") == "dropped":
-                continue
-            name = entry.get("clip") or entry.get("output")
-            if not isinstance(name, str):
-                raise InputError(
-                    f'{place} names no clip: give each entry a path as "clip" or "output", or say "dropped"'
-                )
-        if name:
-            clips.append(source.parent / name)
-    if not clips:
+        raise InputError(f"{source} is not a list of clips: give a folder, or one path per line") from error
+    names = []
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("{"):
+            names.append(line)
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"line {number} of {source} is not JSON ({error}): make the list again") from error
+        if entry.get("dropped") is None and entry.get("fate") != "dropped":
+            names.append(entry.get("clip") or entry.get("output"))
+            if not isinstance(names[-1], str):
+                raise InputError(f'line {number} of {source} names no clip: give its path as "clip", or say "dropped"')
+    if not any(names):
         raise InputError(f"{source} lists no clip that was not dropped: give a list with at least one path")
-    return clips
+    return [source.parent / name for name in names if name]
 
 
 def scan_clips(paths: Sequence[Path], least: int, resolution: int, progress: Progress = no_progress) -> list[Clip]:
@@ -148,7 +141,7 @@ def reading(path: Path) -> Iterator[None]:
 class Pictures(AbstractContextManager):
     """The pictures of a clip as `Frames` of resolution x resolution, uint8; larger ones are reduced by area.
 
-    Here and when pictures are read, `BrokenClip` says that the file is not, or no longer, the one that was scanned.
+    Raises `BrokenClip`, here and when pictures are read, where the file is no longer the one that was scanned.
     """
 
     def __init__(self, clip: Clip, resolution: int, cache: int):
@@ -172,11 +165,10 @@ class Pictures(AbstractContextManager):
         smaller = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures.numpy()]
         return torch.from_numpy(np.stack(smaller))
 
-    def close(self) -> None:
+    def close(self, *_) -> None:
         self._reader.close()
 
-    def __exit__(self, *_) -> None:
-        self.close()
+    __exit__ = close
 
 
 class OpenClips:
@@ -194,11 +186,6 @@ class OpenClips:
             self.readers.popitem(last=False)[1].close()
         return pictures
 
-    def forget(self, clip: Clip) -> None:
-        """Close the reader of a clip."""
-        if clip.path in self.readers:
-            self.readers.pop(clip.path).close()
-
     def __del__(self):
         while self.readers:
             self.readers.popitem()[1].close()
@@ -214,8 +201,7 @@ _inherited: list[OrderedDict[Path, Pictures]] = []
 def _start_anew_after_a_fork() -> None:
     """A forked process shares its parent's place in the files and lacks the decoders' threads.
 
-    So it must neither use the readers nor close them, nor let them be collected, which would wait for those threads
-    for ever.
+    It must not use the readers, close them or let them be collected, which would wait for those threads for ever.
     """
     for clips in _all_open:
         _inherited.append(clips.readers)

@@ -29,6 +29,7 @@ from pydantic.dataclasses import dataclass
 from ..errors import FileError, InputError
 from ..files import read_text
 from ..nets.config import Motion, UNetConfig
+from ..nets.syncnet import PIXEL_AUDIO, PIXEL_VISUAL
 
 PRESETS = Path(__file__).parent / "presets"
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -114,12 +115,8 @@ class EncoderTable:
 class SyncNetTables:
     """Both encoders; the defaults are those of the published pixel model."""
 
-    visual: EncoderTable = EncoderTable(
-        (64, 128, 256, 256, 512, 1024, 2048, 2048), ((1, 2), 2, 2, 2, 2, 2, 2, 2), (0, 0, 0, 0, 1, 1, 0, 0)
-    )
-    audio: EncoderTable = EncoderTable(
-        (32, 64, 128, 256, 512, 1024, 2048), ((2, 1), 2, 2, 1, 2, 2, (2, 3)), (0, 0, 0, 1, 1, 0, 0)
-    )
+    visual: EncoderTable = EncoderTable(*PIXEL_VISUAL, (0, 0, 0, 0, 1, 1, 0, 0))
+    audio: EncoderTable = EncoderTable(*PIXEL_AUDIO, (0, 0, 0, 1, 1, 0, 0))
 
 
 @settings
@@ -136,13 +133,12 @@ class SyncNetTraining:
     vae: str | None = None  # folder or file of the VAE, for latents
     frozen_half: bool = False  # whether the VAE runs in `run.precision` (published), instead of float32
     start: str | None = None  # weights to go on from; null starts anew
-    # Weight of the error with which a coarse mel is predicted from either embedding: gets small nets with small batches
-    # off ln 2.
+    # Weight of the error with which a coarse mel is predicted from either embedding: gets small nets off ln 2.
     guide: NonNegativeFloat = 0.0
     # Weight of the contrastive loss: frames find their own sound in the whole batch, and sound its frames.
     contrast: NonNegativeFloat = 0.0
-    # What is taken off the last biases before training, so that embeddings that do not belong together are less alike.
-    # Training alone moves these biases slowly.
+    # Taken off the last biases before training, which moves them slowly, so that what does not belong together is less
+    # alike.
     sparse: NonNegativeFloat = 0.0
     validation_clips: str | None = None  # held-out clips, as `data.clips`; null validates nothing
     validation_samples: PositiveInt = 256  # of them
@@ -194,10 +190,7 @@ class ValidationConfig:
         if (self.video is None) != (self.audio is None):
             raise InputError(f"video is {self.video} and audio is {self.audio}: give both, or neither")
         if self.syncnet_v2 is not None and not self.whole:
-            raise InputError(
-                "syncnet_v2 judges whole pictures and whole is false: give whole=true and a video as the camera made "
-                "it, or syncnet_v2=null"
-            )
+            raise InputError("syncnet_v2 judges whole pictures and whole is false: give whole=true and a whole video")
 
 
 @settings
@@ -215,8 +208,7 @@ class UNetTraining:
     trained_parts: tuple[str, ...] = ()  # only weights with one of these in their name are trained; empty trains all
     losses: LossWeights = field(default_factory=LossWeights)
     files: UNetFiles = field(default_factory=UNetFiles)
-    # Whether VAE, SyncNet and VideoMAE run in `run.precision` (published), instead of float32, in which Whisper, LPIPS
-    # and what comes out of the others always are.
+    # Whether VAE, SyncNet and VideoMAE run in `run.precision` (published), instead of float32 as Whisper and LPIPS.
     frozen_half: bool = False
     trepa_encoder: Literal["videomae", "syncnet"] = "videomae"  # SyncNet's visual encoder is for small models
     # a of the mixed noise: the frames of a clip share a^2 / (1 + a^2) of its variance. null: all have the same noise
@@ -233,9 +225,7 @@ class UNetTraining:
             if used and getattr(self.files, name) is None:
                 raise InputError(f"files.{name} is null: give the file that the losses need")
         if self.uses_videomae and self.data.frames != 16:
-            raise InputError(
-                f"data.frames is {self.data.frames}: give 16, which is what VideoMAE judges, or losses.trepa=0"
-            )
+            raise InputError(f"data.frames is {self.data.frames}: give 16, which VideoMAE judges, or losses.trepa=0")
 
     @property
     def uses_syncnet(self) -> bool:
@@ -254,13 +244,10 @@ def presets() -> list[str]:
 
 
 def load_config(kind: type[Config], source: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The dataclass `kind` from a YAML file, or the preset of that name, with some values replaced.
-
-    `overrides` are like `data.resolution=512`: keys with dots, values in YAML.
-    """
+    """The dataclass `kind` from a YAML file or a preset, with values replaced as in `data.resolution=512`."""
     path = PRESETS / f"{source}.yaml" if str(source) in presets() else Path(source)
     if not path.is_file():
-        raise FileError(f"there is no file {source}, nor a preset of that name: give one of {presets()}")
+        raise FileError(f"there is no file {source}, nor a preset of that name: give one of {', '.join(presets())}")
     values = parse_yaml(read_text(path), str(path)) or {}
     if not isinstance(values, dict):
         raise InputError(f"{path} holds a {type(values).__name__}: give keys and values")
@@ -307,37 +294,17 @@ def build(kind: type[Config], values: Mapping[str, Any]) -> Config:
         raise InputError(_sentence(kind, errors.errors()[0])) from None
 
 
-# What is right where pydantic finds one of its kinds of error.
-ALLOWED = {
-    "greater_than": "a number above {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "a number below {lt}",
-    "less_than_equal": "at most {le}",
-    "multiple_of": "a multiple of {multiple_of}",
-    "literal_error": "{expected}",
-    "too_long": "at most {max_length} entries",
-    "finite_number": "a finite number",
-    "dataclass_type": "keys and values",
-    "tuple_type": "a list",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "float_type": "a number",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-}
-
-
 def _sentence(kind: type, error: Mapping[str, Any]) -> str:
     """What is wrong with a value and what would be right, of one of pydantic's errors."""
     _, *groups = error["loc"]
-    place, found = ".".join(map(str, groups)), error["type"]
-    if found == "missing":
+    place = ".".join(map(str, groups))
+    if error["type"] == "missing":
         return f"{place} is missing: add it"
-    if found == "value_error":
-        return f"{place}: {error['ctx']['error']}" if place else str(error["ctx"]["error"])
-    if found != "unexpected_keyword_argument":
-        right = ALLOWED[found].format(**error.get("ctx", {})) if found in ALLOWED else f"another value ({error['msg']})"
-        return f"{place or 'the configuration'} is {json.dumps(error['input'], default=str)}: give {right}"
+    if error["type"] == "value_error":
+        return f"{place}: {error['ctx']['error']}".removeprefix(": ")
+    if error["type"] != "unexpected_keyword_argument":
+        right = re.sub(r"^(Input|Tuple) should", "it should", error["msg"]).replace(" after validation", "")
+        return f"{place or 'the configuration'} is {json.dumps(error['input'], default=str)}: {right}"
     *groups, name = groups
     for group in groups:
         kind = get_type_hints(kind)[group]

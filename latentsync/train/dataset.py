@@ -34,10 +34,10 @@ PERMUTATION = 1  # sets the random numbers of a pass apart from those of a sampl
 
 
 class ClipSamples(Dataset):
-    """What the datasets share. A subclass gives `sample` and `features`.
+    """What the datasets share. A subclass gives `sample` and `features`; `least` are the frames that a clip must have.
 
     It may be pickled and forked: readers and nets stay behind. A clip that can no longer be read is reported once,
-    and its samples come from the next clip of the same pass. `least` is the number of frames that a clip must have.
+    and its samples come from the next clip of the same pass.
     """
 
     features: tuple[Feature, ...]
@@ -74,8 +74,7 @@ class ClipSamples(Dataset):
     def fill(self, progress: Progress | None = None) -> None:
         """Make every clip's features that are not in the cache folder yet, so that worker processes only read them.
 
-        To be called in the process that has the nets, after they were moved to their device; without a cache folder
-        it does nothing. `progress` is called as ("features", done, all).
+        To be called in the process that has the nets, once they are on their device; does nothing without a folder.
         """
         if self.cache.folder is None:
             return
@@ -96,22 +95,23 @@ class ClipSamples(Dataset):
 
     def _leave_out(self, number: int, error: BrokenClip) -> None:
         self._broken.add(number)
-        self.pictures.forget(self.clips[number])
+        if (reader := self.pictures.readers.pop(self.clips[number].path, None)) is not None:
+            reader.close()
         log.warning("%s: other clips take its place", error)
 
     def _nothing_left(self) -> InputError:
         return InputError(f"none of the {len(self.clips)} clips can be read any more: check the drive they are on")
 
-    def read_pictures(self, clip: Clip, first: int, count: int) -> Tensor:
-        """`count` frames from `first` on: (count, 3, h, w) float32 in [-1, 1]."""
-        return for_net(self.pictures(clip)[range(first, first + count)])
+    def read_pictures(self, clip: Clip, first: int) -> Tensor:
+        """The frames of a sample from `first` on: (f, 3, h, w) float32 in [-1, 1]."""
+        return for_net(self.pictures(clip)[range(first, first + self.frames)])
 
     def read_latents(self, feature: Latents, clip: Clip, first: int) -> Tensor:
-        """Those of a sample's frames from `first` on: (f, c, h / 8, w / 8) float32."""
+        """Of the same frames: (f, c, h / 8, w / 8) float32."""
         return self.cache.read(feature, clip, first, first + self.frames).float()
 
     def read_mel(self, clip: Clip, first: int) -> Tensor:
-        """What `mel_window` gives of a sample's frames from `first` on: (1, 80, 52) for 16 of them."""
+        """What `mel_window` gives of the same frames: (1, 80, 52) for 16 of them."""
         start = int(MEL_COLUMNS_PER_SECOND * first / VIDEO_FPS)
         rows = self.cache.read(self.mel, clip, start, start + mel_columns(self.frames))
         return mel_window(rows.T, 0, frames=self.frames).contiguous()
@@ -146,8 +146,8 @@ class UNetClips(ClipSamples):
         first, reference = _two_places(rng, clip.frames - self.frames, self.frames)
         sample = {"audio": self.read_audio(clip, first), "mel": self.read_mel(clip, first)}
         if self.latents is None:
-            sample["pixels"] = self.read_pictures(clip, first, self.frames)
-            sample["reference_pixels"] = self.read_pictures(clip, reference, self.frames)
+            sample["pixels"] = self.read_pictures(clip, first)
+            sample["reference_pixels"] = self.read_pictures(clip, reference)
         else:
             sample["latents"] = self.read_latents(self.latents, clip, first)
             sample["masked_latents"] = self.read_latents(self.masked_latents, clip, first)
@@ -192,7 +192,7 @@ class SyncNetClips(ClipSamples):
         heard, elsewhere = _two_places(rng, clip.frames - self.frames, self.distance)
         seen = elsewhere if n % 2 else heard
         if self.latents is None:
-            pictures = self.read_pictures(clip, seen, self.frames)
+            pictures = self.read_pictures(clip, seen)
             frames = pictures[:, :, pictures.shape[2] // 2 :]
         else:
             frames = self.read_latents(self.latents, clip, seen)

@@ -46,7 +46,7 @@ def write_weights(
 ) -> list[Path]:
     """Write `stem`.pt, a dict with the tensors as its `entry`, and `stem`.safetensors; returns both files.
 
-    `about` stands beside the weights: as entries of the dict, and as metadata in JSON.
+    `about` are further entries of the dict, and metadata in JSON.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     plain, safe = (stem.with_name(stem.name + suffix) for suffix in (".pt", ".safetensors"))
@@ -65,10 +65,9 @@ SHOWN = 5
 def start_unet(config: UNetTraining) -> UNet:
     """The U-Net that training starts with: float32, on the CPU, in training mode, all of it trainable.
 
-    `config.start` names a lip-sync checkpoint (.pt or .safetensors), the U-Net of Stable Diffusion 1.5 in diffusers'
-    layout, or a folder that holds one of them; without it the net is fresh. Motion modules that a lip-sync checkpoint
-    lacks and `config.motion` wants are made, and change nothing until they are trained; those that it does not want
-    are left out. What is made follows from `config.run.seed`.
+    `config.start` names a lip-sync checkpoint, the U-Net of Stable Diffusion 1.5 in diffusers' layout, or a folder that
+    holds one of them; without it the net is fresh. Motion modules are made where `config.motion` wants some that the
+    checkpoint lacks, and left out where it wants none. What is made follows from `config.run.seed`.
     """
     with seeded(config.run.seed):
         if config.start is None:
@@ -76,9 +75,9 @@ def start_unet(config: UNetTraining) -> UNet:
             for module in net.modules():
                 if isinstance(module, MotionModule):
                     module.zero_init()
-            log.info("the U-Net starts fresh, with %s parameters", f"{sum(p.numel() for p in net.parameters()):,}")
+            log.info("the U-Net starts fresh, with %s parameters", f"{count_parameters(net)[1]:,}")
             return net
-        path = _weights_file(Path(config.start), config.data.resolution)
+        path = find_start(Path(config.start), config.data.resolution)
         state, about = read_checkpoint(path)
         kind = recognise(state)
         if kind == LIP_SYNC:
@@ -97,8 +96,7 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
     """Make only the parameters trainable whose name has one of `parts` in it; all of them without `parts`.
 
     A part is one or more whole elements of a dotted name: "attn2", "motion_modules", "up_blocks.3"; dots around it, as
-    the published configurations have them, mean nothing more. Returns how many numbers are trained, and how many
-    there are.
+    the published configurations have them, mean nothing more. Returns what `count_parameters` does.
     """
     parameters, trained = dict(net.named_parameters()), set()
     for part in parts:
@@ -111,11 +109,16 @@ def choose_trained(net: nn.Module, parts: Sequence[str]) -> tuple[int, int]:
         trained |= found
     for name, parameter in parameters.items():
         parameter.requires_grad_(not parts or name in trained)
-    count = sum(p.numel() for p in parameters.values() if p.requires_grad)
-    return count, sum(p.numel() for p in parameters.values())
+    return count_parameters(net)
 
 
-def _weights_file(path: Path, resolution: int) -> Path:
+def count_parameters(net: nn.Module) -> tuple[int, int]:
+    """How many numbers of a net are trained, and how many there are."""
+    counts = [(p.numel() * p.requires_grad, p.numel()) for p in net.parameters()]
+    return sum(trained for trained, _ in counts), sum(count for _, count in counts)
+
+
+def find_start(path: Path, resolution: int) -> Path:
     """The file itself, or that in a folder of ours or of diffusers."""
     if not path.is_dir():
         return find_file(path, resolution)
@@ -131,12 +134,11 @@ def _weights_file(path: Path, resolution: int) -> Path:
 
 
 def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: Path, motion: Motion) -> UNet:
-    def wanted(name: str) -> bool:
-        """False for motion modules in blocks where the net has none; the published program leaves them out too."""
-        return "motion_modules." not in name or motion == "all" or (motion == "up" and name.startswith("up_blocks."))
-
-    # Copies: training would write into the mapped file's pages otherwise.
-    copies = {name: tensor.to(torch.float32, copy=True) for name, tensor in state.items() if wanted(name)}
+    # Without the motion modules of blocks where the net has none, as in the published program. Copies, since training
+    # would write into the mapped file's pages otherwise.
+    kept = {"none": (), "up": ("up_blocks.",), "all": ("",)}[motion]
+    wanted = [name for name in state if "motion_modules." not in name or name.startswith(kept)]
+    copies = {name: state[name].to(torch.float32, copy=True) for name in wanted}
     try:
         net = UNet.from_state_dict(copies, about=about, motion=motion)
     except ValueError as error:
@@ -150,9 +152,8 @@ def _from_lip_sync(state: Mapping[str, Tensor], about: Mapping[str, str], path: 
 def _from_stable_diffusion(state: Mapping[str, Tensor], path: Path, shape: UNetConfig) -> UNet:
     """A net with every tensor that fits, and zeros where training from an image model starts at zero.
 
-    Its blocks are those of the file, its inputs and motion modules those of `shape`. The names are the same; conv_in
-    has 13 instead of 4 inputs, and with Whisper tiny the keys and values of cross-attention are narrower (384 instead
-    of 768).
+    Its blocks are those of the file, its inputs (13, not 4), audio width (384 for Whisper tiny, not 768) and motion
+    modules those of `shape`.
     """
     there = UNetConfig.from_state_dict(state, {name: str(getattr(shape, name)) for name in UNSEEN})
     blocks = {n: getattr(there, n) for n in ("block_out_channels", "layers_per_block", "block_attention")}

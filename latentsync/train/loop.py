@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 from ..errors import InputError
 from ..files import make_folder, replacing
 from ..limits import raised_limits, set_limits
-from .checkpoint import Ema, Training, find_state, keep_weights_ourselves, read_state, write_state
+from .checkpoint import Ema, Training, find_state, read_state, write_state
 from .config import OptimizerConfig, RunConfig
+from .init_weights import count_parameters
 from .memory import estimate_memory
 from .task import Task, evaluating
 
@@ -54,7 +55,7 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
     run = config.run
     found = find_state(config, resume)
     training = _prepare(task, config)
-    accelerator, net, optimizer, ema = training.accelerator, training.net, training.optimizer, training.ema
+    accelerator = training.accelerator
     # Data that caches features makes them where the nets are, once for all processes, before workers read them.
     if hasattr(task.data, "fill"):
         if accelerator.is_main_process:
@@ -72,40 +73,19 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
         if progress and log:
             progress("training", step, run.max_steps)
         while step < run.max_steps and not stop:
-            rate = learning_rate(step, config.optimizer, run.max_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
             step, sample = step + 1, sample + samples_per_step
-            parts = []
-            for _ in range(run.accumulate):
-                # Scales the loss, and makes all but the last optimizer.step and zero_grad do nothing.
-                with accelerator.accumulate(net):
-                    batch = next(batches)
-                    with accelerator.autocast():
-                        parts.append(task.loss(net, batch))
-                    accelerator.backward(parts[-1]["loss"])
-                    if accelerator.sync_gradients:
-                        # Means over batches and processes; and all of these stop if one of them was asked to.
-                        asked = torch.tensor(float(asked_to_stop.is_set()))
-                        metrics = _reduce(accelerator, [part | {"stop": asked} for part in parts])
-                        stop = metrics.pop("stop") > 0
-                        check_finite(metrics, step, run.precision == "fp16")
-                        norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
-                        metrics["gradient_norm"] = float(norm)
-                        check_finite(metrics, step, run.precision == "fp16")
-                    optimizer.step()
-                    optimizer.zero_grad()
+            metrics, stop = _take_step(training, batches, step, asked_to_stop)
             if accelerator.optimizer_step_was_skipped:  # float16 overflowed: the scaler lowers its scale instead
                 skipped += 1
                 if skipped > MAX_SKIPPED:
                     raise InputError(f"the gradient was not finite in {skipped} steps up to {step}: {WAY_OUT}")
             else:
                 skipped = 0
-                if ema is not None:
-                    ema.update(accelerator.unwrap_model(net))
+                if training.ema is not None:
+                    training.ema.update(accelerator.unwrap_model(training.net))
 
             last = stop or step == run.max_steps
-            recent.append(metrics | {"learning_rate": rate})
+            recent.append(metrics)
             if step % run.log_every == 0 or last:
                 pace = samples_per_step * len(recent) / (time.perf_counter() - began)
                 means, recent = mean_metrics(recent) | {"samples_per_second": pace}, []
@@ -129,10 +109,39 @@ def train(task: Task, config: Any, resume: str | Path | None = None, progress: P
     return saved
 
 
-def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
-    """What `train` would do, after preparing all of it and reading one sample; takes no step and writes nothing.
+def _take_step(training: Training, batches: Iterator, step: int, asked: threading.Event) -> tuple[dict, bool]:
+    """Step number `step` of the optimizer: its metrics, and whether one of the processes was asked to stop."""
+    accelerator, net, optimizer, config = training.accelerator, training.net, training.optimizer, training.config
+    rate = learning_rate(step - 1, config.optimizer, config.run.max_steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    parts, half = [], config.run.precision == "fp16"
+    for _ in range(config.run.accumulate):
+        # Scales the loss, and makes all but the last optimizer.step and zero_grad do nothing.
+        with accelerator.accumulate(net):
+            batch = next(batches)
+            with accelerator.autocast():
+                parts.append(training.task.loss(net, batch))
+            accelerator.backward(parts[-1]["loss"])
+            if accelerator.sync_gradients:
+                # Means over batches and processes; and all of these stop if one of them was asked to.
+                rows = [[*part.values(), torch.tensor(float(asked.is_set()))] for part in parts]
+                rows = [torch.stack([value.detach().float().to(accelerator.device) for value in row]) for row in rows]
+                *means, stop = accelerator.reduce(torch.stack(rows).mean(dim=0), reduction="mean").tolist()
+                metrics = dict(zip(parts[0], means, strict=True))
+                check_finite(metrics, step, half)
+                norm = accelerator.clip_grad_norm_(net.parameters(), config.optimizer.clip_norm or math.inf)
+                metrics["gradient_norm"] = float(norm)
+                check_finite(metrics, step, half)
+            optimizer.step()
+            optimizer.zero_grad()
+    return metrics | {"learning_rate": rate}, stop > 0
 
-    Where there is no GPU, what needs one is prepared without. A step that would fail is reported.
+
+def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
+    """What `train` would do, after preparing all of it, if need be without a GPU, and reading one sample.
+
+    Takes no step and writes nothing. A step that would fail is reported.
     """
     run, no_gpu = config.run, []
     found = find_state(config, resume)
@@ -147,8 +156,7 @@ def dry_run(task: Task, config: Any, resume: str | Path | None = None) -> str:
         memory = estimate_memory(task, sample, replace(config, run=run)) or "unknown, as it depends on the batch"
     except (ValueError, RuntimeError) as error:
         memory = f"unknown, as a step fails: {error}"
-    trained = sum(parameter.numel() for parameter in task.net.parameters() if parameter.requires_grad)
-    everything = sum(parameter.numel() for parameter in task.net.parameters())
+    trained, everything = count_parameters(task.net)
     size, processes = run.batch_size, accelerator.num_processes
     return "\n".join(
         [
@@ -182,7 +190,10 @@ def _prepare(task: Task, config: Any) -> Training:
         # The others wait while one process validates.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=2))],
     )
-    keep_weights_ourselves(accelerator)
+    # Checkpoints have the weights by our own names; accelerate's depend on the number of processes. It still writes
+    # those of nets that are sharded.
+    accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
+    accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
     set_seed(run.seed, device_specific=True)
     net = task.net.train()
     if hasattr(net, "gradient_checkpointing"):  # our nets have a property for it, those of diffusers two methods
@@ -246,13 +257,6 @@ def learning_rate(step: int, optimizer: OptimizerConfig, max_steps: int) -> floa
     return optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def _reduce(accelerator, parts: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Means of the metrics over the batches of a step and over processes."""
-    rows = [torch.stack([value.detach().float().to(accelerator.device) for value in part.values()]) for part in parts]
-    means = accelerator.reduce(torch.stack(rows).mean(dim=0), reduction="mean").tolist()
-    return dict(zip(parts[0], means, strict=True))
-
-
 def check_finite(metrics: Mapping[str, float], step: int, half: bool) -> None:
     """Stops before NaN reaches the weights; with float16 (`half`) the scaler skips the steps that overflow."""
     if not half and not all(map(math.isfinite, metrics.values())):
@@ -269,7 +273,7 @@ def mean_metrics(recent: list[dict[str, float]]) -> dict[str, float]:
 def _validate(training: Training, log: "Log | None", step: int) -> None:
     """Validates the net, with averaged weights where there are some; the others wait for the main process.
 
-    Draws nothing from the generators that training draws from, so that validating changes no later step.
+    Draws nothing from the generators of training, so that validating changes no later step.
     """
     accelerator, net = training.accelerator, training.accelerator.unwrap_model(training.net)
     if training.sharded:
@@ -321,7 +325,7 @@ def begin_worker(limits: Mapping[str, float], worker: int) -> None:
 class Log(AbstractContextManager):
     """Writes metrics into `folder`: a line of JSON in `log.jsonl`, and for TensorBoard where it is installed.
 
-    A resumed run goes on in the same files; what an earlier one wrote after `step` is taken out.
+    A resumed run goes on in the same files, without what an earlier one wrote after `step`.
     """
 
     def __init__(self, folder: Path, step: int):
@@ -346,14 +350,10 @@ class Log(AbstractContextManager):
             for name, value in metrics.items():
                 self.board.add_scalar(name, value, step)
 
-    def draw(self) -> Path | None:
-        """`loss.png`: every metric over the steps, one chart below the other; None where matplotlib is missing."""
-        try:
-            # Figure without pyplot, which would keep every figure and choose a backend for the whole process.
-            from matplotlib.figure import Figure
-        except ImportError:
-            logger.info("no loss.png without matplotlib: pip install matplotlib")
-            return None
+    def draw(self) -> Path:
+        """`loss.png`: every metric over the steps, one chart below the other."""
+        from matplotlib.figure import Figure  # not pyplot, which keeps figures and sets the whole process's backend
+
         lines = read_log(self.path)
         names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
         figure = Figure(figsize=(8, 1 + 2 * len(names)), layout="constrained")

@@ -16,14 +16,10 @@ COSINE_MARGIN = 1e-4
 def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | None = 1.0) -> Tensor:
     """Unit normal noise of which all frames of a clip share a part ("mixed" noise, PYoCo, arXiv 2305.10474).
 
-    Args:
-        shape: (b, c, f, h, w).
-        generator: of the CPU, so that a seed gives the same noise on every device.
-        a: the shared part has variance a^2 / (1 + a^2), which is also the correlation between two frames;
-            >= 0. None: all of it is shared (arXiv 2308.09716).
+    The shared part has variance a^2 / (1 + a^2), which is also the correlation between two frames; None shares all of
+    it (arXiv 2308.09716). `shape` is (b, c, f, h, w); the generator is of the CPU, so that a seed gives the same noise
+    on every device.
     """
-    if len(shape) != 5 or (a is not None and a < 0):
-        raise ValueError(f"noise has shape {tuple(shape)} and a = {a}: give (b, c, f, h, w) and a >= 0")
     b, c, _, h, w = shape
     shared = torch.randn((b, c, 1, h, w), generator=generator)
     if a is None:
@@ -32,35 +28,19 @@ def mixed_noise(shape: Sequence[int], generator: torch.Generator, a: float | Non
     return (a * shared + independent) / (1 + a**2) ** 0.5
 
 
-def add_noise(latents: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Latents at their time step: sqrt(abar) * latents + sqrt(1 - abar) * noise (DDPM, arXiv 2006.11239, eq. 4).
-
-    Latents and noise are (b, c, f, h, w), time steps (b,) in 0 .. 999, and `alphas_cumprod` is abar of every time step,
-    (1000,). Computed in float32.
-    """
-    signal, spread = _coefficients(latents, timesteps, alphas_cumprod)
-    return signal * latents + spread * noise
-
-
 def one_step_estimate(noisy: Tensor, predicted_noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """The clean latents that a noise prediction stands for: the inverse of `add_noise`, with its shapes and dtypes."""
-    signal, spread = _coefficients(noisy, timesteps, alphas_cumprod)
-    return (noisy - spread * predicted_noise) / signal
+    """The clean latents that a noise prediction stands for (DDPM, arXiv 2006.11239, eq. 4, solved for x_0), float32.
 
-
-def _coefficients(latents: Tensor, timesteps: Tensor, alphas_cumprod: Tensor) -> tuple[Tensor, Tensor]:
-    """sqrt(abar) and sqrt(1 - abar) of each clip, in float32 and broadcastable to `latents`."""
-    if timesteps.shape != latents.shape[:1]:
-        raise ValueError(f"time steps have shape {tuple(timesteps.shape)}: give one for each of {len(latents)} clips")
-    abar = alphas_cumprod.to(latents.device, torch.float32)[timesteps.to(latents.device)]
-    abar = abar.reshape(-1, *[1] * (latents.ndim - 1))
-    return abar.sqrt(), (1 - abar).sqrt()
+    Latents and noise are (b, c, f, h, w), time steps (b,) in 0 .. 999, and `alphas_cumprod` is abar of every time step.
+    """
+    abar = alphas_cumprod.to(noisy.device)[timesteps].reshape(-1, 1, 1, 1, 1)
+    return (noisy - (1 - abar).sqrt() * predicted_noise) / abar.sqrt()
 
 
 def noise_loss(
     predicted: Tensor, noise: Tensor, timesteps: Tensor, alphas_cumprod: Tensor, snr_gamma: float | None = None
 ) -> Tensor:
-    """Mean squared error of a noise prediction, with tensors as in `add_noise`.
+    """Mean squared error of a noise prediction, with tensors as in `one_step_estimate`.
 
     With `snr_gamma` a clip counts min(snr, snr_gamma) / snr, with the ratio snr of signal to noise at its time step
     (min-SNR, arXiv 2303.09556): the less, the more training is about what cannot be seen through the noise. None weighs
@@ -77,12 +57,9 @@ def noise_loss(
 def sync_loss(vision: Tensor, audio: Tensor, target: Tensor | float) -> Tensor:
     """Binary cross-entropy of the cosine between StableSyncNet's embeddings, taken as a probability of being in sync.
 
-    Computed in float32 whatever the dtype of the embeddings; the loss and its gradients are finite for every cosine.
-    Its mean over the batch is ln 2 for a net that always says 0.5.
-
-    Args:
-        vision, audio: (b, d), of unit length and non-negative, so that the cosine lies in [0, 1].
-        target: (b,) or one number: 1 for frames and audio of the same place, 0 for those of different places.
+    Computed in float32; the loss and its gradients are finite for every cosine. It is ln 2 for a net that always says
+    0.5. Embeddings are (b, d), of unit length and non-negative; `target`, (b,) or one number, is 1 for frames and audio
+    of the same place and 0 for those of different places.
     """
     if vision.ndim != 2 or vision.shape != audio.shape:
         raise ValueError(f"embeddings are {tuple(vision.shape)} and {tuple(audio.shape)}: give two of the same (b, d)")
@@ -98,8 +75,6 @@ def lpips_loss(net: nn.Module, predicted: Tensor, target: Tensor) -> Tensor:
 
     Computed in float32 also under autocast, because squared VGG features leave the range of float16.
     """
-    if predicted.ndim != 5 or predicted.shape != target.shape:
-        raise ValueError(f"clips are {tuple(predicted.shape)} and {tuple(target.shape)}: give two of (b, 3, f, h, w)")
     middle = predicted.shape[3] // 2
     halves = (rearrange(clips[..., middle:, :].float(), "b c f h w -> (b f) c h w") for clips in (predicted, target))
     with torch.autocast(predicted.device.type, enabled=False):

@@ -40,14 +40,18 @@ class Memory:
 def estimate_memory(task: Task, sample: Mapping[str, Tensor], config: Any) -> Memory | None:
     """What one step of `task` takes on one GPU; None if the shapes in its loss depend on what is in the batch.
 
-    Without what CUDA, cuDNN and the averages of `run.ema` take, and without the gaps in the allocator's memory. The
-    task's nets may be on any device, also on meta, and stay as they are; gradient checkpointing is that of the nets. Of
-    the sample only shapes and dtypes count.
+    Without what CUDA, cuDNN and the averages of `run.ema` take, and the gaps in the allocator's memory. The nets may be
+    on any device, also on meta, and stay as they are. Of the sample only shapes and dtypes count.
     """
     size, dtype = config.run.batch_size, DTYPES[config.run.precision]
-    seeds = torch.zeros(size, dtype=torch.int64)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    fake = _fake_copy(task, mode)
+    seeds, mode = torch.zeros(size, dtype=torch.int64), FakeTensorMode(allow_non_fake_inputs=True)
+    fake, memo = copy.copy(task), {}  # with fake tensors on the CPU for those of its nets
+    fake.data = None
+    with mode:
+        for tensor in itertools.chain.from_iterable(map(_tensors, (task.net, *task.frozen_nets))):
+            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    fake = copy.deepcopy(fake, memo)
     trained = [parameter for parameter in fake.net.parameters() if parameter.requires_grad]
     with mode, LiveBytes() as live, suppress(DynamicOutputShapeException):
         batch = {name: torch.empty(size, *tensor.shape, dtype=tensor.dtype) for name, tensor in sample.items()}
@@ -98,18 +102,6 @@ class LiveBytes(TorchDispatchMode):
     def _gone(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.now -= size
-
-
-def _fake_copy(task: Task, mode: FakeTensorMode) -> Task:
-    """The task without its data, and with fake tensors on the CPU for those of its nets."""
-    copied = copy.copy(task)
-    copied.data = None
-    memo: dict[int, Any] = {}
-    with mode:
-        for tensor in itertools.chain.from_iterable(map(_tensors, (task.net, *task.frozen_nets))):
-            fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-            memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
-    return copy.deepcopy(copied, memo)
 
 
 def _tensors(net: nn.Module) -> Iterator[Tensor]:

@@ -121,8 +121,7 @@ def _batch(samples: Samples, numbers: Sequence[int], net: nn.Module) -> dict[str
 class GuidedSyncNet(MadeOfRecomputed):
     """A SyncNet, and one linear layer that tells from either embedding what the sound is like.
 
-    One layer for both: where it tells the same from both, they say it in the same way, which is what their cosine
-    wants. Only `syncnet` is kept.
+    One for both, so that they say it in the same way, which is what their cosine wants. Only `syncnet` is saved.
     """
 
     def __init__(self, syncnet: StableSyncNet, length: int):
@@ -140,7 +139,7 @@ class GuidedSyncNet(MadeOfRecomputed):
 def guide_loss(seen: Tensor, heard: Tensor, mel: Tensor, target: Tensor) -> Tensor:
     """Squared error of what the embeddings tell of the sound: of its mel in 8 bands and 13 times, of variance one.
 
-    What frames of another place tell is not judged, for their sound is not there.
+    What frames of another place tell is not judged.
     """
     coarse = F.adaptive_avg_pool2d(mel, COARSE).flatten(1)
     coarse = (coarse - coarse.mean(dim=1, keepdim=True)) / coarse.std(dim=1, keepdim=True).clamp(min=1e-3)
@@ -151,8 +150,7 @@ def guide_loss(seen: Tensor, heard: Tensor, mel: Tensor, target: Tensor) -> Tens
 def contrast_loss(vision: Tensor, audio: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy of finding the frames' own sound among those of the batch, and a sound's own frames.
 
-    Only samples in sync (`target` 1) are asked for; the others are among what is to be told apart. 0 for a batch
-    without any (InfoNCE, arXiv 1807.03748). Embeddings are (b, d), of unit length.
+    InfoNCE (arXiv 1807.03748), asked only for samples in sync (`target` 1). Embeddings are (b, d), of unit length.
     """
     cosines = vision.float() @ audio.float().T / TEMPERATURE
     right = -(cosines.log_softmax(dim=1).diagonal() + cosines.log_softmax(dim=0).diagonal()) / 2

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 
 class Samples(Protocol):
-    """Training samples, numbered from 0 without end.
+    """Training samples, numbered from 0 without end, all with the same keys and shapes.
 
-    Everything random about sample n follows from the run's seed and n, so order, workers, processes and resuming
-    change nothing. All samples have the same keys and shapes; "seed" is an int64 scalar for further draws.
+    Everything random about sample n follows from the run's seed and n; "seed" is an int64 scalar for further draws.
     A method `fill(progress)`, if there is one, computes what is cached and is called before the first sample.
     """
 
@@ -21,16 +20,11 @@ class Samples(Protocol):
 
 
 class Task:
-    """One kind of training: a net, its data and its loss.
+    """One kind of training: a net, its data and its loss."""
 
-    net: what is trained: those of its parameters that require gradients. In float32; no frozen net is part of it.
-    data: the samples.
-    frozen_nets: those that help to train it or to make its data.
-    """
-
-    net: nn.Module
+    net: nn.Module  # float32; its parameters that require gradients are trained
     data: Samples
-    frozen_nets: Sequence[nn.Module] = ()
+    frozen_nets: Sequence[nn.Module] = ()  # that help to train it or to make its data
 
     def to(self, device: torch.device) -> None:
         """Move the frozen nets; the loop moves `net`."""

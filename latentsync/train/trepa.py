@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import transformers
 
 SIDE = 224  # pixels; the fixed position table belongs to this size
+FRAMES = 16
 NORM_EPS = 1e-6
 HEADS = {1280: 16, 1408: 16}  # by width: ViT-H and ViT-g, with which LatentSync was trained; the others have
 HEAD_WIDTH = 64
@@ -43,7 +44,7 @@ THIRDS = {"query.weight": 0, "key.weight": 1, "value.weight": 2}
 
 
 def videomae_config(
-    width: int, depth: int, n_head: int, mlp_width: int, patch: int, tubelet: int, n_frames: int = 16
+    width: int, depth: int, n_head: int, mlp_width: int, patch: int, tubelet: int
 ) -> "transformers.VideoMAEConfig":
     """transformers' configuration of a VideoMAE v2 encoder."""
     try:
@@ -53,7 +54,7 @@ def videomae_config(
     return transformers.VideoMAEConfig(
         image_size=SIDE,
         patch_size=patch,
-        num_frames=n_frames,
+        num_frames=FRAMES,
         tubelet_size=tubelet,
         hidden_size=width,
         num_hidden_layers=depth,
@@ -65,20 +66,15 @@ def videomae_config(
     )
 
 
-def read_config(state_dict: Mapping[str, Tensor], n_head: int | None = None) -> "transformers.VideoMAEConfig":
-    """The configuration read off a state dict with the published names.
-
-    The weights do not tell `n_head`; None takes that of VideoMAE v2's net of this width.
-    """
+def read_config(state_dict: Mapping[str, Tensor]) -> "transformers.VideoMAEConfig":
+    """The configuration read off a state dict with the published names; the number of heads follows from the width."""
     patches, fc1 = state_dict.get("patch_embed.proj.weight"), state_dict.get("blocks.0.mlp.fc1.weight")
     if patches is None or fc1 is None or patches.ndim != 5:
         raise ValueError(
             f"the weights look like {recognise(state_dict)}, not a VideoMAE v2: give vit_g_hybrid_pt_1200e_ssv2_ft.pth"
         )
     width, _, tubelet, patch, _ = patches.shape
-    n_head = HEADS.get(width, max(1, width // HEAD_WIDTH)) if n_head is None else n_head
-    if width % n_head:
-        raise ValueError(f"n_head is {n_head} for a VideoMAE of width {width}: give a number that divides it")
+    n_head = HEADS.get(width, max(1, width // HEAD_WIDTH))
     depth = len({name.split(".")[1] for name in state_dict if name.startswith("blocks.")})
     return videomae_config(width, depth, n_head, fc1.shape[0], patch, tubelet)
 
@@ -98,9 +94,8 @@ class VideoMAE(nn.Module):
 
         What is beyond that range is cut off. Gradients flow to `clips`.
         """
-        frames = self.backbone.config.num_frames
-        if clips.ndim != 5 or clips.shape[1:3] != (3, frames):
-            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {frames}, h, w)")
+        if clips.ndim != 5 or clips.shape[1:3] != (3, FRAMES):
+            raise ValueError(f"clips have shape {tuple(clips.shape)}: give (b, 3, {FRAMES}, h, w)")
         pictures = rearrange(clips.float(), "b c f h w -> (b f) c h w")
         pictures = F.interpolate(pictures, (SIDE, SIDE), mode="bicubic", align_corners=False)
         # Bicubic overshoots, hence the order. The published program feeds [0, 1] without ImageNet's mean and deviation.
@@ -110,16 +105,13 @@ class VideoMAE(nn.Module):
         return F.normalize(self.fc_norm(tokens.mean(dim=1)).float(), dim=1)
 
     @classmethod
-    def from_state_dict(
-        cls, state_dict: Mapping[str, Tensor], n_head: int | None = None, dtype: torch.dtype | None = None
-    ) -> "VideoMAE":
+    def from_state_dict(cls, state_dict: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> "VideoMAE":
         """Build the net that a state dict with the published names describes and load it strictly, frozen.
 
-        See `read_config` for `n_head`. The classifier, `head`, is not used.
+        The classifier, `head`, is not used.
         """
-        config = read_config(state_dict, n_head)
         with torch.device("meta"):
-            net = cls(config)
+            net = cls(read_config(state_dict))
         published = {name: tensor for name, tensor in state_dict.items() if not name.startswith("head.")}
         expected, parts = {}, {}
         for name, tensor in net.state_dict().items():
@@ -131,45 +123,31 @@ class VideoMAE(nn.Module):
         assign(net, weights, dtype)
         return net.eval().requires_grad_(False)
 
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Whether the backward pass computes activations again, block by block; `train` and `eval` change it too."""
-        return self.backbone.is_gradient_checkpointing and self.backbone.training
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, enabled: bool) -> None:
-        if enabled:
-            self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            self.backbone.gradient_checkpointing_disable()
+    def enable_gradient_checkpointing(self) -> None:
+        """From now on, until `eval`, the backward pass computes activations again, block by block."""
+        self.backbone.gradient_checkpointing_enable({"use_reentrant": False})
         # transformers only does so in training mode, which changes nothing else: these blocks drop nothing out.
-        self.backbone.train(enabled)
+        self.backbone.train()
 
 
-def load_trepa(path: str | Path, n_head: int | None = None, dtype: torch.dtype = torch.float32) -> VideoMAE:
+def load_trepa(path: str | Path, dtype: torch.dtype = torch.float32) -> VideoMAE:
     """The VideoMAE v2 in a file (published: `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, ViT-g in float16), frozen."""
     state = load_state_dict(path)
     try:
-        return VideoMAE.from_state_dict(state, n_head, dtype)
+        return VideoMAE.from_state_dict(state, dtype)
     except ValueError as error:
         raise InputError(f"{path} does not load: {error}") from error
 
 
 def trepa_loss(net: VideoMAE, predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference between the features of two sets of clips, each (b, 3, f, h, w) in [-1, 1].
-
-    Gradients flow to `predicted` alone.
-    """
+    """Mean squared difference between the features of clips (b, 3, f, h, w) in [-1, 1]; gradients for `predicted`."""
     with torch.no_grad():
         wanted = net(target)
     return F.mse_loss(net(predicted), wanted)
 
 
 def published_name(name: str) -> tuple[str, int | None]:
-    """What the published checkpoint calls the tensor `name` of `VideoMAE`, and which third of that tensor it is.
-
-    None: it is stored by itself.
-    """
+    """What the published checkpoint calls the tensor `name` of `VideoMAE`, and which third of it that is, or None."""
     third = THIRDS.get(".".join(name.split(".")[-2:]))
     for pattern, replacement in PUBLISHED_NAMES:
         name = re.sub(pattern, replacement, name)

@@ -26,7 +26,7 @@ from .config import UNetTraining
 from .dataset import UNetClips
 from .files import find_file
 from .init_weights import choose_trained, frozen_dtype, start_unet, write_weights
-from .losses import add_noise, lpips_loss, mixed_noise, noise_loss, one_step_estimate, sync_loss
+from .losses import lpips_loss, mixed_noise, noise_loss, one_step_estimate, sync_loss
 from .task import Samples, Task
 from .trepa import load_trepa, trepa_loss
 from .validate import WholeClip, check_crops, validate, validate_whole
@@ -73,7 +73,6 @@ def load_frozen(config: UNetTraining) -> FrozenNets:
         lpips = load_lpips(find("vgg16"))
     if config.uses_videomae:
         trepa = load_trepa(find("videomae"), dtype=dtype)
-        trepa.gradient_checkpointing = config.run.gradient_checkpointing
     return FrozenNets(load_vae(find("vae")), load_audio_encoder(find("whisper")), syncnet, lpips, trepa).cast(dtype)
 
 
@@ -82,8 +81,8 @@ def draw(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What is random about the clips of a batch, on the CPU and for each clip from its own seed alone.
 
-    Returns the noise (b, c, f, h, w) for latents of `shape` (c, f, h, w), `a` being that of `mixed_noise`; time steps
-    (b,); and has_audio (b,), False for clips whose audio is dropped, which changes nothing of the other draws.
+    The noise (b, c, f, h, w) for latents of `shape` (c, f, h, w), see `mixed_noise`; time steps (b,); and has_audio
+    (b,), False for clips whose audio is dropped, which changes nothing of the other draws.
     """
     noise, timesteps, has_audio = [], [], []
     for seed in seeds:
@@ -106,6 +105,8 @@ class UNetTask(Task):
         self.frozen_nets = self.frozen.all
         for net in self.frozen_nets:
             net.eval().requires_grad_(False)
+        if self.frozen.trepa is not None and config.run.gradient_checkpointing:
+            self.frozen.trepa.enable_gradient_checkpointing()  # after eval, which would turn it off
         # Refuses an encoder of another width than the net's.
         self.model = LipSyncModel(self.net, self.frozen.vae, self.frozen.audio_encoder, config.data.resolution)
         self._check_fit()
@@ -114,15 +115,15 @@ class UNetTask(Task):
         wanted = config.validation
         self.validation_settings = Settings(steps=wanted.steps, guidance=wanted.guidance, seed=config.run.seed)
         self.whole_clip = self._prepare_validation()
-        if data is None:
-            data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
         self.data = data
-        self.alphas_cumprod = make_sampler("ddim", 20).alphas_cumprod
+        if data is None:
+            self.data = UNetClips(config.data, self.frozen.audio_encoder, self.frozen.vae, config.run.seed)
+        self.sampler = make_sampler("ddim", 20)
 
     def _prepare_validation(self) -> WholeClip | None:
         """Refuse at once what cannot be validated with; the clip, if it is one that goes the whole way."""
         wanted, side = self.config.validation, self.config.data.resolution
-        if wanted.video is None or wanted.audio is None:
+        if wanted.video is None:
             return None
         video, audio = Path(wanted.video), Path(wanted.audio)
         if not wanted.whole:
@@ -169,15 +170,14 @@ class UNetTask(Task):
             drawn = draw(batch["seed"].tolist(), latents.shape[1:], self.config.mixed_noise, self.config.audio_dropout)
             noise, timesteps, has_audio = (tensor.to(device) for tensor in drawn)
             audio = batch["audio"] * has_audio[:, None, None, None]
-            noisy = add_noise(latents, noise, timesteps, self.alphas_cumprod)
+            noisy = self.sampler.add_noise(latents, noise, timesteps)
         predicted = net(torch.cat([noisy, condition], dim=1), timesteps, audio)
         with torch.autocast(device.type, enabled=False):
-            predicted, parts = predicted.float(), {}
+            predicted, parts, abar = predicted.float(), {}, self.sampler.alphas_cumprod
             if weights.mse:
-                gamma = self.config.snr_gamma
-                parts["mse"] = noise_loss(predicted, noise, timesteps, self.alphas_cumprod, gamma)
+                parts["mse"] = noise_loss(predicted, noise, timesteps, abar, self.config.snr_gamma)
             if weights.sync or weights.lpips or weights.trepa:
-                estimate = one_step_estimate(noisy, predicted, timesteps, self.alphas_cumprod)
+                estimate = one_step_estimate(noisy, predicted, timesteps, abar)
                 parts |= self.supervision(estimate, latents, batch)
             total = sum(getattr(weights, name) * part for name, part in parts.items())
         return {"loss": total} | {name: part.detach() for name, part in parts.items()}
@@ -198,13 +198,13 @@ class UNetTask(Task):
         Where pixels are compared and the sample came as latents, what they decode to stands for its pixels.
         """
         config, weights, frozen, parts = self.config, self.config.losses, self.frozen, {}
-        syncnet, decoded = frozen.syncnet, None
+        syncnet = frozen.syncnet
         judged_in_pixels = config.uses_syncnet and syncnet.sees_pixels
         if judged_in_pixels or weights.lpips or config.uses_videomae:
             decoded = decode_clips(frozen.vae, estimate)
-        if decoded is not None and (weights.lpips or weights.trepa):
-            with torch.no_grad():
-                target = batch["pixels"] if "pixels" in batch else decode_clips(frozen.vae, latents)
+            if weights.lpips or weights.trepa:
+                with torch.no_grad():
+                    target = batch["pixels"] if "pixels" in batch else decode_clips(frozen.vae, latents)
         if config.uses_syncnet:
             seen = syncnet.embed_video(decoded if judged_in_pixels else estimate)
             if weights.sync:
@@ -228,7 +228,7 @@ class UNetTask(Task):
     def validate(self, net: nn.Module, folder: Path, step: int) -> dict[str, float]:
         """`validation-<step>.mp4` in `folder`, and how well its lips fit the sound; {} without `config.validation`."""
         wanted = self.config.validation
-        if wanted.video is None or wanted.audio is None:
+        if wanted.video is None:
             return {}
         model = replace(self.model, unet=net, source=f"the net after {step} steps")
         out, syncnet = folder / f"validation-{step:08d}.mp4", self.frozen.syncnet

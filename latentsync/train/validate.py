@@ -17,7 +17,6 @@ from ..evaluate.sync_score import MouthViews, SyncScorer, sync_curve, sync_score
 from ..face.align import AlignedFaces
 from ..face.geometry import apply, fit_similarity, homogeneous, invert
 from ..face.landmarks import BOX_ASPECT, Box, Detector, points_from_box
-from ..face.track import FaceTrack
 from ..files import make_folder
 from ..frames import Frames, FrameView, as_uint8, end_map
 from ..media import VideoReader, VideoWriter, read_audio
@@ -40,7 +39,7 @@ def validate(
     settings: Settings,
     out: Path,
     syncnet: SyncScorer | None,
-    mask_image: np.ndarray | None = None,
+    mask_image=None,
 ) -> dict[str, float]:
     """Lip-sync the crops in `video` (see `check_crops`) to `audio`, write them to `out` with the sound, and judge them.
 
@@ -53,8 +52,7 @@ def validate(
     """
     waveform, rate = read_audio(audio)
     features = encode_audio(model.audio_encoder, waveform, rate, VIDEO_FPS)
-    made: list[Tensor] = []
-    side = model.resolution
+    made, side = [], model.resolution
     with Pictures(check_crops(video, side), side, TRAINED_WINDOW) as pictures, evaluating(model.unet):
         crops = FrameView(pictures, end_map(len(pictures), len(features), "pingpong"))
         make_folder(out.parent)
@@ -87,33 +85,26 @@ class WholeClip:
         self.video, self.audio, self.detector, self.syncnet_v2 = video, audio, detector, syncnet_v2
         self.settings = RunSettings(sync=sync, fps=float(VIDEO_FPS), mask_image=mask_image)
         self.wave = load_mono_16k(audio)
-        with self._open() as reader:
+        with self.open() as reader:
             self.track = track_or_resume(reader, VIDEO_FPS, detector, resolution, self.settings, no_progress)
 
-    def _open(self) -> VideoReader:
+    def open(self) -> VideoReader:
         return VideoReader(self.video, fps=VIDEO_FPS, cache=2 * self.settings.sync.window)
-
-    def speak(self, model: LipSyncModel, out: Path) -> FaceTrack:
-        """Write the lip-synced video with its sound; returns where the face is in its frames."""
-        make_folder(out.parent)
-        with self._open() as reader:
-            take = LipSyncInput(reader, VIDEO_FPS, self.wave)
-            made = lip_sync_frames(take, model, self.detector, self.settings, no_progress, self.track)
-            write(made.windows(), out, reader, self.settings, made.sound(self.audio))
-        return made.track
 
 
 def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: SyncScorer | None) -> dict[str, float]:
-    """`validate` on a clip that goes the whole way; judged is the longest stretch of the result that shows the face.
+    """`validate` on a clip that goes the whole way, judged by the longest stretch that shows the face.
 
-    Returns:
-        What `validate` gives, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d" (distance,
-        LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
+    Returns what `validate` does, and by SyncNet v2, if the clip has it, "sync_c" (confidence, LSE-C), "sync_d"
+    (distance, LSE-D) and "sync_v2_offset", which means what "sync_offset" does.
     """
-    with evaluating(model.unet):
-        track = clip.speak(model, out)
-    start, stop = max(track.runs(), key=lambda run: run[1] - run[0])
-    track, wave = track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
+    make_folder(out.parent)
+    with evaluating(model.unet), clip.open() as reader:
+        take = LipSyncInput(reader, VIDEO_FPS, clip.wave)
+        made = lip_sync_frames(take, model, clip.detector, clip.settings, no_progress, clip.track)
+        write(made.windows(), out, reader, clip.settings, made.sound(clip.audio))
+    start, stop = max(made.track.runs(), key=lambda run: run[1] - run[0])
+    track, wave = made.track.take(range(start, stop)), clip.wave[start * SAMPLES_PER_FRAME :]
     metrics = {}
     with VideoReader(out, cache=2 * TRAINED_WINDOW) as reader:
         frames = FrameView(reader, range(start, stop))
@@ -121,21 +112,17 @@ def validate_whole(model: LipSyncModel, clip: WholeClip, out: Path, syncnet: Syn
             crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
             metrics |= sync_metrics(syncnet, model.vae, crops, wave)
         if clip.syncnet_v2 is not None:
-            metrics |= sync_v2_metrics(clip.syncnet_v2.to(model.device), frames, track, wave)
+            boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
+            try:
+                score = sync_score(clip.syncnet_v2.to(model.device), MouthViews(frames, boxes), wave)
+            except ValueError as error:
+                log.info("no metrics of SyncNet v2: %s", error)
+            else:
+                metrics |= {"sync_c": score.confidence, "sync_d": score.min_distance}
+                metrics["sync_v2_offset"] = float(score.offset)
     if syncnet is None and clip.syncnet_v2 is None:
         log.info("%s has no sync metrics: set files.syncnet or validation.syncnet_v2 to have them", out.name)
     return metrics
-
-
-def sync_v2_metrics(net: SyncNetV2, frames: Frames, track: FaceTrack, wave: Tensor) -> dict[str, float]:
-    """The metrics of SyncNet v2 for whole pictures at 25 frames per second, all with the face, and their sound."""
-    boxes = np.array([face_box(matrix, track.resolution) for matrix in track.matrices])
-    try:
-        score = sync_score(net, MouthViews(frames, boxes), wave)
-    except ValueError as error:
-        log.info("no metrics of SyncNet v2: %s", error)
-        return {}
-    return {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_v2_offset": float(score.offset)}
 
 
 def face_box(matrix: np.ndarray, resolution: int) -> Box:

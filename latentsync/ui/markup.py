@@ -15,8 +15,8 @@ def notice_html(nets: ModelCache) -> str:
     if not nets.embedded:
         return f'<p class="ls-notice">Model: {escape(str(nets.folder.name))} on {escape(str(nets.device))}.</p>'
     return (
-        '<p class="ls-notice"><b>No checkpoint here:</b> this is the embedded model, small and made for drawn faces. '
-        f"<code>{FETCH}</code> fetches the real one.</p>"
+        '<p class="ls-notice"><b>No checkpoint here:</b> this is the embedded model, which knows drawn faces only: '
+        f"on a real one the result will look wrong. <code>{FETCH}</code> fetches the model for real faces.</p>"
     )
 
 

@@ -33,7 +33,7 @@ class ModelCache:
         """The model, for crops of `resolution` pixels; None is its own."""
         if self._model is None:
             dtype = getattr(torch, self.options.dtype) if self.options.dtype else None
-            self._model = load_model(self.folder, device=self.device, dtype=dtype)
+            self._model = load_model(self.folder, device=self.device, dtype=dtype, compile=self.options.compile)
         return self._model if resolution is None else replace(self._model, resolution=resolution)
 
     def detector(self, video: Path, face: str) -> Detector:

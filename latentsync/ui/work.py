@@ -12,9 +12,10 @@ import torch
 from ..audio.whisper import SAMPLE_RATE
 from ..frames import Window, as_uint8, batches
 from ..media import VideoReader, VideoWriter
+from ..media.audio import load_mono_16k
 from ..media.browser import QUALITY, fitted_size, playable
 from ..media.sound import write_wav
-from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, load_mono_16k, write
+from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, write
 from ..pipelines.options import load_superres
 from ..progress import Progress
 from ..settings import RunSettings

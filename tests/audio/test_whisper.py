@@ -1,8 +1,9 @@
 import golden_data
 import numpy as np
 import pytest
+import tiny
 import torch
-from golden_data import json_of, state_dict, tensors
+from golden_data import tensors
 
 from latentsync.audio.whisper import AudioFeatures, encode_audio, encode_mel, log_mel, resample, segment_starts, to_mono
 
@@ -11,12 +12,8 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def encoder():
-    from whisper.model import AudioEncoder
-
-    dims = json_of("audio")["dims"]
-    names = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")
-    net = AudioEncoder(*(dims[name] for name in names)).eval()
-    net.load_state_dict(state_dict(net))
+    net = tiny.audio_encoder().eval()
+    net.load_state_dict(tiny.weights(net))
     return net
 
 
@@ -25,18 +22,9 @@ def wave():
     return golden_data.wave()
 
 
-@pytest.fixture(scope="module")
-def features(encoder, wave):
-    return encode_audio(encoder, wave, 16000, 25, hard_cut=True)
-
-
-def test_mel_is_the_published_one(wave):
-    golden = tensors("audio")
+def test_mel_states_and_windows_are_the_published_ones(wave, encoder):
+    golden, features = tensors("audio"), encode_audio(encoder, wave, 16000, 25, hard_cut=True)
     assert (log_mel(wave)[:, golden["mel_columns"]] - golden["mel"]).abs().max() <= TOLERANCE
-
-
-def test_states_and_windows_are_the_published_ones(features):
-    golden = tensors("audio")
     assert len(features.states) == golden["feature_count"]
     assert (features.states[golden["feature_rows"]] - golden["features"]).abs().max() <= TOLERANCE
     assert (features[golden["window_rows"].tolist()] - golden["windows"]).abs().max() <= TOLERANCE

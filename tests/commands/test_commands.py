@@ -1,6 +1,5 @@
 """The command line: what it takes, and for what it does not: one sentence, exit code 2 and nothing left behind."""
 
-import os
 import re
 import signal
 import subprocess
@@ -8,6 +7,7 @@ import sys
 import wave
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tiny
@@ -16,6 +16,7 @@ from drawn_clips import make_clip
 from media_clips import encode_audio, tone
 from safetensors.torch import load_file
 
+from latentsync import __version__
 from latentsync.commands.main import build_parser, main
 from latentsync.errors import InputError
 from latentsync.face.track_file import read_track_file
@@ -40,19 +41,10 @@ def clip(tmp_path):
 
 
 def arguments(clip, weights, **changes):
-    given = {
-        "video_path": clip.video,
-        "audio_path": clip.audio,
-        "video_out_path": clip.video.with_name("out.mp4"),
-        "checkpoints": weights,
-        "detector": "file",
-        "detector_model": clip.track,
-    }
-    return [
-        "run",
-        *QUICK,
-        *(f"--{key}" + f"={value}" * (value is not None) for key, value in (given | changes).items()),
-    ]
+    """Of a quick `run`; an option of the value None has none."""
+    given = {"video_path": clip.video, "audio_path": clip.audio, "video_out_path": clip.video.with_name("out.mp4")}
+    given |= {"checkpoints": weights, "detector": "file", "detector_model": clip.track} | changes
+    return ["run", *QUICK, *(f"--{key}" + f"={value}" * (value is not None) for key, value in given.items())]
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -80,14 +72,12 @@ def test_run_writes_the_video_and_says_what_it_did(clip, checkpoints, capsys):
 
 def test_hyphens_work_too(clip, checkpoints):
     argv = arguments(clip, checkpoints, mask_smooth=0.2, face="index:0", overlap=2, sampler="euler", crf=20)
-    hyphens = [
-        "--" + a[2:].replace("_", "-", a.partition("=")[0].count("_")) if a.startswith("--") else a for a in argv
-    ]
+    hyphens = [a.replace("_", "-", a.partition("=")[0].count("_")) for a in argv]
     assert any("--video-out-path=" in a for a in hyphens) and main(hyphens) == 0
     assert clip.video.with_name("out.mp4").exists()
 
 
-@pytest.mark.parametrize("name", ['a b\'s "clip"', "视频 émoji 🎬", "-dash", "semi;colon && $HOME `x`", "100%"])
+@pytest.mark.parametrize("name", ['-a b\'s "clip" 视频 émoji 🎬', "semi;colon && $HOME `x` 100%"])
 def test_any_path_works(tmp_path, checkpoints, name):
     folder = tmp_path / name
     folder.mkdir()
@@ -105,13 +95,13 @@ def test_missing_and_unreadable_files(clip, checkpoints, capsys, tmp_path):
     text = write(tmp_path / "text.mp4", b"this is not a video\n" * 100)
     empty = write(tmp_path / "empty.mp4", b"")
     cut = write(tmp_path / "cut.mp4", clip.video.read_bytes()[:300])
-    for key in ("video_path", "audio_path"):
-        for path in (tmp_path / "nothing.mp4", text, empty, cut, tmp_path):
+    paths = {"video_path": (tmp_path / "nothing.mp4", text, empty, cut, tmp_path), "audio_path": (text, empty)}
+    for key in paths:
+        for path in paths[key]:
             sentence = refused(capsys, tmp_path, arguments(clip, checkpoints, **{key: path}))
             assert str(path) in sentence and len(sentence) < 400
-
-
-def test_no_video_and_no_audio_stream(clip, checkpoints, capsys, tmp_path):
+    argv = [a for a in arguments(clip, checkpoints) if not a.startswith("--detector_model")]
+    assert "name the track file with --detector_model" in refused(capsys, tmp_path, argv)
     assert "no video" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_path=clip.audio))
     assert "no audio" in refused(capsys, tmp_path, arguments(clip, checkpoints, audio_path=clip.video))
 
@@ -126,60 +116,56 @@ def test_audio_without_samples_and_with_hardly_any(clip, checkpoints, capsys, tm
         assert len(reader) == 1
 
 
-def test_no_face_in_the_whole_clip(tmp_path, checkpoints, capsys):
-    clip = make_clip(tmp_path, frames=6, seconds=0.24, without_face=range(6))
-    assert "no frame of the clip's 6 shows the face" in refused(capsys, tmp_path, arguments(clip, checkpoints))
-
-
 def test_wrong_and_missing_checkpoints(clip, checkpoints, capsys, tmp_path):
     sentence = refused(capsys, tmp_path, arguments(clip, tmp_path / "none"))
     assert "unet" in sentence and "python -m latentsync download" in sentence
     folder = tiny.make_checkpoints(tmp_path / "broken", resolution=64)
-    state = tiny.weights(tiny.vae())
-    torch.save({"state_dict": state}, folder / "latentsync_unet.pt")
-    assert "VAE" in refused(capsys, tmp_path, arguments(clip, folder))
-    (folder / "latentsync_unet.pt").write_bytes(b"not a checkpoint at all")
+    unet = folder / "latentsync_unet.pt"
+    state = torch.load(unet, weights_only=True)["state_dict"]
+    other = {name.replace("conv_out.bias", "conv_out.bias_old"): tensor for name, tensor in state.items()}
+    nan = state | {"conv_out.bias": state["conv_out.bias"] * float("nan")}
+    for weights, words in ((tiny.weights(tiny.vae()), "VAE"), (other, "conv_out.bias_old"), (nan, "NaN")):
+        torch.save({"state_dict": weights}, unet)
+        assert words in refused(capsys, tmp_path, arguments(clip, folder))
+    unet.write_bytes(b"not a checkpoint at all")
     assert "latentsync_unet.pt" in refused(capsys, tmp_path, arguments(clip, folder))
 
 
-def test_a_checkpoint_with_other_keys_names_them(clip, capsys, tmp_path):
-    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=64)
-    saved = torch.load(folder / "latentsync_unet.pt", weights_only=True)
-    saved["state_dict"]["conv_out.bias_old"] = saved["state_dict"].pop("conv_out.bias")
-    torch.save(saved, folder / "latentsync_unet.pt")
-    sentence = refused(capsys, tmp_path, arguments(clip, folder))
-    assert "conv_out.bias" in sentence and "conv_out.bias_old" in sentence
+WRONG = [
+    ({"resolution": 100}, "resolution is 100: choose a multiple of 64"),
+    ({"inference_steps": 0}, "inference_steps is 0"),
+    ({"overlap": 8}, "overlap is 8"),
+    ({"mask_smooth": 2}, "mask_smooth is 2"),
+    ({"face": "tallest"}, "face is 'tallest'"),
+    ({"fps": 0}, "fps is 0"),
+    ({"crf": 99}, "crf is 99"),
+    ({"detect_every": 0}, "detect_every is 0"),
+    ({"device": "warp9"}, "warp9"),
+    ({"max_gap": -1}, "max_gap is -1"),
+    ({"smoothing": float("nan")}, "smoothing is nan"),
+    ({"guidance_scale": "inf"}, "guidance_scale is inf"),
+    ({"seed": 10**20}, "seed is 100000000000000000000"),
+    ({"fps": 1e9}, "fps is 1000000000.0"),
+    ({"superres_strength": 0.5}, "superres_strength changes nothing without --superres"),
+    ({"superres_region": "face"}, "superres_region changes nothing without --superres"),
+    ({"superres": "sharpen", "superres_fidelity": 1}, "superres_fidelity is CodeFormer's"),
+    ({"guidance_end": 0.5}, "change nothing at guidance_scale 1"),
+    ({"guidance_scale": -1}, "guidance_scale is -1.0: give 0 or more"),
+    ({"checkpoints": "CLIP"}, "clip.mp4 is a file: give the folder"),
+    ({"audio_path": "FOLDER"}, "is a folder: give one audio file"),
+    ({"unet_config_path": "no/unet.yaml"}, "there is no file no/unet.yaml, nor 256 or 512 in its name"),
+    ({"unet_config_path": "stage2_512.yaml", "resolution": 256}, "resolution is 256 and stage2_512.yaml says 512"),
+    ({"inference_ckpt_path": "no/unet.pt"}, "there is no U-Net file no/unet.pt"),
+    ({"published": None, "fps": 30}, "fps is 30 and --published runs at 25: leave one of them out"),
+    ({"published": None, "overlap": 2}, "overlap is 2 and --published has none: leave one out"),
+]
 
 
-def test_nan_from_the_net(clip, capsys, tmp_path):
-    folder = tiny.make_checkpoints(tmp_path / "checkpoints", resolution=64)
-    saved = torch.load(folder / "latentsync_unet.pt", weights_only=True)
-    saved["state_dict"]["conv_out.bias"][0] = float("nan")
-    torch.save(saved, folder / "latentsync_unet.pt")
-    assert "NaN" in refused(capsys, tmp_path, arguments(clip, folder))
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"resolution": 100}, "resolution is 100: choose a multiple of 64"),
-        ({"inference_steps": 0}, "inference_steps is 0"),
-        ({"overlap": 8}, "overlap is 8"),
-        ({"mask_smooth": 2}, "mask_smooth is 2"),
-        ({"face": "tallest"}, "face is 'tallest'"),
-        ({"fps": 0}, "fps is 0"),
-        ({"crf": 99}, "crf is 99"),
-        ({"detect_every": 0}, "detect_every is 0"),
-        ({"device": "warp9"}, "warp9"),
-        ({"max_gap": -1}, "max_gap is -1"),
-        ({"smoothing": float("nan")}, "smoothing is nan"),
-        ({"guidance_scale": "inf"}, "guidance_scale is inf"),
-        ({"seed": 10**20}, "seed is 100000000000000000000"),
-        ({"fps": 1e9}, "fps is 1000000000.0"),
-    ],
-)
-def test_settings_out_of_range(clip, checkpoints, capsys, tmp_path, changes, words):
-    assert words in refused(capsys, tmp_path, arguments(clip, checkpoints, **changes))
+@pytest.mark.parametrize("changes, words", WRONG)
+def test_options_out_of_range_or_that_cannot_be_meant(clip, checkpoints, capsys, tmp_path, changes, words):
+    paths = {"CLIP": clip.video, "FOLDER": tmp_path}
+    given = {name: paths.get(value, value) for name, value in changes.items()}
+    assert words in refused(capsys, tmp_path, arguments(clip, checkpoints, **given))
 
 
 def test_output_paths_that_cannot_be(clip, checkpoints, capsys, tmp_path):
@@ -192,33 +178,28 @@ def test_output_paths_that_cannot_be(clip, checkpoints, capsys, tmp_path):
     assert "not of a folder" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_out_path=tmp_path))
 
 
-def test_a_full_disk_is_named_and_an_older_result_survives(clip, checkpoints, tmp_path):
+def test_a_full_disk_is_named_and_an_older_result_survives(clip, checkpoints, capsys, tmp_path):
     """A limit on the size of files stands for the disk; mounts need rights that tests do not have everywhere."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     out = write(clip.video.with_name("out.mp4"), b"an older result")
-    before = everything(tmp_path)
-    code = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
-        "from latentsync.commands.main import main; sys.exit(main(sys.argv[1:]))"
-    )
-    argv = arguments(clip, checkpoints, video_out_path=out, crf=0)
-    done = subprocess.run([sys.executable, "-c", code, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2, done.stderr
-    assert "out.mp4" in done.stderr and "Traceback" not in done.stderr
-    assert everything(tmp_path) == before
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, hard))
+    try:
+        assert "out.mp4" in refused(capsys, tmp_path, arguments(clip, checkpoints, video_out_path=out, crf=0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_two_programs_with_one_output_leave_a_whole_file(tmp_path, checkpoints):
-    clip = make_clip(tmp_path, frames=30, seconds=1.2)
+def test_two_programs_with_one_output_leave_a_whole_file(clip, tmp_path, checkpoints):
     command = [sys.executable, "-m", "latentsync", *arguments(clip, checkpoints)]
     both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=120) for process in both] == [0, 0]
     with VideoReader(clip.video.with_name("out.mp4")) as reader:
-        assert len(reader) == 30 and len(reader[range(30)]) == 30
+        assert len(reader) == 12 and len(reader[range(12)]) == 12
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_termination_leave_no_half_file(tmp_path, checkpoints, how):
+def test_ctrl_c_leaves_no_half_file(tmp_path, checkpoints):
     clip = make_clip(tmp_path, frames=200, seconds=8)
     before = everything(tmp_path)
     command = [sys.executable, "-m", "latentsync", *arguments(clip, checkpoints)]
@@ -228,10 +209,17 @@ def test_ctrl_c_and_termination_leave_no_half_file(tmp_path, checkpoints, how):
         letter = process.stderr.read(1)
         assert letter, seen
         seen += letter
-    process.send_signal(how)
+    process.send_signal(signal.SIGINT)
     rest = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in rest and "interrupted" in rest
     assert everything(tmp_path) == before
+
+
+def test_termination_ends_a_command_as_ctrl_c_does(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("latentsync.models.convert.convert", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert main(["convert", "a.pt", "b.safetensors"]) == 130 and signal.getsignal(signal.SIGTERM) is before
+    assert capsys.readouterr().err == "\nlatentsync: interrupted; nothing was left behind\n"
 
 
 def test_track_writes_a_file_that_run_takes(tmp_path, checkpoints, capsys):
@@ -240,8 +228,6 @@ def test_track_writes_a_file_that_run_takes(tmp_path, checkpoints, capsys):
     argv += ["--detector=file", f"--detector_model={clip.track}", "--detect_every=4"]
     assert main(argv) == 0
     assert "the face is in 30 of 30 frames, 0 cuts; crop jitter" in capsys.readouterr().out
-    import cv2
-
     strip = cv2.imread(str(tmp_path / "mine.png"))
     assert strip.shape[0] > 480 and strip.std() > 20
     written, given = read_track_file(tmp_path / "mine.json"), read_track_file(clip.track)
@@ -251,37 +237,34 @@ def test_track_writes_a_file_that_run_takes(tmp_path, checkpoints, capsys):
     assert main(arguments(clip, checkpoints, detector_model=tmp_path / "mine.json")) == 0
 
 
-def test_track_of_a_clip_without_a_face_writes_nothing(tmp_path, capsys):
+def test_track_writes_nothing_without_a_face_nor_over_what_it_reads(tmp_path, capsys):
     clip = make_clip(tmp_path, frames=5, without_face=range(5))
-    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'mine.json'}"]
-    argv += ["--detector=file", f"--detector_model={clip.track}"]
-    assert "no frame of the clip's 5" in refused(capsys, tmp_path, argv)
-
-
-def test_track_never_overwrites_what_it_reads(tmp_path, capsys):
-    clip = make_clip(tmp_path, frames=5)
-    found = ["--detector=file", f"--detector_model={clip.track}"]
-    for name in ("clip.mp4", "x.png"):
-        argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / name}", *found]
-        assert "must end in .json" in refused(capsys, tmp_path, argv)
     (tmp_path / "link.json").symlink_to(clip.video)
-    for path in (tmp_path / "link.json", clip.track):
-        argv = ["track", f"--video_path={clip.video}", f"--track_path={path}", *found]
-        assert "also an input" in refused(capsys, tmp_path, argv)
+    found = ["track", f"--video_path={clip.video}", "--detector=file", f"--detector_model={clip.track}"]
+    for name, words in (
+        ("clip.mp4", "must end in .json"),
+        ("x.png", "must end in .json"),
+        ("link.json", "also an input"),
+        (clip.track.name, "also an input"),
+        ("mine.json", "no frame of the clip's 5"),
+    ):
+        assert words in refused(capsys, tmp_path, [*found, f"--track_path={tmp_path / name}"])
 
 
-@pytest.mark.parametrize("face", ["index:0", "similar", "nearest:120,90"])
-def test_track_with_any_choice_of_face(tmp_path, capsys, face):
+def test_track_with_any_choice_of_face(tmp_path, capsys):
     clip = make_clip(tmp_path, frames=20)
-    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'mine.json'}", f"--face={face}"]
-    assert main([*argv, "--detector=file", f"--detector_model={clip.track}", "--detect_every=3"]) == 0
-    assert "the face is in 20 of 20 frames" in capsys.readouterr().out
+    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'mine.json'}", "--detect_every=3"]
+    for face in ("index:0", "similar", "nearest:120,90"):
+        assert main([*argv, "--detector=file", f"--detector_model={clip.track}", f"--face={face}"]) == 0
+        assert "the face is in 20 of 20 frames" in capsys.readouterr().out
 
 
-def test_convert_writes_safetensors(checkpoints, tmp_path, capsys):
-    assert main(["convert", str(checkpoints / "latentsync_unet.pt"), str(tmp_path / "unet.safetensors"), "--half"]) == 0
-    assert str(tmp_path / "unet.safetensors") in capsys.readouterr().out
-    assert load_file(tmp_path / "unet.safetensors")["conv_in.weight"].dtype == torch.float16
+def test_convert_writes_safetensors_and_with_debug_shows_where_an_error_came_from(checkpoints, tmp_path, capsys):
+    out = str(tmp_path / "unet.safetensors")
+    assert main(["convert", str(checkpoints / "latentsync_unet.pt"), out, "--half"]) == 0
+    assert out in capsys.readouterr().out and load_file(out)["conv_in.weight"].dtype == torch.float16
+    with pytest.raises(InputError):
+        main(["convert", str(tmp_path / "none.pt"), str(tmp_path / "x.safetensors"), "--debug"])
 
 
 def test_download_lists_files_with_their_licences(capsys):
@@ -301,10 +284,7 @@ def test_download_offline_says_where_to_put_the_file(tmp_path, capsys, monkeypat
     "error, words",
     [
         (InputError("the value is 3: give 2"), "latentsync: error: the value is 3: give 2\n"),
-        (
-            MemoryError("Unable to allocate 8 TiB"),
-            "error: there is not enough memory (Unable to allocate 8 TiB): try --wi",
-        ),
+        (MemoryError("8 TiB"), "error: there is not enough memory (8 TiB): try --window 8"),
         (MemoryError(), "error: there is not enough memory (MemoryError): try --window 8"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory."), "there is not enough memory (CUDA out of memory.): try"),
         (KeyError("a bug"), "this is a bug: please report the command and all that follows\n"),
@@ -325,16 +305,7 @@ def test_only_bad_input_and_full_memory_are_told_in_a_sentence(monkeypatch, caps
     assert words in capsys.readouterr().err
 
 
-def test_debug_shows_where_an_error_came_from(tmp_path):
-    with pytest.raises(InputError):
-        main(["convert", str(tmp_path / "none.pt"), str(tmp_path / "x.safetensors"), "--debug"])
-
-
-def test_help_answers_without_loading_torch(capsys):
-    code = "import sys, latentsync.commands.main as c; c.build_parser(); "
-    code += "print({'torch', 'cv2', 'numpy'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout.strip() == "set()", done.stderr
+def test_the_help_tells_defaults(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     text = capsys.readouterr().out
@@ -347,6 +318,7 @@ def test_help_answers_without_loading_torch(capsys):
         (["rnu"], "there is no command rnu: did you mean run?"),
         (["--verbose", "run"], "there is no option --verbose: did you mean --version?"),
         (["run", "--xyzzy"], "there is no option --xyzzy"),
+        (["batch", "--jobs", "a.csv"], "there is no option --jobs"),
         (["run", "--video-pth", "a.mp4"], "there is no option --video_pth: did you mean --video_path?"),
         (["run", "--gidance_scale=2"], "there is no option --gidance_scale: did you mean --guidance_scale?"),
         (["run", "-video_path", "a.mp4"], "there is no option -video_path: did you mean --video_path?"),
@@ -364,8 +336,6 @@ def test_what_is_mistyped_is_named_in_two_lines(capsys, argv, words):
 
 
 def test_numbers_and_words_with_spaces_are_no_options():
-    from latentsync.commands.main import build_parser
-
     files = ["--video_path", "-a b.mp4", "--audio_path=-c", "--video_out_path", "d.mp4"]
     given = build_parser().parse_args(["run", *files, "--seed", "-1", "--superres", "gfpgan", "--audio_sh", "silent"])
     assert (given.video_path, given.audio_path, given.seed) == ("-a b.mp4", "-c", -1)
@@ -374,40 +344,10 @@ def test_numbers_and_words_with_spaces_are_no_options():
 
 
 def test_no_arguments_give_the_help_and_the_version_is_told(capsys):
-    import latentsync
-
     assert main([]) == 2 and "make a video speak" in capsys.readouterr().out
     with pytest.raises(SystemExit) as end:
         main(["--version"])
-    assert end.value.code == 0 and capsys.readouterr().out == f"latentsync {latentsync.__version__}\n"
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"superres_strength": 0.5}, "superres_strength changes nothing without --superres"),
-        ({"superres_region": "face"}, "superres_region changes nothing without --superres"),
-        ({"superres": "sharpen", "superres_fidelity": 1}, "superres_fidelity is CodeFormer's"),
-        ({"guidance_end": 0.5}, "change nothing at guidance_scale 1"),
-        ({"guidance_scale": -1}, "guidance_scale is -1.0: give 0 or more"),
-        ({"checkpoints": "CLIP"}, "clip.mp4 is a file: give the folder"),
-        ({"audio_path": "FOLDER"}, "is a folder: give one audio file"),
-        ({"unet_config_path": "no/unet.yaml"}, "there is no file no/unet.yaml, nor 256 or 512 in its name"),
-        ({"unet_config_path": "stage2_512.yaml", "resolution": 256}, "resolution is 256 and stage2_512.yaml says 512"),
-        ({"inference_ckpt_path": "no/unet.pt"}, "there is no U-Net file no/unet.pt"),
-        ({"published": None, "fps": 30}, "fps is 30 and --published runs at 25: leave one of them out"),
-        ({"published": None, "overlap": 2}, "overlap is 2 and --published has none: leave one out"),
-    ],
-)
-def test_options_that_cannot_be_meant(clip, checkpoints, capsys, tmp_path, changes, words):
-    paths = {"CLIP": clip.video, "FOLDER": tmp_path}
-    given = {name: paths.get(value, value) for name, value in changes.items()}
-    assert words in refused(capsys, tmp_path, arguments(clip, checkpoints, **given))
-
-
-def test_a_detector_without_its_file_names_the_option(clip, checkpoints, capsys, tmp_path):
-    argv = [a for a in arguments(clip, checkpoints) if not a.startswith("--detector_model")]
-    assert "name the track file with --detector_model" in refused(capsys, tmp_path, argv)
+    assert end.value.code == 0 and capsys.readouterr().out == f"latentsync {__version__}\n"
 
 
 def test_errors_of_the_system_are_told_without_their_number(capsys, tmp_path):
@@ -429,12 +369,14 @@ def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monk
     names = [f"--unet_config_path={config}", "--temp_dir=temp"]
     with caplog.at_level("INFO"):
         assert main([*plain, *names, f"--inference_ckpt_path={checkpoints / 'latentsync_unet.pt'}"]) == 0
-        assert main([*plain, f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]) == 0
+        mine_too = [f"--checkpoints={checkpoints}", f"--inference_ckpt_path={mine}", "--resolution=64"]
+        assert main([*plain, *mine_too, "--compile"]) == 0
         assert main([*plain, f"--inference_ckpt_path={mine}"]) == 2
     words = f"{mine.parent} lacks whisper, vae: name the folder that has them with --checkpoints"
     assert words in capsys.readouterr().err
     beside = checkpoints / "latentsync_unet.pt"
     assert [(model.source, model.resolution) for model in models] == [(str(beside), 128), (str(mine), 64)]
+    assert ["forward" in vars(model.unet) for model in models] == [False, True]  # compiled
     assert "--temp_dir temp is not used" in caplog.text and not Path("temp").exists()
 
 
@@ -450,7 +392,6 @@ def test_the_published_names_choose_model_and_resolution(clip, checkpoints, monk
     ],
 )
 def test_restored_results_are_twice_as_large_unless_another_ratio_is_given(command, options, ratio):
-    from latentsync.commands.main import build_parser
     from latentsync.pipelines.options import load_superres
 
     files = ["--video_path=a", "--video_out_path=b", *(["--audio_path=c"] if command == "run" else [])]
@@ -501,13 +442,6 @@ def test_choices_on_the_command_line_are_the_library_s():
     from latentsync.pipelines import options
 
     assert detect.NAMES == options.DETECTORS
-
-
-def test_opencv_is_not_told_to_be_quiet_when_imported():
-    code = "import latentsync, os; import latentsync.pipelines.lip_sync; print(os.environ.get('OPENCV_LOG_LEVEL'))"
-    environment = {k: v for k, v in os.environ.items() if k != "OPENCV_LOG_LEVEL"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert done.stdout.strip() == "None", done.stderr
 
 
 @pytest.mark.parametrize(

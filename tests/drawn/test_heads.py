@@ -85,14 +85,14 @@ def test_sounds_differ_in_their_spectra():
     assert centre["s"] > 4000 > centre["sh"] > 1500 > centre["a"] > centre["m"]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_other_voices_say_the_same_mouths(seed):
-    phones = make_speech(seed, 4.0).phones
-    plain, other = (speak(phones, 4.0, seed, variety=variety) for variety in (0.0, 1.0))
-    assert np.array_equal(plain.shapes, other.shapes)
-    assert not torch.equal(plain.waveform, other.waveform)
-    assert 0.1 < float(other.waveform.abs().max()) <= 0.7
-    assert np.corrcoef(plain.loudness, other.loudness)[0, 1] > 0.5
+def test_other_voices_say_the_same_mouths():
+    for seed in range(4):
+        phones = make_speech(seed, 4.0).phones
+        plain, other = (speak(phones, 4.0, seed, variety=variety) for variety in (0.0, 1.0))
+        assert np.array_equal(plain.shapes, other.shapes)
+        assert not torch.equal(plain.waveform, other.waveform)
+        assert 0.1 < float(other.waveform.abs().max()) <= 0.7
+        assert np.corrcoef(plain.loudness, other.loudness)[0, 1] > 0.5
 
 
 def test_with_variety_more_is_said_and_open_vowels_are_louder():
@@ -140,9 +140,9 @@ def test_chin_and_mouth_are_repainted_and_eyes_are_kept():
         assert corners.min() > -8 and corners.max() < 136
 
 
-@pytest.mark.parametrize("seed", range(200, 207))
+@pytest.mark.parametrize("seed", range(200, 204))
 def test_the_opening_can_be_read_off_the_pixels(seed):
-    clip = make_clip(seed, seconds=3.0)
+    clip = make_clip(seed, seconds=2.0)
     crops = align_clip(clip, RESOLUTION)
     measured = measure_opening(as_uint8(crops)).numpy()
     assert measured.shape == clip.opening.shape
@@ -170,23 +170,8 @@ def test_bad_input_is_named(call, message):
 OPENING = [0.0, 0.0, 0.00775, 0.22378, 0.52482, 0.86887, 0.20413, 0.24987, 0.05457]
 MEASURED = [0.00486, 0.00572, 0.06406, 0.03512, 0.01321]
 TILES = [
-    96.26,
-    68.64,
-    66.11,
-    86.19,
-    76.01,
-    82.24,
-    77.39,
-    70.58,
-    74.88,
-    114.6,
-    108.87,
-    65.7,
-    97.19,
-    137.77,
-    127.81,
-    75.97,
-]
+    96.26, 68.64, 66.11, 86.19, 76.01, 82.24, 77.39, 70.58, 74.88, 114.6, 108.87, 65.7, 97.19, 137.77, 127.81, 75.97,
+]  # fmt: skip
 LANDMARKS = [48.8924, 55.2122, 76.0014, 53.2726, 63.7887, 72.9959]
 BOX = [34.5276, 35.4888, 90.9685, 100.5521]
 

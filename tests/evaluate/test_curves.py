@@ -21,8 +21,6 @@ def test_best_lag_is_positive_for_a_mouth_that_comes_late_and_0_for_a_constant(l
     assert best_lag(np.ones(21), np.arange(21)) == 0
 
 
-def test_curves_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"\(3,\) and \(4,\)"):
-        correlation([1, 2, 3], [1, 2, 3, 4])
+def test_curves_that_are_too_short_for_a_lag_are_refused():
     with pytest.raises(ValueError, match="20 frames: a lag of up to 10 needs more than 20"):
         best_lag(np.arange(20), np.arange(20))

@@ -31,9 +31,10 @@ from latentsync.face.align import AlignedFaces
 from latentsync.face.detect import load_detector
 from latentsync.face.masks import keep_mask
 from latentsync.media import VideoReader
+from latentsync.media.audio import load_mono_16k
 from latentsync.models.embedded import EMBEDDED
 from latentsync.models.samples import find_sample
-from latentsync.pipelines.lip_sync import load_mono_16k, track_or_resume
+from latentsync.pipelines.lip_sync import track_or_resume
 from latentsync.settings import RunSettings
 
 COUNT = 60  # frames of the clips that the clock judges
@@ -62,17 +63,17 @@ def test_views_made_one_by_one_are_those_of_the_whole_clip():
 
 @packaged
 def test_the_embedded_syncnet_follows_sound_that_is_moved():
-    sample = find_sample("talking head")
+    sample = find_sample("short clip")
     syncnet, vae = load_stable_syncnet(EMBEDDED)
     wave, offsets = load_mono_16k(sample.video), {}
     with VideoReader(sample.video, cache=20) as frames:
         detector = load_detector("file", model=sample.track)
         track = track_or_resume(frames, 25.0, detector, syncnet.side, RunSettings(), lambda *_: None)
         crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)
-        for late in (-4, 0, 3):
+        for late in (0, 3):
             moved = torch.roll(wave, late * 640)
             offsets[late] = stable_syncnet(syncnet, vae, crops, moved, 25.0)["stable_offset"].value
-    assert offsets == {late: offsets[0] - late for late in offsets} and abs(offsets[0]) <= 1
+    assert abs(offsets[0]) <= 1 and offsets[3] == offsets[0] - 3
 
 
 def judged(late: int = 0, fps: float = 25.0, at_once: int = 16) -> SyncCurve:
@@ -105,14 +106,11 @@ def test_other_frame_rates_are_judged_at_25(fps):
     assert at_25(torch.zeros(COUNT, 1), fps).index_map[:4] == [int(middle) for middle in middles]
 
 
-def test_a_clip_that_barely_suffices_has_no_figures_for_far_offsets():
+def test_a_clip_that_barely_suffices_has_no_figures_for_far_offsets_and_a_shorter_one_is_refused():
     wave = rising_sound(17)
     curve = sync_curve(Clock(syncnet_mel(wave), 17), None, rising_pictures(17), wave)
     assert np.isfinite(curve.cosines).sum() == 2 and curve.offset in (0, -1)
     assert chart(curve, "short").shape == (480, 1280, 3)
-
-
-def test_what_cannot_be_judged_is_refused():
     wave = rising_sound(20)
     clock = Clock(syncnet_mel(wave), 20)
     with pytest.raises(ValueError, match="has 15 frames at 25 frames per second: SyncNet judges 16"):
@@ -124,14 +122,23 @@ def test_what_cannot_be_judged_is_refused():
             sync_curve(clock, None, rising_pictures(20), wave, fps)
 
 
-def test_the_report_says_what_was_found():
-    text = describe(judged(4), "a clock", unsteady=1.234)
+def test_the_report_says_what_was_found_and_the_chart_marks_the_best_offset():
+    curve = judged(4)
+    text = describe(curve, "a clock", unsteady=1.234)
     assert text.startswith("judged by a clock\nconfidence 0.98") and "unsteadiness" in text and "1.23 levels" in text
     assert "best offset +4: the mouth is late by 4 frames" in text and "in step" in describe(judged(), "a clock")
     assert "early by 7" in describe(judged(-7), "a clock")
 
+    def place(curve):
+        """The middle column of the bar in the colour of the best offset."""
+        picture = chart(curve, "clock").astype(int)
+        return np.flatnonzero((np.abs(picture - (46, 134, 110)).max(-1) < 8).sum(0) > 100).mean()
 
-def test_the_reference_is_compared_at_the_mouth_only():
+    first, next_one, third = (place(replace(curve, cosines=np.roll(curve.cosines, k))) for k in (0, 1, 3))
+    assert next_one - first > 15 and third - first == pytest.approx(3 * (next_one - first), abs=2)
+
+
+def test_the_reference_is_compared_at_the_mouth_only_and_without_one_there_is_unsteadiness():
     truth = torch.rand(5, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 0.5
     other = truth.clone()
     other[:, keep_mask(64)[0] >= 0.5] = 1.0
@@ -143,27 +150,10 @@ def test_the_reference_is_compared_at_the_mouth_only():
     assert "PSNR 20.0 dB, SSIM" in text and "unsteadiness" not in text
     with pytest.raises(ValueError, match="crops are 4 frames of 64 x 64 and the reference 5 frames of 64 x 64"):
         mouth_metrics(truth[:4], truth)
-
-
-def test_unsteadiness_of_a_still_and_of_a_flickering_clip():
     still = torch.full((6, 64, 64, 3), 0.5)
     assert unsteadiness(still) == 0 and math.isnan(unsteadiness(still[:2]))
     still[::2] += 0.1
     assert unsteadiness(still) == pytest.approx(51, rel=1e-4)  # 2 * 0.1 of 255 levels
-
-
-def test_the_chart_marks_the_best_offset():
-    curve = judged(4)
-
-    def place(curve):
-        """The middle column of the bar in the colour of the best offset."""
-        picture = chart(curve, "clock").astype(int)
-        return np.flatnonzero((np.abs(picture - (46, 134, 110)).max(-1) < 8).sum(0) > 100).mean()
-
-    width = place(replace(curve, cosines=np.roll(curve.cosines, 1))) - place(curve)
-    assert width > 15 and place(replace(curve, cosines=np.roll(curve.cosines, 3))) - place(curve) == pytest.approx(
-        3 * width, abs=2
-    )
 
 
 def test_a_folder_without_its_syncnet_says_how_to_get_it_and_one_of_pixels_needs_no_vae(tmp_path):

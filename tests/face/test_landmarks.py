@@ -9,11 +9,37 @@ from latentsync.face.landmarks import (
     points_from_106,
     points_from_box,
     points_from_five,
+    points_from_mesh,
 )
 
 # Mean face of the 68-point mark-up: eyes, nose tip, mouth corners, then the brow centres.
 MEAN_FIVE = np.array([[0.2257, 0.2161], [0.7547, 0.2161], [0.490, 0.5156], [0.254, 0.780], [0.726, 0.780]])
 MEAN_BROWS = np.array([[0.188, 0.0552], [0.792, 0.0552]])
+
+
+# Vertices of MediaPipe's canonical face model, seen from the front, y up: the brow on the left of the picture, the wing
+# of the nose there and the corners of the eye; what has the same number on the right is at -x.
+CANONICAL = {
+    46: (-5.253307, 3.881582), 52: (-3.734964, 4.508230), 53: (-4.588603, 4.302037), 55: (-1.220941, 4.142165),
+    63: (-4.985894, 4.802461), 65: (-2.644548, 4.524654), 66: (-2.760292, 5.100971), 70: (-5.720968, 4.254584),
+    105: (-3.986562, 5.109487), 107: (-1.395634, 5.011963), 129: (-1.785794, -0.978284), 33: (-4.445859, 2.663991),
+    133: (-1.856432, 2.585245),
+}  # fmt: skip
+MIRRORED = {
+    46: 276, 52: 282, 53: 283, 55: 285, 63: 293, 65: 295, 66: 296, 70: 300, 105: 334, 107: 336, 129: 358, 33: 263,
+    133: 362,
+}  # fmt: skip
+MIDLINE = {4: (0.0, -0.463170), 5: (0.0, 0.365669)}
+
+
+def canonical_mesh(count=478):
+    """The vertices above, y down; the others are not numbers."""
+    mesh = np.full((count, 2), np.nan)
+    for vertex, (x, y) in (CANONICAL | MIDLINE).items():
+        mesh[vertex] = x, -y
+        if vertex in MIRRORED:
+            mesh[MIRRORED[vertex]] = -x, -y
+    return mesh
 
 
 def turned(points, degrees=0.0, scale=1.0, shift=(0.0, 0.0)):
@@ -43,6 +69,26 @@ def test_five_points_turn_scale_and_move_with_the_face():
     motion = {"degrees": 33.0, "scale": 240.0, "shift": (500.0, -80.0)}
     expected = turned(points_from_five(MEAN_FIVE), **motion)
     np.testing.assert_allclose(points_from_five(turned(MEAN_FIVE, **motion)), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [468, 478])
+def test_the_mesh_of_mediapipes_canonical_face_gives_the_points_of_the_mean_face(count):
+    mesh = canonical_mesh(count)
+    eyes = np.stack([mesh[[33, 133]].mean(0), mesh[[263, 362]].mean(0)])
+    mesh = np.where(np.isnan(mesh), 0, mesh)
+    distance = eyes[1, 0] - eyes[0, 0]
+    relative = (points_from_mesh(mesh) - eyes.mean(0)) / distance
+    mean_eyes = MEAN_FIVE[:2].mean(0)
+    expected = (points_from_five(MEAN_FIVE) - mean_eyes) / 0.529
+    expected[:, 0] -= expected[:, 0].mean()  # the mean face's nose is not in its middle
+    np.testing.assert_allclose(relative[:2], expected[:2], atol=0.006)
+    np.testing.assert_allclose(relative[2], [0, expected[2, 1]], atol=0.006)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((106, 2)), np.zeros((478, 3)), np.full((468, 2), np.inf)])
+def test_what_is_no_face_mesh_is_refused(bad):
+    with pytest.raises(ValueError, match="MediaPipe's face landmarks"):
+        points_from_mesh(bad)
 
 
 def test_the_mouth_does_not_move_the_points():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latentsync.frames import FrameView, as_float, as_uint8, batches, end_map, for_net, skip_frames
+from latentsync.frames import FrameView, SharedFrames, as_float, as_uint8, batches, end_map, for_net, skip_frames
 from latentsync.media.browser import fitted_size
 
 
@@ -55,3 +55,13 @@ def test_windows_views_and_batches():
 )
 def test_videos_that_are_only_looked_at_are_small_and_even(size, expected):
     assert fitted_size(*size) == expected
+
+
+def test_frames_read_together_are_handed_on_without_a_copy():
+    shared = SharedFrames(torch.arange(8.0).reshape(8, 1, 1, 1), start=1)
+    first, second = shared.read([0, 1, 2, 3]), shared.read([2, 3, 4, 5])
+    one, across = shared[[1, 2]], shared[[3, 4]]
+    assert one.flatten().tolist() == [1, 2] and one.data_ptr() == first[1:].data_ptr()
+    assert across.flatten().tolist() == [3, 4]
+    # What is not kept, or no more, is read again.
+    assert shared[[5]].data_ptr() == second[3:].data_ptr() and shared[[0, 5, 6]].flatten().tolist() == [0, 5, 6]

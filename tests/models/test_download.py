@@ -59,6 +59,7 @@ class Server(ThreadingHTTPServer):
         self.url, self.storage = (f"http://{host}:{self.server_port}" for host in ("127.0.0.1", "localhost"))
         self.files: dict[str, bytes] = {}
         self.stated: dict[str, tuple[int, str]] = {}
+        self.moved: dict[str, str] = {}
         self.headers: dict[str, str] = {}
         self.ranges, self.endless, self.cut = True, False, None
         self.asked, self.gate = threading.Event(), threading.Event()  # the first GET has come; replies may go
@@ -83,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: self.server.cut])
 
     def do_HEAD(self) -> None:
+        if place := self.server.moved.get(self.path):
+            return self.answer(307, Location=place)
         body = self.server.files.get(self.path)
         if body is None:
             return self.answer(404)
@@ -197,7 +200,7 @@ def test_cancelled_download_goes_on_next_time(server, tmp_path, ranges):
 def test_failed_version_leaves_no_sidecar_and_is_not_continued_as_the_other(server, tmp_path):
     (tmp_path / "latentsync_unet.pt.1.5.part").write_bytes(server.files[OLD_UNET][:1000])
     server.cut = 0
-    with pytest.raises(InputError, match=f"peer closed.*put the file at {tmp_path}"):
+    with pytest.raises(InputError, match=rf"could not be read \(IncompleteRead.*put the file at {tmp_path}"):
         download(tmp_path, "1.5", ["unet"])
     assert files(tmp_path) == ["latentsync_unet.pt.1.5.part"]
     server.cut = None
@@ -292,7 +295,7 @@ def test_what_nobody_states_is_kept_and_asked_for_the_next_time(server, tmp_path
     for path, target in ((config, "vae/config.json"), (zipped, "insightface/models/buffalo_l/det_10g.onnx")):
         (tmp_path / target).unlink()
         server.files[path] = server.files[path][:-1] + b"?"
-        with pytest.raises(InputError, match="SHA-256 .* expected .* with --force what was published anew"):
+        with pytest.raises(InputError, match="SHA-256 .* expected .*--force takes what was published anew"):
             download(tmp_path, only=["vae", "insightface"])
         assert not (tmp_path / target).exists()
         if path == config:
@@ -340,6 +343,16 @@ def test_refusals_name_the_address_and_the_place(server, tmp_path, monkeypatch):
     with pytest.raises(InputError, match=f"127.0.0.1:9.*HF_ENDPOINT.*put the file at {target}"):
         download(tmp_path, only=["unet"])
     assert files(tmp_path) == []
+
+
+def test_a_repository_that_moved_is_followed_and_offline_nothing_is_asked(server, tmp_path, monkeypatch):
+    server.moved[UNET] = "/New/name.pt"
+    server.files["/New/name.pt"] = server.files.pop(UNET)
+    server.stated["/New/name.pt"] = 3000, sha256(server.files["/New/name.pt"])
+    assert download_module.hub_states(server.url + UNET) == Expected(*server.stated["/New/name.pt"])
+    monkeypatch.setattr(download_module.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=f"{UNET} was not asked for .HF_HUB_OFFLINE is set.*put the file at"):
+        download(tmp_path, only=["unet"])
 
 
 def test_file_of_the_user_is_not_overwritten(server, tmp_path):

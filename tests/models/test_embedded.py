@@ -17,10 +17,12 @@ from latentsync.drawn.heads.opening import measure_opening
 from latentsync.errors import InputError
 from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.evaluate.image_metrics import psnr
+from latentsync.face.detect import load_detector
 from latentsync.face.masks import keep_mask
 from latentsync.models import embedded
 from latentsync.models.embedded import choose_folder, load_embedded
-from latentsync.models.load import find_checkpoints, load_state_dict, load_vae
+from latentsync.models.load import find_checkpoints, load_model, load_state_dict, load_vae
+from latentsync.pipelines import lip_sync as program
 from latentsync.sampling.sample import sync
 from latentsync.settings import Settings
 
@@ -112,6 +114,24 @@ def test_a_folder_that_is_given_must_have_everything(installed, tmp_path, monkey
     clip = make_clip(tmp_path, frames=6, seconds=0.24)
     assert main(run_arguments(clip, "--checkpoints=checkpoints")) == 2
     assert "checkpoints lacks unet, whisper, vae" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("drawn, nets, warned", [(False, "embedded", 1), (True, "embedded", 0), (False, "own", 0)])
+def test_a_real_face_is_warned_of_before_the_work(installed, tmp_path, monkeypatch, caplog, drawn, nets, warned):
+    monkeypatch.setattr(program, "EMBEDDED", installed)
+    model = load_embedded("cpu") if nets == "embedded" else load_model(tiny.make_checkpoints(tmp_path / "own"))
+    clip = make_clip(tmp_path, frames=6, seconds=0.24)
+    track = load_detector("file", model=clip.track)
+
+    def detector(frame, index):
+        return track.at(25.0)(frame, index)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        program.lip_sync(clip.video, clip.audio, tmp_path / "o.mp4", model, track if drawn else detector, progress=stop)
+    assert sum("the result will look wrong" in message for message in caplog.messages) == warned
 
 
 @packaged

@@ -4,8 +4,10 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import golden_data
@@ -131,6 +133,13 @@ def test_load_model_has_every_weight(made):
     assert not any(p.requires_grad for p in model.unet.parameters()) and not model.unet.training
 
 
+def test_compiling_is_off_unless_asked_for(made):
+    for compile in (False, True):
+        model = load_model(made, device="cpu", compile=compile)
+        replaced = ["forward" in vars(net) for net in (model.unet, model.vae.encoder, model.vae.decoder)]
+        assert replaced == [compile] * 3
+
+
 def test_cast_reaches_unet_and_vae_but_not_the_audio_encoder(made, caplog):
     model = load_model(made, device="cpu", dtype=torch.bfloat16)
     assert {p.dtype for module in (model.unet, model.vae) for p in module.parameters()} == {torch.bfloat16}
@@ -206,7 +215,7 @@ def test_resolution_of_the_other_version_is_warned_of(folder, caplog, version, w
 @pytest.mark.parametrize("resolution", ["wide", [512], None, 512.5, 10**400, "-1"])
 def test_a_sidecar_whose_resolution_is_no_number_is_named(folder, resolution):
     (folder / "latentsync.json").write_text(json.dumps({"resolution": resolution, "version": [1]}))
-    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give --resolution"):
+    with pytest.raises(InputError, match="latentsync_unet.pt is no whole number: give it \(--resolution\)"):
         load_model(folder, device="cpu")
 
 
@@ -644,6 +653,21 @@ def test_what_cannot_be_converted_is_said(tmp_path):
     with pytest.raises(InputError, match="no weight file .*none.pt"):
         convert(tmp_path / "none.pt", tmp_path / "b.safetensors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the memory of a process is read from /proc")
+@pytest.mark.parametrize("name", ["large.pt", "large.safetensors"])
+def test_reading_a_large_file_takes_no_memory_of_its_size(tmp_path, name):
+    def memory() -> int:
+        """Bytes of this process that no file backs."""
+        return int(re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+    save = save_file if name.endswith("safetensors") else torch.save
+    save({f"{i}": torch.ones(1 << 23) for i in range(6)}, tmp_path / name)
+    before = memory()
+    state = load_state_dict(tmp_path / name)
+    assert all(bool(tensor[::512].sum() == 1 << 14) for tensor in state.values())  # every page has been read
+    assert memory() - before < (tmp_path / name).stat().st_size / 4
 
 
 def test_value_too_large_for_half_is_named(tmp_path):

@@ -18,7 +18,7 @@ import test_restorers as test_restore
 import tiny
 import torch
 from drawn_clips import make_clip, picture
-from raw_videos import SIZE, write_track, write_video
+from raw_videos import SIZE, read_manifest, write_track, write_video
 from safetensors.torch import save_file
 
 from latentsync.commands.main import main
@@ -38,8 +38,7 @@ from latentsync.nets.syncnet import PIXEL, PIXEL_25, PIXEL_ATTN, StableSyncNet
 from latentsync.nets.syncnet_v2 import SyncNetV2
 from latentsync.nets.unet import UNet
 from latentsync.pipelines.options import restorer_file
-from latentsync.prepare.filters import hyperiqa_of
-from latentsync.prepare.manifest import read_manifest
+from latentsync.prepare.filters import load_net
 from latentsync.restore.restorers import load_restorer
 from latentsync.train.config import UNetTraining, build
 from latentsync.train.init_weights import start_unet
@@ -239,8 +238,9 @@ def check_syncnet_v2(folder: Path) -> None:
 @layout("auxiliary/koniq_pretrained.pkl")
 def check_hyperiqa(folder: Path) -> None:
     save(folder / "auxiliary" / "koniq_pretrained.pkl", without_counters(zeros(published("hyperiqa"))), legacy=True)
+    net = load_net(HyperIQA, find_checkpoints(folder).hyperiqa, "cpu")
     with torch.inference_mode():
-        assert torch.isfinite(hyperiqa_of(find_checkpoints(folder).hyperiqa, "cpu")(torch.rand(1, 3, 224, 224))).all()
+        assert torch.isfinite(net(torch.rand(1, 3, 224, 224))).all()
 
 
 @layout("auxiliary/i3d_torchscript.pt")

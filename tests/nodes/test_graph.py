@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from heads import FPS, from_file, head, track_face
+from heads import FPS, from_file, from_images, head, track_face
 
 HOW = {"steps": 1, "guidance": 1.5, "seed": 1247, "sampler": "ddim", "window": 8, "overlap": 2}
 WHERE = {"face": "largest", "index": 0, "x": 0.0, "y": 0.0, "smoothing": 0.08, "max_gap": 0.5, "detect_every": 1}
@@ -59,3 +59,40 @@ def test_graph_node_and_library_give_the_same_frames(
     pack.run("LatentSyncVideo", video=from_file(paths[0]), audio=voice, model=model, detector=source.detector,
              mask_smooth=0.5, match_colour=True, crf=16, **WHERE, **match, **how)  # fmt: skip
     assert torch.equal(torch.cat(rendered), made)
+
+
+class Halved:
+    """The pack, whose nodes are given every picture in half precision, as ComfyUI's --fp16-intermediates does it."""
+
+    def __init__(self, pack):
+        self.pack = pack
+
+    def run(self, node, **inputs):
+        given = {name: value.half() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+        return self.pack.run(node, **given)
+
+
+def test_pictures_of_half_precision_give_about_the_same(pack, model):
+    source, how = head(pack), {"steps": 1, "guidance": 1.0, "seed": 1, "sampler": "ddim", "window": 8, "overlap": 0}
+    voice = {"waveform": source.audio["waveform"].repeat(1, 1, 2), "sample_rate": source.audio["sample_rate"]}
+    images, match = source.images, {"audio_longer": "pingpong", "audio_shorter": "stop"}
+    run = {"audio": voice, "model": model, "detector": source.detector, "fps": FPS} | how | WHERE | match
+    run |= {"mask_smooth": 0.5, "match_colour": True}
+
+    def made(pack):
+        frames = graph(pack, model, source, voice, match, how, True)
+        source.images = frames[: len(images)]
+        track = track_face(pack, source, model=model)[0]
+        crops = pack.run("LatentSyncCropFaces", images=source.images, track=track)[0]
+        mask = pack.run("LatentSyncFaceMask", track=track, crops=crops, shape="mouth", grow=0, feather=0.5)[1]
+        twice = torch.cat([crops, crops])
+        plot = pack.run("LatentSyncQuality", crops=twice, reference=twice, audio=voice, fps=FPS)[1]
+        pack.run("LatentSyncPreview", after=frames, before=frames, fps=FPS)
+        source.images = images
+        return frames, crops, mask, plot, pack.run("LatentSyncFrames", images=images, **run)[0]
+
+    for half, full in zip(made(Halved(pack)), made(pack), strict=True):
+        assert half.dtype == torch.float32 and (half - full).abs().mean() < 2e-3
+    widgets = {name: value for name, value in run.items() if name != "fps"} | {"crf": 16}
+    video = pack.run("LatentSyncVideo", video=from_images(images.half()), **widgets)[0]
+    assert video.get_components().images.shape[1] == images.shape[1]

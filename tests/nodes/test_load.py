@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -95,6 +96,16 @@ def test_nets_may_be_half_loaded_or_unloaded_between_two_runs(pack, installed):
     model_management.unload_all_models()
     assert not any(patcher.loaded_size() for patcher in model.patchers.values())
     assert torch.equal(one_window(pack, model), first)
+
+
+def test_the_unet_is_held_by_the_patcher_that_the_core_has_by_then(pack, installed, monkeypatch):
+    """Newer ComfyUI chooses it after the packs are imported."""
+    from comfy import model_patcher
+
+    core = type("CoreModelPatcher", (model_patcher.ModelPatcher,), {})
+    monkeypatch.setattr(model_patcher, "CoreModelPatcher", core, raising=False)
+    patchers = load(pack, "latentsync_unet.pt").patchers
+    assert [name for name, patcher in patchers.items() if isinstance(patcher, core)] == ["unet"]
 
 
 def test_half_precision_is_kept_and_computed_in(pack, installed):
@@ -191,6 +202,30 @@ def test_a_file_that_is_no_unet_is_called_that(pack, comfy_folders, content):
     torch.save({"a": torch.zeros(3)}, path) if isinstance(content, str) else path.write_bytes(content)
     with pytest.raises(ValueError, match="junk.pt is no U-Net of LatentSync: choose another file in Load LatentSync"):
         load(pack, "junk.pt")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("file", "models.latentsync is a file: give the folder to put the weights in$"),
+        ("size", "latentsync_unet.pt has [0-9,]+ bytes and the file at .* 1: move it away, or replace it$"),
+        ("version", "latentsync-1.5 has LatentSync 1.6 and .* choose another folder, or replace the 1.6 files$"),
+        ("full", "models.latentsync has 1.00B of free space .*: make room, or choose another folder$"),
+    ],
+)
+def test_what_stops_a_download_is_said_without_flags_of_the_command_line(
+    pack, comfy_folders, monkeypatch, wrong, sentence
+):
+    folder, downloading = comfy_folders.models / "latentsync", pack.latentsync.models.download
+    monkeypatch.setattr(downloading, "_published_size", lambda row, found: 1)
+    monkeypatch.setattr(downloading.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1))
+    if wrong == "file":
+        folder.write_bytes(b"")
+    elif wrong != "full":
+        for place in (folder, folder / "latentsync-1.5"):
+            tiny.make_checkpoints(place, version="1.6", resolution=SIDE)
+    with pytest.raises(ValueError, match=sentence):
+        download(pack, version="1.5" if wrong == "version" else "1.6")
 
 
 def test_download_without_a_network_names_address_and_target(pack, comfy_folders, monkeypatch):

@@ -64,8 +64,8 @@ def hear(pack):
     [
         ("whisper", load_model, "the audio encoder needs the whisper package: pip install openai-whisper"),
         ("whisper", hear, "the audio encoder needs the whisper package: pip install openai-whisper"),
-        ("diffusers", load_model, "the VAE needs the diffusers package: pip install diffusers"),
-        ("diffusers", sample, "the samplers need the diffusers package: pip install diffusers"),
+        ("diffusers", load_model, 'the VAE needs the diffusers package: pip install "diffusers<0.36"'),
+        ("diffusers", sample, 'the samplers need the diffusers package: pip install "diffusers<0.36"'),
         ("insightface", load_detector("insightface"), "the detector insightface needs its package .*pip install insig"),
         ("facexlib", load_detector("facexlib"), "the detector facexlib needs its package .*pip install facexlib"),
     ],

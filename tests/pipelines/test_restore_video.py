@@ -22,6 +22,7 @@ from latentsync.face.geometry import apply, crop_matrix, invert
 from latentsync.face.masks import face_mask
 from latentsync.frames import as_float
 from latentsync.media import VideoReader, VideoWriter
+from latentsync.media.encoders import HARDWARE
 from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import (
     LipSyncInput,
@@ -31,6 +32,7 @@ from latentsync.pipelines.lip_sync import (
     track_or_resume,
 )
 from latentsync.pipelines.restore_video import restore_video
+from latentsync.restore.apply import Restoration
 from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes, blend_restored, rescale_track, restore_frames
 from latentsync.restore.upscale import Enlarged, Upscaler, load_upscaler, resized
@@ -118,13 +120,10 @@ def test_only_the_chosen_region_changes_and_frames_without_a_face_are_the_source
 
 def test_the_mouth_is_what_blending_restored_crops_gives(clip):
     """To the rounding to 8 bits in between."""
-    from latentsync.restore.apply import restore
-
     frames = pictures(clip)
     track = tracked(clip, frames)
     crops = AlignedFaces(frames, track.matrices, track.found, 64)[range(FRAMES)] * 0.5 + 0.25
-    restored_crops = list(restore([crops], Grain(), track, STRONG))
-    graph = torch.cat(list(blend(frames, track, restored_crops)))
+    graph = torch.cat(list(blend(frames, track, [Restoration(Grain(), 64, STRONG, track)(crops, 0)])))
     run = torch.cat(list(blend_restored(frames, track, [crops], SuperRes(Grain(), STRONG), BlendSettings())))
     assert difference(graph, run).max() <= 1 and difference(run, frames).max() > 10
 
@@ -320,16 +319,22 @@ def argv(command, clip, **changes):
     return [command, *(f"--{key}={value}" for key, value in (given | changes).items())]
 
 
-def test_run_and_restore_on_the_command_line(tmp_path, tmp_path_factory, capsys):
+def test_run_and_restore_on_the_command_line(tmp_path, tmp_path_factory, capsys, monkeypatch):
+    monkeypatch.setitem(HARDWARE, "nvenc", "none")
+    compressed = {"encoder": "nvenc", "preset": "ultrafast"}
+    fastest = b"subme=0 "  # among what x264 writes into its files of its settings
     clip = make_clip(tmp_path, frames=4, seconds=0.16)
     weights = tiny.make_checkpoints(tmp_path_factory.mktemp("weights") / "checkpoints", resolution=64)
     upscaler = upscaler_file(tmp_path_factory.mktemp("upscaler"))
     options = {"superres": "sharpen", "superres-strength": 0.9, "sr-ratio": 2, "mask-smooth": 0.3}
-    assert main(argv("run", clip, checkpoints=weights, **options)) == 0
+    assert main(argv("run", clip, checkpoints=weights, **compressed, **options)) == 0
+    assert "encoder x264: nvenc does not work here" in capsys.readouterr().err
+    assert fastest in (tmp_path / "out.mp4").read_bytes()
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (len(reader), reader.height, reader.width) == (4, 2 * HEIGHT, 2 * WIDTH)
     changes = {"superres_region": "face", "sr_ratio": 1.5, "upscaler": upscaler, "resolution": 64}
-    assert main(argv("restore", clip, superres="sharpen", **changes)) == 0
+    assert main(argv("restore", clip, superres="sharpen", **compressed, **changes)) == 0
+    assert fastest in (tmp_path / "out.mp4").read_bytes()
     assert "4 frames at 25 fps, the face in 4" in capsys.readouterr().out
     with VideoReader(tmp_path / "out.mp4") as reader:
         assert (len(reader), reader.height, reader.width) == (4, 270, 360)

@@ -27,11 +27,10 @@ from latentsync.pipelines import resume
 from latentsync.pipelines.lip_sync import lip_sync
 from latentsync.pipelines.restore_video import restore_video
 from latentsync.pipelines.resume import Workspace
-from latentsync.restore.apply import memory_frames
-from latentsync.restore.apply import restore as restore_crops
+from latentsync.restore.apply import Restoration, memory_frames
 from latentsync.restore.restorers import FACE_SIDE, Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, blend_restored, restore_frames
-from latentsync.settings import BlendSettings, RestoreSettings, RunSettings, Settings, TrackSettings
+from latentsync.settings import BlendSettings, EncodingSettings, RestoreSettings, RunSettings, Settings, TrackSettings
 
 FRAMES = 60
 GAP = range(24, 48)
@@ -74,7 +73,7 @@ def run(clip, out, *, weights=None, stop=None, resume=True, error=Stop, **settin
         if (phase, done) == stop:
             raise error
 
-    settings = RunSettings(crf=0, **({"superres": STEADY, "sync": FAST} | settings))
+    settings = RunSettings(encoding=EncodingSettings(crf=0), **({"superres": STEADY, "sync": FAST} | settings))
     detector, how = load_detector("file", model=clip.track), {"resume": resume, "progress": progress}
     out = clip.video.with_name(out)
     if weights is None:
@@ -324,7 +323,7 @@ def test_what_came_long_before_is_forgotten_to_half_a_level():
             spots = F.interpolate(torch.rand(1, 3, 64, 64) - 0.5, FACE_SIDE).permute(0, 2, 3, 1)
             return faces + spots if self.calls == 1 else faces
 
-    out = torch.cat(list(restore_crops([crops], First(), None, settings)))
+    out = Restoration(First(), crops.shape[2], settings)(crops, 0)
     change = (out - crops).abs().amax(dim=(1, 2, 3)) * 255
     assert change[0] > 50 and (change[1:8] > 0.1).all()
     assert (change[8:16] < 0.5).all() and (change[16:] == 0).all()

@@ -10,6 +10,7 @@ from drawn_clips import make_clip
 from media_clips import read_all
 
 from latentsync import threads
+from latentsync.audio import whisper
 from latentsync.face.blend import Blender
 from latentsync.face.detect import load_detector
 from latentsync.face.track_file import FaceFile
@@ -139,6 +140,67 @@ def test_a_fault_in_any_stage_ends_the_run_and_leaves_nothing(clip, model, monke
     left = sorted(path.name for path in clip.video.parent.iterdir())
     assert left == sorted([*before, *(["out.mp4.parts"] if resume and stage != "search" else [])])
     assert not list(clip.video.parent.glob("**/*.part"))
+
+
+def test_the_sound_is_heard_while_the_face_is_searched(clip, model, monkeypatch):
+    searching, hearing = threading.Event(), threading.Event()
+    listen = pipeline.listen
+
+    def heard(*args):
+        hearing.set()
+        assert searching.wait(60)
+        return listen(*args)
+
+    def progress(phase, done, total):
+        if phase == "looking for the face" and done == 3:
+            searching.set()
+            assert hearing.wait(60)
+
+    monkeypatch.setattr(pipeline, "listen", heard)
+    run(clip, model, progress=progress)
+    assert hearing.is_set()
+
+
+@pytest.fixture
+def take():
+    """Pictures in memory, and sound in 8 segments."""
+    return pipeline.LipSyncInput(torch.zeros(FRAMES, 64, 64, 3), 25.0, torch.zeros(16_000 * 200))
+
+
+def test_a_fault_in_listening_ends_the_search_at_once(clip, model, monkeypatch, take):
+    searching, seen = threading.Event(), []
+
+    def fault(*_):
+        assert searching.wait(60)
+        raise Fault("no sound")
+
+    def progress(phase, done, total):
+        seen.append((phase, done))
+        searching.set()
+        assert done < 3 or threads._local.workers[0].stopped.wait(60)
+
+    monkeypatch.setattr(pipeline, "listen", fault)
+    with pytest.raises(Fault, match="no sound"):
+        pipeline.lip_sync_frames(take, model, load_detector("file", model=clip.track), FAST, progress)
+    assert seen[-1] in [("looking for the face", done) for done in range(4)]
+
+
+def test_listening_ends_with_the_search(clip, model, monkeypatch, take):
+    heard, hidden_states = [], whisper.hidden_states
+
+    def segment(*args):
+        heard.append(args)
+        assert threads._local.worker.stopped.wait(60)
+        return hidden_states(*args)
+
+    def progress(phase, done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(whisper, "hidden_states", segment)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.lip_sync_frames(take, model, load_detector("file", model=clip.track), FAST, progress)
+    assert len(heard) <= 1
 
 
 def test_a_fault_behind_comes_at_the_next_denoising_step(clip, model, monkeypatch):

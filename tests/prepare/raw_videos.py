@@ -1,5 +1,6 @@
 """A folder of drawn videos, one for each fate, with track files instead of a detector."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from latentsync.face.track_file import write_track_file
 from latentsync.media import VideoWriter
 from latentsync.media.sound import write_wav
 from latentsync.prepare.executor import InProcess
+from latentsync.prepare.manifest import MANIFEST
 from latentsync.prepare.pipeline import prepare
 from latentsync.prepare.settings import PrepareSettings, Tools
 
@@ -74,6 +76,10 @@ def again(raw, out, settings=SETTINGS, **options):
 
     prepare(raw[0], out, settings, raw[1], executor=Counted(), **options)
     return done
+
+
+def read_manifest(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines()]
 
 
 def clips_of(out: Path) -> dict[str, bytes]:

@@ -4,12 +4,11 @@ import argparse
 from dataclasses import asdict
 
 import pytest
-from raw_videos import SIZE, write_track, write_video
+from raw_videos import SIZE, read_manifest, write_track, write_video
 
 from latentsync.commands.prepare import add_prepare
 from latentsync.drawn.heads.clip import make_clip
 from latentsync.media import VideoReader
-from latentsync.prepare.manifest import read_manifest
 from latentsync.prepare.settings import PrepareSettings
 
 
@@ -44,9 +43,8 @@ def test_defaults_are_those_of_the_library():
 
 
 def test_drawn_clips(tmp_path, capsys):
-    command(
-        "--synthetic", 2, "--seconds", 0.2, "--seed", 5, "--resolution", 64, "--output_dir", tmp_path, "--workers", 0
-    )
+    options = "--synthetic 2 --seconds 0.2 --seed 5 --resolution 64 --workers 0"
+    command("--output_dir", tmp_path, *options.split())
     assert "2 drawn clips of 64 pixels" in capsys.readouterr().out
     clips = sorted((tmp_path / "clips").iterdir())
     assert [clip.name for clip in clips] == ["clip_000005.mp4", "clip_000006.mp4"]
@@ -54,15 +52,19 @@ def test_drawn_clips(tmp_path, capsys):
         assert (len(video), video.width) == (5, 64)
 
 
-def test_bad_options_are_one_sentence(tmp_path):
-    for argv, sentence in [
-        ([], "either --input_dir"),
-        (["--input_dir", tmp_path, "--synthetic", 2], "either --input_dir"),
-        (["--input_dir", tmp_path, "--workers", -1], "workers is -1"),
-        (["--input_dir", tmp_path, "--skip", "sync,beauty"], "'beauty'"),
-        (["--input_dir", tmp_path], "lies in the input folder"),
-        (["--synthetic", 2, "--variety", 3], "variety is 3"),
-    ]:
-        with pytest.raises(ValueError, match=sentence):
-            command("--output_dir", tmp_path / "data", *argv)
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("", "either --input_dir"),
+        ("--input_dir . --synthetic 2", "either --input_dir"),
+        ("--input_dir . --workers -1", "workers is -1"),
+        ("--input_dir . --skip sync,beauty", "'beauty'"),
+        ("--input_dir .", "lies in the input folder"),
+        ("--synthetic 2 --variety 3", "variety is 3"),
+    ],
+)
+def test_bad_options_are_one_sentence(options, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        command("--output_dir", "data", *options.split())
     assert not (tmp_path / "data").exists()

@@ -48,12 +48,9 @@ prepare({str(raw[0])!r}, {str(out)!r}, SETTINGS, Tools("file", Path({str(raw[1].
     assert clips_of(out) == clips_of(made[0])
 
 
-@pytest.mark.parametrize("kind", [Local, Ray])
-def test_other_processes_make_the_same(made, raw, tmp_path, monkeypatch, kind):
-    if kind is Ray:
-        pytest.importorskip("ray")
+def test_other_processes_make_the_same(made, raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    prepare(os.path.relpath(raw[0]), "data", SETTINGS, raw[1], executor=kind(workers=2))
+    prepare(os.path.relpath(raw[0]), "data", SETTINGS, raw[1], executor=Local(2))
     assert (tmp_path / "data" / MANIFEST).read_bytes() == (made[0] / MANIFEST).read_bytes()
     assert clips_of(tmp_path / "data") == clips_of(made[0])
 

@@ -11,8 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden_data import directory
+from grain import Grain
 from pictures import read_png
 from safetensors.torch import save_file
+from spandrel import MAIN_REGISTRY
+from spandrel.architectures.Compact import Compact
+from spandrel.architectures.GFPGAN import GFPGAN
+from spandrel.architectures.RestoreFormer import RestoreFormer
 
 from latentsync.evaluate.image_metrics import flicker
 from latentsync.face.align import warp_crop
@@ -22,7 +27,7 @@ from latentsync.face.masks import face_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float
 from latentsync.models.registry import WEIGHTS
-from latentsync.restore.apply import FFHQ_FIVE, Portrait, _warp, memory_frames, restore
+from latentsync.restore.apply import FFHQ_FIVE, Portrait, Restoration, _warp, memory_frames
 from latentsync.restore.restorers import FACE_SIDE, NetRestorer, Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, scaled
 from latentsync.settings import RestoreSettings
@@ -32,17 +37,20 @@ R = 64
 FULL = RestoreSettings(strength=1.0, region="face", temporal=0.0)
 
 
-class Same:
-    name = "same"
+class Made:
+    """A restorer that does as it is told; by itself nothing."""
+
+    def __init__(self, change=torch.clone):
+        self.name, self.change = "made", change
 
     def __call__(self, faces):
-        return faces.clone()
+        return self.change(faces)
 
 
-class Grain:
+class Noise:
     """New noise for every face, and a count of the faces in each call."""
 
-    name = "grain"
+    name = "noise"
 
     def __init__(self):
         self.generator, self.calls = torch.Generator().manual_seed(7), []
@@ -53,17 +61,6 @@ class Grain:
         return faces + 0.5 * F.interpolate(coarse, FACE_SIDE).permute(0, 2, 3, 1)
 
 
-class OwnGrain(Grain):
-    """Noise that hangs on the face alone, for comparing runs."""
-
-    def __call__(self, faces):
-        return torch.stack([self._one(face) for face in faces])
-
-    def _one(self, face):
-        self.generator.manual_seed(int(face.double().sum() * 1e3))
-        return Grain.__call__(self, face[None])[0]
-
-
 def face(resolution: int) -> torch.Tensor:
     """(resolution, resolution, 3): an aligned face of the golden files."""
     picture = as_float(read_png(directory() / "face_512.png")).permute(2, 0, 1)[None]
@@ -72,7 +69,7 @@ def face(resolution: int) -> torch.Tensor:
 
 
 def run(crops, restorer, settings=FULL, track=None):
-    return torch.cat(list(restore([crops], restorer, track, settings)))
+    return Restoration(restorer, crops.shape[2], settings, track)(crops, 0)
 
 
 def track_of(weight, cuts=None) -> FaceTrack:
@@ -91,7 +88,7 @@ def test_there_and_back_loses_less_than_half_a_level_and_no_change_changes_nothi
     assert np.abs(back - smooth)[region].mean() * 255 < 0.5
     for area in ("mouth", "face"):
         settings = RestoreSettings(strength=1.0, region=area, temporal=1.0)
-        assert torch.equal(run(crop[None].repeat(2, 1, 1, 1), Same(), settings)[1], crop)
+        assert torch.equal(run(crop[None].repeat(2, 1, 1, 1), Made(), settings)[1], crop)
 
 
 def test_portraits_have_their_eyes_and_mouth_where_ffhq_has_them():
@@ -109,16 +106,11 @@ def test_portraits_have_their_eyes_and_mouth_where_ffhq_has_them():
         assert np.abs(centre - [known_x, known_y]).max() < 1.5
 
 
-def test_strength_0_gives_the_input_and_does_not_call_the_restorer():
-    crops, grain = torch.rand(3, R, R, 3).half(), Grain()
-    assert torch.equal(run(crops, grain, RestoreSettings(strength=0.0)), crops) and not grain.calls
-
-
 def test_only_the_region_changes_and_only_frames_with_the_face():
     crops = face(R).repeat(4, 1, 1, 1)
     before = crops.clone()
     settings = RestoreSettings(strength=1.0, region="mouth")
-    out = run(crops, Grain(), settings, track_of([1, 0, 0.3, 0]))
+    out = run(crops, Noise(), settings, track_of([1, 0, 0.3, 0]))
     assert torch.equal(crops, before)
     region = face_mask(R, "mouth", 0, 0.5) > 0
     assert torch.equal(out[:, ~region], crops[:, ~region])
@@ -126,39 +118,38 @@ def test_only_the_region_changes_and_only_frames_with_the_face():
     assert all((out[i] - crops[i])[region].abs().mean() * 255 > 2 for i in (0, 2))
 
 
-def test_strength_is_the_share_of_the_change():
+def test_strength_is_the_share_of_the_change_and_at_0_nothing_is_called():
+    crops, noise = torch.rand(3, R, R, 3).half(), Noise()
+    assert torch.equal(run(crops, noise, RestoreSettings(strength=0.0)), crops) and not noise.calls
     crops = face(R)[None] * 0.5 + 0.25
-    full, half = (run(crops, OwnGrain(), RestoreSettings(s, "face", 0.0)) - crops for s in (1.0, 0.5))
+    full, half = (run(crops, Grain(), RestoreSettings(s, "face", 0.0)) - crops for s in (1.0, 0.5))
     assert (half - full / 2).abs().max() < 1e-6 < full.abs().max()
 
 
 def test_colours_and_light_stay_those_of_the_input():
-    class Tinted(Same):
-        def __call__(self, faces):
-            return faces * torch.tensor([0.8, 1.0, 0.9]) + torch.tensor([0.1, -0.05, 0.0])
-
+    tinted = Made(lambda faces: faces * torch.tensor([0.8, 1.0, 0.9]) + torch.tensor([0.1, -0.05, 0.0]))
     crops = torch.full((1, R, R, 3), 0.5)
-    assert (run(crops, Tinted()) - crops).abs().max() * 255 < 0.01
+    assert (run(crops, tinted) - crops).abs().max() * 255 < 0.01
     crops = face(R)[None]
     region = face_mask(R, "face", 0, 0.5) > 0.5
-    assert (run(crops, Tinted()) - crops)[:, region].mean((0, 1)).abs().max() * 255 < 1
+    assert (run(crops, tinted) - crops)[:, region].mean((0, 1)).abs().max() * 255 < 1
 
 
 def test_the_temporal_blend_lowers_flicker_on_a_noisy_clip():
     crops = face(R).repeat(12, 1, 1, 1) * 0.5 + 0.25
     crops += 0.01 * (torch.rand(crops.shape, generator=torch.Generator().manual_seed(1)) - 0.5)
     region = face_mask(R, "face", 0, 0.5) > 0.5
-    found = [flicker(run(crops, Grain(), RestoreSettings(1.0, "face", t)), crops, region).mean() for t in (0, 0.5, 1)]
+    found = [flicker(run(crops, Noise(), RestoreSettings(1.0, "face", t)), crops, region).mean() for t in (0, 0.5, 1)]
     assert found[0] > 2 and found[1] < 0.7 * found[0] and found[2] < 0.5 * found[1]
 
 
 def test_the_temporal_blend_keeps_nothing_where_the_picture_moves():
     crops = torch.rand(4, R, R, 3, generator=torch.Generator().manual_seed(2))
-    alone, steady = (run(crops, OwnGrain(), RestoreSettings(1.0, "face", t)) for t in (0.0, 1.0))
+    alone, steady = (run(crops, Grain(), RestoreSettings(1.0, "face", t)) for t in (0.0, 1.0))
     assert (alone - steady).abs().max() < 1e-3 < (alone - crops).abs().max()
 
 
-class Alternating(Grain):
+class Alternating(Noise):
     """One fine pattern, added to the first face, taken from the second, and so on."""
 
     def __call__(self, faces):
@@ -206,56 +197,46 @@ def test_crops_grow_with_the_frame_up_to_1024_pixels(side, ratio, large):
 def test_nothing_is_carried_over_a_cut_or_a_gap():
     crops = face(R).repeat(6, 1, 1, 1)
     track = track_of([1, 1, 0, 1, 1, 1], [0, 0, 0, 0, 1, 0])
-    steady, alone = (run(crops, OwnGrain(), RestoreSettings(1.0, "face", t), track) for t in (1.0, 0.0))
+    steady, alone = (run(crops, Grain(), RestoreSettings(1.0, "face", t), track) for t in (1.0, 0.0))
     assert torch.equal(steady[[0, 3, 4]], alone[[0, 3, 4]])
-    noisy = run(crops + torch.linspace(0, 0.02, 6)[:, None, None, None], OwnGrain(), RestoreSettings(1.0, "face", 1.0))
-    assert not torch.equal(noisy[3:5], run(crops, OwnGrain(), FULL)[3:5])
+    noisy = run(crops + torch.linspace(0, 0.02, 6)[:, None, None, None], Grain(), RestoreSettings(1.0, "face", 1.0))
+    assert not torch.equal(noisy[3:5], run(crops, Grain(), FULL)[3:5])
 
 
 def test_streamed_equals_whole():
     crops = face(R).repeat(7, 1, 1, 1) + 0.01 * torch.rand(7, R, R, 3, generator=torch.Generator().manual_seed(0))
     track, settings = track_of([1, 1, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1, 0]), RestoreSettings(0.8, "face", 0.7, batch=2)
-    whole = run(crops, OwnGrain(), settings, track)
+    whole = run(crops, Grain(), settings, track)
     for size in (1, 3):
-        parts = restore(crops.split(size), OwnGrain(), track, settings)
-        assert torch.equal(torch.cat(list(parts)), whole)
+        restore = Restoration(Grain(), R, settings, track)
+        parts = [restore(crops[i : i + size], i) for i in range(0, 7, size)]
+        assert torch.equal(torch.cat(parts), whole)
 
 
 def test_out_of_memory_halves_the_batch_for_good_and_other_errors_pass(caplog):
-    class Small(OwnGrain):
-        def __call__(self, faces):
-            if len(faces) > 1:
-                self.calls.append(len(faces))
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-            return super().__call__(faces)
+    crops, calls = torch.rand(5, R, R, 3), []
 
-    crops = torch.rand(5, R, R, 3)
-    small = Small()
-    assert torch.equal(run(crops, small, RestoreSettings(1, "face", 0, 4)), run(crops, OwnGrain(), FULL))
-    assert [n for n in small.calls if n > 1] == [4, 2] and "a batch of 1" in caplog.text
+    def one_at_a_time(faces):
+        calls.append(len(faces))
+        if len(faces) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return Grain()(faces)
 
-    class Broken(Same):
-        def __call__(self, faces):
-            raise RuntimeError("sizes do not match")
+    out = run(crops, Made(one_at_a_time), RestoreSettings(1, "face", 0, 4))
+    assert torch.equal(out, run(crops, Grain(), FULL))
+    assert calls == [4, 2, 1, 1, 1, 1, 1] and "a batch of 1" in caplog.text
 
-    with pytest.raises(RuntimeError, match="do not match"):
-        run(crops, Broken())
+    with pytest.raises(RuntimeError, match="must match"):
+        run(crops, Made(lambda faces: faces + torch.zeros(7)))
 
 
-@pytest.mark.parametrize(
-    ("bad", "match"),
-    [(lambda x: x * torch.nan, "not finite: load it in float32"), (lambda x: x[:, ::2], "keeps their size")],
-)
-def test_results_that_cannot_be_used_are_refused(bad, match):
-    class Bad(Same):
-        def __call__(self, faces):
-            return bad(faces)
-
-    with pytest.raises(ValueError, match=match):
-        run(torch.rand(1, R, R, 3), Bad())
-
-
-def test_bad_input_is_refused_in_a_sentence():
+def test_bad_input_and_results_that_cannot_be_used_are_refused_in_a_sentence():
+    for bad, match in (
+        (lambda x: x * torch.nan, "not finite: load it in float32"),
+        (lambda x: x[:, ::2], "their size"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            run(torch.rand(1, R, R, 3), Made(bad))
     for settings, match in (
         ({"strength": 1.1}, "strength is 1.1"),
         ({"temporal": float("nan")}, "temporal is nan"),
@@ -265,10 +246,10 @@ def test_bad_input_is_refused_in_a_sentence():
         with pytest.raises(ValueError, match=match):
             RestoreSettings(**settings)
     with pytest.raises(ValueError, match="64 x 32 pixels: give the square crops"):
-        run(torch.rand(1, 32, 64, 3), Same())
+        run(torch.rand(1, 32, 64, 3), Made())
     for crops in (torch.rand(3, R, R, 3), torch.rand(2, 32, 32, 3)):
         with pytest.raises(ValueError, match="do not fit a track of 2 faces of 64 x 64"):
-            run(crops, Same(), track=track_of([1, 1]))
+            run(crops, Made(), track=track_of([1, 1]))
 
 
 def test_sharpening_makes_soft_edges_clearer_without_halos():
@@ -289,27 +270,25 @@ def test_sharpening_makes_soft_edges_clearer_without_halos():
 
 
 def save(tmp_path, net, name, wrapper="params_ema"):
-    path = tmp_path / name
-    state = net.state_dict()
-    save_file({k: v.contiguous() for k, v in state.items()}, path) if path.suffix == ".safetensors" else torch.save(
-        {wrapper: state} if wrapper else state, path
-    )
+    path, state = tmp_path / name, net.state_dict()
+    if path.suffix == ".safetensors":
+        save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
+    else:
+        torch.save({wrapper: state} if wrapper else state, path)
     return path
 
 
 def small_restoreformer():
-    from spandrel.architectures.RestoreFormer import RestoreFormer
-
     torch.manual_seed(0)
-    return RestoreFormer(
-        n_embed=16, embed_dim=32, z_channels=32, ch=32, ch_mult=(1,) * 6, num_res_blocks=1, head_size=8
-    )
+    sizes = {"n_embed": 16, "embed_dim": 32, "z_channels": 32, "ch": 32, "num_res_blocks": 1, "head_size": 8}
+    return RestoreFormer(**sizes, ch_mult=(1,) * 6)
 
 
 @pytest.mark.parametrize(("name", "wrapper"), [("a.pth", "params"), ("b.pth", None), ("c.safetensors", None)])
 def test_restoreformer_loads_in_every_wrapping_and_sees_pictures_as_published(tmp_path, name, wrapper):
-    net = small_restoreformer().eval()
+    net, before = small_restoreformer().eval(), [support.architecture.id for support in MAIN_REGISTRY]
     restorer = load_restorer(save(tmp_path, net, name, wrapper))
+    assert [support.architecture.id for support in MAIN_REGISTRY] == before  # spandrel's own list stays
     assert (restorer.kind, restorer.name) == ("RestoreFormer", name[0])
     faces = face(64)[None]  # the net takes every multiple of 32
     with torch.no_grad():
@@ -325,8 +304,6 @@ def refuses_float16(path):
 
 
 def test_an_upscaler_works_at_the_size_of_the_portrait(tmp_path):
-    from spandrel.architectures.Compact import Compact
-
     net = Compact(num_in_ch=3, num_out_ch=3, num_feat=8, num_conv=1, upscale=2)
     torch.nn.init.zeros_(net.body[-1].weight)  # then it only doubles the pixels
     torch.nn.init.zeros_(net.body[-1].bias)
@@ -337,22 +314,13 @@ def test_an_upscaler_works_at_the_size_of_the_portrait(tmp_path):
 
 
 def gfpgan():
-    from spandrel.architectures.GFPGAN import GFPGAN
-
     sizes = {"out_size": 512, "num_style_feat": 512, "channel_multiplier": 2, "num_mlp": 8, "narrow": 1}
-    return GFPGAN(
-        **sizes, decoder_load_path=None, fix_decoder=False, input_is_latent=True, different_w=True, sft_half=True
-    )
+    how = {"fix_decoder": False, "input_is_latent": True, "different_w": True, "sft_half": True}
+    return GFPGAN(**sizes, **how, decoder_load_path=None)
 
 
 def codeformer():
     return pytest.importorskip("spandrel_extra_arches.architectures.CodeFormer").CodeFormer()
-
-
-def restoreformer():
-    from spandrel.architectures.RestoreFormer import RestoreFormer
-
-    return RestoreFormer()
 
 
 @pytest.mark.parametrize(
@@ -360,7 +328,7 @@ def restoreformer():
     [
         (gfpgan, ("GFPGANv1.3.pth", "GFPGANv1.4.pth"), 285, "b4d310540debf8e3"),
         (codeformer, ("codeformer.pth",), 515, "69b082da5ee863e9"),
-        (restoreformer, ("RestoreFormer.pth",), 405, "50f11f8906fd1c68"),
+        (RestoreFormer, ("RestoreFormer.pth",), 405, "50f11f8906fd1c68"),
     ],
 )
 def test_the_nets_below_have_the_tensors_of_the_published_files(make, files, count, digest):
@@ -375,13 +343,19 @@ def test_the_nets_below_have_the_tensors_of_the_published_files(make, files, cou
 
 
 @slow
-@pytest.mark.parametrize("name", ["GFPGANv1.3.pth", "GFPGANv1.4.pth"])
-def test_gfpgan_in_its_published_layout(tmp_path, name):
+@pytest.mark.parametrize(
+    ("make", "kind", "name", "wrapper"),
+    [
+        (gfpgan, "GFPGAN", "GFPGANv1.3.pth", "params_ema"),
+        (gfpgan, "GFPGAN", "GFPGANv1.4.pth", "params_ema"),
+        (RestoreFormer, "RestoreFormer", "RestoreFormer.pth", "params"),
+    ],
+)
+def test_gfpgan_and_restoreformer_in_their_published_layouts(tmp_path, make, kind, name, wrapper):
     torch.manual_seed(0)
-    restorer = load_restorer(save(tmp_path, gfpgan(), name))
-    assert restorer.kind == "GFPGAN"
+    restorer, crop = load_restorer(save(tmp_path, make(), name, wrapper)), face(256)[None]
+    assert restorer.kind == kind
     refuses_float16(tmp_path / name)
-    crop = face(256)[None]
     torch.manual_seed(1)
     out = run(crop, restorer)
     assert not torch.equal(out, crop) and torch.equal(run(crop, restorer), out)  # no noise of its own
@@ -395,13 +369,6 @@ def test_codeformer_in_its_published_layout_and_its_fidelity(tmp_path):
     best, alike = (load_restorer(path, fidelity=f)(faces) for f in (0.0, 1.0))
     assert best.shape == faces.shape and not torch.equal(best, alike)
     refuses_float16(path)
-
-
-@slow
-def test_restoreformer_in_its_published_layout(tmp_path):
-    torch.manual_seed(0)
-    restorer, crop = load_restorer(save(tmp_path, restoreformer(), "RestoreFormer.pth", "params")), face(256)[None]
-    assert restorer.kind == "RestoreFormer" and not torch.equal(run(crop, restorer), crop)
 
 
 CODEFORMER = (
@@ -431,14 +398,6 @@ def test_files_that_are_no_restorers_say_what_they_are(tmp_path):
     torch.save(state, tmp_path / "cut.pth")
     with pytest.raises(ValueError, match="tensors do not fit .*fetch it again"):
         load_restorer(tmp_path / "cut.pth")
-
-
-def test_spandrels_own_list_of_nets_stays_as_it_is(tmp_path):
-    from spandrel import MAIN_REGISTRY
-
-    before = [support.architecture.id for support in MAIN_REGISTRY]
-    load_restorer(save(tmp_path, small_restoreformer(), "r.pth"))
-    assert [support.architecture.id for support in MAIN_REGISTRY] == before
 
 
 def test_a_restorer_of_other_pictures_is_refused():

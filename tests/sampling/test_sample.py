@@ -7,7 +7,9 @@ from golden_data import json_of, tensors
 
 from latentsync.audio.whisper import AudioFeatures
 from latentsync.face.masks import keep_mask
+from latentsync.frames import as_uint8
 from latentsync.models.load import LipSyncModel
+from latentsync.sampling.preview import preview
 from latentsync.sampling.sample import plan, sync, synced_window, windows
 from latentsync.sampling.schedulers import make_sampler
 from latentsync.settings import SAMPLERS, Settings
@@ -124,6 +126,29 @@ def test_frames_outside_the_runs_pass_and_no_window_crosses_a_cut(model, clip):
 
     alone = whole(model, crops[6:9], Later(), FAST)
     assert torch.equal(out[6:9], alone)
+
+
+@pytest.mark.parametrize(
+    "order, kept, encoded",
+    [
+        ([*range(8), *range(8)[::-1], *range(5)], 64, 8),  # played back and forth; the last window is a short one
+        ([*range(10), *range(8)[::-1]], 64, 16),  # the second window has frames that are new
+        ([0] * 16, 64, 8),
+        ([*range(16)] * 2, 15, 32),  # those that were seen the longest ago are gone
+        ([*range(16), *range(16)[::-1]], 8, 24),
+    ],
+)
+def test_a_window_of_frames_seen_before_is_not_encoded_again(model, clip, monkeypatch, order, kept, encoded):
+    crops, states = clip[0][order], clip[1].states
+    audio = AudioFeatures(states, 25.0, len(order))
+    monkeypatch.setattr("latentsync.sampling.sample.PIXELS_KEPT", kept * 64**2)
+    expected = whole(model, crops, audio, FAST)
+    seen = []
+    hook = model.vae.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    out = whole(model, crops, audio, FAST, source=order.__getitem__)
+    hook.remove()
+    assert torch.equal(out, expected)
+    assert sum(seen) == 2 * encoded  # each crop with and without its mask
 
 
 @pytest.mark.parametrize(
@@ -316,6 +341,31 @@ def test_steps_are_reported_and_can_cancel(model, clip):
     with pytest.raises(Cancel):
         whole(model, crops, audio, FAST, on_step=on_step)
     assert seen == [(1, 2, (1, 4, 8, 8, 8)), (2, 2, (1, 4, 8, 8, 8)), (1, 2, (1, 4, 8, 8, 8))]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_steps_come_with_the_latents_as_the_net_takes_them_to_be_without_noise(model, clip, monkeypatch, sampler):
+    """Of a net that is never wrong these are the same from the first step on, however noisy the sampler's still are."""
+    clean = torch.randn(1, 4, 8, 8, 8, generator=torch.Generator().manual_seed(5))
+    kept = make_sampler("ddim", 1).alphas_cumprod
+
+    def denoise(self, noisy, t, audio, cache=None):
+        return (noisy[:, :4] - kept[int(t)].sqrt() * clean) / (1 - kept[int(t)]).sqrt()
+
+    monkeypatch.setattr(LipSyncModel, "denoise", denoise)
+    crops, audio, seen = clip[0][:8], clip[1], []
+    whole(model, crops, audio, replace(FAST, sampler=sampler, steps=5), on_step=lambda *state: seen.append(state[2]))
+    assert len(seen) == 5 and all(torch.allclose(latents, clean, atol=1e-4) for latents in seen)
+
+
+def test_a_preview_is_the_windows_middle_frame_as_it_would_come_out(model, clip):
+    crops, audio, seen = clip[0][:8], clip[1], []
+    whole(model, crops, audio, FAST, on_step=lambda *state: seen.append(state[2]))
+    mask = keep_mask(64)
+    shown = preview(model, seen[-1], crops[4], mask)
+    expected = (model.decode(seen[-1][:, :, 4])[0] + 1) / 2
+    expected = (expected * (1 - mask) + crops[4].movedim(-1, 0) * mask).movedim(0, -1)
+    assert torch.equal(shown, as_uint8(expected))
 
 
 def test_running_out_of_memory_makes_smaller_batches(model, clip, monkeypatch):

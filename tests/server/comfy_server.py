@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -22,20 +23,21 @@ TEXT_EVENT = 3  # the kind of binary message that carries the line shown on a no
 
 
 class Server:
-    """ComfyUI on a free port, with folders of its own and the pack as a link among its custom nodes."""
+    """ComfyUI on a free port, with folders of its own; the pack, and `packs`, are links among its custom nodes."""
 
-    def __init__(self, base: Path):
+    def __init__(self, base: Path, *flags: str, packs: Iterable[Path] = ()):
         self.base = base
         self.log_path = base / "log.txt"
         for name in ("custom_nodes", "models", "input", "output"):
             (base / name).mkdir(parents=True)
-        (base / "custom_nodes" / PACK).symlink_to(ROOT, target_is_directory=True)
+        for name, place in {PACK: ROOT, **{pack.name: pack for pack in packs}}.items():
+            (base / "custom_nodes" / name).symlink_to(place, target_is_directory=True)
         self.port = free_port()
         self.client = uuid.uuid4().hex
         command = [PYTHON, "main.py", "--cpu", "--port", str(self.port), "--base-directory", str(base)]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--disable-api-nodes", "--cache-classic"], cwd=COMFYUI, stdout=log, stderr=log
+                [*command, "--disable-api-nodes", *(flags or ["--cache-classic"])], cwd=COMFYUI, stdout=log, stderr=log
             )
         self._wait_until_up()
         self.events = Events(self.port, self.client)

@@ -53,6 +53,18 @@ class Distance(torch.nn.Module):
         return (self.features(a) - self.features(b)).square()
 
 
+def losses_of(task, batch: dict[str, torch.Tensor], steps: int, learning_rate: float) -> list[float]:
+    """The loss of one batch, again and again, while its task learns it."""
+    optimizer, losses = torch.optim.AdamW(task.net.parameters(), learning_rate), []
+    for _ in range(steps):
+        loss = task.loss(task.net, batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
 def small_vae() -> AutoencoderKL:
     down, up = ["DownEncoderBlock2D"] * 4, ["UpDecoderBlock2D"] * 4
     widths = {"block_out_channels": [8] * 4, "norm_num_groups": 4}

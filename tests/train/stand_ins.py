@@ -50,12 +50,13 @@ def _narrow(config: EncoderConfig) -> EncoderConfig:
     return EncoderConfig(config.in_channels, (*stages, replace(last, channels=64)))
 
 
-def save_stable_diffusion(folder: Path) -> None:
-    """The U-Net of Stable Diffusion 1.5, as diffusers saves it."""
+def save_stable_diffusion(folder: Path) -> Path:
+    """A small U-Net of the kind of Stable Diffusion 1.5's, as diffusers saves it; its file."""
     folder.mkdir(parents=True)
     net = UNet2DConditionModel(block_out_channels=WIDTHS, cross_attention_dim=48, attention_head_dim=8)
     weights = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
     save_file(weights, folder / "diffusion_pytorch_model.safetensors")
+    return folder / "diffusion_pytorch_model.safetensors"
 
 
 def write_clip(path: Path, seed: int, frames: int = 60, side: int = 64, fps=25, sound: float | None = 1) -> Path:

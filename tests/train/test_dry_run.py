@@ -102,14 +102,6 @@ def test_a_missing_file_comes_with_the_command_that_gets_it(preset, folder, tmp_
         downloaded.clear()
 
 
-def test_a_missing_start_ends_the_command_with_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", "unet", "--config", "stage2", "--dry_run"]) == 2
-    said = capsys.readouterr().err
-    assert "there is no checkpoints/latentsync_unet.pt: get it with" in said.replace("\\", "/")
-    assert "`python -m latentsync download --version 1.5 --only unet`" in said
-
-
 def test_other_places_of_a_file_are_found(tmp_path):
     converted = tmp_path / "stable_syncnet.safetensors"
     save_file({}, converted)

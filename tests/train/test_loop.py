@@ -30,6 +30,10 @@ def nothing_to_look_at(request, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
+def run(config, resume=None, progress=None, **task) -> Path:
+    return train(ToyTask(config, **task), config, resume, progress)
+
+
 def losses(folder) -> list[tuple]:
     lines = read_log(Path(folder) / "log.jsonl")
     return [(line["step"], line["loss"], line["half"], line["gradient_norm"]) for line in lines if "loss" in line]
@@ -43,29 +47,32 @@ def same(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def close(one: Path, other: Path, end: Path, end_of_other: Path) -> None:
+    """Two runs that differ by no more than rounding: their logs, and the weights at their ends."""
+    for line, line_of_other in zip(losses(one), losses(other), strict=True):
+        assert line == pytest.approx(line_of_other, rel=1e-5)
+    for name, tensor in weights(end).items():
+        torch.testing.assert_close(tensor, weights(end_of_other)[name], atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("workers", "accumulate"), [(0, 2), (2, 1)])
 def test_a_resumed_run_goes_on_as_if_nothing_had_happened(tmp_path, workers, accumulate):
-    run = {"workers": workers, "accumulate": accumulate, "ema": 0.9}
-    whole = configured(tmp_path / "whole", **run)
-    end = train(ToyTask(whole), whole)
-    begun = configured(tmp_path / "two", max_steps=3, **run)
-    assert train(ToyTask(begun), begun) == tmp_path / "two" / "step-00000003"
-    resumed = configured(tmp_path / "two", max_steps=5, **run)
+    settings = {"workers": workers, "accumulate": accumulate, "ema": 0.9}
+    end = run(configured(tmp_path / "whole", **settings))
+    assert run(configured(tmp_path / "two", max_steps=3, **settings)) == tmp_path / "two" / "step-00000003"
     torch.rand(7)  # the generators need not be where they were
-    end_of_two = train(ToyTask(resumed), resumed, resume="auto")
+    end_of_two = run(configured(tmp_path / "two", max_steps=5, **settings), "auto")
     assert losses(tmp_path / "two") == losses(tmp_path / "whole") and len(losses(tmp_path / "two")) == 5
-    assert same(weights(end), weights(end_of_two)) and same(
-        weights(end, "ema/toy.pt"), weights(end_of_two, "ema/toy.pt")
-    )
+    assert all(same(weights(end, name), weights(end_of_two, name)) for name in ("toy.pt", "ema/toy.pt"))
     assert not same(weights(end), weights(end, "ema/toy.pt"))
 
 
 def test_progress_and_samples_go_on_where_they_were(tmp_path):
-    config, longer = configured(tmp_path, max_steps=3, accumulate=2), configured(tmp_path, max_steps=5, accumulate=2)
-    task, seen = ToyTask(config), []
+    config, seen = configured(tmp_path, max_steps=3, accumulate=2), []
+    task = ToyTask(config)
     train(task, config, progress=lambda *state: seen.append(state))
     assert task.seen == list(range(12)) and task.warnings == [1, 2, 3]
-    train(ToyTask(longer), longer, "auto", progress=lambda *state: seen.append(state))
+    run(configured(tmp_path, max_steps=5, accumulate=2), "auto", lambda *state: seen.append(state))
     assert [state[1:3] for state in seen] == [(0, 3), (1, 3), (2, 3), (3, 3), (3, 5), (4, 5), (5, 5)]
     assert all(state[0] == "training" and (len(state) == 3 or state[3].startswith("loss ")) for state in seen)
 
@@ -82,9 +89,8 @@ def test_an_interrupted_run_saves_between_two_steps_and_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt, match="step 3, saved in .*step-00000003.*--resume auto"):
         train(Impatient(config), config)
     assert signal.getsignal(signal.SIGINT) is before
-    train(ToyTask(config), config, resume="auto")
-    whole = configured(tmp_path / "whole")
-    train(ToyTask(whole), whole)
+    run(config, "auto")
+    run(configured(tmp_path / "whole"))
     assert losses(tmp_path / "a") == losses(tmp_path / "whole")
 
 
@@ -99,12 +105,9 @@ def test_processes_share_out_the_batch_of_one():
 
 
 def test_accumulated_batches_are_one_batch(tmp_path):
-    small, large = configured(tmp_path / "a", accumulate=3), configured(tmp_path / "b", batch_size=6)
-    ends = [train(ToyTask(config, dropout=0.0), config) for config in (small, large)]
-    for one, other in zip(losses(tmp_path / "a"), losses(tmp_path / "b"), strict=True):
-        assert one == pytest.approx(other, rel=1e-5)
-    for name, tensor in weights(ends[0]).items():
-        torch.testing.assert_close(tensor, weights(ends[1])[name], atol=1e-5, rtol=1e-4)
+    small, large = tmp_path / "a", tmp_path / "b"
+    ends = run(configured(small, accumulate=3), dropout=0.0), run(configured(large, batch_size=6), dropout=0.0)
+    close(small, large, *ends)
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
@@ -113,16 +116,11 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     command = [sys.executable, *launch, str(HERE / "toy.py"), str(tmp_path / "two"), "2"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
-    one = configured(tmp_path / "one", batch_size=4, max_steps=2)
-    end = train(ToyTask(one, dropout=0.0), one)
-    for line, other in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
-        assert line == pytest.approx(other, rel=1e-5)
-    state = tmp_path / "two" / "step-00000002"
-    assert len(list((state / "state").glob("random_states_*"))) == 2
-    for name, tensor in weights(end).items():
-        torch.testing.assert_close(tensor, weights(state)[name], atol=1e-6, rtol=1e-4)
+    end, end_of_two = run(configured(tmp_path / "one", batch_size=4, max_steps=2), dropout=0.0), "two/step-00000002"
+    close(tmp_path / "one", tmp_path / "two", end, tmp_path / end_of_two)
+    assert len(list((tmp_path / end_of_two / "state").glob("random_states_*"))) == 2
     on = configured(tmp_path / "two", batch_size=4, max_steps=3)  # and one process goes on with it
-    assert train(ToyTask(on, dropout=0.0), on, resume="auto") == tmp_path / "two" / "step-00000003"
+    assert run(on, "auto", dropout=0.0) == tmp_path / "two" / "step-00000003"
 
 
 class Poisoned(Numbers):
@@ -131,11 +129,10 @@ class Poisoned(Numbers):
 
 
 def test_a_loss_that_is_nan_stops_the_run_and_is_not_saved(tmp_path):
-    config = configured(tmp_path, save_every=1)
-    task = ToyTask(config)
+    task = ToyTask(configured(tmp_path, save_every=1))
     task.data = Poisoned()
     with pytest.raises(ValueError, match=r"step 4 \(loss nan, half nan\).*learning_rate") as error:
-        train(task, config)
+        train(task, task.config)
     assert "\n" not in str(error.value)
     states = complete_states(tmp_path)
     assert [state.name for state in states] == ["step-00000001", "step-00000002", "step-00000003"]
@@ -147,10 +144,9 @@ def test_what_overflows_in_float16_is_left_out_of_the_log():
     check_finite({"loss": math.inf}, 3, half=True)
     with pytest.raises(ValueError):
         check_finite({"loss": math.inf}, 3, half=False)
-    means = mean_metrics(
-        [{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}]
-    )
-    assert means == {"loss": 2.0, "sync": 2.0} and math.isnan(mean_metrics([{"loss": math.nan}])["loss"])
+    steps = [{"loss": 1.0, "sync": math.nan}, {"loss": math.inf, "sync": math.nan}, {"loss": 3.0, "sync": 2.0}]
+    assert mean_metrics(steps) == {"loss": 2.0, "sync": 2.0}
+    assert math.isnan(mean_metrics([{"loss": math.nan}])["loss"])
 
 
 def test_a_gradient_that_is_nan_stops_the_run_before_it_reaches_the_weights(tmp_path):
@@ -169,39 +165,34 @@ def test_a_run_of_nothing_but_overflows_is_stopped(tmp_path, monkeypatch):
     from accelerate import Accelerator
 
     monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", True)
-    config = configured(tmp_path, max_steps=102, save_every=100, ema=0.5)
     with pytest.raises(ValueError, match="not finite in 101 steps up to 101"):
-        train(ToyTask(config), config)
+        run(configured(tmp_path, max_steps=102, save_every=100, ema=0.5))
     state = load_file(tmp_path / "step-00000100" / "state" / "ema.safetensors")
     assert state["updates"] == 0
 
 
 def test_validation_sees_the_average_and_changes_no_later_step(tmp_path):
-    plain = configured(tmp_path / "plain", ema=0.5)
-    train(ToyTask(plain), plain)
+    run(configured(tmp_path / "plain", ema=0.5))
     validated = configured(tmp_path / "validated", ema=0.5, validate_every=2)
     task = ToyTask(validated)
     end = train(task, validated)
     assert losses(tmp_path / "plain") == losses(tmp_path / "validated")
-    assert [line["step"] for line in read_log(tmp_path / "validated" / "log.jsonl") if "validation_error" in line] == [
-        2,
-        4,
-        5,
-    ]
+    lines = read_log(tmp_path / "validated" / "log.jsonl")
+    assert [line["step"] for line in lines if "validation_error" in line] == [2, 4, 5]
     assert task.validated[-1] == pytest.approx(float(weights(end, "ema/toy.pt")["0.weight"].sum()), rel=1e-5)
     assert task.validated[-1] != pytest.approx(float(weights(end)["0.weight"].sum()), rel=1e-5)
 
 
 def test_only_the_last_states_stay_and_a_damaged_one_is_not_gone_on_from(tmp_path):
     config = configured(tmp_path, save_every=1, keep=2, max_steps=3)
-    train(ToyTask(config), config)
+    run(config)
     assert [state.name for state in complete_states(tmp_path)] == ["step-00000002", "step-00000003"]
     last = tmp_path / "step-00000003"
     shutil.copytree(last, tmp_path / "step-00000009.part")
     with (last / "state" / "optimizer.bin").open("r+b") as file:
         file.truncate(100)
     with pytest.raises(ValueError, match="step-00000003 is not a complete checkpoint"):
-        train(ToyTask(config), config, resume=last)
+        run(config, last)
     task = ToyTask(config)
     train(task, config, resume="auto")
     assert task.seen == [4, 5] and [step for step, *_ in losses(tmp_path)] == [1, 2, 3]
@@ -212,21 +203,18 @@ def test_only_the_last_states_stay_and_a_damaged_one_is_not_gone_on_from(tmp_pat
 def test_a_checkpoint_is_safe_from_a_power_cut(tmp_path, monkeypatch):
     fsync, on_the_drive = os.fsync, set()
     monkeypatch.setattr(os, "fsync", lambda file: on_the_drive.add(os.fstat(file).st_ino) or fsync(file))
-    config = configured(tmp_path, max_steps=1)
-    state = train(ToyTask(config), config)
+    state = run(configured(tmp_path, max_steps=1))
     assert {path.stat().st_ino for path in state.rglob("*") if path.is_file()} <= on_the_drive
 
 
 def test_what_a_further_run_may_change(tmp_path):
     config = configured(tmp_path, max_steps=1)
-    assert train(ToyTask(config), config, resume="auto").name == "step-00000001"  # without a state: a new run
+    assert run(config, "auto").name == "step-00000001"  # without a state: a new run
     with pytest.raises(ValueError, match="--resume auto"):
-        train(ToyTask(config), config)
-    other = configured(tmp_path, net=4)
+        run(config)
     with pytest.raises(ValueError, match="made with another net"):
-        train(ToyTask(other), other, resume="auto")
-    faster = configured(tmp_path, max_steps=2, optimizer=OptimizerConfig(learning_rate=0.5))
-    train(ToyTask(faster), faster, resume=tmp_path)
+        run(configured(tmp_path, net=4), "auto")
+    run(configured(tmp_path, max_steps=2, optimizer=OptimizerConfig(learning_rate=0.5)), tmp_path)
     assert [line["learning_rate"] for line in read_log(tmp_path / "log.jsonl")] == [0.01, 0.5]
 
 
@@ -255,27 +243,19 @@ def test_the_learning_rate_rises_and_falls():
     assert learning_rate(10**6, OptimizerConfig(learning_rate=1.0), 5) == 1.0
 
 
-def test_the_log_forgets_what_came_after_the_saved_state(tmp_path):
+def test_the_log_forgets_what_came_after_the_saved_state(tmp_path, monkeypatch, caplog):
     with Log(tmp_path, 0) as log:
         for step in range(1, 5):
             log.write(step, {"loss": 1 / step, "sync": math.nan})
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')
-    with Log(tmp_path, 2) as log:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with caplog.at_level(logging.INFO), Log(tmp_path, 2) as log:
         log.write(3, {"loss": 0.0})
         picture = log.draw()
     lines = read_log(tmp_path / "log.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3] and lines[1] == {"step": 2, "loss": 0.5, "sync": None}
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_log_needs_no_package_to_look_at_it(tmp_path, monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with caplog.at_level(logging.INFO), Log(tmp_path, 0) as log:
-        log.write(1, {"loss": 1.0})
-        assert log.draw() is None
-    assert "pip install tensorboard" in caplog.text and "pip install matplotlib" in caplog.text
+    assert picture.read_bytes().startswith(b"\x89PNG") and "pip install tensorboard" in caplog.text
 
 
 def test_what_cannot_be_trained_is_said_in_one_sentence(tmp_path, monkeypatch):
@@ -285,10 +265,7 @@ def test_what_cannot_be_trained_is_said_in_one_sentence(tmp_path, monkeypatch):
     frozen.net.requires_grad_(False)
     for task, message in (
         (ToyTask(configured(tmp_path, precision="fp16", device="auto")), "fp16, which needs a GPU"),
-        (
-            ToyTask(configured(tmp_path, gradient_checkpointing=True)),
-            "checkpointing is true, which Sequential",
-        ),
+        (ToyTask(configured(tmp_path, gradient_checkpointing=True)), "checkpointing is true, which Sequential"),
         (frozen, "no weight"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -56,21 +56,17 @@ def test_the_parts_of_a_step(accumulate, tmp_path):
     assert all(parameter.grad is None for parameter in task.net.parameters())
 
 
-def estimated(preset: str, *overrides: str) -> Memory:
-    config = load_config(UNetTraining, preset, [*SMALL, *overrides])
-    nets = frozen_nets()
-    if config.frozen_half:
-        nets.cast(torch.float16)
-    task = UNetTask(config, nets, data=[])
+def estimated(*overrides: str) -> Memory:
+    config = load_config(UNetTraining, "stage2_efficient", [*SMALL, *overrides])
+    task = UNetTask(config, frozen_nets().cast(torch.float16 if config.frozen_half else torch.float32), data=[])
     task.net.gradient_checkpointing = config.run.gradient_checkpointing
-    shapes = {"pixels": (3, 16, 64, 64), "reference_pixels": (3, 16, 64, 64), "audio": (16, 50, 32)}
+    shapes = dict.fromkeys(("pixels", "reference_pixels"), (3, 16, 64, 64)) | {"audio": (16, 50, 32)}
     sample = {name: torch.empty(shape) for name, shape in (shapes | {"mel": (1, 80, 52)}).items()}
     return estimate_memory(task, sample, config)
 
 
 def test_what_lowers_the_memory_of_the_unet():
-    more = estimated("stage2_efficient", "frozen_half=false", "run.gradient_checkpointing=false")
-    less = estimated("stage2_efficient")
+    more, less = estimated("frozen_half=false", "run.gradient_checkpointing=false"), estimated()
     assert less.frozen < 0.6 * more.frozen and less.activations < 0.8 * more.activations
     assert less.weights == more.weights and less.gradients < less.weights
 
@@ -80,10 +76,8 @@ def test_a_loss_of_unknown_shape_has_no_estimate(tmp_path):
         def loss(self, net, batch):
             return {"loss": net(batch["x"][batch["x"][:, 0] > 0]).mean()}
 
-    config = configured(tmp_path)
-    task = Picky(config)
-    task.frozen_nets = []
-    assert estimate_memory(task, task.data[0], config) is None
+    task = Picky(configured(tmp_path))
+    assert estimate_memory(task, task.data[0], task.config) is None
 
 
 def test_the_presets_say_what_the_benchmark_prints():

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import torch
 
+from latentsync.train import trepa
 from latentsync.train.trepa import VideoMAE, load_trepa, published_name, read_config, trepa_loss
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_nets_have_the_golden_number_of_heads():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(trepa.HEADS, 48, golden_data.json_of("trepa")["num_heads"])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +28,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def net(weights) -> VideoMAE:
-    return VideoMAE.from_state_dict(weights, n_head=golden_data.json_of("trepa")["num_heads"])
+    return VideoMAE.from_state_dict(weights)
 
 
 def clip(tag: int) -> torch.Tensor:
@@ -53,17 +61,16 @@ def test_every_weight_is_used_and_the_position_table_is_real(weights, net):
     assert not any(p.requires_grad for p in net.parameters())
 
 
-def test_names_of_older_transformers_are_known():
+@pytest.mark.parametrize(("old", "new"), [("q_bias", "query.bias"), ("v_bias", "value.bias")])
+def test_names_of_older_transformers_are_known(old, new):
     block = "backbone.encoder.layer.3.attention.attention."
-    for old, new, published in (("q_bias", "query.bias", "q_bias"), ("v_bias", "value.bias", "v_bias")):
-        assert published_name(block + old) == published_name(block + new) == (f"blocks.3.attn.{published}", None)
+    assert published_name(block + old) == published_name(block + new) == (f"blocks.3.attn.{old}", None)
 
 
 def test_checkpointing_keeps_less_and_gives_the_same_gradients(net):
     gradients, kept = [], []
-    for checkpointing in (False, True):
-        net.gradient_checkpointing = checkpointing
-        assert net.gradient_checkpointing == checkpointing
+    for enable in (lambda: None, net.enable_gradient_checkpointing):
+        enable()
         predicted, target, sizes = clip(13).requires_grad_(), clip(14).requires_grad_(), []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
             loss = trepa_loss(net, predicted, target)
@@ -71,7 +78,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(net):
         loss.backward()
         assert target.grad is None
         gradients.append(predicted.grad)
-    net.gradient_checkpointing = False
+    net.eval()
     assert gradients[0].isfinite().all() and gradients[0].abs().sum(dim=(0, 1, 3, 4)).min() > 0
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-12)
     assert kept[1] < 0.8 * kept[0]
@@ -91,7 +98,7 @@ def test_the_features_see_the_order_of_frames_and_values_cut_to_their_range(net)
 
 def test_files_load_in_the_wanted_dtype(tmp_path, weights, net):
     torch.save({"module": {name: tensor.half() for name, tensor in weights.items()}}, tmp_path / "vit.pth")
-    loaded = load_trepa(tmp_path / "vit.pth", n_head=4)
+    loaded = load_trepa(tmp_path / "vit.pth")
     assert next(loaded.parameters()).dtype == torch.float32
     with torch.inference_mode():
         assert (loaded(clip(13)) - net(clip(13))).abs().max() < 1e-3
@@ -105,12 +112,10 @@ def test_what_cannot_be_loaded_is_named(tmp_path, monkeypatch, weights):
         r"1 of the wrong shape \(blocks.0.attn.qkv.weight \(96, 48\), expected \(144, 48\)\)"
     )
     with pytest.raises(ValueError, match=message):
-        VideoMAE.from_state_dict(wrong, n_head=4)
+        VideoMAE.from_state_dict(wrong)
     torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
     with pytest.raises(ValueError, match="vgg.pth .*looks? like a VGG, not a VideoMAE v2"):
         load_trepa(tmp_path / "vgg.pth")
-    with pytest.raises(ValueError, match="n_head is 5 for a VideoMAE of width 48"):
-        VideoMAE.from_state_dict(weights, n_head=5)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match="pip install transformers"):
-        VideoMAE.from_state_dict(weights, n_head=4)
+        VideoMAE.from_state_dict(weights)

@@ -28,9 +28,8 @@ QUICK = Settings(steps=1, guidance=1.0)
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    return load_model(
-        tiny.make_checkpoints(tmp_path_factory.mktemp("m") / "checkpoints"), resolution=SIDE, device="cpu"
-    )
+    folder = tiny.make_checkpoints(tmp_path_factory.mktemp("model") / "checkpoints")
+    return load_model(folder, resolution=SIDE, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -54,22 +53,17 @@ def test_the_offset_says_by_how_much_the_mouth_is_late(late):
     assert metrics["sync"] == pytest.approx(np.cos(late / 20), abs=0.02)
 
 
-def test_validation_writes_a_clip_with_its_sound(model, sound, tmp_path):
+def test_validation_writes_a_clip_with_its_sound_and_says_where_metrics_are_missing(model, sound, tmp_path, caplog):
     syncnet = SyncScorer(narrow_syncnet(3, PIXEL_FACTORS), SIDE)
     video, out = make_video(tmp_path / "crops.mp4", side=96), tmp_path / "new" / "validation.mp4"
     model.unet.train()
     metrics = validate(model, video, sound, QUICK, out, syncnet)
     assert model.unet.training
-    assert metrics.keys() == {"sync", "sync_offset"}
-    assert 0 <= metrics["sync"] <= 1 and -10 <= metrics["sync_offset"] <= 10
+    assert metrics.keys() == {"sync", "sync_offset"} and 0 <= metrics["sync"] <= 1
     with VideoReader(out) as reader:
         assert (len(reader), reader.height, reader.width, reader.fps) == (FRAMES, SIDE, SIDE, 25)
     waveform, rate = read_audio(out)
     assert waveform.shape[1] / rate == pytest.approx(FRAMES / 25, abs=0.1)
-
-
-def test_without_a_syncnet_it_says_that_metrics_are_missing(model, sound, tmp_path, caplog):
-    video = make_video(tmp_path / "crops.mp4")
     with caplog.at_level(logging.INFO, "latentsync.train.validate"):
         assert validate(model, video, sound, QUICK, tmp_path / "out.mp4", None) == {}
     assert "out.mp4 has no sync metrics: set files.syncnet" in caplog.text
@@ -78,9 +72,8 @@ def test_without_a_syncnet_it_says_that_metrics_are_missing(model, sound, tmp_pa
 @pytest.mark.parametrize(("side", "fps", "width"), [(SIDE, 30, SIDE), (32, 25, 32), (SIDE, 25, 96)])
 def test_clips_that_are_no_crops_are_refused(model, sound, tmp_path, side, fps, width):
     video = make_video(tmp_path / "odd.mp4", side, fps, width)
-    with pytest.raises(
-        ValueError, match=f"odd.mp4 has {fps} pictures of {width} x {side} a second: .* 25 square crops"
-    ):
+    message = f"odd.mp4 has {fps} pictures of {width} x {side} a second: .* 25 square crops"
+    with pytest.raises(ValueError, match=message):
         validate(model, video, sound, QUICK, tmp_path / "out.mp4", None)
     assert not (tmp_path / "out.mp4").exists()
 

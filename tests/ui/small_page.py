@@ -12,7 +12,14 @@ QUICK = {"inference_steps": 1, "guidance_scale": 1, "window": 8}
 
 def options(**changes) -> argparse.Namespace:
     """The options of the command `ui` that nets need."""
-    usual = {"checkpoints": "embedded", "device": "cpu", "dtype": None, "detector": "auto", "detector_model": None}
+    usual = {
+        "checkpoints": "embedded",
+        "device": "cpu",
+        "dtype": None,
+        "compile": False,
+        "detector": "auto",
+        "detector_model": None,
+    }
     return argparse.Namespace(**{**usual, **changes})
 
 

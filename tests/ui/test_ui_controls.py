@@ -14,8 +14,8 @@ from latentsync.ui.controls import CONTROLS, NONE, by_quality, checked, default_
 from latentsync.ui.page import component
 
 FILES = ["--video_path", "v", "--audio_path", "a", "--video_out_path", "o"]
-ELSEWHERE = {"checkpoints", "detector", "detector_model", "device", "dtype"}  # options of the command ui
-LEFT_OUT = {"resume", "published", "upscaler"}
+ELSEWHERE = {"checkpoints", "detector", "detector_model", "device", "dtype", "compile"}  # options of the command ui
+LEFT_OUT = {"encoder", "preset", "resume", "published", "upscaler"}
 LEFT_OUT |= {"inference_ckpt_path", "unet_config_path", "temp_dir"}  # the published program's
 
 

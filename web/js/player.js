@@ -18,11 +18,14 @@ export class ComparePlayer {
   #videos
   #clip = null
 
-  constructor() {
+  /** `translate` gives the words of a text in the reader's language. */
+  constructor(translate = (text) => text) {
+    this.translate = translate
     this.element = document.createElement('div')
     const root = this.element.attachShadow({ mode: 'open' })
     root.adoptedStyleSheets = [styles]
     root.innerHTML = TEMPLATE
+    translateWords(root, translate)
     for (const name of PARTS) this.#parts[name] = root.querySelector(`.${name}`)
     this.#parts.modes = [...root.querySelectorAll('[data-mode]')]
     const [after, before] = root.querySelectorAll('video')
@@ -118,7 +121,7 @@ export class ComparePlayer {
     const { mute } = this.#parts
     this.#videos.after.muted = on
     mute.innerHTML = on ? MUTED : SOUND
-    mute.setAttribute('aria-label', on ? 'Sound on' : 'Sound off')
+    mute.setAttribute('aria-label', this.translate(on ? 'Sound on' : 'Sound off'))
   }
 
   get muted() {
@@ -206,28 +209,39 @@ export class ComparePlayer {
     const { fps, frames, track } = this.#clip
     const { seek, time } = this.#parts
     seek.value = frame
-    seek.setAttribute('aria-valuetext', `frame ${frame + 1} of ${frames}`)
+    seek.setAttribute('aria-valuetext', `${frame + 1} / ${frames}`)
     time.textContent = `${clock(frame / fps)}  ${String(frame + 1).padStart(String(frames).length)} / ${frames}`
     for (const overlay of this.#overlays) overlay.show(frame)
-    seek.title = track ? FACE_STATES[faceState(track, frame)] : ''
+    seek.title = track ? this.translate(FACE_STATES[faceState(track, frame)]) : ''
   }
 
   #showPlaying() {
     const { play } = this.#parts
     play.innerHTML = this.#videos.playing ? PAUSE : PLAY
-    play.setAttribute('aria-label', this.#videos.playing ? 'Pause' : 'Play')
+    play.setAttribute('aria-label', this.translate(this.#videos.playing ? 'Pause' : 'Play'))
   }
 
   #onError(video) {
     if (!video.hasAttribute('src')) return
     const { message } = this.#parts
     message.hidden = false
-    message.textContent =
+    message.textContent = this.translate(
       'This preview cannot be played. Temporary files go when ComfyUI restarts: run the workflow again.'
+    )
   }
 }
 
 const FACE_STATES = { found: 'Face found', bridged: 'Face followed through a gap', none: 'No face in this frame' }
+
+function translateWords(root, translate) {
+  for (const element of root.querySelectorAll('*')) {
+    for (const name of ['title', 'aria-label']) {
+      if (element.hasAttribute(name)) element.setAttribute(name, translate(element.getAttribute(name)))
+    }
+    const [text] = element.childNodes
+    if (element.childNodes.length === 1 && text.nodeType === Node.TEXT_NODE) text.data = translate(text.data)
+  }
+}
 
 function press(button, on) {
   button.setAttribute('aria-pressed', String(on))

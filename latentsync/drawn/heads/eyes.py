@@ -15,7 +15,15 @@ def draw_eyes(head: np.ndarray, speaker: Speaker, unit: float, openness: float, 
     for side in (-1, 1):
         _draw_eye(head, speaker, unit, side, openness, gaze)
     if speaker.glasses:
-        _draw_glasses(head, speaker, unit)
+        angle = np.linspace(0, 2 * np.pi, 40)
+        circle = np.stack([np.cos(angle), np.sin(angle)], -1)
+        rim = np.sign(circle) * np.abs(circle) ** 0.6 * [0.92 * speaker.eye_spread - 0.01, 0.075]
+        lines = [rim + [side * speaker.eye_spread * 1.03, EYE_Y + 0.02] for side in (-1, 1)]
+        lines.append(curve([(-0.025, EYE_Y - 0.005), (0, EYE_Y - 0.015), (0.025, EYE_Y - 0.005)]))
+        picture = np.ascontiguousarray(head[..., :3])
+        pixels = [fixed((line - [LEFT, TOP]) * unit) for line in lines]
+        cv2.polylines(picture, pixels, False, (38, 32, 34), max(1, round(0.011 * unit)), cv2.LINE_AA, SHIFT)
+        head[..., :3] = picture
 
 
 def _draw_eye(head: np.ndarray, s: Speaker, unit: float, side: int, openness: float, gaze: np.ndarray) -> None:
@@ -50,15 +58,3 @@ def _draw_eye(head: np.ndarray, s: Speaker, unit: float, side: int, openness: fl
     for line, width, colour in ((crease, 0.005, 0.75 * lid), (lower, 0.004, 0.6 * lid), (upper, 0.011, lash)):
         detail.stroke(canvas, line, colour, width)
     patch[:] = detail.shrink(canvas)
-
-
-def _draw_glasses(head: np.ndarray, speaker: Speaker, unit: float) -> None:
-    angle = np.linspace(0, 2 * np.pi, 40)
-    circle = np.stack([np.cos(angle), np.sin(angle)], -1)
-    rim = np.sign(circle) * np.abs(circle) ** 0.6 * [0.92 * speaker.eye_spread - 0.01, 0.075]
-    lines = [rim + [side * speaker.eye_spread * 1.03, EYE_Y + 0.02] for side in (-1, 1)]
-    lines.append(curve([(-0.025, EYE_Y - 0.005), (0, EYE_Y - 0.015), (0.025, EYE_Y - 0.005)]))
-    picture = np.ascontiguousarray(head[..., :3])
-    pixels = [fixed((line - [LEFT, TOP]) * unit) for line in lines]
-    cv2.polylines(picture, pixels, False, (38, 32, 34), max(1, round(0.011 * unit)), cv2.LINE_AA, SHIFT)
-    head[..., :3] = picture

@@ -6,7 +6,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -70,17 +69,12 @@ def draw_sample(name: str) -> Drawing:
     return draw_one(900_122, words=900_123, seconds=1.6, new_seconds=4.0)  # words that go on for much longer
 
 
-def write_sample(name: str, folder: Path) -> None:
-    drawing = draw_sample(name)
-    source, sample = drawing.source, sample_files(name, folder, len(drawing.truth))
-    write_clip(sample.video, source.frames, source, crf=20, preset="veryslow")
-    for path, clip in zip(sample.voices, drawing.truth, strict=True):
-        write_flac(path, pcm(clip.waveform))
-    write_track_file(sample.track, drawing.faces, source.frames.shape[2], source.frames.shape[1], source.fps)
-
-
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
-    make_folder(out)
-    for sample in VOICES:
-        write_sample(sample, out)
+    out = make_folder(sys.argv[1])
+    for name in VOICES:
+        drawing = draw_sample(name)
+        source, sample = drawing.source, sample_files(name, out, len(drawing.truth))
+        write_clip(sample.video, source.frames, source, crf=20, preset="veryslow")
+        for path, clip in zip(sample.voices, drawing.truth, strict=True):
+            write_flac(path, pcm(clip.waveform))
+        write_track_file(sample.track, drawing.faces, source.frames.shape[2], source.frames.shape[1], source.fps)

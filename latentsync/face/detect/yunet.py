@@ -1,17 +1,11 @@
-"""YuNet through OpenCV: a face detector of 230 kB under the MIT licence that runs anywhere.
-
-In one pass over a picture its landmarks scatter by 3 % of the distance between the eyes and by up to 5 degrees, which
-would make the crop tremble. So each face found at a small size is measured again in four enlarged views, half of them
-mirrored, whose mean scatters by 1.5 % and about 1 degree, for some 35 ms of one core. A face that is followed from
-frame to frame is measured in three smaller ones for 9 ms; its crop, once smoothed, is as steady.
-"""
+"""YuNet through OpenCV: a face detector of 230 kB under the MIT licence that runs anywhere."""
 
 import subprocess
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,42 +13,17 @@ import numpy as np
 from ...errors import FileError, InputError
 from ...files import file_sha256
 from ...models.registry import YUNET_SHA256
-from ..landmarks import Face, points_from_five
+from .views import NMS_OVERLAP, SEARCH_SIZE, ViewDetector
 
 TRIAL = """
 import sys, cv2, numpy
 cv2.FaceDetectorYN.create(sys.argv[1], "", (64, 64)).detect(numpy.zeros((64, 64, 3), numpy.uint8))
 """
-SEARCH_SIZE = 640  # long side at which frames are searched: a face of 50 pixels in 1080p is found
-NMS_OVERLAP = 0.3
-NESTED_OVERLAP = 0.7  # of the smaller box: a detection so far inside a better one is the same face
-# (scale, shift right, shift down, mirrored) of the views; shifts in view pixels, off the net's grid of 8
-VIEWS = ((0.9, -6, -10, False), (1.0, 10, -3, True), (1.05, 3, 6, False), (1.15, -10, 10, True))
+_QUIET = threading.Lock()  # one thread at a time, or the last would leave OpenCV's log as another had it meanwhile
 
 
-class Views(NamedTuple):
-    """How a face is measured: in views of `size` pixels, in which it is about `height` pixels high.
-
-    Views that are over `averaged` times as large in the frame are averaged, others interpolated.
-    """
-
-    size: int
-    height: int
-    averaged: float
-    views: tuple[tuple[float, int, int, bool], ...]
-
-
-# Of the smaller sizes, the tighter views and the threes and pairs of them, those of a face that is followed were the
-# least work that kept the smoothed crop as steady all through two clips.
-FULL, FOLLOWED = Views(448, 240, 1, VIEWS), Views(256, 171, 2, VIEWS[:3])
-MEASURED_FACES = 4  # the largest ones of a frame; the rest keep the landmarks of the search
-MIRRORED_ORDER = [1, 0, 2, 4, 3]  # eyes and mouth corners change places in a mirror
-
-
-class YuNet:
-    """A `RegionDetector` on OpenCV's FaceDetectorYN (OpenCV 4.8 and later, CPU only); faces come largest first.
-
-    Threads may share it: each call takes nets that no other one has.
+class YuNet(ViewDetector):
+    """OpenCV's FaceDetectorYN (OpenCV 4.8 and later, CPU only).
 
     Args:
         model: `face_detection_yunet_2023mar.onnx`.
@@ -65,115 +34,35 @@ class YuNet:
     def __init__(self, model: str | Path, det_size: int = SEARCH_SIZE, score: float = 0.6):
         if not Path(model).is_file():
             raise FileError(f"{model}: no such file; give the path of face_detection_yunet_2023mar.onnx")
-        self.path, self.det_size, self.score = Path(model), det_size, score
         # OpenCV crashes at some damaged files: any but the published one is tried by another process first.
         if file_sha256(model) != YUNET_SHA256:
             trial = subprocess.run([sys.executable, "-c", TRIAL, str(model)], stderr=subprocess.DEVNULL)
             if trial.returncode:
                 raise InputError(f"{model}: OpenCV cannot read it as a YuNet model; download it again")
-        self._idle: dict[Hashable, list[cv2.FaceDetectorYN]] = {}
-        with self._net("search", det_size):
-            pass
+        super().__init__(Path(model), det_size, score)
 
-    def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
-        found = self.find(frame)
-        return [self._averaged(frame, face, FULL) or face for face in found[:MEASURED_FACES]] + found[MEASURED_FACES:]
-
-    def find(self, frame: np.ndarray) -> list[Face]:
-        small, factor = shrunk(frame, self.det_size)
-        with self._net("search", self.det_size) as net:
-            net.setInputSize(small.shape[1::-1])
-            rows = _rows(net, cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        rows[:, [0, 1, *range(4, 14)]] = (rows[:, [0, 1, *range(4, 14)]] + 0.5) * np.tile(factor, 6) - 0.5
-        rows[:, 2:4] *= factor
-        # Non-maximum suppression keeps a box inside, or around, a better one.
-        kept: list[np.ndarray] = []
-        for row in rows[np.argsort(-rows[:, 14], kind="stable")]:
-            if all(_overlap(row[:4], other[:4]) < NESTED_OVERLAP for other in kept):
-                kept.append(row)
-        kept.sort(key=lambda row: -row[2] * row[3])
-        return [_face(np.concatenate([row[:2], row[:2] + row[2:4], row[4:14]]), row[14]) for row in kept]
-
-    def measure(self, frame: np.ndarray, faces: Sequence[Face]) -> list[Face | None]:
-        return [self._averaged(frame, face, FOLLOWED) for face in faces]
-
-    def _averaged(self, frame: np.ndarray, face: Face, how: Views) -> Face | None:
-        """A face with the mean of its boxes and points in several views; None where no view shows it."""
-        size = how.size
-        centre, extent = (np.add(face.box[:2], face.box[2:])) / 2, max(face.width, face.height)
-        measured = []
-        for scale, right, down, mirrored in how.views:
-            side = max(8, round(size / how.height * extent / scale))
-            pixel = side / size  # size of a view pixel in frame pixels
-            corner = np.round(centre - side / 2 - np.array([right, down]) * pixel).astype(int)
-            view = cv2.resize(
-                _window(frame, corner, side),
-                (size, size),
-                interpolation=cv2.INTER_AREA if pixel > how.averaged else cv2.INTER_LINEAR,
-            )
-            view = cv2.cvtColor(view, cv2.COLOR_RGB2BGR)
-            with self._net(how, size) as net:
-                rows = _rows(net, cv2.flip(view, 1) if mirrored else view)
-            # Two corners of the box and five points of each face.
-            points = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4], rows[:, 4:14]], 1).reshape(-1, 7, 2)
-            if mirrored:
-                points[..., 0] = size - 1 - points[..., 0]
-                points[:, :2, 0] = points[:, 1::-1, 0]
-                points[:, 2:] = points[:, 2:][:, MIRRORED_ORDER]
-            points = (points + 0.5) * pixel - 0.5 + corner
-            apart = np.hypot(*((points[:, 0] + points[:, 1]) / 2 - centre).T)  # neighbours are in the view, too
-            if len(points) and apart.min() < extent / 2:
-                measured.append(points[apart.argmin()])
-        return _face(np.mean(measured, 0).ravel(), face.score) if measured else None
-
-    @contextmanager
-    def _net(self, use: Hashable, size: int) -> Iterator[cv2.FaceDetectorYN]:
-        """A net for this use that no other thread has: each keeps buffers for one picture size."""
-        idle = self._idle.setdefault(use, [])
+    def _open(self, size: int) -> cv2.FaceDetectorYN:
         try:
-            net = idle.pop()
-        except IndexError:
-            try:
-                net = cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
-            except cv2.error as error:
-                raise InputError(f"{self.path}: OpenCV cannot read it as a YuNet model; download it again") from error
+            with _quiet():
+                return cv2.FaceDetectorYN.create(str(self.path), "", (size, size), self.score, NMS_OVERLAP)
+        except cv2.error as error:
+            raise InputError(f"{self.path}: OpenCV cannot read it as a YuNet model; download it again") from error
+
+    def _rows(self, net: cv2.FaceDetectorYN, picture: np.ndarray) -> np.ndarray:
+        net.setInputSize(picture.shape[1::-1])
+        rows = net.detect(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        rows = np.empty((0, 15)) if rows is None else rows.astype(np.float64)
+        return rows[np.isfinite(rows).all(1)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without OpenCV 5's warning at every detector that is made, that its nets have no choice of targets."""
+    log = cv2.utils.logging
+    with _QUIET:
+        before = log.getLogLevel()
+        log.setLogLevel(min(before, log.LOG_LEVEL_ERROR))
         try:
-            yield net
+            yield
         finally:
-            idle.append(net)
-
-
-def _face(values: np.ndarray, score: float) -> Face:
-    """A face from two corners of its box and five points, (14,)."""
-    return Face(tuple(values[:4].tolist()), float(score), points_from_five(values[4:].reshape(5, 2)))
-
-
-def _rows(net: cv2.FaceDetectorYN, bgr: np.ndarray) -> np.ndarray:
-    rows = net.detect(bgr)[1]
-    rows = np.empty((0, 15)) if rows is None else rows.astype(np.float64)
-    return rows[np.isfinite(rows).all(1)]
-
-
-def _window(frame: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:
-    """The square of `side` pixels whose top left pixel is `corner` (x, y), black outside the frame."""
-    x, y = corner
-    inside = frame[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)]
-    window = np.zeros((side, side, 3), np.uint8)
-    top, left = max(-y, 0), max(-x, 0)
-    window[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
-    return window
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Area that two boxes (x, y, width, height) share, as a fraction of the smaller one."""
-    shared = np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2])
-    return float(np.prod(np.maximum(shared, 0)) / max(min(np.prod(a[2:]), np.prod(b[2:])), 1e-9))
-
-
-def shrunk(picture: np.ndarray, det_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """`picture` (h, w, 3) with a long side of at most `det_size`, and the factors (x, y) by which it was larger."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, det_size / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if scale < 1 else picture
-    return small, np.array([width / size[0], height / size[1]])
+            log.setLogLevel(before)
