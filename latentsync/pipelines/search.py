@@ -13,7 +13,7 @@ from ..sampling.sample import Runs
 from ..threads import Ahead, check
 
 LOOKING = "looking for the face"  # the phase
-LEAD = 4  # stretches of the track that are found before they are asked for
+LEAD = 2  # stretches of the track that are found before they are asked for
 
 
 class TrackSearch:

@@ -25,7 +25,7 @@ from .job import Job
 from .models import ModelCache
 
 FRAMES_AT_ONCE = 8
-PIECE_SECONDS = 1  # of what plays while the rest is made, at least; the first piece is to be there soon
+PIECE_SECONDS = 1  # of what plays while the rest is made, at least
 PREVIEW_SIDE = 640  # pixels of its longer side
 
 
@@ -83,7 +83,8 @@ class Preview:
         for picture in as_uint8(window.pictures).cpu().numpy():
             self.pictures.append(torch.from_numpy(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)))
         stop = window.numbers.stop
-        if len(self.pictures) >= PIECE_SECONDS * self.reader.fps or stop == self.count:
+        seconds = PIECE_SECONDS if self.job.pieces else PIECE_SECONDS / 2  # the first one is to be there soon
+        if len(self.pictures) >= seconds * self.reader.fps or stop == self.count:
             self._write(height, width, stop)
         return window
 

@@ -61,14 +61,15 @@ def test_restoration_and_a_larger_result(visits, clip):
 
 @pytest.mark.parametrize("ratio", [1, 4])
 def test_what_is_done_so_far_plays_with_its_sound(visits, tmp_path, ratio):
-    """Pieces of a second or more, of whole windows; together they are the result, small."""
+    """Pieces of a second or more, the first of half a second; together they are the result, small."""
     clip = make_clip(tmp_path, frames=70, seconds=2.7)
     job = begun(visits, clip, **({"sr_ratio": ratio} if ratio > 1 else {}))
     result = read_all(made(job).result)
     pieces = [job.preview / f"{k}.mp4" for k in range(job.pieces)]
     assert sorted(job.preview.iterdir()) == pieces and visits.folder.holds(job.preview)
     frames = [read_all(path) for path in pieces]
-    assert all(25 <= len(some) <= 32 for some in frames[:-1]) and sum(map(len, frames)) == len(result) == 68
+    assert sum(map(len, frames)) == len(result) == 68 and 13 <= len(frames[0]) < 25
+    assert all(25 <= len(some) <= 32 for some in frames[1:-1])
     for path, some in zip(pieces, frames, strict=True):
         assert playable(path) and abs(stream_seconds(path, "audio") - len(some) / 25) < 0.1
         assert some.shape[1:] == ((HEIGHT, WIDTH, 3) if ratio == 1 else (480, 640, 3))
