@@ -11,7 +11,9 @@ async def comfy_entrypoint():
         from .nodes.extension import LatentSyncExtension
 
         return LatentSyncExtension()
-    except Exception:
+    except Exception as error:
         # ComfyUI logs what goes wrong here in one line, without where.
-        logging.getLogger(__name__).exception("the LatentSync nodes do not load")
+        pip = f"`pip install -r requirements.txt` in {__path__[0]}, with ComfyUI's Python, gets what is missing"
+        hint = f" ({pip})" if isinstance(error, ModuleNotFoundError) else ""
+        logging.getLogger(__name__).exception("the LatentSync nodes do not load%s", hint)
         raise

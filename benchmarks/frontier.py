@@ -1,6 +1,6 @@
 """Work against lips and picture: which settings spare the most, on drawn heads that the embedded model never saw.
 
-    python benchmarks/frontier.py [--clips 8] [--all] [--plot frontier.svg]
+    python benchmarks/frontier.py [--clips 8] [--all] [--points FILE] [--plot frontier.svg]
 
 Work is counted on the meta device for the published nets at 256, in TFLOP per second of video: the U-Net's passes, two
 encodes and one decode by the VAE. Lips and picture are the embedded model's with another clip's audio. Without --all
@@ -12,7 +12,7 @@ import itertools
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from embedded import FIRST_SEED, Case, flicker_at, make_case, say, synced, table, window_borders
 
 from latentsync.drawn.heads.opening import measure_opening
+from latentsync.evaluate.charts import new_figure, style
 from latentsync.evaluate.curves import correlation
 from latentsync.evaluate.image_metrics import psnr
 from latentsync.face.masks import keep_mask
@@ -41,10 +42,10 @@ TARGETS = {"balanced": (0.35, 0.01, 0.7), "fast": (0.18, 0.01, 0.7)}
 
 
 def candidates() -> list[Settings]:
-    """DPM++ by steps, with guidance in all, half or none of them, with and without DeepCache; and a longer window."""
-    choices = itertools.product((3, 4, 5, 6, 8, 10), ((1.0, 1.0), (1.5, 0.5), (1.5, 1.0)), (0, 2, 3))
-    found = [Settings(sampler="dpm++", steps=steps, guidance=guidance, guidance_end=end, deep_cache=interval)
-             for steps, (guidance, end), interval in choices]  # fmt: skip
+    """DPM++ by steps, guidance in all, half or none of them or once, with and without DeepCache; a longer window."""
+    ways = {"guidance": 1.0}, {"guidance_end": 0.5}, {}, {"uncond": "once"}
+    choices = itertools.product((3, 4, 5, 6, 8, 10), ways, (0, 2, 3))
+    found = [Settings(sampler="dpm++", steps=steps, deep_cache=n, **way) for steps, way, n in choices]
     return [*found, Settings(window=24), Settings(deep_cache=3)]
 
 
@@ -90,10 +91,11 @@ def _vae_cost() -> int:
 def work(settings: Settings) -> float:
     """TFLOP per second of video at full size."""
     full, shallow = _pass_costs(settings.window)
-    total, kept = 0, 0
+    once = settings.uncond == "once" and settings.guidance != 1
+    total, kept = once * _pass_costs(1)[0], 0
     for k in range(settings.steps):
-        guided = settings.guidance != 1 and settings.guidance_start <= k / settings.steps < settings.guidance_end
-        passes = 2 if guided else 1
+        guided = settings.guidance_start <= k / settings.steps < settings.guidance_end
+        passes = 2 if guided and settings.guidance != 1 and not once else 1
         if settings.deep_cache > 1 and k % settings.deep_cache and kept >= passes:
             total += passes * shallow
         else:
@@ -122,30 +124,43 @@ def named(settings: Settings) -> str:
     if settings.guidance != 1 and (settings.guidance_start, settings.guidance_end) != (0, 1):
         guided += f" in {settings.guidance_start:g} to {settings.guidance_end:g}"
     words = [f"{settings.sampler} {settings.steps}", guided]
+    words += ["silence once"] * (settings.uncond == "once")
     words += [f"deep cache {settings.deep_cache}"] * (settings.deep_cache > 1)
     words += [f"window {settings.window}"] * (settings.window != PUBLISHED.window)
     return ", ".join(words)
 
 
+def read_points(path: Path) -> dict[Settings, Point]:
+    found = [Point(**fields | {"settings": Settings(**fields["settings"])}) for fields in json.loads(path.read_text())]
+    return {point.settings: point for point in found}
+
+
 def plot(points: Sequence[Point], path: Path) -> None:
+    """Lips and picture by work, the qualities in colour; the line is the best that so much work gives."""
     import matplotlib
 
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    qualities = {Settings(**fields): name for name, fields in QUALITIES.items()}
-    for axis, name in zip(axes, ("correlation", "psnr"), strict=True):
-        axis.scatter([p.work for p in points], [getattr(p, name) for p in points], s=14, color="#9aa0a6")
-        for point in (p for p in points if p.settings in qualities):
-            axis.scatter(point.work, getattr(point, name), s=36, color="#d1495b")
-            axis.annotate(qualities[point.settings], (point.work, getattr(point, name)), (0, 7),
-                          textcoords="offset points", ha="center")  # fmt: skip
-        axis.set_xlabel("TFLOP per second of video at 256")
-        axis.margins(0.1, 0.15)
-    axes[0].set_ylabel("correlation of the mouth's opening")
-    axes[1].set_ylabel("PSNR of the mouth, dB")
-    figure.savefig(path)
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "frontier"})  # small, the same each time
+    figure = new_figure(
+        1100, 460, "Settings by their work for the published nets at 256, as the embedded model does them"
+    )
+    points = {point.settings: point for point in sorted(points, key=lambda point: point.work)}
+    panels = {"correlation": ("correlation of the mouth's opening", 0.035), "psnr": ("PSNR of the mouth, dB", 1.8)}
+    for axis, (name, (title, below)) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        works, values = np.array([(point.work, getattr(point, name)) for point in points.values()]).T
+        axis.step(works, np.maximum.accumulate(values), color="#d9dce1", where="post", zorder=1)
+        axis.scatter(works, values, s=9, color="#9aa0a6", zorder=2)
+        for (quality, fields), colour in zip(QUALITIES.items(), ("#262a32", "#2f6fb5", "#d1495b"), strict=True):
+            point = points[Settings(**fields)]
+            axis.scatter(point.work, getattr(point, name), s=42, color=colour, label=quality, zorder=3)
+        style(axis, title, "TFLOP per second of video")
+        axis.set_xscale("log")
+        axis.set_xticks([40, 60, 80, 120, 200, 300], [40, 60, 80, 120, 200, 300])
+        axis.set_xticks([], minor=True)
+        axis.set_ylim(
+            getattr(points[PUBLISHED], name) - below, values.max() + below / 8
+        )  # the few that are worse are of no interest
+    axis.legend(fontsize=8, loc="lower right", frameon=False)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def main() -> int:
@@ -154,13 +169,19 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first clip")
     parser.add_argument("--seconds", type=float, default=2.56, help="of each clip: whole windows of 16 frames")
     parser.add_argument("--all", action="store_true", help="measure all candidates, not the qualities alone")
-    parser.add_argument("--plot", type=Path, help="a picture of the frontier")
+    parser.add_argument("--plot", type=Path, help="a picture of the frontier, .svg or .png")
+    parser.add_argument("--points", type=Path, help="JSON of what was measured of these clips before, to go on from")
     given = parser.parse_args()
-    model = load_model(EMBEDDED)
-    cases = [make_case(model, given.seed + 2 * k, given.seconds) for k in range(given.clips)]
     qualities = {name: Settings(**fields) for name, fields in QUALITIES.items()}
     tried = dict.fromkeys([*qualities.values(), *(candidates() if given.all else [])])
-    points = {settings: measure(model, cases, settings) for settings in tried}
+    points = read_points(given.points) if given.points and given.points.exists() else {}
+    if missing := [settings for settings in tried if settings not in points]:
+        model = load_model(EMBEDDED)
+        cases = [make_case(model, given.seed + 2 * k, given.seconds) for k in range(given.clips)]
+    for settings in missing:
+        points[settings] = measure(model, cases, settings)
+        if given.points:
+            given.points.write_text(json.dumps([asdict(point) for point in points.values()]))
     published = points[PUBLISHED]
     rows = [
         (named(p.settings), f"{p.work:.0f}", f"{p.work / published.work:.2f}", p.correlation, f"{p.psnr:.1f} dB",

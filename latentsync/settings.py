@@ -15,6 +15,7 @@ from .errors import InputError
 EndMode = Literal["pingpong", "loop", "hold", "stop"]
 SAMPLERS = ("ddim", "dpm++", "unipc", "euler")
 REGIONS = ("mouth", "face")
+UNCOND = ("each", "once")
 ENCODERS = ("auto", "x264", "nvenc", "videotoolbox", "qsv")
 # x264's, the fastest first.
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -26,7 +27,7 @@ TRAINED_WINDOW = 16
 QUALITIES: dict[str, dict[str, Any]] = {
     "published": {},
     "balanced": {"sampler": "dpm++", "steps": 8, "deep_cache": 2},
-    "fast": {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3},
+    "fast": {"sampler": "dpm++", "steps": 8, "uncond": "once", "deep_cache": 3},
 }
 
 
@@ -127,6 +128,8 @@ class Settings:
         steps: denoising steps of each window.
         guidance: strength of classifier-free guidance over silence; 1 is off and halves the work.
         guidance_start, guidance_end: the part of the steps, as fractions 0..1, in which guidance is on.
+        uncond: guidance's unconditional half is computed in "each" step, or "once": in the first step, where all
+            frames have the same noise, for the window's middle frame. What it changes there is added in all steps.
         seed: of the one noise latent that all frames share.
         window: frames denoised together; 16 in training, at most the net's position table (24).
         overlap: frames that neighbouring windows share, over which they are cross-faded; 0 as published.
@@ -176,6 +179,12 @@ class Settings:
         "have it, takes 2.5 times less computing; fine detail may suffer. 0 is off",
         low=0, slider=(0, 10, 1), widget=(0, 20, 1), by_quality=True,
     )  # fmt: skip
+    uncond: str = option(
+        "each",
+        "guidance compares with silence in each step, or once a window: nearly free, and about half as effective",
+        choices=UNCOND,
+        by_quality=True,
+    )
     clamp: bool = True
 
     def __post_init__(self):

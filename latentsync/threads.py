@@ -108,8 +108,8 @@ def behind(
 ) -> Generator[R, None, None]:
     """`function` of each item, called in a thread while the caller's makes the next item.
 
-    It is `depth` items behind, so that so many results wait at most. With `finish`, what `items` raise comes after the
-    results of those that there were.
+    The first result is waited for, so that it is there soon; then it is `depth` items behind, so that so many wait at
+    most. With `finish`, what `items` raise comes after the results of those that there were.
     """
     raised: list[BaseException] = []
     with closing(items):
@@ -119,10 +119,10 @@ def behind(
         else:
             with Worker(finish) as worker:
                 coming: deque[Future] = deque()
-                for item in items:
+                for number, item in enumerate(items):
                     check()
                     coming.append(worker.submit(function, item))
-                    if len(coming) > depth:
+                    if number == 0 or len(coming) > depth:
                         yield coming.popleft().result()
                 while coming:
                     yield coming.popleft().result()

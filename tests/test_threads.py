@@ -74,16 +74,10 @@ def test_ahead_makes_depth_items_more_than_were_taken(depth):
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_behind_waits_for_what_is_depth_items_behind(depth):
-    source, gate = Source(20), threading.Event()
-
-    def late(i):
-        assert i == 0 or gate.wait(60)
-        return i
-
-    results = behind(late, source(), depth)
-    assert next(results) == 0 and source.made == depth + 1
-    gate.set()
+def test_behind_waits_for_the_first_and_for_what_is_depth_items_behind(depth):
+    source = Source(20)
+    results = behind(lambda i: i, source(), depth)
+    assert next(results) == 0 and source.made == 1
     for taken in range(2, 6):
         assert next(results) == taken - 1 and source.made == depth + taken
     results.close()
@@ -199,10 +193,18 @@ def test_a_worker_that_nobody_waits_for_ends_at_its_next_check(side):
             raise
         return i
 
-    items = ahead(long_work(i) for i in range(3)) if side == "ahead" else behind(long_work, (i for i in range(3)))
-    assert next(items) == 0
-    assert begun.wait(60)
-    items.close()
+    def numbers():
+        yield from (0, 1)
+        assert begun.wait(60)
+        raise Fault
+
+    if side == "ahead":
+        items = ahead(long_work(i) for i in range(3))
+        assert next(items) == 0 and begun.wait(60)
+        items.close()
+    else:
+        with pytest.raises(Fault):
+            list(behind(long_work, numbers(), depth=2))
     assert seen == [1]
 
 

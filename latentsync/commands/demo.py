@@ -15,6 +15,7 @@ def add_demo(commands) -> argparse.ArgumentParser:
     add("--seconds", type=float, default=4.0, help="length of the clip")
     add_options(parser, QualityOptions)
     add_options(parser, Settings, "steps", "guidance")
+    parser.set_defaults(quality="fast")
     add("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     return parser
 

@@ -27,7 +27,7 @@ from ..models.embedded import EMBEDDED
 from ..models.load import LipSyncModel, find_checkpoints
 from ..pipelines.lip_sync import lip_sync
 from ..progress import Progress, no_progress
-from ..settings import RunSettings, Settings
+from ..settings import RunSettings, Settings, options
 from .heads.clip import DrawnClip, render
 from .heads.corpus import detections, track_clip, write_clip
 from .heads.opening import measure_opening
@@ -60,6 +60,7 @@ class DemoResult:
     psnr: float  # dB, of the repainted part of the aligned crops against the true pictures
     ssim: float  # of the same
     sync: tuple[float, float] | None  # SyncNet's mean cosine with the new and the old audio; None without a SyncNet
+    settings: Settings = Settings()
     folder: Path = Path()
     seconds: float = 0.0  # that everything took
 
@@ -76,12 +77,14 @@ class DemoResult:
         ]
         if self.sync:
             lines.append(f"SyncNet {self.sync[0]:.2f} with the new audio, {self.sync[1]:.2f} with the old")
+        changed = [item for item in options(Settings) if getattr(self.settings, item.name) != item.default]
         lines += [
             f"{folder / 'result.mp4'} in {self.seconds:.0f} s, from {source} and {audio}",
             f"to look at: {folder / 'strip.png'} and {folder / 'curve.png'}",
             "the same by hand: python -m latentsync run --checkpoints embedded --detector file "
             f"--detector_model {track} --video_path {source} --audio_path {audio} "
-            f"--video_out_path {folder / 'again.mp4'}",
+            f"--video_out_path {folder / 'again.mp4'}"
+            + "".join(f" --{item.flag} {getattr(self.settings, item.name)}" for item in changed),
         ]
         return "\n".join(lines)
 
@@ -131,7 +134,7 @@ def run_demo(
         folder.mkdir(exist_ok=True)
         for path in work.iterdir():
             os.replace(path, folder / path.name)
-    return replace(result, folder=folder, seconds=time.monotonic() - start)
+    return replace(result, settings=run.sync, folder=folder, seconds=time.monotonic() - start)
 
 
 def make_scene(seed: int, seconds: float) -> Scene:

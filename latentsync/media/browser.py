@@ -19,7 +19,7 @@ def playable(path: PathLike) -> bool:
         return known and stream.codec_context.pix_fmt in PIXELS
 
 
-def fitted_size(height: int, width: int) -> tuple[int, int]:
-    """The size of a video of `height` x `width` to look at: at most `LONGEST_SIDE` pixels long, and even."""
-    scale = min(1.0, LONGEST_SIDE / max(height, width))
+def fitted_size(height: int, width: int, longest: int = LONGEST_SIDE) -> tuple[int, int]:
+    """The size of a video of `height` x `width` to look at: at most `longest` pixels long, and even."""
+    scale = min(1.0, longest / max(height, width))
     return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))

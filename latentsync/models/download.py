@@ -31,6 +31,7 @@ in_words = partial(tqdm.format_sizeof, suffix="B")  # 5.07GB
 
 CHUNK = 1 << 18  # bytes between two reports of progress, which is where a download can be cancelled
 TIMEOUT = 30.0  # seconds without a byte
+MOVES = 5  # addresses on the hub that lead to one another
 PLAIN = {"Accept-Encoding": "identity"}  # as many bytes as the file has
 
 #: Called with bytes done, bytes in all (None where the server does not say) and the file's name.
@@ -55,17 +56,19 @@ def hub_states(url: str) -> Expected:
         raise ConnectionError(f"{url} was not asked for (HF_HUB_OFFLINE is set)")
     try:
         # Not by the hub's client, whose errors belong to another package in each of its versions.
-        while True:
+        for _ in range(MOVES):
             reply = requests.head(url, headers=build_hf_headers() | PLAIN, timeout=TIMEOUT)
             reply.raise_for_status()
-            if not (place := reply.headers.get("Location", "")).startswith("/"):
-                break  # a renamed repository is elsewhere on the hub, a large file at a storage that knows less of it
+            # A renamed repository is elsewhere on the hub. A large file is at a storage, which knows less of it and is
+            # not to have the token.
+            if not re.match(r"/(?!/)", place := reply.headers.get("Location", "")):
+                break
             url = urljoin(url, place)
     except requests.RequestException as error:
         raise ConnectionError(f"{url} could not be read ({_reason(error)})") from error
-    size = reply.headers.get("X-Linked-Size") or (None if reply.is_redirect else reply.headers.get("Content-Length"))
+    size = _number(reply, "X-Linked-Size") or (None if reply.is_redirect else _number(reply, "Content-Length"))
     tag = (reply.headers.get("X-Linked-ETag") or reply.headers.get("ETag", "")).removeprefix("W/").strip('"')
-    return Expected(int(size) if size else None, tag if re.fullmatch(r"[0-9a-f]{64}", tag) else None)
+    return Expected(size, tag if re.fullmatch(r"[0-9a-f]{64}", tag) else None)
 
 
 def fetch(
@@ -116,8 +119,8 @@ def _append(
         if reply.headers.get("Content-Type", "").startswith("text/html"):
             raise ConnectionError(f"{url} answered with a web page")
         done = start if reply.status_code == 206 else 0
-        length = reply.headers.get("Content-Length")
-        size = done + int(length) if length else expected.size
+        length = _number(reply, "Content-Length")
+        size = expected.size if length is None else done + length
         if expected.size not in (None, size):
             if not done:  # says nothing against what is there already
                 raise InputError(f"{url} has {size:,} bytes, expected {expected.size:,}: fetch it from another mirror")
@@ -135,6 +138,11 @@ def _append(
     if size and done < size:
         raise requests.ConnectionError(f"cut after {done:,} of {size:,} bytes")
     return ""
+
+
+def _number(reply: requests.Response, header: str) -> int | None:
+    text = reply.headers.get(header, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _reason(error: BaseException) -> str:

@@ -224,9 +224,10 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
         if arguments.overlap:
             raise InputError(f"overlap is {arguments.overlap} and --published has none: leave one out")
     sync = sampling_settings(arguments)
-    if sync.guidance == 1 and (sync.guidance_start, sync.guidance_end) != (0, 1):
+    idle = (sync.guidance_start, sync.guidance_end) != (0, 1) or getattr(arguments, "uncond", None) == "once"
+    if sync.guidance == 1 and idle:
         raise InputError(
-            "guidance_start and guidance_end change nothing at guidance_scale 1, which is off: leave them out"
+            "guidance_start, guidance_end and uncond change nothing at guidance_scale 1, which is off: leave them out"
         )
 
 

@@ -170,6 +170,8 @@ class Workspace(AbstractContextManager):
         finally:
             if writer is not None:
                 self._keep_part(writer)
+            if not self.parts and self.track is None:
+                self.remove()  # the plan alone is of no use
 
     def _keep_part(self, writer: VideoWriter) -> None:
         writer.close()
@@ -185,13 +187,11 @@ class Workspace(AbstractContextManager):
             path.unlink()
 
     def __exit__(self, kind=None, error=None, _=None) -> None:
-        begun = self.track is not None or self.parts
-        if not begun:
-            self.remove()
         self._lock.__exit__()
         with suppress(OSError):  # what is kept is in it
             self.folder.rmdir()
         if kind is KeyboardInterrupt:
+            begun = self.track is not None or self.parts
             left = f"goes on from frame {self.frames_done}" if begun else "starts anew"
             raise KeyboardInterrupt(f"the same command {left}") from error
 

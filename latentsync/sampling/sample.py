@@ -322,13 +322,20 @@ def denoise(
     latents = upload(noise, model.device).expand(-1, -1, condition.shape[2], -1, -1) * sampler.init_noise_sigma
     cond = upload(audio[None], model.device).to(model.dtype)
     cache: list[torch.Tensor] | None = [] if settings.deep_cache > 1 else None
+    once = settings.uncond == "once" and settings.guidance != 1
     for k, t in enumerate(steps):
         if cache and k % settings.deep_cache == 0:
             cache.clear()
         guided = settings.guidance != 1 and settings.guidance_start <= k / len(steps) < settings.guidance_end
         scaled = sampler.scale_model_input(latents, t).to(model.dtype)
         noisy = torch.cat([scaled, condition], dim=1)
-        epsilon = predict(model, noisy, times[k], cond, settings.guidance if guided else 1.0, sizes, cache)
+        epsilon = predict(model, noisy, times[k], cond, settings.guidance if guided and not once else 1.0, sizes, cache)
+        if once and k == 0:
+            # The noise is every frame's, so that what one frame makes of silence stands for the others too.
+            middle = slice(noisy.shape[2] // 2, noisy.shape[2] // 2 + 1)
+            effect = epsilon - model.denoise(noisy[:, :, middle], times[k], torch.zeros_like(cond[:, middle]))
+        if once and guided:
+            epsilon = epsilon + (settings.guidance - 1) * effect
         taken = sampler.step(epsilon.float(), t, latents)
         latents = taken.prev_sample
         if on_step is not None:

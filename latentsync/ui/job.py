@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-
-import torch
+from pathlib import Path
 
 from ..errors import InputError
 
@@ -26,16 +25,18 @@ class Status:
     total: int
     seconds_left: float | None  # of the phase
     before: int  # jobs that end first
-    frame: torch.Tensor | None  # the latest finished one (h, w, 3) in the result's dtype
+    preview: Path | None  # the folder with what is done so far, in videos called 0.mp4, 1.mp4, ...
+    pieces: int  # how many they are
 
 
 class Job:
-    """One piece of work. `progress` and `frame` are for the work itself; others watch and cancel."""
+    """One piece of work. `progress`, `preview` and `pieces` are for the work itself; others watch and cancel."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.seen = clock()  # when its visitor was last there
-        self.frame: torch.Tensor | None = None  # the latest finished one
+        self.preview: Path | None = None
+        self.pieces = 0
         self.future: Future | None = None  # the result or error of the work, once it is queued
         self._stop = threading.Event()
         self._state = ("", 0.0, 0)
@@ -68,7 +69,7 @@ class Job:
         since, at_first = self._begun
         gained = done - at_first
         left = (self.clock() - since) / gained * (total - done) if gained > 0 else None
-        return Status(phase, self._stop.is_set(), done, total, left, before, self.frame)
+        return Status(phase, self._stop.is_set(), done, total, left, before, self.preview, self.pieces)
 
 
 class LineFull(InputError):

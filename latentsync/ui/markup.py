@@ -1,20 +1,13 @@
 """The pieces of the page that are HTML of our own. What comes from visitors and files is escaped."""
 
-import base64
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-import cv2
-import numpy as np
-import torch
-
-from ..frames import as_uint8
 from .job import Status
 from .models import ModelCache
 
 FETCH = "python -m latentsync download --version 1.5"
-GLANCE = 320  # pixels of the longer side of the latest frame
 
 
 def notice_html(nets: ModelCache) -> str:
@@ -28,7 +21,7 @@ def notice_html(nets: ModelCache) -> str:
 
 
 def status_html(status: Status) -> str:
-    """How far a job is: a bar, words, and the latest frame if there is one."""
+    """How far a job is: a bar and words; and how many pieces `preview_html` may play."""
     if status.cancelling:
         return _status("Cancelling", "<progress></progress>")
     if status.before:
@@ -43,7 +36,7 @@ def status_html(status: Status) -> str:
     if status.seconds_left is not None and status.done < status.total:
         words += f", {_duration(status.seconds_left)} left"
     bar = f'<progress max="{status.total}" value="{status.done:.2f}"></progress>'
-    return _status(words, bar, _glance(status.frame) if status.frame is not None else "")
+    return _status(words, bar, status.pieces)
 
 
 def message_html(words: str, kind: str = "done") -> str:
@@ -56,24 +49,19 @@ def player_html(before: Path, after: Path) -> str:
     return f'<latentsync-player before="{_address(before)}" after="{_address(after)}"></latentsync-player>'
 
 
+def preview_html(folder: Path) -> str:
+    """The player of web/player.js for what is done so far: 0.mp4, 1.mp4, ..., as many as the status says."""
+    return f'<latentsync-preview src="{_address(folder)}/"></latentsync-preview>'
+
+
 def _address(path: Path) -> str:
     """Where gradio serves a file of its folder, from the address of the page."""
     return escape("gradio_api/file=" + quote(path.as_posix(), safe="/:"))
 
 
-def _status(words: str, bar: str, picture: str = "") -> str:
-    return f'<div class="ls-status" role="status" aria-live="polite"><p>{escape(words)}</p>{bar}{picture}</div>'
-
-
-def _glance(frame: torch.Tensor) -> str:
-    """A small picture of a frame (h, w, 3), within the page so that no file is left behind."""
-    pixels = as_uint8(frame).cpu().numpy()
-    scale = min(1.0, GLANCE / max(pixels.shape[:2]))
-    size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    coded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])[1]
-    source = "data:image/jpeg;base64," + base64.b64encode(np.asarray(coded).tobytes()).decode()
-    return f'<img src="{source}" width="{size[0]}" height="{size[1]}" alt="The latest finished frame">'
+def _status(words: str, bar: str, pieces: int = 0) -> str:
+    about = f'class="ls-status" data-pieces="{pieces}" role="status" aria-live="polite"'
+    return f"<div {about}><p>{escape(words)}</p>{bar}</div>"
 
 
 def _duration(seconds: float) -> str:

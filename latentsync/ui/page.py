@@ -16,7 +16,7 @@ from .controls import FACES, MORE, NONE, RESTORATION, USUAL, Control, by_quality
 from .folder import in_words
 from .guard import Guard, Hosts
 from .job import Job
-from .markup import message_html, notice_html, player_html, status_html
+from .markup import message_html, notice_html, player_html, preview_html, status_html
 from .visitors import Sessions, was_cancelled
 
 WATCHED_EVERY = 0.4  # seconds
@@ -30,7 +30,7 @@ Change = dict[Any, Any]  # component -> its new value or properties
 
 
 #: The components that events read or change; `controls` are in the order of `Sessions.controls`.
-Parts = namedtuple("Parts", "video audio controls run cancel look sample status player download gallery")
+Parts = namedtuple("Parts", "video audio controls run cancel look sample status player download gallery preview")
 
 
 class Watcher:
@@ -53,10 +53,15 @@ class Watcher:
             raise self._error(error) from error
         try:
             latest, event = "", self.gr.context.LocalContext.event_id.get(None)
+            preview = {}
             while not job.ended:
-                status = status_html(self.visits.status(job, session, event))
+                state = self.visits.status(job, session, event)
+                status = status_html(state)
                 if status != latest:  # gradio keeps what it is given until the visitor fetches it
-                    yield {self.parts.status: status, **self._busy(True)}
+                    begins = state.pieces and not preview  # a player that is shown again would start anew
+                    if begins:
+                        preview = {self.parts.preview: self.gr.update(value=preview_html(state.preview), visible=True)}
+                    yield {self.parts.status: status, **self._busy(True), **(preview if begins else {})}
                     latest = status
                 await asyncio.sleep(WATCHED_EVERY)
         finally:
@@ -72,9 +77,10 @@ class Watcher:
         raise self._error(error) from error
 
     def _busy(self, working: bool) -> Change:
-        """One job at a time for each visitor."""
+        """One job at a time for each visitor; what shows how it goes is gone when it has ended."""
         free, held = self.gr.update(interactive=not working), self.gr.update(interactive=working)
-        return {self.parts.run: free, self.parts.look: free, self.parts.cancel: held}
+        buttons = {self.parts.run: free, self.parts.look: free, self.parts.cancel: held}
+        return buttons if working else {**buttons, self.parts.preview: self.gr.update(value="", visible=False)}
 
     def _said(self, words: str, kind: str) -> Change:
         return {self.parts.status: message_html(words, kind), **self._busy(False)}
@@ -134,6 +140,7 @@ def connect(gr: ModuleType, page: Any, parts: Parts, visits: Sessions) -> None:
 
     quiet = {"show_progress": "hidden"}
     outputs = [parts.status, parts.player, parts.download, parts.gallery, parts.run, parts.look, parts.cancel]
+    outputs.append(parts.preview)
     named = {control.name: part for control, part in zip(visits.controls, parts.controls, strict=True)}
     changed, table = by_quality()
     chosen = [named[name] for name in changed]
@@ -248,6 +255,7 @@ def lay_out(gr: ModuleType, visits: Sessions, limit: int) -> Parts:
                 part["sample"] = gr.Button("Use the sample clip", min_width=120)
         with gr.Column(elem_id="ls-results"):
             part["status"] = gr.HTML(message_html("The result appears here.", "empty"))
+            part["preview"] = gr.HTML(visible=False)
             part["player"] = gr.HTML(visible=False)
             part["download"] = gr.DownloadButton("Download the result", visible=False)
             part["gallery"] = gr.Gallery(label="Where the face is", **faces)

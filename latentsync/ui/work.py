@@ -1,7 +1,7 @@
 """What the page does with an upload: make it speak."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,19 +9,24 @@ import cv2
 import numpy as np
 import torch
 
-from ..frames import Window, batches
+from ..audio.whisper import SAMPLE_RATE
+from ..frames import Window, as_uint8, batches
 from ..media import VideoReader, VideoWriter
 from ..media.audio import load_mono_16k
 from ..media.browser import QUALITY, fitted_size, playable
+from ..media.sound import write_wav
 from ..pipelines.lip_sync import LipSyncInput, lip_sync_frames, write
 from ..pipelines.options import load_superres
 from ..progress import Progress
 from ..settings import RunSettings
+from ..threads import behind
 from .folder import Folder
 from .job import Job
 from .models import ModelCache
 
 FRAMES_AT_ONCE = 8
+PIECE_SECONDS = 1  # of what plays while the rest is made, at least; the first piece is to be there soon
+PREVIEW_SIDE = 640  # pixels of its longer side
 
 
 def before_video(reader: VideoReader, numbers: Sequence[int], resampled: bool, out: Path, progress: Progress) -> Path:
@@ -62,17 +67,45 @@ class Result:
     summary: str
 
 
+class Preview:
+    """Writes what is done so far as short videos with their sound, which play while the rest is made.
+
+    To be called with the windows in order; they come back as they are. `job` is told where the videos are and how many.
+    """
+
+    def __init__(self, job: Job, folder: Path, reader: VideoReader, wave: torch.Tensor, count: int):
+        self.job, self.folder, self.reader, self.wave, self.count = job, folder, reader, wave, count
+        self.pictures: list[torch.Tensor] = []  # since frame `first`
+        self.first = 0
+
+    def __call__(self, window: Window) -> Window:
+        height, width = fitted_size(*window.pictures.shape[1:3], PREVIEW_SIDE)
+        for picture in as_uint8(window.pictures).cpu().numpy():
+            self.pictures.append(torch.from_numpy(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)))
+        stop = window.numbers.stop
+        if len(self.pictures) >= PIECE_SECONDS * self.reader.fps or stop == self.count:
+            self._write(height, width, stop)
+        return window
+
+    def _write(self, height: int, width: int, stop: int) -> None:
+        self.folder.mkdir(exist_ok=True)
+        start, end = (round(i / self.reader.fps * SAMPLE_RATE) for i in (self.first, stop))
+        sound, path = self.folder / "sound.wav", self.folder / f"{self.job.pieces}.mp4"
+        write_wav(sound, [self.wave[start:end]], SAMPLE_RATE, end - start)
+        tags = {"colour": self.reader.colour, "sample_aspect_ratio": self.reader.sample_aspect_ratio}
+        with VideoWriter(path, self.reader.fps, height, width, **QUALITY, **tags, audio=sound) as writer:
+            writer.write(torch.stack(self.pictures))
+        sound.unlink()
+        self.pictures, self.first = [], stop
+        self.job.preview, self.job.pieces = self.folder, self.job.pieces + 1
+
+
 def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Result:
     """Make a video speak, as the command `run` does.
 
-    It may be cancelled at every denoising step; then nothing is left in the folder.
+    What is done so far can be played meanwhile. It may be cancelled at every denoising step; then nothing is left in
+    the folder.
     """
-
-    def watched(windows: Iterator[Window]) -> Iterator[Window]:
-        for window in windows:
-            job.frame = window.pictures[-1].cpu().clone()
-            yield window
-
     # The detector comes first: a refusal should not wait for the model.
     job.progress("loading the face detector", 0, 0)
     detector = nets.detector(request.video, request.settings.track.which)
@@ -84,7 +117,8 @@ def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Resul
         with VideoReader(request.video, settings.fps, 2 * settings.sync.window, job.progress) as reader:
             take = LipSyncInput(reader, float(reader.fps), load_mono_16k(request.audio))
             spoken = lip_sync_frames(take, model, detector, settings, job.progress)
-            write(watched(spoken.windows()), result, reader, settings, spoken.sound(request.audio))
+            preview = Preview(job, result.with_name("preview"), reader, take.wave, len(spoken))
+            write(behind(preview, spoken.windows()), result, reader, settings, spoken.sound(request.audio))
             order, resampled = take.order(settings), settings.fps is not None
             before = before_video(reader, order, resampled, result.with_name("before.mp4"), job.progress)
     except BaseException:

@@ -150,6 +150,7 @@ WRONG = [
     ({"superres_region": "face"}, "superres_region changes nothing without --superres"),
     ({"superres": "sharpen", "superres_fidelity": 1}, "superres_fidelity is CodeFormer's"),
     ({"guidance_end": 0.5}, "change nothing at guidance_scale 1"),
+    ({"uncond": "once"}, "guidance_start, guidance_end and uncond change nothing at guidance_scale 1"),
     ({"guidance_scale": -1}, "guidance_scale is -1.0: give 0 or more"),
     ({"checkpoints": "CLIP"}, "clip.mp4 is a file: give the folder"),
     ({"audio_path": "FOLDER"}, "is a folder: give one audio file"),
@@ -448,11 +449,11 @@ def test_choices_on_the_command_line_are_the_library_s():
     ("given", "changes"),
     [
         ([], {}),
-        (["--quality", "fast"], {"sampler": "dpm++", "steps": 8, "guidance": 1.0, "deep_cache": 3}),
+        (["--quality", "fast"], {"sampler": "dpm++", "steps": 8, "uncond": "once", "deep_cache": 3}),
         (["--inference_steps", "20", "--quality", "Balanced"], {"sampler": "dpm++", "steps": 20, "deep_cache": 2}),
-        (["--quality", "fast", "--enable_deepcache", "--guidance_scale", "1.5"],
+        (["--quality", "fast", "--enable_deepcache", "--uncond", "Each"],
          {"sampler": "dpm++", "steps": 8, "deep_cache": 3}),
-        (["--quality", "fast", "--deep_cache", "0", "--sampler", "ddim"], {"steps": 8, "guidance": 1.0}),
+        (["--quality", "fast", "--deep_cache", "0", "--sampler", "ddim"], {"steps": 8, "uncond": "once"}),
     ],
 )  # fmt: skip
 def test_what_is_given_beside_quality_wins(given, changes):

@@ -16,7 +16,7 @@ from latentsync.face.track_file import read_track_file
 from latentsync.media import VideoReader, read_audio
 from latentsync.models.embedded import EMBEDDED, load_embedded
 from latentsync.models.load import load_model
-from latentsync.settings import Settings
+from latentsync.settings import QUALITIES, Settings
 
 FILES = {"source.mp4", "audio.wav", "track.json", "result.mp4", "strip.png", "curve.png"}
 QUICK = Settings(steps=1, guidance=1.0)
@@ -50,6 +50,7 @@ def test_everything_is_written_and_said(model, tmp_path):
     for words in ("correlation ", "best lag ", "correlation with the old audio ", "PSNR of the mouth ", " dB"):
         assert words in said
     assert all(str(out / name) in said for name in FILES) and made.sync is None
+    assert said.endswith("again.mp4 --inference_steps 1 --guidance_scale 1.0")
     curve = read_png(out / "curve.png")
     assert curve.shape == (520, 1280, 3)
     loudness = torch.tensor((176, 196, 222))
@@ -140,14 +141,14 @@ def test_the_command_has_the_promised_options():
     assert (given.out, given.seed, given.seconds, given.guidance_scale) == ("x", 5, 2.0, 2.0)
     default = build_parser().parse_args(["demo"])
     values = (default.out, default.seconds, default.quality, default.inference_steps, default.guidance_scale)
-    assert values == ("latentsync_demo", 4, "published", None, None)
+    assert values == ("latentsync_demo", 4, "fast", None, None)
 
 
 def test_the_seed_of_the_head_is_not_that_of_the_noise(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(demo, "run_demo", lambda *given, **_: seen.append((given[2], given[4])))
     main(["demo", "--out", str(tmp_path / "x"), "--seed", "5", "--inference_steps", "3", "--device", "cpu"])
-    assert seen == [(5, Settings(steps=3))]
+    assert seen == [(5, Settings(**QUALITIES["fast"] | {"steps": 3}))]
 
 
 @packaged

@@ -350,9 +350,20 @@ def test_a_repository_that_moved_is_followed_and_offline_nothing_is_asked(server
     server.files["/New/name.pt"] = server.files.pop(UNET)
     server.stated["/New/name.pt"] = 3000, sha256(server.files["/New/name.pt"])
     assert download_module.hub_states(server.url + UNET) == Expected(*server.stated["/New/name.pt"])
+    for place in (UNET, f"//localhost:{server.server_port}/New/name.pt"):  # to itself; to another host
+        server.moved[UNET] = place
+        assert download_module.hub_states(server.url + UNET) == Expected()
     monkeypatch.setattr(download_module.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=f"{UNET} was not asked for .HF_HUB_OFFLINE is set.*put the file at"):
         download(tmp_path, only=["unet"])
+
+
+@pytest.mark.parametrize("number", ["many", "-1", "9" * 5000])
+def test_a_length_that_is_no_number_is_taken_as_not_stated(server, tmp_path, number):
+    server.headers |= {"X-Linked-Size": number}
+    assert download_module.hub_states(server.url + UNET).size == len(server.files[UNET])
+    server.headers |= {"Content-Length": number}
+    assert download_module.hub_states(server.url + UNET).size in (None, len(server.files[UNET]))
 
 
 def test_file_of_the_user_is_not_overwritten(server, tmp_path):

@@ -1,5 +1,7 @@
 """The pack where packages are missing that only some of it needs."""
 
+import asyncio
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +35,21 @@ def test_the_pack_loads_without_any_of_them(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["cv2", "av"])
+def test_without_a_package_that_all_nodes_need_the_log_says_how_to_get_it(pack, without, caplog, monkeypatch, name):
+    """`pack`, for ComfyUI's modules; this is a second copy of it, which does not stay."""
+    without(name)
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    spec = importlib.util.spec_from_file_location("copy_of_the_pack", ROOT / "__init__.py")
+    copy = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    with pytest.raises(ModuleNotFoundError):
+        asyncio.run(copy.comfy_entrypoint())
+    (record,) = caplog.records
+    assert f"do not load (`pip install -r requirements.txt` in {ROOT}, with ComfyUI's Python" in record.message
+    assert f"No module named '{name}'" in caplog.text
 
 
 def test_lip_sync_video_works_without_those_that_it_does_not_use(pack, model, without):

@@ -215,6 +215,32 @@ def test_guidance_on_part_of_the_steps(model, clip):
     assert not torch.equal(part, off) and not torch.equal(part, always)
 
 
+@pytest.mark.parametrize("deep_cache", [0, 2])
+def test_guidance_compares_with_silence_once(model, clip, deep_cache):
+    """In the first step, for the middle frame; what it changes there is added in all steps where guidance is on."""
+    still, audio = clip[0][:1].expand(4, -1, -1, -1), clip[1]
+    seen = []
+    hook = model.unet.register_forward_pre_hook(lambda _, args: seen.append((args[0], args[2])))
+
+    def run(crops=still, steps=4, **kwargs):
+        seen.clear()
+        return whole(model, crops, audio, Settings(steps=steps, window=8, deep_cache=deep_cache, **kwargs))
+
+    off, on, once = run(guidance=1.0), run(guidance=2.0), run(guidance=2.0, uncond="once")
+    assert [sample.shape[2] for sample, _ in seen] == [4, 1, 4, 4, 4]
+    (sample, _), (middle, silence) = seen[:2]
+    assert torch.equal(middle, sample[:, :, 2:3]) and not silence.any()
+    assert 0 < (once - on).abs().mean() < 0.9 * (off - on).abs().mean()
+    late = run(guidance=2.0, guidance_start=0.75, uncond="once")
+    assert 0 < (late - off).abs().mean() < (once - off).abs().mean()
+    assert torch.equal(run(guidance=2.0, guidance_start=0.5, guidance_end=0.5, uncond="once"), off)
+    assert torch.equal(run(guidance=1.0, uncond="once"), off) and len(seen) == 4
+    # Of a single frame and in a single step both ways compute the same.
+    single = {"crops": still[:1], "steps": 1, "guidance": 2.0}
+    assert (run(**single, uncond="once") - run(**single)).abs().max() < 1e-5
+    hook.remove()
+
+
 def cost_of_steps(model, run):
     """Clips that went through the middle and through the end of the U-Net while `run` ran, call by call."""
     middle, end = [], []
@@ -404,6 +430,7 @@ def test_running_out_of_memory_makes_smaller_batches(model, clip, monkeypatch):
         ({"window": 0}, "window is 0"),
         ({"deep_cache": -1}, "deep_cache is -1: give 0 or more"),
         ({"window": 8, "overlap": 8}, "overlap is 8: give 0 to 7"),
+        ({"uncond": "never"}, "uncond is 'never': choose one of each, once"),
         ({"sampler": "magic"}, "sampler is 'magic': choose one of ddim"),
         ({"guidance_start": 0.8, "guidance_end": 0.2}, "two rising fractions"),
     ],

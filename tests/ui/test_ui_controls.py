@@ -27,7 +27,7 @@ def parsed():
 
 def test_quality_changes_the_settings_that_the_command_changes():
     names, table = by_quality()
-    assert set(names) == {"inference_steps", "guidance_scale", "sampler", "deep_cache"}
+    assert set(names) == {"inference_steps", "guidance_scale", "sampler", "deep_cache", "uncond"}
     for quality, fields in table.items():
         settings = run_settings(build_parser().parse_args(["run", *FILES, "--quality", quality]))
         arguments = argparse.Namespace(**vars(default_arguments(run_options())) | dict(zip(names, fields, strict=True)))

@@ -3,12 +3,12 @@
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
-import torch
 
 from latentsync.ui.job import Cancelled, Job, JobQueue, LineFull, Status
-from latentsync.ui.markup import status_html
+from latentsync.ui.markup import preview_html, status_html
 from latentsync.ui.visitors import was_cancelled
 
 
@@ -128,10 +128,12 @@ def test_the_time_left_follows_what_is_done():
 )
 def test_a_status_in_words(changes, says):
     usual = {"phase": "syncing", "cancelling": False, "done": 2, "total": 10, "seconds_left": None, "before": 0}
-    assert f"<p>{says}</p><progress" in status_html(Status(**usual | {"frame": None} | changes))
+    assert f"<p>{says}</p><progress" in status_html(Status(**usual | {"preview": None, "pieces": 0} | changes))
 
 
-def test_the_latest_frame_is_shown_small():
-    status = Status("syncing", False, 2, 10, None, 0, torch.zeros(330, 640, 3))
-    assert '<progress max="10" value="2.00">' in status_html(status)
-    assert 'width="320" height="165"' in status_html(status)
+def test_the_status_tells_how_far_the_preview_may_play():
+    status = Status("syncing", False, 2, 10, None, 0, Path("/tmp/a b"), 3)
+    assert '<progress max="10" value="2.00">' in status_html(status) and 'data-pieces="3"' in status_html(status)
+    assert preview_html(status.preview) == (
+        '<latentsync-preview src="gradio_api/file=/tmp/a%20b/"></latentsync-preview>'
+    )

@@ -50,12 +50,30 @@ def test_the_result_is_that_of_the_library(visits, clip, nets, tmp_path):
     assert abs(stream_seconds(result.result, "audio") - 0.48) < 0.05
     assert result.before.read_bytes() == clip.video.read_bytes()  # it plays as it is
     status = job.status()
-    assert (status.phase, status.done, status.total) == ("syncing", 12, 12) and status.frame.shape == (HEIGHT, WIDTH, 3)
+    assert (status.phase, status.done, status.total) == ("syncing", 12, 12)
+    assert (status.preview, status.pieces) == (result.result.with_name("preview"), 1)
 
 
 def test_restoration_and_a_larger_result(visits, clip):
     result = made(begun(visits, clip, superres="sharpen", sr_ratio=1.5))
     assert read_all(result.result).shape == (12, round(HEIGHT * 1.5), round(WIDTH * 1.5), 3)
+
+
+@pytest.mark.parametrize("ratio", [1, 4])
+def test_what_is_done_so_far_plays_with_its_sound(visits, tmp_path, ratio):
+    """Pieces of a second or more, of whole windows; together they are the result, small."""
+    clip = make_clip(tmp_path, frames=70, seconds=2.7)
+    job = begun(visits, clip, **({"sr_ratio": ratio} if ratio > 1 else {}))
+    result = read_all(made(job).result)
+    pieces = [job.preview / f"{k}.mp4" for k in range(job.pieces)]
+    assert sorted(job.preview.iterdir()) == pieces and visits.folder.holds(job.preview)
+    frames = [read_all(path) for path in pieces]
+    assert all(25 <= len(some) <= 32 for some in frames[:-1]) and sum(map(len, frames)) == len(result) == 68
+    for path, some in zip(pieces, frames, strict=True):
+        assert playable(path) and abs(stream_seconds(path, "audio") - len(some) / 25) < 0.1
+        assert some.shape[1:] == ((HEIGHT, WIDTH, 3) if ratio == 1 else (480, 640, 3))
+    if ratio == 1:
+        assert (torch.cat(frames).float() - result.float()).abs().mean() < 4
 
 
 def test_cancelling_between_steps_leaves_nothing(visits, clip):
@@ -112,13 +130,13 @@ def test_a_visitor_who_was_away_for_ten_seconds_does_not_come_back(nets, folder,
 
 def test_nothing_of_a_job_that_ended_stays_in_memory(visits, clip):
     ended = [begun(visits, clip), begun(visits, clip, session="other")]
-    kept = [weakref.ref(made(job)) for job in ended] + [weakref.ref(job.frame) for job in ended]
+    kept = [weakref.ref(made(job)) for job in ended]
     with pytest.raises(ValueError, match="resolution is 100"):
         made(begun(visits, clip, resolution=100))
     visits.close()
     del ended
     gc.collect()
-    assert [left() for left in kept] == [None] * 4 and visits._jobs == {}
+    assert [left() for left in kept] == [None] * 2 and visits._jobs == {}
 
 
 @pytest.mark.parametrize("which, seconds", [("clip.mp4", 0.8), ("voice.wav", 0.48)])

@@ -1,4 +1,7 @@
-/** <latentsync-player before="..." after="...">: two videos in step, laid over each other or side by side. */
+/**
+ * <latentsync-player before="..." after="...">: two videos in step, laid over each other or side by side.
+ * <latentsync-preview src="...">: 0.mp4, 1.mp4, ... one after the other, as many as the status says are there.
+ */
 
 const DRIFT = 0.06 // seconds by which the source may be off before it is moved
 
@@ -25,6 +28,7 @@ svg { width: 20px; height: 20px; fill: currentColor; display: block; }
 .picture { position: relative; display: grid; max-width: 100%; }
 section[data-mode=side] .picture { width: 100%; grid-template-columns: 1fr 1fr; gap: 2px; }
 .pane { position: relative; grid-area: 1 / 1; display: flex; justify-content: center; }
+video[hidden] { display: none !important; }
 video { display: block; max-width: 100%; max-height: min(56vh, 520px); width: auto; }
 .tag { position: absolute; top: 6px; padding: 1px 8px; border-radius: 9px; background: #000a; color: #fff; font-size: 12px; }
 .after .tag { right: 6px; } .before .tag { left: 6px; }
@@ -147,4 +151,82 @@ class Player extends HTMLElement {
   }
 }
 
-if (!customElements.get('latentsync-player')) customElements.define('latentsync-player', Player)
+const PREVIEW = `<style>${STYLE}</style>
+<section aria-label="What is done so far">
+  <div class="stage"><video playsinline></video><video playsinline hidden></video></div>
+  <div class="bar">
+    <button class="icon play" aria-label="Pause">${PAUSE}</button>
+    <button class="icon mute" aria-label="Sound" aria-pressed="true">${SOUND}</button>
+    <button class="again">From the start</button>
+  </div>
+</section>`
+
+class Preview extends HTMLElement {
+  connectedCallback() {
+    if (this.shadowRoot) return
+    const root = this.attachShadow({ mode: 'open' })
+    root.innerHTML = PREVIEW
+    const find = (selector) => root.querySelector(selector)
+    this.videos = [...root.querySelectorAll('video')] // the one that is seen, and the one that loads the next piece
+    this.play = find('.play')
+    this.mute = find('.mute')
+    this.restart()
+    for (const video of this.videos) {
+      video.addEventListener('ended', () => this.go())
+      for (const event of ['play', 'pause']) video.addEventListener(event, () => this.show())
+    }
+    this.play.addEventListener('click', () => this.videos[0].paused ? this.videos[0].play() : this.videos[0].pause())
+    this.mute.addEventListener('click', () => this.setMuted(!this.videos[0].muted))
+    find('.again').addEventListener('click', () => this.restart())
+    this.timer = setInterval(() => this.go(), 200)
+  }
+
+  disconnectedCallback() {
+    clearInterval(this.timer)
+    for (const video of this.videos) video.pause()
+  }
+
+  restart() {
+    this.next = 0
+    this.loaded = false
+    this.waits = true // for a piece to go on with
+    this.go()
+  }
+
+  go() {
+    const [seen, hidden] = this.videos
+    const pieces = Number(document.querySelector('.ls-status[data-pieces]')?.dataset.pieces ?? 0)
+    if (!this.loaded && this.next < pieces) {
+      hidden.src = `${this.getAttribute('src')}${this.next++}.mp4`
+      this.loaded = true
+    }
+    this.waits ||= seen.ended || seen.error !== null
+    if (!this.waits || !this.loaded) return
+    this.videos.reverse()
+    hidden.hidden = this.loaded = this.waits = false
+    seen.hidden = true
+    seen.pause()
+    hidden.play().catch(() => { // without a click on the page browsers play nothing aloud
+      this.setMuted(true)
+      hidden.play().catch(() => {})
+    })
+    this.go()
+  }
+
+  setMuted(on) {
+    for (const video of this.videos) video.muted = on
+    this.mute.innerHTML = on ? MUTED : SOUND
+    this.mute.setAttribute('aria-pressed', String(!on))
+  }
+
+  show() {
+    const on = !this.videos[0].paused || this.videos[0].ended
+    this.play.innerHTML = on ? PAUSE : PLAY
+    this.play.setAttribute('aria-label', on ? 'Pause' : 'Play')
+  }
+}
+
+if (!customElements.get('latentsync-player')) {
+  customElements.define('latentsync-player', Player)
+  customElements.define('latentsync-preview', Preview)
+}
