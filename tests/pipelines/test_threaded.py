@@ -143,63 +143,38 @@ def test_a_fault_in_any_stage_ends_the_run_and_leaves_nothing(clip, model, monke
 
 
 def test_the_sound_is_heard_while_the_face_is_searched(clip, model, monkeypatch):
-    searching, hearing = threading.Event(), threading.Event()
-    listen = pipeline.listen
+    searching, listen, read = threading.Event(), pipeline.listen, VideoReader.__getitem__
+
+    def reading(reader, indices):
+        searching.set()
+        return read(reader, indices)
 
     def heard(*args):
-        hearing.set()
         assert searching.wait(60)
         return listen(*args)
 
-    def progress(phase, done, total):
-        if phase == "looking for the face" and done == 3:
-            searching.set()
-            assert hearing.wait(60)
-
+    monkeypatch.setattr(VideoReader, "__getitem__", reading)
     monkeypatch.setattr(pipeline, "listen", heard)
-    run(clip, model, progress=progress)
-    assert hearing.is_set()
+    run(clip, model)
 
 
-@pytest.fixture
-def take():
-    """Pictures in memory, and sound in 8 segments."""
-    return pipeline.LipSyncInput(torch.zeros(FRAMES, 64, 64, 3), 25.0, torch.zeros(16_000 * 200))
-
-
-def test_a_fault_in_listening_ends_the_search_at_once(clip, model, monkeypatch, take):
-    searching, seen = threading.Event(), []
-
-    def fault(*_):
-        assert searching.wait(60)
-        raise Fault("no sound")
-
-    def progress(phase, done, total):
-        seen.append((phase, done))
-        searching.set()
-        assert done < 3 or threads._local.workers[0].stopped.wait(60)
-
-    monkeypatch.setattr(pipeline, "listen", fault)
-    with pytest.raises(Fault, match="no sound"):
-        pipeline.lip_sync_frames(take, model, load_detector("file", model=clip.track), FAST, progress)
-    assert seen[-1] in [("looking for the face", done) for done in range(4)]
-
-
-def test_listening_ends_with_the_search(clip, model, monkeypatch, take):
+def test_a_fault_in_the_search_ends_the_listening_at_its_next_segment(model, monkeypatch):
     heard, hidden_states = [], whisper.hidden_states
 
     def segment(*args):
         heard.append(args)
-        assert threads._local.worker.stopped.wait(60)
+        assert threads._local.workers[0].stopped.wait(60)
         return hidden_states(*args)
 
-    def progress(phase, done, total):
-        if done == 3:
-            raise KeyboardInterrupt
+    def detector(frame, index):
+        raise Fault("no face")
 
     monkeypatch.setattr(whisper, "hidden_states", segment)
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.lip_sync_frames(take, model, load_detector("file", model=clip.track), FAST, progress)
+    # Of 8 segments.
+    take = pipeline.LipSyncInput(torch.zeros(FRAMES, 64, 64, 3), 25.0, torch.zeros(16_000 * 200))
+    result = pipeline.lip_sync_frames(take, model, detector, FAST, lambda *_: None)
+    with pytest.raises(Fault, match="no face"):
+        next(result.windows())
     assert len(heard) <= 1
 
 
