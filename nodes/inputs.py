@@ -170,8 +170,10 @@ def occlusion() -> io.Input:
     return io.Mask.Input("occlusion", optional=True, tooltip=tooltip)
 
 
-def masks(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """A MASK of whole frames as (n, h, w) float32 in [0, 1] on the CPU; `size` is the frames' (h, w)."""
+def masks(mask: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """A MASK of frames of `size` (h, w), if there is one, as (n, h, w) float32 in [0, 1] on the CPU."""
+    if mask is None:
+        return None
     mask = mask.detach().to("cpu", torch.float32).reshape(-1, *mask.shape[-2:])
     if tuple(mask.shape[1:]) != tuple(size):
         given, wanted = (f"{width} x {height}" for height, width in (mask.shape[1:], size))

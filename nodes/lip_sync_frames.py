@@ -26,6 +26,7 @@ class Frames(io.ComfyNode):
                 sockets.Detector.Input("detector", optional=True),
                 inputs.fps(),
                 *inputs.run_widgets(),
+                inputs.occlusion(),
             ],
             outputs=[
                 io.Image.Output("images_out", display_name="images"),
@@ -34,9 +35,10 @@ class Frames(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images, audio, fps, model=None, detector=None, **widgets) -> io.NodeOutput:
+    def execute(cls, images, audio, fps, model=None, detector=None, occlusion=None, **widgets) -> io.NodeOutput:
         settings = inputs.run_settings(widgets)
-        given = LipSyncInput(inputs.pictures(images), fps, inputs.mono_16k(audio))
+        frames = inputs.pictures(images)
+        given = LipSyncInput(frames, fps, inputs.mono_16k(audio), inputs.masks(occlusion, frames.shape[1:3]))
         runtime.check_room(len(given.order(settings)), *given.frames.shape[1:3])
         detector = find_detector() if detector is None else detector
         model = model_patcher.default_model() if model is None else model

@@ -43,12 +43,13 @@ class Video(io.ComfyNode):
                 sockets.Detector.Input("detector", optional=True),
                 *inputs.run_widgets(),
                 *inputs.widgets(EncodingSettings, "crf"),
+                inputs.occlusion(),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )
 
     @classmethod
-    def execute(cls, video, audio, model, detector=None, **widgets) -> io.NodeOutput:
+    def execute(cls, video, audio, model, detector=None, occlusion=None, **widgets) -> io.NodeOutput:
         settings = inputs.run_settings(widgets)
         wave = inputs.mono_16k(audio)
         out = runtime.temp_file(".mp4")
@@ -56,7 +57,7 @@ class Video(io.ComfyNode):
             with opened(video, cache=2 * settings.sync.window) as source:
                 detector, progress = chosen_detector(detector, source.file, runtime.progress(cls))
                 model = model.on_device(settings.sync.window)
-                given = LipSyncInput(source.frames, float(source.fps), wave)
+                given = LipSyncInput(source.frames, float(source.fps), wave, inputs.masks(occlusion, source.size))
                 result = lip_sync_frames(given, model, detector, settings, progress)
                 del wave, given
                 write(result, source, audio, out)

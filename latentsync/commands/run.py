@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> None:
     model, detector, superres = load_nets(arguments)
     settings = replace(settings, superres=superres)
     with Bar() as bar:
-        summary = lip_sync(*files, model, detector, settings, resume=arguments.resume, progress=bar)
+        summary = lip_sync(
+            *files, model, detector, settings, occlusion=arguments.occlusion, resume=arguments.resume, progress=bar
+        )
     print(
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
         f"crop jitter {summary.jitter:.2f} px"

@@ -4,7 +4,7 @@ Masks are `Frames` of (n, h, w) or (n, h, w, 3), float in [0, 1] or uint8, of th
 front of the face.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -75,14 +75,15 @@ class FreeCrops:
     crop is free they stay as they are.
     """
 
-    def __init__(self, crops: Frames, occlusion: Frames):
-        self.crops, self.occlusion = crops, occlusion
+    def __init__(self, crops: Frames, free: Callable[[Sequence[int]], torch.Tensor]):
+        """`free` gives what `Occlusion` does."""
+        self.crops, self.free = crops, free
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
-        crops, free = as_float(self.crops[indices]), self.occlusion[indices]
+        crops, free = as_float(self.crops[indices]), self.free(indices)
         shares = free.mean((1, 2)).tolist()
         donors = [k for k, share in enumerate(shares) if share >= FREE]
         for k, share in enumerate(shares):

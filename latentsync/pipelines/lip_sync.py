@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio
+from ..errors import InputError
 from ..face.align import AlignedFaces
 from ..face.blend import Blender
 from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
+from ..face.occlusion import FreeCrops, Occlusion
 from ..face.shots import detect_faces
 from ..face.track import FaceTrack, choices, joined, place_choices
 from ..face.track_file import FaceFile
@@ -56,6 +58,7 @@ def lip_sync(
     detector: Detector,
     settings: RunSettings | None = None,
     *,
+    occlusion: str | os.PathLike | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
@@ -67,6 +70,7 @@ def lip_sync(
         model: from `load_model`.
         detector: from `load_detector`.
         settings: see `RunSettings`.
+        occlusion: a video of the size of `video`, white where something is in front of the face; there that stays.
         resume: keep finished parts beside `out` while running, and go on from those of an interrupted run with the same
             files and settings.
         progress: called as (phase, frames done, frames in all); denoising steps are parts of a window's frames. What
@@ -75,10 +79,24 @@ def lip_sync(
     settings = settings or RunSettings()
     progress = progress or no_progress
     check_paths(video, audio, out)
-    with VideoReader(video, settings.fps, 2 * settings.sync.window, progress) as reader:
-        take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio))
+    kept = 2 * settings.sync.window
+    with ExitStack() as opened:
+        reader = masks = opened.enter_context(VideoReader(video, settings.fps, kept, progress))
+        if occlusion is not None:
+            refuse_inputs(out, (occlusion,))
+            masks = opened.enter_context(VideoReader(occlusion, reader.fps, kept, progress))
+            if (masks.height, masks.width) != (reader.height, reader.width):
+                raise InputError(
+                    f"{occlusion} is {masks.width} x {masks.height} and {video} is {reader.width} x {reader.height}: "
+                    "give a mask of the video's size"
+                )
+        take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio), None if occlusion is None else masks)
         codec = written_codec(out, reader, settings)
-        with _workspace(video, audio, out, model, detector, settings, codec) if resume else nullcontext() as work:
+        more = {} if occlusion is None else {"occlusion": file_version(occlusion)}
+        space = (
+            _workspace(video, audio, out, model, detector, settings, codec=codec, **more) if resume else nullcontext()
+        )
+        with space as work:
             result = lip_sync_frames(take, model, detector, settings, progress, work=work)
             del take  # the whole sound
             windows = result.windows(work.frames_done, finish=True) if work else result.windows()
@@ -94,11 +112,13 @@ class LipSyncInput:
         frames: the source's, uncut.
         fps: their rate.
         wave: (samples,) float32, mono, 16 kHz.
+        masks: what is in front of the face in each of the frames, or one for all; see `face.occlusion`.
     """
 
     frames: Frames
     fps: float
     wave: torch.Tensor
+    masks: Frames | None = None
 
     def order(self, settings: RunSettings) -> list[int]:
         """The source's frame of each frame of the result."""
@@ -120,6 +140,7 @@ class LipSyncResult:
         hear: gives what they say, once.
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
         search: what finds the face while they are rendered; None where the track was known.
+        masks: what is in front of it, in each or one for all.
     """
 
     model: LipSyncModel
@@ -131,6 +152,7 @@ class LipSyncResult:
     settings: RunSettings
     progress: Progress
     search: TrackSearch | None = None
+    masks: Frames | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -150,7 +172,7 @@ class LipSyncResult:
         """
         with self.search.going_on() if self.search else nullcontext(self.track.runs) as runs:
             given = self.model, self.frames, self.track, self.features, self.settings
-            yield from render(*given, start, self.progress, finish, runs, self.search)
+            yield from render(*given, start, self.progress, finish, runs, self.search, self.masks)
 
     def sound(self, audio: str | os.PathLike | None) -> dict[str, object]:
         """What `write` takes of the sound that these frames say."""
@@ -173,7 +195,16 @@ def lip_sync_frames(
         track: where the face is in the source's frames, if that is known.
         work: of an interrupted run, or keeps the track for it.
     """
-    order, frames, fps, search = take.order(settings), take.frames, take.fps, None
+    order, frames, fps, search, masks = take.order(settings), take.frames, take.fps, None, take.masks
+    if masks is not None and settings.blend.published:
+        raise InputError("the published way of blending knows nothing in front of the face: leave out the occlusion")
+    if masks is not None and len(masks) > 1:
+        if len(masks) <= max(order):
+            raise InputError(
+                f"there are {len(masks)} masks of what is in front of the face for {max(order) + 1} frames: give one "
+                "for each frame, or one for all"
+            )
+        masks = FrameView(masks, order)
     face = fps, detector, model.resolution, settings
     if work is not None and (work.track is not None or work.frames_done):
         # Frames that go on from others look back: the whole track is known before they begin.
@@ -193,7 +224,7 @@ def lip_sync_frames(
 
     outlasts = _missing(take.wave, fps, len(order)) * fps >= SAMPLE_RATE
     track = search.track if search else track.take(order)
-    return LipSyncResult(model, FrameView(frames, order), fps, track, hear, outlasts, settings, progress, search)
+    return LipSyncResult(model, FrameView(frames, order), fps, track, hear, outlasts, settings, progress, search, masks)
 
 
 def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
@@ -205,10 +236,10 @@ def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
         )
 
 
-def _workspace(video, audio, out, model: LipSyncModel, detector, settings: RunSettings, codec: str) -> Workspace:
+def _workspace(video, audio, out, model: LipSyncModel, detector, settings: RunSettings, **more: object) -> Workspace:
     weights = list(map(file_version, model.files)) or model.source
     nets = [model.resolution, str(model.dtype), weights]
-    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets, codec=codec))
+    return Workspace(Path(out), plan(video, detector, settings, audio=file_version(audio), model=nets, **more))
 
 
 def listen(encoder: nn.Module, wave: torch.Tensor, fps: float, length: int, hard_cut: bool = False) -> AudioFeatures:
@@ -366,6 +397,7 @@ def render(
     finish: bool = False,
     runs: Runs | None = None,
     search: TrackSearch | None = None,
+    masks: Frames | None = None,
 ) -> Generator[Window, None, None]:
     """Finished frames from `start` on, a window at a time, in the dtype of `frames`; see `LipSyncResult.windows`.
 
@@ -406,21 +438,27 @@ def render(
     else:
         progress(*search.state)
     shared = SharedFrames(frames, first)
-    crops = CropsAhead(shared, track, settings.track.published)
+    crops, free = CropsAhead(shared, track, settings.track.published), None
+    if masks is not None:
+        free = SharedFrames(Occlusion(masks, track), first)
+        crops = FreeCrops(crops, free.read)
 
     def source(i: int) -> tuple[int, bytes]:
         return frames.index_map[i], track.matrices[i].tobytes()
 
-    given = model, crops, features, settings.sync, runs or track.runs, first, on_step, mask_image, source, on_wait
+    # Crops that are filled from others of their window are not the same in another one.
+    same = source if masks is None else None
+    given = model, crops, features, settings.sync, runs or track.runs, first, on_step, mask_image, same, on_wait
     with closing(sync(*given)) as synced:
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
             windows = windows_from(start, counted())
 
             def blended(window: Window) -> Window:
-                return Window(window.numbers, blender(window.pictures, window.numbers.start))
+                weights = None if free is None else free[list(window.numbers)]
+                return Window(window.numbers, blender(window.pictures, window.numbers.start, weights))
 
             yield from behind(blended, windows, finish=finish)
         else:
-            finished = blend_restored(shared, track, counted(), superres, settings.blend, first, mask_image)
+            finished = blend_restored(shared, track, counted(), superres, settings.blend, first, mask_image, free)
             yield from windows_from(start, skip_frames(finished, start - first))

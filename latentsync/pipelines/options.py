@@ -39,6 +39,10 @@ Keep = Callable[[Callable], Callable]
 class Files:
     video_path: str | None = option(None, "the video")
     audio_path: str | None = option(None, "the voice: an audio file, or a video whose sound is taken")
+    occlusion: str | None = option(
+        None, "a video of the size of the video that is white where something is in front of the face, such as a hand; "
+        "there the video stays as it is",
+    )  # fmt: skip
     video_out_path: str | None = option(None, "the result: .mp4, .mov, .mkv or .webm")
 
 

@@ -90,7 +90,7 @@ def test_crops_are_filled_from_the_nearest_free_one():
     frames = noise(5)
     own = AlignedFaces(frames, follow.matrices, follow.found, R)
     free = Occlusion(masks, follow)
-    filled = FreeCrops(own, free)
+    filled = FreeCrops(own, free.__getitem__)
     numbers = [0, 1, 2, 3, 4]
     before, after, weights = own[numbers], filled[numbers], free[numbers]
     for i, donor in ((1, 0), (2, 3), (4, 3)):

@@ -27,6 +27,15 @@ def test_an_empty_mask_returns_the_frames_bit_for_bit(pack, made, match_colour):
         assert torch.equal(out, images)
 
 
+def test_what_is_in_front_of_the_face_stays(pack, made):
+    covered = torch.zeros(12, 160, 201)
+    covered[:4] = 1
+    out = blend(pack, made, occlusion=covered)
+    assert torch.equal(out[:4], made.images[:4]) and torch.equal(out[7:], blend(pack, made)[7:])
+    with pytest.raises(ValueError, match="is 128 x 128 and the frames are 201 x 160: resize it"):
+        blend(pack, made, occlusion=torch.zeros(12, R, R))
+
+
 def test_pixels_outside_the_face_are_bit_identical_and_inputs_stay(pack, made):
     mask = torch.ones(1, R, R)
     with unchanged(made.images, made.crops, mask):

@@ -29,6 +29,15 @@ def test_frames_are_those_of_lip_sync_video_before_encoding(pack, given, rendere
     assert images.dtype == torch.float32 and sound is audio
 
 
+def test_what_is_in_front_of_the_face_stays(pack, given):
+    covered = torch.zeros(12, *given["images"].shape[1:3])
+    covered[6:] = 1
+    images, _ = pack.run("LatentSyncFrames", **given, occlusion=covered)
+    assert torch.equal(images[6:], given["images"][6:]) and not torch.equal(images[:6], given["images"][:6])
+    with pytest.raises(ValueError, match="is 60 x 50 and the frames are 201 x 160: resize it"):
+        pack.run("LatentSyncFrames", **given, occlusion=torch.zeros(1, 50, 60))
+
+
 def test_the_sound_ends_with_the_frames(pack, given):
     images, sound = pack.run("LatentSyncFrames", **given | {"audio_longer": "stop", "images": given["images"][:5]})
     assert len(images) == 5 and sound["waveform"].shape[-1] == 5 * sound["sample_rate"] // 25
