@@ -55,11 +55,19 @@ def _weighted_sum(
 
     Diffusers solves for the weights where the latents are, and a GPU is waited for twice in every step.
     """
-    outputs = sampler.model_outputs
-    given = [*tensors.values(), *(output for output in outputs if output is not None)]
-    units = iter(torch.eye(len(given))[:, None])
-    unit_tensors = {name: next(units) for name in tensors}
-    sampler.model_outputs = [None if output is None else next(units) for output in outputs]
-    weights = update(**unit_tensors, order=order)[0].tolist()
-    sampler.model_outputs = outputs
+    given = [*tensors.values(), *(output for output in sampler.model_outputs if output is not None)]
+    weights = _weights(sampler, update, order, list(tensors), len(given))
     return sum(weight * tensor for weight, tensor in zip(weights, given, strict=True) if weight)
+
+
+def _weights(
+    sampler: Any, update: Callable[..., torch.Tensor], order: int, names: list[str], count: int
+) -> list[float]:
+    """Those of the tensors called `names` and of the earlier outputs, `count` in all, in an update of UniPC."""
+    outputs, units = sampler.model_outputs, iter(torch.eye(count)[:, None])
+    tensors = {name: next(units) for name in names}
+    sampler.model_outputs = [None if output is None else next(units) for output in outputs]
+    try:
+        return update(**tensors, order=order)[0].tolist()
+    finally:
+        sampler.model_outputs = outputs

@@ -113,9 +113,9 @@ def test_it_sees_a_mirrored_face_mirrored(detector, portrait):
     assert np.abs(points - face.points).max() < 0.06 * np.hypot(*(face.points[1] - face.points[0]))
 
 
-def test_yunet_is_loaded_without_a_word_and_opencv_s_log_stays_as_it_was(yunet, capfd):
+def test_yunet_is_loaded_without_a_word_and_opencv_s_log_stays_as_it_was(capfd):
     level = cv2.utils.logging.getLogLevel()
-    load_detector("yunet", model=yunet.path)
+    load_detector("yunet", model=media_file("face_detection_yunet.onnx"))
     assert capfd.readouterr() == ("", "")
     assert cv2.utils.logging.getLogLevel() == level
 

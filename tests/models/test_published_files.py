@@ -308,7 +308,7 @@ for target, make, wrapper in (
     ("GFPGAN/GFPGANv1.4.pth", test_restore.gfpgan, "params_ema"),
     ("GFPGAN/GFPGANv1.3.pth", test_restore.gfpgan, "params_ema"),
     ("CodeFormer/codeformer.pth", test_restore.codeformer, "params_ema"),
-    ("RestoreFormer/RestoreFormer.pth", test_restore.restoreformer, "params"),
+    ("RestoreFormer/RestoreFormer.pth", test_restore.RestoreFormer, "params"),
 ):
     layout(target)(partial(check_restorer, target=target, make=make, wrapper=wrapper))
 

@@ -1,7 +1,9 @@
 """An interpreter in which packages are not installed."""
 
 import sys
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution
 
 
 class Without:
@@ -14,3 +16,7 @@ class Without:
         if name.partition(".")[0] in self.names:
             return None
         return next(filter(None, (finder.find_spec(name, path, target) for finder in self.finders)), None)
+
+    def find_distributions(self, context) -> Iterator[Distribution]:
+        for finder in self.finders:
+            yield from getattr(finder, "find_distributions", lambda _: ())(context)

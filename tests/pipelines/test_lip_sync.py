@@ -237,7 +237,7 @@ class Stop(Exception):
 
 def stop_at(phase, frame, error=Stop):
     def progress(now, done, total):
-        if (now, done) == (phase, frame):
+        if now == phase and done >= frame:
             raise error
 
     return progress

@@ -122,7 +122,7 @@ STAGES = {
 def test_a_fault_in_any_stage_ends_the_run_and_leaves_nothing(clip, model, monkeypatch, stage, error, resume):
     owner, name, in_caller = STAGES[stage]
     function, where = getattr(owner, name), []
-    before = sorted(path.name for path in clip.video.parent.iterdir())
+    before = [path.name for path in clip.video.parent.iterdir()]
 
     def faulty(self, *args):
         if stage != "decode" or self._capacity > 1:  # the search has a reader of its own
@@ -137,8 +137,9 @@ def test_a_fault_in_any_stage_ends_the_run_and_leaves_nothing(clip, model, monke
     assert (where[0] is threading.main_thread()) == in_caller
     if not resume:  # else it has words of its own
         assert "faulty" in {entry.name for entry in caught.traceback}
-    left = sorted(path.name for path in clip.video.parent.iterdir())
-    assert left == sorted([*before, *(["out.mp4.parts"] if resume and stage != "search" else [])])
+    # Parts stay where something is whole: a part, or the track, which is found meanwhile.
+    left = {path.name for path in clip.video.parent.iterdir()} - set(before)
+    assert left <= {"out.mp4.parts"} if resume and stage != "search" else not left
     assert not list(clip.video.parent.glob("**/*.part"))
 
 

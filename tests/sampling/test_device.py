@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from latentsync.audio.whisper import AudioFeatures
 from latentsync.models.load import LipSyncModel
 from latentsync.nets.unet import UNet
-from latentsync.sampling import sample
+from latentsync.sampling import sample, schedulers
 from latentsync.sampling.schedulers import make_sampler
 from latentsync.settings import Settings
 
@@ -67,7 +67,13 @@ def test_no_step_waits_for_the_gpu(sampler, changes, monkeypatch):
         with unset_fake_temporarily():
             return make_sampler(*args)
 
-    pinned = []
+    weights, pinned = schedulers._weights, []
+
+    def real_weights(*args):  # of a sampler on the CPU
+        with unset_fake_temporarily():
+            return weights(*args)
+
+    monkeypatch.setattr(schedulers, "_weights", real_weights)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
     monkeypatch.setattr(sample, "make_sampler", real_sampler)
     monkeypatch.setattr("latentsync.threads.THREADED", False)
