@@ -163,7 +163,7 @@ def test_a_moved_file_is_the_same_file(clip, tmp_path):
 def test_where_another_encoder_works_a_run_is_not_gone_on_with(clip, weights, monkeypatch, run_weights):
     how = {"weights": weights} if run_weights else {}
     with pytest.raises(Stop):
-        run(clip, "out.mp4", stop=("syncing" if run_weights else "restoring", 0), **how)
+        run(clip, "out.mp4", stop=("syncing", 16) if run_weights else ("restoring", 9), **how)
     monkeypatch.setattr("latentsync.pipelines.lip_sync.codec_for", lambda *_: "h264_nvenc")
     with pytest.raises(ValueError, match="made with another codec"):
         run(clip, "out.mp4", **how)
