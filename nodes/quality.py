@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import torch
 from comfy_api.latest import io, ui
 
 from ..latentsync.errors import FileError
-from ..latentsync.models.embedded import EMBEDDED
+from ..latentsync.models.embedded import EMBEDDED, is_embedded
 from ..latentsync.models.folders import find_checkpoints
 from . import folders, inputs, runtime, sockets
 from .base import node
@@ -51,7 +50,7 @@ class Quality(io.ComfyNode):
 
         crops, wave = inputs.pictures(crops), inputs.mono_16k(audio)
         mouth = None if reference is None else sync_report.mouth_metrics(crops, inputs.pictures(reference))
-        embedded = model is not None and EMBEDDED in Path(model.source).parents
+        embedded = model is not None and is_embedded(model)
         folder = folders.models_folder()
         if embedded or (model is None and find_checkpoints(folder).syncnet is None):
             folder = EMBEDDED

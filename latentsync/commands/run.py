@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = run_settings(arguments)
     files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     refuse_idle_options(arguments)
-    check_paths(*files)
+    check_paths(*files, arguments.occlusion)
     if arguments.temp_dir:
         logger.info("--temp_dir %s is not used: nothing is written there", arguments.temp_dir)
     used = (f"{item.flag} {getattr(settings.sync, item.name)}" for item in options(Settings) if item.by_quality)

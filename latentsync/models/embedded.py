@@ -28,6 +28,10 @@ def load_embedded(device: str | torch.device | None = None, dtype: torch.dtype |
     return load_model(embedded_folder(), device=device, dtype=dtype)
 
 
+def is_embedded(model: LipSyncModel) -> bool:
+    return EMBEDDED in Path(model.source).parents
+
+
 def choose_folder(given: str | Path | None, default: str | Path) -> Path:
     """The checkpoints folder of a run: `given` ("embedded" is the embedded model's), else `default`, else the embedded
     model's, which the log then says.

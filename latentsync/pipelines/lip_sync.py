@@ -26,7 +26,7 @@ from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
 from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
-from ..models.embedded import EMBEDDED
+from ..models.embedded import is_embedded
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
@@ -78,21 +78,20 @@ def lip_sync(
     """
     settings = settings or RunSettings()
     progress = progress or no_progress
-    check_paths(video, audio, out)
+    check_paths(video, audio, out, occlusion)
     kept = 2 * settings.sync.window
     with ExitStack() as opened:
-        reader = masks = opened.enter_context(VideoReader(video, settings.fps, kept, progress))
+        reader, masks, more = opened.enter_context(VideoReader(video, settings.fps, kept, progress)), None, {}
         if occlusion is not None:
-            refuse_inputs(out, (occlusion,))
             masks = opened.enter_context(VideoReader(occlusion, reader.fps, kept, progress))
             if (masks.height, masks.width) != (reader.height, reader.width):
                 raise InputError(
                     f"{occlusion} is {masks.width} x {masks.height} and {video} is {reader.width} x {reader.height}: "
                     "give a mask of the video's size"
                 )
-        take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio), None if occlusion is None else masks)
+            more["occlusion"] = file_version(occlusion)
+        take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio), masks)
         codec = written_codec(out, reader, settings)
-        more = {} if occlusion is None else {"occlusion": file_version(occlusion)}
         space = (
             _workspace(video, audio, out, model, detector, settings, codec=codec, **more) if resume else nullcontext()
         )
@@ -229,7 +228,7 @@ def lip_sync_frames(
 
 def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:
     """Say so where the embedded model meets faces that a detector finds, for such ones are not drawn."""
-    if EMBEDDED in Path(model.source).parents and not isinstance(detector, FaceFile):
+    if is_embedded(model) and not isinstance(detector, FaceFile):
         logger.warning(
             "the embedded model knows drawn faces only: on a real face the result will look wrong. Get the weights for "
             "real faces with `python -m latentsync download --version 1.5`, or with the node Download LatentSync Models"
@@ -296,10 +295,15 @@ def written_codec(out: str | os.PathLike, source: VideoReader, settings: RunSett
     return codec_for(out, settings.encoding.encoder, *written_size(source, settings))
 
 
-def check_paths(video: str | os.PathLike, audio: str | os.PathLike, out: str | os.PathLike) -> None:
+def check_paths(
+    video: str | os.PathLike,
+    audio: str | os.PathLike,
+    out: str | os.PathLike,
+    occlusion: str | os.PathLike | None = None,
+) -> None:
     """Refuse, before any work, an output that cannot be written and one that would replace an input."""
     output_format(out)
-    refuse_inputs(out, (video, audio))
+    refuse_inputs(out, [path for path in (video, audio, occlusion) if path is not None])
 
 
 def frame_map(count: int, audio_frames: float, settings: RunSettings) -> list[int]:

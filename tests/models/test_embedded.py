@@ -117,8 +117,7 @@ def test_a_folder_that_is_given_must_have_everything(installed, tmp_path, monkey
 
 
 @pytest.mark.parametrize("drawn, nets, warned", [(False, "embedded", 1), (True, "embedded", 0), (False, "own", 0)])
-def test_a_real_face_is_warned_of_before_the_work(installed, tmp_path, monkeypatch, caplog, drawn, nets, warned):
-    monkeypatch.setattr(program, "EMBEDDED", installed)
+def test_a_real_face_is_warned_of_before_the_work(installed, tmp_path, caplog, drawn, nets, warned):
     model = load_embedded("cpu") if nets == "embedded" else load_model(tiny.make_checkpoints(tmp_path / "own"))
     clip = make_clip(tmp_path, frames=6, seconds=0.24)
     track = load_detector("file", model=clip.track)
