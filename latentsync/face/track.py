@@ -1,7 +1,7 @@
 """One face through a clip: which of the detected ones, where it is in frames without a detection, and how steady."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,6 +19,8 @@ SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
 JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
 REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
 STRETCH = 16  # frames that are smoothed at a time, with those around them
+# Asked with a number of frames, at least the (start, stop) of the runs among them: one that goes on may be cut there.
+Runs = Callable[[int], Sequence[tuple[int, int]]]
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
 

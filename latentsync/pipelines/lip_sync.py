@@ -20,7 +20,7 @@ from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.occlusion import FreeCrops, Occlusion
 from ..face.shots import detect_faces
-from ..face.track import FaceTrack, choices, joined, place_choices
+from ..face.track import FaceTrack, Runs, choices, joined, place_choices
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
 from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
@@ -30,7 +30,7 @@ from ..models.embedded import is_embedded
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
-from ..sampling.sample import Runs, sync
+from ..sampling.sample import sync
 from ..settings import RunSettings, TrackSettings
 from ..threads import behind, check
 from .resume import Workspace, plan

@@ -5,11 +5,10 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ..face.track import TRACK_FIELDS, FaceTrack
+from ..face.track import TRACK_FIELDS, FaceTrack, Runs
 from ..frames import Frames
 from ..media import VideoReader
 from ..progress import Progress
-from ..sampling.sample import Runs
 from ..threads import Ahead, check
 
 LOOKING = "looking for the face"  # the phase
