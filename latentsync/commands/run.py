@@ -4,7 +4,7 @@ import argparse
 import logging
 from dataclasses import replace
 
-from ..pipelines.options import load_nets, refuse_idle_options, run_parser, run_settings
+from ..pipelines.options import PARSED, load_nets, load_parser, refuse_idle_options, run_parser, run_settings
 from ..settings import Settings, options
 
 logger = logging.getLogger(__name__)
@@ -23,16 +23,18 @@ def run(arguments: argparse.Namespace) -> None:
     settings = run_settings(arguments)
     files = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     refuse_idle_options(arguments)
-    check_paths(*files, arguments.occlusion)
+    occlusion = None if arguments.occlusion == PARSED else arguments.occlusion
+    check_paths(*files, occlusion)
     if arguments.temp_dir:
         logger.info("--temp_dir %s is not used: nothing is written there", arguments.temp_dir)
     used = (f"{item.flag} {getattr(settings.sync, item.name)}" for item in options(Settings) if item.by_quality)
     logger.info("quality %s: %s", arguments.quality, ", ".join(used))
+    occlusion = load_parser(arguments) if arguments.occlusion == PARSED else occlusion
     model, detector, superres = load_nets(arguments)
     settings = replace(settings, superres=superres)
     with Bar() as bar:
         summary = lip_sync(
-            *files, model, detector, settings, occlusion=arguments.occlusion, resume=arguments.resume, progress=bar
+            *files, model, detector, settings, occlusion=occlusion, resume=arguments.resume, progress=bar
         )
     print(
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "

@@ -19,6 +19,7 @@ from ..face.blend import Blender
 from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.occlusion import FreeCrops, Occlusion
+from ..face.parsing import FaceParser, ParsedOcclusions
 from ..face.shots import detect_faces
 from ..face.track import FaceTrack, Runs, choices, joined, place_choices
 from ..face.track_file import FaceFile
@@ -58,7 +59,7 @@ def lip_sync(
     detector: Detector,
     settings: RunSettings | None = None,
     *,
-    occlusion: str | os.PathLike | None = None,
+    occlusion: str | os.PathLike | FaceParser | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
@@ -70,7 +71,8 @@ def lip_sync(
         model: from `load_model`.
         detector: from `load_detector`.
         settings: see `RunSettings`.
-        occlusion: a video of the size of `video`, white where something is in front of the face; there that stays.
+        occlusion: a video of the size of `video`, white where something is in front of the face, or what finds such
+            places; there the video stays.
         resume: keep finished parts beside `out` while running, and go on from those of an interrupted run with the same
             files and settings.
         progress: called as (phase, frames done, frames in all); denoising steps are parts of a window's frames. What
@@ -78,11 +80,14 @@ def lip_sync(
     """
     settings = settings or RunSettings()
     progress = progress or no_progress
-    check_paths(video, audio, out, occlusion)
+    mask_video, masks = (None, occlusion) if isinstance(occlusion, FaceParser) else (occlusion, None)
+    check_paths(video, audio, out, mask_video)
     kept = 2 * settings.sync.window
     with ExitStack() as opened:
-        reader, masks, more = opened.enter_context(VideoReader(video, settings.fps, kept, progress)), None, {}
-        if occlusion is not None:
+        reader, more = opened.enter_context(VideoReader(video, settings.fps, kept, progress)), {}
+        if masks is not None:
+            more["occlusion"] = ["parsed", file_version(masks.path)]
+        elif occlusion is not None:
             masks = opened.enter_context(VideoReader(occlusion, reader.fps, kept, progress))
             if (masks.height, masks.width) != (reader.height, reader.width):
                 raise InputError(
@@ -111,13 +116,14 @@ class LipSyncInput:
         frames: the source's, uncut.
         fps: their rate.
         wave: (samples,) float32, mono, 16 kHz.
-        masks: what is in front of the face in each of the frames, or one for all; see `face.occlusion`.
+        masks: what is in front of the face in each of the frames, or one for all, see `face.occlusion`; or what finds
+            it.
     """
 
     frames: Frames
     fps: float
     wave: torch.Tensor
-    masks: Frames | None = None
+    masks: Frames | FaceParser | None = None
 
     def order(self, settings: RunSettings) -> list[int]:
         """The source's frame of each frame of the result."""
@@ -139,7 +145,7 @@ class LipSyncResult:
         hear: gives what they say, once.
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
         search: what finds the face while they are rendered; None where the track was known.
-        masks: what is in front of it, in each or one for all.
+        masks: what is in front of it, in each or one for all, or what finds it.
     """
 
     model: LipSyncModel
@@ -151,7 +157,7 @@ class LipSyncResult:
     settings: RunSettings
     progress: Progress
     search: TrackSearch | None = None
-    masks: Frames | None = None
+    masks: Frames | FaceParser | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -197,7 +203,7 @@ def lip_sync_frames(
     order, frames, fps, search, masks = take.order(settings), take.frames, take.fps, None, take.masks
     if masks is not None and settings.blend.published:
         raise InputError("the published way of blending knows nothing in front of the face: leave out the occlusion")
-    if masks is not None and len(masks) > 1:
+    if masks is not None and not isinstance(masks, FaceParser) and len(masks) > 1:
         if len(masks) <= max(order):
             raise InputError(
                 f"there are {len(masks)} masks of what is in front of the face for {max(order) + 1} frames: give one "
@@ -401,7 +407,7 @@ def render(
     finish: bool = False,
     runs: Runs | None = None,
     search: TrackSearch | None = None,
-    masks: Frames | None = None,
+    masks: Frames | FaceParser | None = None,
 ) -> Generator[Window, None, None]:
     """Finished frames from `start` on, a window at a time, in the dtype of `frames`; see `LipSyncResult.windows`.
 
@@ -441,10 +447,12 @@ def render(
         begin()
     else:
         progress(*search.state)
-    shared = SharedFrames(frames, first)
+    shared, runs = SharedFrames(frames, first), runs or track.runs
     crops, free = CropsAhead(shared, track, settings.track.published), None
+    if isinstance(masks, FaceParser):
+        masks = ParsedOcclusions(frames, track, masks, runs, mask_image)
     if masks is not None:
-        free = SharedFrames(Occlusion(masks, track), first)
+        free = SharedFrames(Occlusion(masks, track, runs), first)
         crops = FreeCrops(crops, free.read)
 
     def source(i: int) -> tuple[int, bytes]:
@@ -452,7 +460,7 @@ def render(
 
     # Crops that are filled from others of their window are not the same in another one.
     same = source if masks is None else None
-    given = model, crops, features, settings.sync, runs or track.runs, first, on_step, mask_image, same, on_wait
+    given = model, crops, features, settings.sync, runs, first, on_step, mask_image, same, on_wait
     with closing(sync(*given)) as synced:
         if superres is None:
             blender = Blender(shared, track, settings.blend, mask_image=mask_image)
