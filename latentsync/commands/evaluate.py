@@ -23,11 +23,10 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
     add = files.add_argument
     add("--video_path", help="the video, or a folder of videos; not needed for syncnet_accuracy alone")
     add("--reference", help="the true pictures: the source video, or a folder of videos of the same names")
-    add("--suite", type=Path, metavar="FOLDER", help="a whole set, in place of the two: what batch wrote, or a folder with "
-        "suite.csv (video,reference,language) or with the folders results and sources; run it again to go on")  # fmt: skip
+    suite = "a whole set: what batch wrote, or a folder with suite.csv (video,reference,language) or with the folders "
+    add("--suite", type=Path, metavar="FOLDER", help=suite + "results and sources; run it again to go on")
     add("--json", type=Path, metavar="FILE", help="file to write all figures to")
-    add("--html", type=Path, metavar="FILE", help="page to write: figures, also of the source videos, curves and the worst "
-        "moments")  # fmt: skip
+    add("--html", type=Path, metavar="FILE", help="page to write: figures, of the sources too, curves, worst moments")
     add("--plot", action="store_true", help="draw NAME.metrics.png for each video, beside the JSON file or the video")
     add_options(files, EvaluateSettings, "checkpoints")
     metrics = parser.add_argument_group("metrics")
@@ -36,8 +35,8 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
         nargs="+",
         help="psnr, ssim, ms_ssim, lpips, fid, fvd, flicker, seam, quality, lmd, identity, lips (lip_dynamics, "
         "silent_lips, lip_leak), sync (sync_c, sync_d, sync_offset), stable (stable_sync, stable_offset), leak "
-        "(lip_leak, leak_c, stable_leak), all of these, paper (fid, ssim, sync_c, sync_d, lmd, fvd; what --suite measures "
-        "if nothing is given), or syncnet_accuracy (how well a StableSyncNet can tell)",
+        "(lip_leak, leak_c, stable_leak), all of these, paper (fid, ssim, sync_c, sync_d, lmd, fvd; the default of "
+        "--suite), or syncnet_accuracy (how well a StableSyncNet can tell)",
     )
     add_options(metrics, EvaluateSettings, "protocol", "sync_codec", "language", "syncnet", "clips", "samples")
     add_options(metrics, EvaluateSettings, "region", "resolution", "device", "random_weights")

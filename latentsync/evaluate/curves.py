@@ -70,10 +70,8 @@ def deviation_in(curve: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.abs(inside - np.nanmean(inside))
 
 
-def kind_of_sound(wave: Tensor | None, source: Tensor | None, count: int, fps: float) -> str:
-    """What a video's sound is to its source's: "silent", "matched" (the same words) or "mismatched"; "" if unknown."""
-    if wave is None or source is None:
-        return ""
+def kind_of_sound(wave: Tensor, source: Tensor, count: int, fps: float) -> str:
+    """What a video's sound is to its source's: "silent", "matched" (the same words) or "mismatched"."""
     a, b = (loudness(sound, count, fps) for sound in (wave, source))
     if a.max() <= SILENT_DB:
         return "silent"

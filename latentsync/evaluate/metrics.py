@@ -30,6 +30,7 @@ class MetricInfo:
 
 LATE = "frames of 1/25 s that the mouth is late, by "
 OPENING = "the mouth's opening, % of the face's side"
+KEPT = "share of the source's lip motion that is in it"
 LEAK = "confidence of SyncNet v2 with the source's sound"
 COSINE = "mean cosine of lips and sound"
 RIGHT = "share of samples that a StableSyncNet puts on the right side of cosine 0.5"
@@ -47,21 +48,22 @@ METRICS: dict[str, MetricInfo] = {
     "identity": MetricInfo("CSIM", "higher", "cosine of the faces' embeddings", "identity", 3, "frames"),
     "lip_dynamics": MetricInfo("lip dynamics", "source", f"deviation of {OPENING}", "lips", 2, "frames", False),
     "silent_lips": MetricInfo("silent lips", "lower", f"motion of {OPENING}, in pauses", "lips", 2, "frames", False),
-    "lip_leak": MetricInfo("lip leak", "zero", "share of the source's lip motion in it", "lips", 3, "frames"),
+    "lip_leak": MetricInfo("lip leak", "zero", f"{KEPT}, with other sound or none", "lips", 3, "frames"),
+    "lip_match": MetricInfo("lip match", "source", f"{KEPT}, with the source's sound; 1 is all", "lips", 3, "frames"),
     "sync_c": MetricInfo("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", 2, "sound", False),
     "sync_d": MetricInfo("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", 2, "sound", False),
     "sync_offset": MetricInfo("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", 0, "sound", False),
     "stable_sync": MetricInfo("StableSyncNet", "higher", COSINE, "stable_syncnet", 3, "sound", False),
     "stable_offset": MetricInfo("stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", 0, "sound", False),
-    "leak_c": MetricInfo("Sync-C leak", "lower", LEAK, "leak_v2", 2, "sound"),
-    "stable_leak": MetricInfo("StableSyncNet leak", "lower", COSINE + " of the source", "leak_stable", 3, "sound"),
+    "leak_c": MetricInfo("Sync-C leak", "lower", LEAK, "syncnet_v2", 2, "sound"),
+    "stable_leak": MetricInfo("StableSyncNet leak", "lower", COSINE + " of the source", "stable_syncnet", 3, "sound"),
     "syncnet_accuracy": MetricInfo("SyncNet accuracy", "higher", RIGHT, "syncnet_accuracy", 3, "samples", False),
 }
 GROUPS = {
     "all": tuple(name for name, metric in METRICS.items() if metric.view != "samples"),
     "sync": ("sync_c", "sync_d", "sync_offset"),
     "stable": ("stable_sync", "stable_offset"),
-    "lips": ("lip_dynamics", "silent_lips", "lip_leak"),
+    "lips": ("lip_dynamics", "silent_lips", "lip_leak", "lip_match"),
     "leak": ("lip_leak", "leak_c", "stable_leak"),
     "paper": ("fid", "ssim", "sync_c", "sync_d", "lmd", "fvd"),
 }

@@ -109,7 +109,7 @@ class OpenPair:
         other._chosen, other.boxes = self._chosen, self.boxes
         other.paths, other.reference = Pair(self.paths.reference), None
         other.video = FrameView(self.reference, range(self.count))
-        for cached in ("wave", "judged", "seen_faces"):
+        for cached in ("wave", "source_wave", "judged", "seen_faces"):
             other.__dict__.pop(cached, None)
         return other
 
@@ -137,17 +137,21 @@ class OpenPair:
         return load_mono_16k(self.paths.video)
 
     @cached_property
-    def source_wave(self) -> Tensor:
-        """The reference's sound."""
-        return load_mono_16k(self.paths.reference)
+    def source_wave(self) -> Tensor | None:
+        """The reference's sound, if it has one."""
+        try:
+            return None if self.reference is None else load_mono_16k(self.paths.reference)
+        except InputError:
+            return None
 
     @property
     def sound(self) -> str:
         """See `curves.kind_of_sound`."""
         try:
-            return kind_of_sound(self.wave, self.source_wave, self.count, self.fps)
-        except InputError:  # one of the two has none
-            return ""
+            wave = None if self.source_wave is None else self.wave
+        except InputError:
+            wave = None
+        return "" if wave is None else kind_of_sound(wave, self.source_wave, self.count, self.fps)
 
     @property
     def codecs(self) -> str:

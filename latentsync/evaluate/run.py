@@ -30,8 +30,6 @@ from .tools import Tools
 CANNOT = (ImportError, ValueError)  # why one metric has no value while the others go on
 RANDOM = ("lpips", "fid", "fvd")  # metrics that can be tried out with random weights
 POOLED = {"fid": Frechet, "fvd": FrechetOfClips}  # metrics that take all videos together
-# By measurement of a leak, the one that hears the video's own sound.
-SYNCNETS = {"leak_stable": "stable_syncnet", "leak_v2": "syncnet_v2"}
 ABOUT_OWN = "FVD and sync figures are not comparable with those of the published protocol (--protocol published)."
 ABOUT_PUBLISHED = (
     "FVD is of the face in frames 20 to 35 of each video, Sync-C, Sync-D and offset are means over face tracks of "
@@ -154,19 +152,18 @@ def _evaluate_sync(pair: OpenPair, measurements: Sequence[str], report: VideoRep
     for name in measurements:
         pair.progress(f"judging lips and sound of {pair.paths.video.name}", 0, len(pair.video))
         try:
-            net, leaks = SYNCNETS.get(name, name), name in SYNCNETS
             frames, wave = pair.judged
-            wave = pair.source_wave if leaks else wave
-            if net == "stable_syncnet":
+            if name == "stable_syncnet":
                 syncnet, vae = tools.stable_syncnet
-                found = stable_syncnet(syncnet, vae, pair.crops(frames, syncnet.side), wave, pair.fps)
-            elif tools.settings.protocol == "published" and not leaks:
+                crops = pair.crops(frames, syncnet.side)
+                found = stable_syncnet(syncnet, vae, crops, wave, pair.fps, pair.source_wave)
+            elif tools.settings.protocol == "published":
                 detector = tools.detector(pair.paths.video)
-                found = sync_of_video(tools.syncnet_v2, frames, pair.fps, detector, wave, pair.progress)
+                how = detector, wave, pair.progress, pair.source_wave
+                found = sync_of_video(tools.syncnet_v2, frames, pair.fps, *how)
             else:
-                found = syncnet_v2(tools.syncnet_v2, frames, pair.boxes, wave, pair.fps)
-            report.add({"leak_c" if key == "sync_c" else "stable_leak": value for key, value in found.items()
-                        if key in ("sync_c", "stable_sync")} if leaks else found)  # fmt: skip
+                found = syncnet_v2(tools.syncnet_v2, frames, pair.boxes, wave, pair.fps, pair.source_wave)
+            report.add(found)
         except CANNOT as error:
             report.fail(name, error)
 

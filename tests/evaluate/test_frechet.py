@@ -113,6 +113,7 @@ def test_stretches_lie_within_a_shot_and_within_a_video():
     metric = FrechetOfClips("fvd", features)
     for numbers in (range(10), range(10, 20), range(22, 42)):
         metric.update(numbers, frames[list(numbers)], frames[list(numbers)])
+    metric = FrechetOfClips("fvd", features, (metric.made, metric.true))  # of the next video
     metric.update(range(42, 56), frames[42:56], frames[42:56])
     assert seen[::2] == [list(range(16)), list(range(22, 38))]
     with pytest.raises(ValueError, match="FVD needs 2 stretches of 16 frames and got 1"):
