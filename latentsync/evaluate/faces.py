@@ -107,7 +107,7 @@ class Lips:
     share of the reference's movement that is in the video, the slope of the one's opening over the other's: 1 for a
     copy, 0 for a mouth of its own. With silent or other sound it is what leaks from the source (Bigata et al. 2025,
     arXiv 2505.00497, count open mouths in silence; Yaman et al. 2025, arXiv 2511.08613, compare silent, mismatched and
-    matched sound); with the source's own sound it should be 1.
+    matched sound). "lip_match" is the same share, for the source's own sound: there it should be 1.
 
     The opening is the height of the lips' 20 landmarks, or without InsightFace the gap that pixels show.
     """
@@ -155,8 +155,7 @@ class Lips:
         except InputError as error:
             values["silent_lips"] = str(error)
         both = np.isfinite(made) & np.isfinite(true)
+        share: MetricValue | str = "the source's mouth does not move: nothing of it can show"
         if both.sum() > 1 and true[both].std() >= STILL:
-            values["lip_leak"] = MetricValue(slope(made[both], true[both]))
-        else:
-            values["lip_leak"] = "the source's mouth does not move: nothing of it can show"
-        return values
+            share = MetricValue(slope(made[both], true[both]))
+        return values | {"lip_leak": share, "lip_match": share}
