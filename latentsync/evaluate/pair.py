@@ -81,6 +81,7 @@ class OpenPair:
     def __init__(self, pair: Pair, tools: Tools, progress: Progress):
         self.paths, self.tools, self.progress = pair, tools, progress
         self._track_settings = tools.settings.track
+        self._result: OpenPair | None = None  # whose source this is
         with ExitStack() as stack:
             self.video, self.reference = stack.enter_context(VideoReader(pair.video, cache=CACHE)), None
             if pair.reference is not None:
@@ -106,15 +107,16 @@ class OpenPair:
     def source(self) -> "OpenPair":
         """The reference as a video of its own, with the face where it is in this one."""
         other = copy.copy(self)
-        other._chosen, other.boxes = self._chosen, self.boxes
-        other.paths, other.reference = Pair(self.paths.reference), None
+        other.paths, other.reference, other._result = Pair(self.paths.reference), None, self
         other.video = FrameView(self.reference, range(self.count))
-        for cached in ("wave", "source_wave", "judged", "seen_faces"):
+        for cached in ("boxes", "wave", "source_wave", "judged", "seen_faces"):
             other.__dict__.pop(cached, None)
         return other
 
     @cached_property
     def _chosen(self) -> Chosen:
+        if self._result is not None:
+            return self._result._chosen
         detector, settings = self.tools.detector(self.paths.video), self._track_settings
         return choose_faces(watch(self.video, self.fps, detector, settings, 1, self.progress), self.fps, settings)
 
