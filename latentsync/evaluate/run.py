@@ -152,17 +152,18 @@ def _evaluate_sync(pair: OpenPair, measurements: Sequence[str], report: VideoRep
     for name in measurements:
         pair.progress(f"judging lips and sound of {pair.paths.video.name}", 0, len(pair.video))
         try:
+            net = getattr(tools, name)  # first, for what it lacks is said of all videos alike
             frames, wave = pair.judged
             if name == "stable_syncnet":
-                syncnet, vae = tools.stable_syncnet
+                syncnet, vae = net
                 crops = pair.crops(frames, syncnet.side)
                 found = stable_syncnet(syncnet, vae, crops, wave, pair.fps, pair.source_wave)
             elif tools.settings.protocol == "published":
                 detector = tools.detector(pair.paths.video)
                 how = detector, wave, pair.progress, pair.source_wave
-                found = sync_of_video(tools.syncnet_v2, frames, pair.fps, *how)
+                found = sync_of_video(net, frames, pair.fps, *how)
             else:
-                found = syncnet_v2(tools.syncnet_v2, frames, pair.boxes, wave, pair.fps, pair.source_wave)
+                found = syncnet_v2(net, frames, pair.boxes, wave, pair.fps, pair.source_wave)
             report.add(found)
         except CANNOT as error:
             report.fail(name, error)
