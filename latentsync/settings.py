@@ -208,6 +208,9 @@ class QualityOptions:
     )
 
 
+EVERY_FACE = {"max_yaw": 90.0, "min_face": 0}  # of `TrackSettings`: none is left alone
+
+
 @dataclass(frozen=True)
 class TrackSettings:
     """How one face is followed.

@@ -75,7 +75,7 @@ def find_detector(name: str = "auto") -> Detector:
 
 
 @node(
-    advanced=("index", "x", "y", "smoothing", "max_gap", "fade", "detect_every", "resolution"),
+    advanced=("index", "x", "y", "smoothing", "max_gap", "fade", "detect_every", "resolution", "max_yaw", "min_face"),
     search_aliases=("face detection", "face tracking", "landmarks"),
 )
 class TrackFace(io.ComfyNode):
@@ -95,6 +95,7 @@ class TrackFace(io.ComfyNode):
                 *inputs.widgets(RunSettings, "detect_every"),
                 io.Int.Input("resolution", default=256, min=64, max=1024, step=64),
                 io.MultiType.Input("faces", types=[sockets.Landmarks, sockets.Boxes], optional=True),
+                *inputs.widgets(TrackSettings, "max_yaw", "min_face", optional=True),
             ],
             outputs=[
                 sockets.Track.Output(display_name="track"),

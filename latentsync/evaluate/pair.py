@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ..media.audio import load_mono_16k
 from ..media.source import VIDEO_SUFFIXES
 from ..pipelines.lip_sync import watch
 from ..progress import Progress
+from ..settings import EVERY_FACE
 from .metrics import View
 from .tools import Tools
 
@@ -73,7 +74,7 @@ class OpenPair:
 
     def __init__(self, pair: Pair, tools: Tools, progress: Progress):
         self.paths, self.tools, self.progress = pair, tools, progress
-        self._track_settings = tools.settings.track
+        self._track_settings = replace(tools.settings.track, **EVERY_FACE)
         with ExitStack() as stack:
             self.video, self.reference = stack.enter_context(VideoReader(pair.video, cache=CACHE)), None
             if pair.reference is not None:
