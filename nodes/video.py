@@ -43,6 +43,7 @@ class Video(io.ComfyNode):
                 *inputs.run_widgets(),
                 *inputs.widgets(EncodingSettings, "crf"),
                 inputs.occlusion(),
+                *inputs.more_run_widgets(),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )

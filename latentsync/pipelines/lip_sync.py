@@ -41,13 +41,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run made: frames written, frames with the face, frames per second, the crop's jitter in pixels."""
+    """What a run made: frames written, frames with the face, frames per second, the crop's jitter in pixels, and how
+    many of the frames with the face were left alone."""
 
     path: Path
     frames: int
     frames_with_face: int
     fps: float
     jitter: float
+    left_alone: int = 0
+
+    @classmethod
+    def of(cls, path: str | os.PathLike, track: FaceTrack, fps: float) -> "Summary":
+        seen = int(track.seen.sum())
+        return cls(Path(path), len(track), seen, fps, track.jitter(), seen - int(track.found.sum()))
 
 
 def lip_sync(
@@ -100,7 +107,7 @@ def lip_sync(
             del take  # the whole sound
             windows = result.windows(work.frames_done, finish=True) if work else result.windows()
             write(windows, Path(out), reader, settings, result.sound(audio), work)
-    return Summary(Path(out), len(result), int(result.track.found.sum()), result.fps, result.track.jitter())
+    return Summary.of(out, result.track, result.fps)
 
 
 @dataclass(frozen=True, eq=False)
