@@ -16,7 +16,7 @@ BLOCK = 1 << 16  # samples that are added up at a time
 
 
 class MixedAudio(AbstractContextManager):
-    """The first audio tracks of several files added up, as long as the longest: an `EncodedTrack` takes it for a reader.
+    """The first audio tracks of several files added up, as long as the longest; what `EncodedTrack` asks of a reader.
 
     Each keeps its loudness; where the loudest moment of all together would clip, all are quieter by as much. The rate
     is the highest of theirs. It is mono if all are, else stereo, with what is not stereo in the middle.

@@ -56,7 +56,10 @@ class OutputFile:
         self._open = True
 
     def add_audio(self, path: PathLike | Sequence[PathLike], duration: float | None, pad: bool) -> None:
-        """Add the audio of the file `path`, or the mix of several, cut at `duration` seconds, or where the pictures end if None."""
+        """Add the audio of the file `path`, or the mix of several, cut at `duration` seconds.
+
+        None is where the pictures end.
+        """
         if duration is not None and not 0 < duration < float("inf"):
             raise InputError(f"duration is {duration}: give a positive number of seconds")
         self._duration = None if duration is None else Fraction(duration)
