@@ -1,5 +1,6 @@
 """Writing frames to a video file, with a sound track."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from ..frames import as_uint8
 from ..settings import EncodingSettings
+from ..threads import check
 from .colour import Colour, to_yuv420, written_colour
 from .encoders import codec_for, codec_options, pixel_format
 from .output import OutputFile
@@ -30,7 +32,7 @@ class VideoWriter(AbstractContextManager):
         colour: tags to write (`VideoReader.colour`), by which RGB is converted too; None is limited BT.709.
         sample_aspect_ratio: width of a pixel by its height; None for square ones.
         audio: a file whose first audio track is added. It is copied where the container allows for its
-            codec, and else encoded as AAC (Opus in .webm) with 96 kbit/s per channel.
+            codec, and else encoded as AAC (Opus in .webm) with 96 kbit/s per channel, as the mix of several is.
         duration: seconds after which the sound is cut: to the nearest packet if it is copied, else to the
             sample. None is the end of the pictures.
         pad_audio: fill up sound that is shorter with silence, for which it is encoded.
@@ -50,7 +52,7 @@ class VideoWriter(AbstractContextManager):
         *,
         colour: Colour | None = None,
         sample_aspect_ratio: Fraction | None = None,
-        audio: PathLike | None = None,
+        audio: PathLike | Sequence[PathLike] | None = None,
         duration: float | None = None,
         pad_audio: bool = False,
         **encoding,
@@ -97,6 +99,7 @@ class VideoWriter(AbstractContextManager):
             raise InputError(f"cannot write frames of {frames.dtype}: give uint8, or float in [0, 1]")
         try:
             for frame in frames:
+                check()
                 picture = as_uint8(frame).cpu().numpy()
                 if self.height % 2 or self.width % 2:
                     picture = np.pad(picture, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")
