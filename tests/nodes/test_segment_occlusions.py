@@ -58,7 +58,5 @@ def test_a_missing_file_and_another_clip_are_named(pack, made, comfy_folders):
     with pytest.raises(ValueError, match="covers 12 frames and there are 11 images"):
         segment(pack, made, images=made.images[1:])
     (comfy_folders.models / "facexlib" / "parsing_parsenet.pth").unlink()
-    with pytest.raises(
-        ValueError, match="has no parsing_parsenet.pth, .*: run the node Download LatentSync Models"
-    ):
+    with pytest.raises(ValueError, match="has no parsing_parsenet.pth, .*: run the node Download LatentSync Models"):
         segment(pack, made)
