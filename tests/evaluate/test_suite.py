@@ -252,3 +252,22 @@ def test_quality_is_what_hyperiqa_says_of_the_middle_of_the_face(tmp_path):
     assert np.allclose(found.curve, expected.numpy(), rtol=1e-3)
     with pytest.raises(ValueError, match="quality needs pictures of at least 224 x 224 and got 223 x 224"):
         quality_metric(net).update([0], torch.zeros(1, 224, 223, 3), None)
+
+
+def test_csim_is_by_facexlib_where_its_file_is(tmp_path):
+    arch = pytest.importorskip("facexlib.recognition.arcface_arch")
+    net = arch.Backbone(50, 0.6, "ir_se").eval()
+    net.load_state_dict(tiny.weights(net))
+    made = make_clip(tmp_path, frames=2, seconds=0.08)
+    other = write_video(tmp_path / "other.mp4", [255 - picture(i) for i in range(2)])
+    how = EvaluateSettings(detector="file", detector_model=made.track, device="cpu", checkpoints=tmp_path)
+    (tmp_path / "auxiliary").mkdir()
+    file = tmp_path / "auxiliary" / "recognition_arcface_ir_se50.pth"
+    torch.save(net.state_dict(), file)
+    same, turned = (evaluation.evaluate([Pair(made.video, true)], ["identity"], how) for true in (made.video, other))
+    assert same.videos[0].values["identity"].value == pytest.approx(1, abs=1e-4)
+    assert turned.videos[0].values["identity"].value < 0.999
+    assert same.all_notes == ["CSIM is by facexlib's ArcFace embedding"]
+    torch.save({"a": torch.zeros(1)}, file)
+    damaged = evaluation.evaluate([Pair(made.video, made.video)], ["identity"], how)
+    assert "the weights do not fit the ArcFace net" in damaged.missing[0]
