@@ -162,7 +162,8 @@ class Report:
         """Rows of cells, first the heads: of each video, or of groups of them; of all, and of the source videos."""
 
         def row(name: str, videos: Sequence[VideoReport], figures: Mapping[str, float]) -> list[str]:
-            facts = [", ".join(sorted({getattr(video, kind) for video in videos} - {""})) for kind in kinds]
+            known = ({getattr(video, kind) for video in videos} for kind in kinds)
+            facts = [min(names) if len(names) == 1 else "" for names in known]
             cells = [f"{figures[n]:.{METRICS[n].decimals}f}" if n in figures else "-" for n in self.metrics]
             return [name, str(sum(video.frames for video in videos) or "-"), *facts, *cells]
 
