@@ -265,7 +265,7 @@ def chart(video: VideoReport, protocol: str) -> np.ndarray | None:
                 known = np.where(np.isfinite(shown.curve), shown.curve, np.nan)  # gaps where there is no number
                 look = look if len(known) < 3 else look | {"marker": None}
                 axes.plot(times, known, linewidth=1.2, **look)
-        if math.isfinite(metric.value):
+        if math.isfinite(metric.value) and METRICS[name].better != "source":  # whose value is no mean
             axes.axhline(metric.value, color="#262a32", linewidth=0.8, linestyle="--")
         axes.set_xlim(0, video.frames / video.fps)
         style(axes, f"{METRICS[name].title} {metric.value:.{METRICS[name].decimals}f}", "seconds")

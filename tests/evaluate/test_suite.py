@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from media_clips import encode_audio, tone
 from latentsync.evaluate import run as evaluation
 from latentsync.evaluate.image_metrics import quality_metric
 from latentsync.evaluate.metrics import FrameMean, MetricValue
-from latentsync.evaluate.moments import Moment
+from latentsync.evaluate.moments import Moment, worst_moments
 from latentsync.evaluate.pair import OpenPair, Pair
 from latentsync.evaluate.report import Report, VideoReport
 from latentsync.evaluate.settings import EvaluateSettings
@@ -126,9 +127,13 @@ def test_an_interrupted_suite_goes_on_and_ends_as_one_that_was_not(suite, measur
     run(capsys, *what)
     assert {"a.mp4", "a__b.mp4", "b.mp4"} <= set(measured)  # its frames cannot be taken out of the sums
     measured.clear()
-    fewer = [*what[:2], "--metric", "psnr"]
-    run(capsys, *fewer)
-    assert measured.count("a__b.mp4") == 1
+    fewer = [*what[:2], "--metric", "psnr", "--checkpoints", suite / "weights"]
+    for file in ("none", "vgg16-397923af.pth"):  # with other weights figures are others
+        (suite / "weights").mkdir(exist_ok=True)
+        (suite / "weights" / file).touch()
+        measured.clear()
+        run(capsys, *fewer)
+        assert measured.count("a__b.mp4") == 1
     measured.clear()
     write_video(suite / "results" / "a.mp4", [np.full((SIDE, SIDE, 3), 9, np.uint8)] * 17)
     run(capsys, *fewer)
@@ -183,6 +188,21 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_what_it_shows(tmp_p
     with pytest.raises(ZeroDivisionError):
         report.write_page(tmp_path / "out.html")
     assert (tmp_path / "out.html").read_text(encoding="utf-8") == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_moments_are_the_frames_where_metrics_are_worst():
+    curve = np.array([np.nan, 3.0, 1.0, 2.0, 9.0, 5.0])
+    values = {name: MetricValue(0.0, np.roll(curve, k)) for k, name in enumerate(("psnr", "seam", "ssim", "flicker"))}
+    values |= {"lip_dynamics": MetricValue(0.0, curve), "sync_c": MetricValue(1.0), "lpips": MetricValue(0.0, curve)}
+    values["stable_sync"] = MetricValue(0.0, curve, np.arange(6) / 50)
+    pair = SimpleNamespace(video=torch.zeros(6, 30, 40, 3, dtype=torch.uint8), reference=None, fps=25.0, count=6)
+    found = {moment.frame: moment.values for moment in worst_moments(pair, values)}
+    assert found == {1: {"flicker": 9, "stable_sync": 1}, 2: {"psnr": 1}, 4: {"ssim": 1, "lpips": 9}, 5: {"seam": 9}}
+    many = {name: MetricValue(0.0, -np.eye(6)[k]) for k, name in enumerate(("psnr", "ssim", "ms_ssim", "identity"))}
+    many |= {name: MetricValue(0.0, np.eye(6)[k]) for k, name in ((4, "lpips"), (5, "seam"))}
+    assert len(worst_moments(pair, many)) == 6
+    more = many | {"flicker": MetricValue(0.0, np.eye(7)[6])}
+    assert len(worst_moments(SimpleNamespace(**vars(pair) | {"count": 7}), more)) == 6
 
 
 def test_a_row_keeps_all_of_a_video(tmp_path):
