@@ -76,7 +76,8 @@ def evaluate(
                 finished.add(pair, video)
         report.videos.append(video)
     if published and "fvd" in metrics:
-        true = [pair.reference for pair in pairs if pair.reference] if true_set is None else true_set
+        sources = list(dict.fromkeys(pair.reference for pair in pairs if pair.reference))
+        true = sources if true_set is None else true_set
         try:
             made = [pair.video for pair in pairs]
             report.pooled["fvd"] = fvd_of_sets(tools.i3d, made, true, tools.detector, progress)
