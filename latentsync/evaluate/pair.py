@@ -4,7 +4,7 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ..media.audio import load_mono_16k
 from ..media.source import VIDEO_SUFFIXES, open_source
 from ..pipelines.lip_sync import watch
 from ..progress import Progress
+from ..settings import EVERY_FACE
 from .curves import kind_of_sound
 from .faces import SeenFaces
 from .metrics import View
@@ -80,7 +81,7 @@ class OpenPair:
 
     def __init__(self, pair: Pair, tools: Tools, progress: Progress):
         self.paths, self.tools, self.progress = pair, tools, progress
-        self._track_settings = tools.settings.track
+        self._track_settings = replace(tools.settings.track, **EVERY_FACE)
         self._result: OpenPair | None = None  # whose source this is
         with ExitStack() as stack:
             self.video, self.reference = stack.enter_context(VideoReader(pair.video, cache=CACHE)), None
