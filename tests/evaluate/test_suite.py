@@ -56,7 +56,8 @@ def test_a_suite_is_two_folders_or_a_table_or_what_batch_wrote(suite):
         for status in ("failed", "done", "done"):
             manifest.append({"status": status, "output": str(pairs[0].video), "video": str(pairs[0].reference)})
         manifest.append({"status": "failed", "output": "none.mp4", "video": "none.mp4"})
-    (suite / "manifest.jsonl").open("a").write("[1]\n{half")
+    with (suite / "manifest.jsonl").open("ab") as file:
+        file.write(b'[1]\n{"status": "done", "output": 1}\n{"status": "done"}\n\xff\n{half')
     assert find_suite(suite) == pairs[:1]
     table = suite / "suite.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -138,9 +139,10 @@ def test_an_interrupted_suite_goes_on_and_ends_as_one_that_was_not(suite, measur
     write_video(suite / "results" / "a.mp4", [np.full((SIDE, SIDE, 3), 9, np.uint8)] * 17)
     run(capsys, *fewer)
     assert measured[0] == "a.mp4" and "b.mp4" not in measured  # there are no sums
-    (suite / "evaluation.npz").write_bytes(b"nonsense")
-    code, _, err = run(capsys, *fewer)
-    assert code == 2 and "evaluation.npz is damaged" in err
+    for damaged in (b"nonsense", (suite / "evaluation.npz").read_bytes()[:-9]):
+        (suite / "evaluation.npz").write_bytes(damaged)
+        code, _, err = run(capsys, *fewer)
+        assert code == 2 and "evaluation.npz is damaged" in err
 
 
 def test_a_video_that_cannot_be_read_is_a_row_and_the_paper_s_metrics_are_the_default(suite, capsys):
