@@ -44,6 +44,7 @@ class Video(io.ComfyNode):
                 *inputs.run_widgets(),
                 *inputs.widgets(EncodingSettings, "crf"),
                 inputs.occlusion(),
+                *inputs.more_run_widgets(),
                 sockets.Speakers.Input("speakers", optional=True),
             ],
             outputs=[io.Video.Output("result", display_name="video")],

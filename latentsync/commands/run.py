@@ -52,9 +52,10 @@ def run(arguments: argparse.Namespace) -> None:
             resume=arguments.resume,
             progress=bar,
         )
+    alone = f"left alone in {summary.left_alone}, " if summary.left_alone else ""
     print(
         f"{summary.path}: {summary.frames} frames at {summary.fps:g} fps, the face in {summary.frames_with_face}, "
-        f"crop jitter {summary.jitter:.2f} px"
+        f"{alone}crop jitter {summary.jitter:.2f} px"
     )
 
 

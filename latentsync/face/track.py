@@ -19,6 +19,7 @@ SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
 JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
 REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
 SAME_PLACE = 0.25  # of a face's size, within which two faces of a frame are the same one
+CALM = 0.1  # seconds before and after a frame, in which most faces have to be turned or small for it to count
 STRETCH = 16  # frames that are smoothed at a time, with those around them
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
@@ -28,8 +29,9 @@ class FaceTrack:
     """Where one face is in each frame of a clip; see `geometry` for the conventions.
 
     Attributes:
-        matrices: (n, 2, 3) float32, frame pixels to canvas pixels; zeros where the face is not found.
-        weight: (n,) float32, how much of the synced face is shown: 0 without a face, below 1 while fading.
+        matrices: (n, 2, 3) float32, frame pixels to canvas pixels; zeros where the face is not seen.
+        weight: (n,) float32, how much of the synced face is shown: 0 without a face and where it is left alone, below
+            1 while fading.
         score: (n,) float32, the detector's score; 0 where the place was interpolated.
         cuts: (n,) bool, True where a new shot begins.
         resolution: side of the crops in pixels.
@@ -46,8 +48,18 @@ class FaceTrack:
 
     @property
     def found(self) -> np.ndarray:
-        """(n,) bool, the frames that show the face."""
+        """(n,) bool, the frames that show the synced face."""
         return self.weight > 0
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(n,) bool, the frames that show the face, be it synced or left alone."""
+        return self.matrices.any((1, 2))
+
+    def heights(self) -> np.ndarray:
+        """(n,), of the face in frame pixels, from the forehead to the chin; infinite where it is not seen."""
+        with np.errstate(divide="ignore"):
+            return canvas_size(self.resolution)[0] / np.hypot(*self.matrices[:, :, 0].T)
 
     def take(self, index_map: Sequence[int]) -> "FaceTrack":
         """The track of a clip whose output frame i is frame `index_map[i]` of this one; jumps count as cuts."""
@@ -166,20 +178,21 @@ class _Placement:
         self.resolution, self.published = resolution, settings.published
         self.max_gap = max(1, round(settings.max_gap * fps))
         self.sigma, self.fade = settings.smoothing * fps, round(settings.fade * fps)
-        self.around = max(self.fade, 0 if self.published else reach(self.sigma))
+        self.max_yaw, self.min_face, self.calm = settings.max_yaw, settings.min_face, round(CALM * fps)
+        self.around = self.fade if self.published else max(self.fade + self.calm, reach(self.sigma))
         self.count = self.done = self.settled = 0
         self.shown = False
         self._begin = 0  # the first frame of these lists; a pose is that of `geometry`, as published the matrix
-        self._poses, self._scores, self._found, self._cuts = [], [], [], []
+        self._poses, self._scores, self._found, self._cuts, self._yaws = [], [], [], [], []
         self._last: int | None = None  # frame with the face, from which a gap may be bridged
         self._missed: int | None = None  # the first look in vain since
-        self._pose = self._bias = None  # in the last frame with the face
+        self._pose = self._bias = self._yaw = None  # in the last frame with the face
 
     def add(self, choice: Choice) -> None:
         face, looked, cut = choice
         i = self.count
         self.count += 1
-        for values, value in zip(self._lists(), (None, face.score if face else 0.0, False, cut), strict=True):
+        for values, value in zip(self._lists(), (None, face.score if face else 0.0, False, cut, 0.0), strict=True):
             values.append(value)
         if cut:
             self._last = None
@@ -203,22 +216,24 @@ class _Placement:
         gap = [] if self._last is None else [before] * (i - self._last - 1)  # as published
         if self._last is not None and not self.published:
             *gap, pose = bridge(before, pose, i - self._last)
-        self._pose = pose
         first = i - len(gap) - self._begin
         self._poses[first:] = [*gap, pose]
         self._found[first:] = [True] * (len(gap) + 1)
+        self._yaws[first:] = np.linspace(self._yaw if gap else face.yaw, face.yaw, len(gap) + 2)[1:]
+        self._pose, self._yaw = pose, face.yaw
 
     def take(self, count: int) -> FaceTrack:
         """The next `count` frames, or as many as there are."""
         stop = min(self.done + count, self.count)
         seen = slice(0, min(stop + self.around, self.count) - self._begin)
-        poses, scores, found, cuts = (values[seen] for values in self._lists())
+        poses, scores, found, cuts, yaws = (values[seen] for values in self._lists())
         found, cuts = np.array(found, bool), np.array(cuts, bool)
-        matrices = np.zeros((len(found), 2, 3), np.float32)
+        matrices, synced = np.zeros((len(found), 2, 3), np.float32), found.copy()
         for run in (slice(*run) for run in _runs(found, cuts)):
             path = np.stack(poses[run])
             matrices[run] = path if self.published else self._smoothed(path)
-        parts = matrices, _fade(found, cuts, self.fade), np.array(scores, np.float32), cuts
+            synced[run] = self.published or self._synced(path, np.abs(yaws[run]))
+        parts = matrices, _fade(synced, cuts, self.fade), np.array(scores, np.float32), cuts
         taken = slice(self.done - self._begin, stop - self._begin)
         self.done = stop
         old = max(0, stop - self.around - self._begin)
@@ -233,12 +248,30 @@ class _Placement:
         ends = [0, *jumps(path[:, :2], jump), len(path)]
         return from_pose(np.concatenate([smooth(path[a:b], self.sigma) for a, b in pairwise(ends)]), self.resolution)
 
-    def _lists(self) -> tuple[list, list, list, list]:
-        return self._poses, self._scores, self._found, self._cuts
+    def _synced(self, path: np.ndarray, yaws: np.ndarray) -> np.ndarray:
+        """Whether faces of one shot with these poses (n, 4) are large enough and look forward; in no hurry."""
+        from scipy.ndimage import median_filter
+
+        heights = canvas_size(self.resolution)[0] / np.exp(path[:, 2])
+        yaws, heights = (median_filter(x, 2 * self.calm + 1, mode="nearest") for x in (yaws, heights))
+        return (yaws <= self.max_yaw) & (heights >= self.min_face)
+
+    def _lists(self) -> tuple[list, list, list, list, list]:
+        return self._poses, self._scores, self._found, self._cuts, self._yaws
+
+
+def left_alone(track: FaceTrack, faces: Sequence[Face | None], settings: TrackSettings) -> list[str]:
+    """Why each frame that shows the face is left alone; empty where it is not. `faces` are those of the frames."""
+    heights, reasons = track.heights(), [""] * len(track)
+    for i in np.flatnonzero(track.seen & ~track.found):
+        yaw = abs(faces[i].yaw) if faces[i] else settings.max_yaw
+        turned = yaw * heights[i] >= settings.max_yaw * settings.min_face  # further beyond its bound than it is small
+        reasons[i] = f"turned {yaw:.0f} degrees" if turned else f"{heights[i]:.0f} pixels high"
+    return reasons
 
 
 def _fade(found: np.ndarray, cuts: np.ndarray, length: int) -> np.ndarray:
-    """(n,) float32 weights: 1 where found, ramps next to frames of the same shot without the face."""
+    """(n,) float32 weights: 1 where found, ramps next to other frames of the same shot."""
     weight = found.astype(np.float32)
     ramp = (np.arange(length, dtype=np.float32) + 1) / (length + 1)
     for start, stop in _runs(found, cuts):

@@ -46,13 +46,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run made: frames written, frames with the face, frames per second, the crop's jitter in pixels."""
+    """What a run made: frames written, frames with the face, frames per second, the crop's jitter in pixels, and how
+    many of the frames with the face were left alone."""
 
     path: Path
     frames: int
     frames_with_face: int
     fps: float
     jitter: float
+    left_alone: int = 0
+
+    @classmethod
+    def of(cls, path: str | os.PathLike, tracks: Sequence[FaceTrack], fps: float) -> "Summary":
+        """Of several people: any of their faces, and the greatest jitter."""
+        seen, found = (int(np.any([getattr(t, name) for t in tracks], 0).sum()) for name in ("seen", "found"))
+        return cls(Path(path), len(tracks[0]), seen, fps, max(track.jitter() for track in tracks), seen - found)
 
 
 def lip_sync(
@@ -113,8 +121,7 @@ def lip_sync(
             windows = result.windows(work.frames_done, finish=True) if work else result.windows()
             sound = result.sound(audios if len(audios) > 1 else audios[0])
             write(windows, Path(out), reader, settings, sound, work)
-    found = int(np.any([track.found for track in result.tracks], axis=0).sum())
-    return Summary(Path(out), len(result), found, result.fps, max(track.jitter() for track in result.tracks))
+    return Summary.of(out, result.tracks, result.fps)
 
 
 @dataclass(frozen=True, eq=False)

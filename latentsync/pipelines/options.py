@@ -105,7 +105,7 @@ class OutputOptions:
 FACE = (
     ("face", DetectorOptions, ()),
     ("face", RunSettings, ("detect_every", "fps")),
-    ("face", TrackSettings, ("which", "max_gap", "smoothing")),
+    ("face", TrackSettings, ("which", "max_gap", "smoothing", "max_yaw", "min_face")),
 )
 RESTORATION = (
     ("restoration", RestorerOptions, ()),
