@@ -18,8 +18,8 @@ from .smoothing import bridge, jumps, reach, smooth
 SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
 JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
 REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
-SAME_PLACE = 0.25  # of a face's size, within which two faces of a frame are the same one
 CALM = 0.1  # seconds before and after a frame, in which most faces have to be turned or small for it to count
+SAME_PLACE = 0.25  # of a face's size, within which two faces of a frame are the same one
 STRETCH = 16  # frames that are smoothed at a time, with those around them
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 

@@ -58,9 +58,9 @@ class Summary:
 
     @classmethod
     def of(cls, path: str | os.PathLike, tracks: Sequence[FaceTrack], fps: float) -> "Summary":
-        """Of several people: any of their faces, and the greatest jitter."""
-        seen, found = (int(np.any([getattr(t, name) for t in tracks], 0).sum()) for name in ("seen", "found"))
-        return cls(Path(path), len(tracks[0]), seen, fps, max(track.jitter() for track in tracks), seen - found)
+        """Of a result with the faces of `tracks`: a frame counts by any of them, the jitter by the worst."""
+        seen, found = (int(np.any([getattr(t, name) for t in tracks], axis=0).sum()) for name in ("seen", "found"))
+        return cls(Path(path), len(tracks[0]), seen, fps, max(t.jitter() for t in tracks), seen - found)
 
 
 def lip_sync(
