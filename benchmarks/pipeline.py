@@ -34,7 +34,8 @@ from latentsync.face.blend import Blender
 from latentsync.face.track import FaceTrack
 from latentsync.frames import FrameView, SharedFrames, Window, batches, end_map
 from latentsync.media import VideoReader, VideoWriter
-from latentsync.pipelines.lip_sync import CropsAhead, render, write
+from latentsync.pipelines.lip_sync import CropsAhead, LipSyncResult, write
+from latentsync.progress import no_progress
 from latentsync.settings import PRESETS, EncodingSettings, RunSettings, Settings
 
 TIMES = (0.25, 0.5, 1, 2, 4)
@@ -88,8 +89,9 @@ class Clip:
 
     def run(self) -> None:
         with self.opened() as reader:
-            windows = render(self.model, self.frames(reader), self.track, self.features, SETTINGS)
-            write(windows, self.out, reader, SETTINGS, {})
+            heard = lambda: self.features  # noqa: E731
+            made = LipSyncResult(self.model, self.frames(reader), 25.0, self.track, heard, False, SETTINGS, no_progress)
+            write(made.windows(), self.out, reader, SETTINGS, {})
 
     def stages(self) -> dict[str, float]:
         """Seconds of each stage, which goes through the clip alone; the last two have their frames in memory."""

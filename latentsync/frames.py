@@ -44,12 +44,6 @@ def windows_from(start: int, pictures: Iterable[torch.Tensor]) -> Iterator[Windo
         start += len(some)
 
 
-def single_frames(windows: Iterable[Window]) -> Iterator[torch.Tensor]:
-    """The pictures of windows one by one, each (1, h, w, 3)."""
-    for window in windows:
-        yield from window.pictures.split(1)
-
-
 def as_float(frames: torch.Tensor) -> torch.Tensor:
     """Pictures as float32 in [0, 1], whatever their dtype."""
     if frames.dtype == torch.uint8:

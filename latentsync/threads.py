@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from typing import Any, TypeVar
 
 import torch
@@ -105,29 +105,60 @@ def ahead(items: Generator[T, None, None], depth: int = 1) -> Generator[T, None,
 
 def behind(
     function: Callable[[T], R], items: Generator[T, None, None], depth: int = 1, finish: bool = False
-) -> Generator[R, None, None]:
-    """`function` of each item, called in a thread while the caller's makes the next item.
+) -> "Behind[R]":
+    """`function` of each item, called in a thread while the caller's makes the next items; `depth` wait at most.
 
-    The first result is waited for, so that it is there soon; then it is `depth` items behind, so that so many wait at
-    most. With `finish`, what `items` raise comes after the results of those that there were.
+    Where `items` are themselves made so, they go from one thread to the next without coming back in between. With
+    `finish`, what `items` raise comes after the results of those that there were.
     """
-    raised: list[BaseException] = []
-    with closing(items):
-        items = _until_raised(items, raised) if finish else items
-        if not THREADED:
-            yield from map(function, items)
-        else:
-            with Worker(finish) as worker:
+    if isinstance(items, Behind):
+        return Behind((*items.functions, function), items.items, items.depth + depth, items.finish or finish)
+    return Behind((function,), items, depth, finish)
+
+
+class Behind(Iterator[R]):
+    """The results of `behind`; to be closed if they are not taken to the end."""
+
+    def __init__(self, functions: tuple[Callable, ...], items: Generator, depth: int, finish: bool):
+        self.functions, self.items, self.depth, self.finish = functions, items, depth, finish
+        self._results = self._run()
+
+    def __next__(self) -> R:
+        return next(self._results)
+
+    def close(self) -> None:
+        self._results.close()
+
+    def _run(self) -> Generator[R, None, None]:
+        raised: list[BaseException] = []
+        with closing(self.items), ExitStack() as opened:
+            items = _until_raised(self.items, raised) if self.finish else self.items
+            if not THREADED:
+                for item in items:
+                    for function in self.functions:
+                        item = function(item)
+                    yield item
+            else:
+                # The first of them ends first, so that none waits for what is not coming.
+                workers = [opened.enter_context(Worker(self.finish)) for _ in self.functions][::-1]
                 coming: deque[Future] = deque()
-                for number, item in enumerate(items):
+                for item in items:
                     check()
-                    coming.append(worker.submit(function, item))
-                    if number == 0 or len(coming) > depth:
+                    made = workers[0].submit(self.functions[0], item)
+                    for worker, function in zip(workers[1:], self.functions[1:], strict=True):
+                        made = worker.submit(_after, function, made)
+                    coming.append(made)
+                    del item, made  # pictures
+                    if len(coming) > self.depth:
                         yield coming.popleft().result()
                 while coming:
                     yield coming.popleft().result()
-    if raised:
-        raise raised[0]
+        if raised:
+            raise raised[0]
+
+
+def _after(function: Callable[[T], R], made: Future) -> R:
+    return function(made.result())
 
 
 def _until_raised(items: Generator[T, None, None], raised: list[BaseException]) -> Generator[T, None, None]:

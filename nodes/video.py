@@ -9,7 +9,6 @@ from typing import Any
 from comfy_api.latest import InputImpl, io, ui
 
 from ..latentsync.face.landmarks import Detector
-from ..latentsync.frames import single_frames
 from ..latentsync.media import VideoWriter
 from ..latentsync.media.browser import playable
 from ..latentsync.models.samples import TRACK_SUFFIX
@@ -99,7 +98,7 @@ def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], out: 
         with VideoWriter(
             out, source.fps, *source.size, **asdict(result.settings.encoding), **source.tags, **track
         ) as writer:
-            for _ in behind(writer.write, single_frames(result.windows()), result.settings.sync.window):
+            for _ in behind(lambda window: writer.write(window.pictures), result.windows()):
                 runtime.check_interrupted()
     finally:
         sound.unlink(missing_ok=True)

@@ -57,8 +57,8 @@ class Source:
 @pytest.mark.parametrize("depth", [1, 3])
 def test_items_and_results_come_in_order(threaded, count, depth):
     source = Source(count)
-    items = behind(lambda i: i * i, ahead(source(), depth), depth)
-    assert list(items) == [i * i for i in range(count)] and source.closed
+    items = behind(str, behind(lambda i: i * i, ahead(source(), depth), depth), depth)
+    assert list(items) == [str(i * i) for i in range(count)] and source.closed
     assert (source.thread is threading.current_thread()) != threaded
 
 
@@ -74,11 +74,10 @@ def test_ahead_makes_depth_items_more_than_were_taken(depth):
 
 
 @pytest.mark.parametrize("depth", [1, 3])
-def test_behind_waits_for_the_first_and_for_what_is_depth_items_behind(depth):
+def test_behind_waits_for_what_is_depth_items_behind(depth):
     source = Source(20)
     results = behind(lambda i: i, source(), depth)
-    assert next(results) == 0 and source.made == 1
-    for taken in range(2, 6):
+    for taken in range(1, 6):
         assert next(results) == taken - 1 and source.made == depth + taken
     results.close()
     assert source.closed
@@ -91,7 +90,14 @@ def raising(i):
 
 
 @pytest.mark.parametrize(
-    "items", [lambda: ahead(Source(9, fault=3)()), lambda: behind(raising, Source(9)())], ids=["ahead", "behind"]
+    "items",
+    [
+        lambda: ahead(Source(9, fault=3)()),
+        lambda: behind(raising, Source(9)()),
+        lambda: behind(raising, behind(int, Source(9)())),
+        lambda: behind(int, behind(raising, Source(9)())),
+    ],
+    ids=["ahead", "behind", "second", "first"],
 )
 def test_a_fault_comes_in_its_turn_with_its_traceback(threaded, items):
     got = []
@@ -138,6 +144,28 @@ def test_an_interrupt_while_the_thread_starts_finds_nothing_at_work(monkeypatch)
         thread.join(60)
 
 
+def test_a_second_function_gets_an_item_while_the_next_is_made_and_the_first_is_at_another():
+    """Item 0 is through both before item 1 is made, and while item 1 is held in the first, 2 is made."""
+    through, held = [threading.Event() for _ in range(3)], threading.Event()
+
+    def source():
+        yield 0
+        assert through[0].wait(60)
+        yield 1
+        yield 2
+        held.set()
+
+    def first(i):
+        assert i != 1 or held.wait(60)
+        return i + 10
+
+    def second(i):
+        through[i - 10].set()
+        return i + 100
+
+    assert list(behind(second, behind(first, source(), 1), 2)) == [110, 111, 112]
+
+
 @pytest.mark.parametrize("finish, done", [(False, [0]), (True, [0, 1, 2])])
 def test_what_is_under_way_when_the_source_fails_is_dropped_or_finished(finish, done):
     got = []
@@ -149,15 +177,15 @@ def test_what_is_under_way_when_the_source_fails_is_dropped_or_finished(finish, 
 
 @pytest.mark.parametrize("finish", [False, True])
 def test_after_a_fault_nothing_more_is_called(finish):
-    called = []
+    called, behind_it = [], []
 
     def fault(i):
         called.append(i)
         raise Fault(i)
 
     with pytest.raises(Fault, match="0"):
-        list(behind(fault, Source(5)(), depth=9, finish=finish))
-    assert called == [0]
+        list(behind(behind_it.append, behind(fault, Source(5)(), depth=9, finish=finish)))
+    assert called == [0] and not behind_it
 
 
 def test_check_raises_what_a_worker_ran_into_before_its_turn():
@@ -179,7 +207,7 @@ def test_check_raises_what_a_worker_ran_into_before_its_turn():
     check()
 
 
-@pytest.mark.parametrize("side", ["ahead", "behind"])
+@pytest.mark.parametrize("side", ["ahead", "behind", "second"])
 def test_a_worker_that_nobody_waits_for_ends_at_its_next_check(side):
     begun, seen = threading.Event(), []
 
@@ -204,7 +232,7 @@ def test_a_worker_that_nobody_waits_for_ends_at_its_next_check(side):
         items.close()
     else:
         with pytest.raises(Fault):
-            list(behind(long_work, numbers(), depth=2))
+            list(behind(long_work, numbers() if side == "behind" else behind(int, numbers()), depth=2))
     assert seen == [1]
 
 

@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 from ..errors import InputError
 from ..frames import as_uint8
 from ..settings import EncodingSettings
+from ..threads import check
 from .colour import Colour, to_yuv420, written_colour
 from .encoders import codec_for, codec_options, pixel_format
 from .output import OutputFile
@@ -97,6 +98,7 @@ class VideoWriter(AbstractContextManager):
             raise InputError(f"cannot write frames of {frames.dtype}: give uint8, or float in [0, 1]")
         try:
             for frame in frames:
+                check()
                 picture = as_uint8(frame).cpu().numpy()
                 if self.height % 2 or self.width % 2:
                     picture = np.pad(picture, ((0, self.height % 2), (0, self.width % 2), (0, 0)), mode="edge")

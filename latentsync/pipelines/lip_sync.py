@@ -23,14 +23,14 @@ from ..face.shots import detect_faces
 from ..face.track import FaceTrack, choices, joined, place_choices
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
-from ..frames import Frames, FrameView, SharedFrames, Window, end_map, single_frames, skip_frames, windows_from
+from ..frames import Frames, FrameView, SharedFrames, Window, end_map, skip_frames, windows_from
 from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
 from ..models.embedded import is_embedded
 from ..models.load import LipSyncModel
 from ..progress import Progress, StepProgress, no_progress
 from ..restore.superres import blend_restored
-from ..sampling.sample import Runs, sync
+from ..sampling.sample import sync
 from ..settings import RunSettings, TrackSettings
 from ..threads import behind, check
 from .resume import Workspace, plan
@@ -162,16 +162,84 @@ class LipSyncResult:
         self.progress("listening", 0, len(self))
         return self.hear()
 
-    def windows(self, start: int = 0, finish: bool = False) -> Generator[Window, None, None]:
+    def windows(self, start: int = 0, finish: bool = False) -> Iterator[Window]:
         """The finished frames from `start` on, in the dtype of the source; `progress` is told of each step.
 
-        They come while the face is still looked for in those that follow. The nets run in the caller's thread, other
-        work in threads that end with the generator: close it. With `finish`, an error or an interruption comes after
-        the windows that the nets had finished.
+        They come while the face is still looked for in those that follow. The nets run in the caller's thread, those
+        that restore faces too. While they work on a window the next one is read and cropped in one thread and the last
+        one blended in another; all end with the iterator: close it. With `finish`, an error or an interruption comes
+        after the windows that the nets had finished.
         """
-        with self.search.going_on() if self.search else nullcontext(self.track.runs) as runs:
-            given = self.model, self.frames, self.track, self.features, self.settings
-            yield from render(*given, start, self.progress, finish, runs, self.search, self.masks)
+        frames, track, superres, mask_image = self.frames, self.track, self.settings.superres, self.settings.mask_image
+        # What works against flicker looks back: it begins a little earlier, and that is not shown.
+        first = start if superres is None else superres.first(track, start)
+        shared = SharedFrames(frames, first)
+        crops, free = CropsAhead(shared, track, self.settings.track.published), None
+        if self.masks is not None:
+            free = SharedFrames(Occlusion(self.masks, track), first)
+            crops = FreeCrops(crops, free.read)
+        synced = self._synced(crops, first)
+        if superres is not None:
+            return self._restored(synced, shared, free, first, start)
+        blender = Blender(shared, track, self.settings.blend, mask_image=mask_image)
+
+        def blended(window: Window) -> Window:
+            weights = None if free is None else free[list(window.numbers)]
+            return Window(window.numbers, blender(window.pictures, window.numbers.start, weights))
+
+        return behind(blended, synced, finish=finish)
+
+    def _restored(
+        self, synced: Generator[Window, None, None], frames: Frames, free: Frames | None, first: int, start: int
+    ) -> Generator[Window, None, None]:
+        settings = self.settings
+        with closing(synced):
+            crops = (window.pictures for window in synced)
+            given = settings.superres, settings.blend, first, settings.mask_image, free
+            yield from windows_from(
+                start, skip_frames(blend_restored(frames, self.track, crops, *given), start - first)
+            )
+
+    def _synced(self, crops: Frames, first: int) -> Generator[Window, None, None]:
+        """Windows of crops that speak, from frame `first` on. Where the track is not known yet the search is under way
+        meanwhile, and waited for."""
+        search, frames, track = self.search, self.frames, self.track
+        steps = StepProgress(self.progress)
+
+        def begin() -> None:
+            if not steps.phase:
+                steps("syncing", first, len(frames))
+
+        def on_step(*state) -> None:
+            check()
+            begin()
+            steps.on_step(*state)
+
+        def on_wait() -> None:
+            check()
+            if steps.phase:
+                steps(steps.phase, steps.done, steps.total)
+            else:
+                self.progress(*search.state)
+
+        def source(i: int) -> tuple[int, bytes]:
+            return frames.index_map[i], track.matrices[i].tobytes()
+
+        # Crops that are filled from others of their window are not the same in another one.
+        same, done = source if self.masks is None else None, first
+        with search.going_on() if search else nullcontext(track.runs) as runs:
+            features = self.features
+            if search is None or search.ended:
+                begin()
+            else:
+                self.progress(*search.state)
+            given = self.settings.sync, runs, first, on_step, self.settings.mask_image, same, on_wait
+            with closing(sync(self.model, crops, features, *given)) as synced:
+                for pictures in synced:
+                    begin()
+                    yield Window(range(done, done + len(pictures)), pictures)
+                    done += len(pictures)
+                    steps("syncing", done, len(frames))
 
     def sound(self, audio: str | os.PathLike | None) -> dict[str, object]:
         """What `write` takes of the sound that these frames say."""
@@ -254,7 +322,7 @@ def _missing(wave: torch.Tensor, fps: float, length: int) -> int:
 
 
 def write(
-    windows: Generator[Window, None, None],
+    windows: Iterator[Window],
     out: Path,
     source: VideoReader,
     settings: RunSettings,
@@ -275,11 +343,11 @@ def write(
 
     if work is None:
         with closing(windows), open_writer(out, **sound) as writer:
-            for _ in behind(writer.write, single_frames(windows), settings.sync.window):
+            for _ in behind(lambda window: writer.write(window.pictures), windows):
                 pass
     else:
         with closing(windows):
-            work.write(windows, open_writer, settings.sync.window)
+            work.write(windows, open_writer)
         join(work.parts, out, **sound)
         work.remove()
 
@@ -388,81 +456,3 @@ class CropsAhead:
         track, pictures = self.track, self.frames.read(indices)
         faces = track.matrices[indices], track.found[indices], track.resolution
         return AlignedFaces(pictures, *faces, self.published)[range(len(indices))]
-
-
-def render(
-    model: LipSyncModel,
-    frames: FrameView,
-    track: FaceTrack,
-    features: AudioFeatures,
-    settings: RunSettings,
-    start: int = 0,
-    progress: Progress = no_progress,
-    finish: bool = False,
-    runs: Runs | None = None,
-    search: TrackSearch | None = None,
-    masks: Frames | None = None,
-) -> Generator[Window, None, None]:
-    """Finished frames from `start` on, a window at a time, in the dtype of `frames`; see `LipSyncResult.windows`.
-
-    While the nets work on a window here, the next one is read and cropped in one thread and the last one blended in
-    another. What restores faces are nets too. Where the `track` is not known yet, `runs` waits for the `search`.
-    """
-    superres, mask_image = settings.superres, settings.mask_image
-    # What works against flicker looks back: it begins a little earlier, and that is not shown.
-    first = start if superres is None else superres.first(track, start)
-    steps = StepProgress(progress)
-
-    def begin() -> None:
-        if not steps.phase:
-            steps("syncing", first, len(frames))
-
-    def on_step(*state) -> None:
-        check()
-        begin()
-        steps.on_step(*state)
-
-    def on_wait() -> None:
-        check()
-        if steps.phase:
-            steps(steps.phase, steps.done, steps.total)
-        else:
-            progress(*search.state)
-
-    def counted() -> Iterator[torch.Tensor]:
-        done = first
-        for window in synced:
-            begin()
-            yield window
-            done += len(window)
-            steps("syncing", done, len(frames))
-
-    if search is None or search.ended:
-        begin()
-    else:
-        progress(*search.state)
-    shared = SharedFrames(frames, first)
-    crops, free = CropsAhead(shared, track, settings.track.published), None
-    if masks is not None:
-        free = SharedFrames(Occlusion(masks, track), first)
-        crops = FreeCrops(crops, free.read)
-
-    def source(i: int) -> tuple[int, bytes]:
-        return frames.index_map[i], track.matrices[i].tobytes()
-
-    # Crops that are filled from others of their window are not the same in another one.
-    same = source if masks is None else None
-    given = model, crops, features, settings.sync, runs or track.runs, first, on_step, mask_image, same, on_wait
-    with closing(sync(*given)) as synced:
-        if superres is None:
-            blender = Blender(shared, track, settings.blend, mask_image=mask_image)
-            windows = windows_from(start, counted())
-
-            def blended(window: Window) -> Window:
-                weights = None if free is None else free[list(window.numbers)]
-                return Window(window.numbers, blender(window.pictures, window.numbers.start, weights))
-
-            yield from behind(blended, windows, finish=finish)
-        else:
-            finished = blend_restored(shared, track, counted(), superres, settings.blend, first, mask_image, free)
-            yield from windows_from(start, skip_frames(finished, start - first))

@@ -5,13 +5,12 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..errors import InputError
 from ..face.landmarks import Detector
@@ -138,34 +137,30 @@ class Workspace(AbstractContextManager):
         with replacing(self.folder / "plan.json") as part:
             part.write_text(json.dumps(self._plan, indent=1), encoding="utf-8")
 
-    def write(
-        self, windows: Iterable[Window], open_writer: Callable[[Path], VideoWriter], depth: int = PART_FRAMES
-    ) -> None:
+    def write(self, windows: Iterator[Window], open_writer: Callable[[Path], VideoWriter]) -> None:
         """Write windows after those that are there, in parts; also what there is of one when the windows end early.
 
-        Parts end at the first window beyond a multiple of `PART_FRAMES`, wherever the run began. The encoder is at
-        most `depth` frames behind.
+        Parts end at the first window beyond a multiple of `PART_FRAMES`, wherever the run began.
         """
         writer: VideoWriter | None = None
         self._keep_plan()
 
-        def encode(item: tuple[torch.Tensor, int]) -> None:
+        def encode(window: Window) -> None:
             nonlocal writer
-            picture, ended = item
             writer = writer or open_writer(self.folder / f"unfinished{self.suffix}")
             try:
-                writer.write(picture)
+                writer.write(window.pictures)
             except BaseException:
                 unfinished, writer = writer, None
                 unfinished.discard()
                 raise
-            if ended // PART_FRAMES > self.frames_done // PART_FRAMES:
+            if window.numbers.stop // PART_FRAMES > self.frames_done // PART_FRAMES:
                 done, writer = writer, None
                 self._keep_part(done)
 
-        # What has come before an interruption is worth keeping, and Ctrl-C does not come in the middle of a picture.
+        # What has come before an interruption is worth keeping, and Ctrl-C does not come in the middle of a window.
         try:
-            for _ in behind(encode, _with_ends(windows), depth, finish=True):
+            for _ in behind(encode, windows, finish=True):
                 pass
         finally:
             if writer is not None:
@@ -194,10 +189,3 @@ class Workspace(AbstractContextManager):
             begun = self.track is not None or self.parts
             left = f"goes on from frame {self.frames_done}" if begun else "starts anew"
             raise KeyboardInterrupt(f"the same command {left}") from error
-
-
-def _with_ends(windows: Iterable[Window]) -> Generator[tuple[torch.Tensor, int], None, None]:
-    """Single pictures (1, h, w, 3), each with how many frames there are where it ends a window, else 0."""
-    for window in windows:
-        for number, picture in zip(window.numbers, window.pictures.split(1), strict=True):
-            yield picture, number + 1 if number == window.numbers[-1] else 0

@@ -116,21 +116,22 @@ def sync(
     sizes = BatchSizes()
     conditions = Conditions(model, mask, sizes)
     spans = plan(len(crops), runs or (lambda stop: [(0, stop)]), start, size, overlap)
-    cropped = ((span, pinned(as_float(crops[list(range(*span[:2]))]), model.device)) for span in spans)
+    cropped = ((span, as_float(crops[list(range(*span[:2]))])) for span in spans)
+    cropped = ((span, pinned(for_net(x) if span[-1] else x, model.device)) for span, x in cropped)
     pending = torch.empty(0)
     with Ahead(cropped, waiting=on_wait) as given:
         for (first, end, following, in_run), pictures in given:
             if not in_run:
-                yield pictures.cpu()
+                yield pictures
                 continue
             numbers = range(first, end)
-            pictures = for_net(upload(pictures, model.device))
+            pictures = upload(pictures, model.device)
             condition = conditions(pictures, None if source is None else [source(i) for i in numbers])
             heard = audio[list(numbers)]
             fresh = synced_window(model, pictures, heard, noise, settings, on_step, sizes, mask, condition)
             _check_finite(fresh, first, end, model)
-            fresh = ((fresh + 1) / 2).permute(0, 2, 3, 1)
-            fresh = (fresh.clamp(0, 1) if settings.clamp else fresh).cpu()
+            fresh = fresh.add_(1).div_(2).permute(0, 2, 3, 1)
+            fresh = (fresh.clamp_(0, 1) if settings.clamp else fresh).cpu()
             if len(pending):
                 fresh[: len(pending)] = _cross_fade(pending, fresh[: len(pending)])
             ready, pending = fresh[: following - first], fresh[following - first :]
@@ -171,7 +172,7 @@ def _cross_fade(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 
 
 def _check_finite(pictures: torch.Tensor, first: int, end: int, model: LipSyncModel) -> None:
-    if not torch.isfinite(pictures).all():
+    if not pictures.sum().isfinite():
         kind = str(model.dtype).removeprefix("torch.")
         raise InputError(
             f"the net gave NaN or infinite values in frames {first}..{end - 1} ({kind}, {model.source}): "
@@ -216,7 +217,7 @@ def decode_window(
     """The pictures (f, 3, h, w) of latents (1, 4, f, h / 8, w / 8); as in `pictures` where the mask is 1."""
     decoded = _in_batches(model.decode, model, latents[0].transpose(0, 1), sizes)
     mask = mask.to(decoded)  # the VAE of a ComfyUI socket decodes to the CPU
-    return decoded * (1 - mask) + pictures.to(decoded) * mask
+    return decoded.mul_(1 - mask).add_(pictures.to(decoded) * mask)
 
 
 def encode_condition(
@@ -283,7 +284,7 @@ def _in_batches(
         # Outside the except block, which would keep the failed call's tensors alive.
         sizes.pixels = size // 2 * model.resolution**2
         log.warning("out of memory in the VAE: going on with %d frames at once", size // 2)
-    return torch.cat(done)
+    return torch.cat(done) if len(done) > 1 else done[0]
 
 
 def pinned(x: torch.Tensor, device: torch.device) -> torch.Tensor:

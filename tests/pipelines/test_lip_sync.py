@@ -20,16 +20,17 @@ from latentsync.media import VideoReader, read_audio
 from latentsync.models.load import load_model
 from latentsync.pipelines.lip_sync import (
     LipSyncInput,
+    LipSyncResult,
     RunSettings,
     frame_map,
     lip_sync,
     lip_sync_frames,
     listen,
     load_mono_16k,
-    render,
     track_or_resume,
     watch,
 )
+from latentsync.progress import no_progress
 from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes
 from latentsync.settings import BlendSettings, RestoreSettings, Settings, TrackSettings
@@ -71,8 +72,9 @@ def streamed(reader, clip, model, settings, index_map, start=0):
         index_map
     )
     features = audio.encode_audio(model.audio_encoder, *read_audio(clip.audio), 25.0)
-    windows = render(model, FrameView(reader, index_map), track, features, settings, start)
-    return [window.pictures for window in windows]
+    frames = FrameView(reader, index_map)
+    made = LipSyncResult(model, frames, 25.0, track, lambda: features, False, settings, no_progress)
+    return [window.pictures for window in made.windows(start)]
 
 
 @pytest.mark.parametrize("overlap", [0, 3])

@@ -278,7 +278,7 @@ def test_a_part_that_cannot_be_written_is_not_kept(tmp_path):
     bad = [Window(range(4), frames), Window(range(4, 8), frames[:, :16])]
     with Workspace(tmp_path / "out.mp4", {}) as work:
         with pytest.raises(ValueError, match="cannot write frames of shape"):
-            work.write(bad, writer)
+            work.write((window for window in bad), writer)
         assert not work.parts and sorted(p.name for p in work.folder.iterdir()) == ["run.lock", "run.lock.owner"]
     assert not work.folder.exists()
 
