@@ -31,7 +31,7 @@ SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 # Of the nodes that do the whole run: all but steps, guidance, seed, face and quality.
 SELDOM_TURNED = (
     "sampler", "window", "overlap", "index", "x", "y", "smoothing", "max_gap", "detect_every", "audio_longer",
-    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache",
+    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache", "detail",
 )  # fmt: skip
 LIP_SYNC_ALIASES = ("lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "latentsync wrapper")
 
@@ -114,6 +114,7 @@ def run_widgets() -> list[io.Input]:
         *widgets(BlendSettings, "mask_smooth", "match_colour"),
         *widgets(Settings, "deep_cache", optional=True),
         quality(),
+        *widgets(BlendSettings, "detail", optional=True),
     ]
 
 
