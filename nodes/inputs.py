@@ -140,12 +140,12 @@ def crops_track() -> io.Input:
     return sockets.Track.Input("track", optional=True, tooltip=tooltip)
 
 
-def check_track(track: sockets.TrackedFace | None, count: int) -> None:
-    """Refuse a track of another clip than that of `count` crops."""
+def check_track(track: sockets.TrackedFace | None, count: int, what: str = "crops") -> None:
+    """Refuse a track of another clip than that of `count` crops, or of other pictures."""
     if track is not None and len(track.track) != count:
         raise InputError(
-            f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
-            "crops were made with"
+            f"the track covers {len(track.track)} frames and there are {count} {what}: connect the track that "
+            "belongs to them"
         )
 
 
