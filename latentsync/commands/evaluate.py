@@ -66,7 +66,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     metrics = chosen_metrics(arguments.metric) if arguments.metric else list(GROUPS["paper"])
     more = {"track": from_arguments(TrackSettings, arguments)}
     if str(arguments.checkpoints) == EMBEDDED.name:
-        more |= {"checkpoints": Path("checkpoints"), "syncnet": arguments.syncnet or embedded_folder()}
+        arguments.checkpoints = Path("checkpoints")  # of all but the SyncNet
+        more["syncnet"] = embedded_folder()
     if arguments.device:
         more["device"] = str(named_device(arguments.device))
     settings = from_arguments(EvaluateSettings, arguments, **more)

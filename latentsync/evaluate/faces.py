@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,7 +15,9 @@ from ..face.geometry import apply, crop_matrix
 from ..face.landmarks import Face, points_from_box
 from ..face.shots import colour_histogram
 from ..face.track import FaceTrack
-from ..frames import as_uint8
+from ..frames import as_uint8, for_net
+from ..models.state_dict import load_state_dict
+from ..nets.loading import assign, check_state_dict
 from .curves import deviation_in, pauses, slope
 from .metrics import FrameMean, MetricValue
 from .opening import mouth_profiles, opening_of
@@ -21,6 +25,11 @@ from .opening import mouth_profiles, opening_of
 LIPS_106 = slice(52, 72)  # rows of InsightFace's `landmark_2d_106`: outer and inner lips
 # A picture (h, w, 3) uint8 to its faces with 106 landmarks each, as `detect.insight.InsightFace.described` gives them.
 DescribeFaces = Callable[[np.ndarray], list[tuple[Face, np.ndarray]]]
+Embed = Callable[[Tensor], Tensor]  # aligned crops (n, 256, 256, 3) in [0, 1] to (n, d), rows of unit length
+CROP_SIDE = 256  # pixels, of the crops that openings and embeddings are read off
+# From a crop to what ArcFace was trained on, where eyes, nose and mouth lie at fixed places of 112 x 112 pixels: the
+# eyes of a crop are at y 70 and the lips at 150, and it is a third wider than the face is.
+TO_ARCFACE, ARCFACE_SIDE = np.array([[0.349, 0, 11.3], [0, 0.465, 20.9]]), 112
 STILL = 0.2  # percent of the crop's side: a mouth whose opening has less deviation does not move
 
 
@@ -62,24 +71,22 @@ class Identity:
 
     "lmd" is the mean distance, in frame pixels, of the 20 points of the lips from the true ones, both sets about their
     own mean (Chen et al. 2018, arXiv 1803.09803). "identity", the CSIM of papers, is the cosine of what describes the
-    two faces, 1 for the same picture: of their ArcFace embeddings (Deng et al. 2019, arXiv 1801.07698) or, where
-    InsightFace is not there, of the colours by which face tracks tell people apart.
+    two faces, 1 for the same picture: of their ArcFace embeddings (Deng et al. 2019, arXiv 1801.07698), by InsightFace
+    or by `embed`, or where neither is there of the colours by which face tracks tell people apart.
     """
 
-    def __init__(self, faces: SeenFaces):
-        self.faces = faces
+    def __init__(self, faces: SeenFaces, track: FaceTrack | None = None, embed: Embed | None = None):
+        self.faces, self.track, self.embed = faces, track, embed
         self.lmd, self.identity = FrameMean("lmd"), FrameMean("identity")
         for metric in (self.lmd, self.identity):
             metric.too_little = "found no frame that shows the face in both videos: give clips that do"
-        by = "InsightFace's ArcFace embedding" if faces.describe else "the colours of hair, face and clothes alone"
-        self.note = f"CSIM is by {by}"
+        other = "facexlib's ArcFace embedding" if embed else "the colours of hair, face and clothes alone"
+        self.note = f"CSIM is by {other if faces.describe is None else 'the ArcFace embedding of InsightFace'}"
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         if self.faces.describe is None:
-            for i, *pair in zip(numbers, as_uint8(pictures).numpy(), as_uint8(truth).numpy(), strict=True):
-                face = Face(tuple(self.faces.boxes[i]), 1.0, points_from_box(self.faces.boxes[i]))
-                a, b = (colour_histogram(picture, face) for picture in pair)
-                self.identity.values[i] = float(a @ b)
+            values = (self._embedded if self.embed else self._by_colours)(numbers, pictures, truth)
+            self.identity.values.update(zip(numbers, values, strict=True))
             return
         for i, a, b in zip(numbers, self.faces(numbers, pictures), self.faces(numbers, truth, True), strict=True):
             self.lmd.values[i] = self.identity.values[i] = math.nan
@@ -88,8 +95,41 @@ class Identity:
                 if a[0].embedding is not None and b[0].embedding is not None:
                     self.identity.values[i] = float(np.dot(a[0].embedding, b[0].embedding))
 
+    def _embedded(self, numbers: Sequence[int], *clips: Tensor) -> list[float]:
+        where = self.track.matrices[numbers], self.track.found[numbers], self.track.resolution
+        a, b = (self.embed(AlignedFaces(clip, *where)[range(len(numbers))]) for clip in clips)
+        return torch.where(torch.from_numpy(where[1]), (a * b).sum(1), math.nan).tolist()
+
+    def _by_colours(self, numbers: Sequence[int], *clips: Tensor) -> list[float]:
+        boxes = [tuple(self.faces.boxes[i]) for i in numbers]
+        faces = [Face(box, 1.0, points_from_box(box)) for box in boxes]
+        a, b = (map(colour_histogram, as_uint8(clip).numpy(), faces) for clip in clips)
+        return [float(one @ other) for one, other in zip(a, b, strict=True)]
+
     def compute(self) -> dict[str, MetricValue | str]:
         return (self.lmd.compute() if self.faces.describe else {"lmd": self.faces.lacking}) | self.identity.compute()
+
+
+def load_arcface(path: Path, device: str | torch.device = "cpu") -> Embed:
+    """facexlib's ArcFace (ResNet-50 with squeeze and excitation), of the file recognition_arcface_ir_se50.pth."""
+    try:
+        from facexlib.recognition.arcface_arch import Backbone
+    except ImportError as error:
+        raise InputError(f"the embedding of facexlib needs its package ({error}): pip install facexlib") from error
+    with torch.device("meta"):
+        net = Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se")
+    state = load_state_dict(path)
+    check_state_dict(net.state_dict(), state, "ArcFace net")
+    assign(net, state, torch.float32, device)
+    net.eval()
+
+    @torch.inference_mode()
+    def embed(crops: Tensor) -> Tensor:
+        size = (ARCFACE_SIDE, ARCFACE_SIDE)
+        faces = np.stack([cv2.warpAffine(crop, TO_ARCFACE, size) for crop in crops.numpy()])
+        return net(for_net(torch.from_numpy(faces)).contiguous().to(device)).cpu()
+
+    return embed
 
 
 def mouth_distance(landmarks: np.ndarray, true: np.ndarray) -> float:

@@ -60,6 +60,7 @@ METRICS: dict[str, MetricInfo] = {
     "syncnet_accuracy": MetricInfo("SyncNet accuracy", "higher", RIGHT, "syncnet_accuracy", 3, "samples", False),
 }
 GROUPS = {
+    "csim": ("identity",),
     "all": tuple(name for name, metric in METRICS.items() if metric.view != "samples"),
     "sync": ("sync_c", "sync_d", "sync_offset"),
     "stable": ("stable_sync", "stable_offset"),

@@ -4,7 +4,6 @@ import torch
 
 from ..frames import as_float
 
-OPENING_SIDE = 256  # pixels, of the crops that metrics read it off
 # Parts of the crop, as fractions of its side. The lips move between the rows; of the columns the middle ones
 # are taken, since the height there does not depend on the width of the mouth.
 MOUTH_ROWS, MOUTH_COLUMNS = (0.52, 0.82), (0.465, 0.535)

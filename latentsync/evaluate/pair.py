@@ -161,7 +161,7 @@ class OpenPair:
         """Of pictures and sound, such as "h264/aac"."""
         with open_source(self.paths.video, "video") as container:
             streams = container.streams.video[:1] + container.streams.audio[:1]
-            return "/".join(stream.codec_context.name for stream in streams)
+            return "/".join(stream.codec_context.name for stream in streams if stream.codec_context is not None)
 
     @cached_property
     def judged(self) -> tuple[Frames, Tensor]:

@@ -162,7 +162,8 @@ class Report:
         """Rows of cells, first the heads: of each video, or of groups of them; of all, and of the source videos."""
 
         def row(name: str, videos: Sequence[VideoReport], figures: Mapping[str, float]) -> list[str]:
-            facts = [", ".join(sorted({getattr(video, kind) for video in videos} - {""})) for kind in kinds]
+            known = ({getattr(video, kind) for video in videos} for kind in kinds)
+            facts = [min(names) if len(names) == 1 else "" for names in known]
             cells = [f"{figures[n]:.{METRICS[n].decimals}f}" if n in figures else "-" for n in self.metrics]
             return [name, str(sum(video.frames for video in videos) or "-"), *facts, *cells]
 
@@ -264,7 +265,7 @@ def chart(video: VideoReport, protocol: str) -> np.ndarray | None:
                 known = np.where(np.isfinite(shown.curve), shown.curve, np.nan)  # gaps where there is no number
                 look = look if len(known) < 3 else look | {"marker": None}
                 axes.plot(times, known, linewidth=1.2, **look)
-        if math.isfinite(metric.value):
+        if math.isfinite(metric.value) and METRICS[name].better != "source":  # whose value is no mean
             axes.axhline(metric.value, color="#262a32", linewidth=0.8, linestyle="--")
         axes.set_xlim(0, video.frames / video.fps)
         style(axes, f"{METRICS[name].title} {metric.value:.{METRICS[name].decimals}f}", "seconds")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..progress import Progress, no_progress
-from .faces import Identity, Lips
+from .faces import CROP_SIDE, Identity, Lips
 from .frechet import FID_FEATURES, Frechet, FrechetOfClips, Gaussian, Sums
 from .image_metrics import (
     SSIM_WINDOW,
@@ -18,7 +18,6 @@ from .image_metrics import (
 )
 from .metrics import METRICS, FrameMean, View, windows
 from .moments import worst_moments
-from .opening import OPENING_SIDE
 from .pair import OpenPair, Pair
 from .published import fvd_of_sets, sync_of_video
 from .report import Report, VideoReport
@@ -77,7 +76,8 @@ def evaluate(
                 finished.add(pair, video)
         report.videos.append(video)
     if published and "fvd" in metrics:
-        true = [pair.reference for pair in pairs if pair.reference] if true_set is None else true_set
+        sources = list(dict.fromkeys(pair.reference for pair in pairs if pair.reference))
+        true = sources if true_set is None else true_set
         try:
             made = [pair.video for pair in pairs]
             report.pooled["fvd"] = fvd_of_sets(tools.i3d, made, true, tools.detector, progress)
@@ -222,9 +222,9 @@ def create_metric(name: str, pair: OpenPair, pooled: dict[str, Sums]) -> FrameMe
         case "quality":
             return quality_metric(tools.hyperiqa)
         case "identity":
-            return Identity(pair.seen_faces)
+            return Identity(pair.seen_faces, pair.track(CROP_SIDE), tools.arcface)
         case "lips":
-            return Lips(pair.seen_faces, pair.track(OPENING_SIDE), pair.fps, lambda: pair.wave)
+            return Lips(pair.seen_faces, pair.track(CROP_SIDE), pair.fps, lambda: pair.wave)
         case _:
             features = tools.inception if name == "fid" else tools.i3d
             return POOLED[name](name, features, pooled.setdefault(name, (Gaussian(), Gaussian())))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -31,10 +32,12 @@ def find_suite(folder: Path, language: str = "") -> list[Pair]:
         pairs = _from_table(folder / TABLE, language)
     elif (folder / MANIFEST).is_file():
         with reading(folder / MANIFEST):
-            lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(_json_of, lines) if row.get("status") == "done"]
-        last = {row["output"]: Pair(Path(row["output"]), Path(row["video"]), language) for row in rows}
-        pairs = list(last.values())
+            lines = (folder / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines()
+        done = [row for row in map(_json_of, lines) if row.get("status") == "done"]
+        files = [[row.get(name) for name in ("output", "video")] for row in done]
+        # The last line of an output holds.
+        last = {row[0]: row for row in files if all(isinstance(path, str) for path in row)}
+        pairs = [Pair(Path(made), Path(true), language) for made, true in last.values()]
     elif (folder / "results").is_dir() and (folder / "sources").is_dir():
         made, true = videos_in(folder / "results"), videos_in(folder / "sources")
         # The result of other words is called SOURCE__WORDS.
@@ -96,7 +99,10 @@ class FinishedRows(AbstractContextManager):
         self._file, self._sums_path, self._bar = JsonLines(folder / ROWS), folder / SUMS, bar
         weights = list(vars(find_checkpoints(settings.checkpoints)).values())[1:]
         read = [file_version(path) for path in (*weights, settings.detector_model, settings.syncnet) if path]
-        how = json.dumps([list(metrics), asdict(replace(settings, device=None)), read], default=str)
+        how = json.dumps(
+            [list(VideoReport.__dataclass_fields__), list(metrics), asdict(replace(settings, device=None)), read],
+            default=str,
+        )
         self._keys = {pair: self._key(pair, how) for pair in pairs}
         self.sums: dict[str, Sums] = {}
         self._rows: dict[str, dict] = {}
@@ -123,7 +129,7 @@ class FinishedRows(AbstractContextManager):
                     parts = [[content[f"{name}/{k}/{part}"] for part in Gaussian.PARTS] for k in (0, 1)]
                     self.sums[name] = tuple(Gaussian(*some) for some in parts)
                 return set(content["rows"].tolist())
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (BadZipFile, ValueError, KeyError, OSError, EOFError) as error:
             raise InputError(f"{self._sums_path} is damaged ({error}): remove it, and the suite begins anew") from error
 
     def take(self, pair: Pair) -> VideoReport | None:

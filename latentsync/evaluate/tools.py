@@ -14,7 +14,7 @@ from ..models.registry import WEIGHTS
 from ..models.state_dict import load_state_dict
 from ..nets.hyperiqa import HyperIQA
 from ..nets.syncnet_v2 import SyncNetV2
-from .faces import DescribeFaces
+from .faces import DescribeFaces, Embed, load_arcface
 from .frechet import Features, load_i3d, load_inception
 from .perceptual import load_lpips
 from .settings import EvaluateSettings
@@ -74,6 +74,12 @@ class Tools:
         except FileError:
             weight_file(folder, "insightface")  # says which licence the file has, too
             raise
+
+    @cached_property
+    def arcface(self) -> Embed | None:
+        """facexlib's recognition net, if its file is at hand."""
+        path = find_checkpoints(self.settings.checkpoints).arcface
+        return path and load_arcface(path, self.device)
 
     @cached_property
     def _detector(self) -> Detector:

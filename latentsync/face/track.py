@@ -304,6 +304,8 @@ def choices_apart(detections: Iterable[Sequence[Detection]], people: Sequence["F
     """
     for seen in detections:
         chosen: dict[int, Choice] = {}
+        for person, detection in zip(people, seen, strict=True):
+            person.forget(detection.cut)
         for k in sorted(range(len(people)), key=lambda k: people[k].last is None):
             taken = [(people[j].name, choice.face) for j, choice in chosen.items() if choice.face]
             chosen[k] = people[k].choose(seen[k], taken)
@@ -328,12 +330,16 @@ class Follower:
         self._pick, self._like, self._known = _rule(settings.which), like, False
         self._count = self._seen = 0  # frames, and the one it was seen in last
 
+    def forget(self, cut: bool) -> None:
+        """The last place of a face that a cut, or a long gap before the next frame, has left behind."""
+        if cut or self._count - self._seen - 1 > self._longest:
+            self.last = None
+
     def choose(self, detection: Detection, taken: Sequence[tuple[str, Face]] = ()) -> Choice:
         """The face in the next frame; `taken` are the names and faces of other people there."""
         which, candidates = self.settings.which, detection.faces or []
         others = {id(face): name for face in candidates for name, other in taken if _same(face, other)}
-        if detection.cut or self._count - self._seen - 1 > self._longest:
-            self.last = None
+        self.forget(detection.cut)
         free = [face for face in candidates if id(face) not in others]
         if self._known and not which.startswith("index"):  # which counts everyone
             candidates = free

@@ -58,6 +58,10 @@ def test_sound_is_silent_matched_or_mismatched():
     assert kind_of_sound(0.3 * one + 0.001 * other, one, 80, 25) == "matched"
     assert kind_of_sound(other, one, 80, 25) == "mismatched"
     assert kind_of_sound(0 * one, one, 80, 25) == "silent" == kind_of_sound(one[:0], one, 80, 25)
+    a, b = np.linalg.qr(np.column_stack([np.ones(80), *random.standard_normal((2, 80))]))[0][:, 1:].T * 40 - 30
+    for share, kind in ((0.88, "mismatched"), (0.92, "matched")):  # correlations of the loudness
+        mixed = share * (a + 30) + math.sqrt(1 - share**2) * (b + 30) - 30
+        assert kind_of_sound(*(voice(*((level, 1) for level in curve)) for curve in (mixed, a)), 80, 25) == kind
 
 
 def test_the_slope_is_the_share_of_the_movement_whatever_moves_beside_it():
@@ -108,6 +112,9 @@ def test_lips_are_measured_in_percent_of_the_face_and_each_picture_is_looked_at_
     assert lips_of(still, source, voice((-10, 20), (-55, 20), (-10, 20)))[0]["silent_lips"].value == 0
     alone = lips_of(source, None, voice((-10, 60)))[0]
     assert "no pause of 0.3 s" in alone["silent_lips"] and "does not move" in alone["lip_leak"]
+    for moved, told in ((30, True), (3, False)):  # deviations of 0.23 and 0.1 percent
+        barely = np.where(np.arange(60) < moved, 10.5, 10)
+        assert isinstance(lips_of(source, barely, wave)[0]["lip_leak"], str) != told
     with pytest.raises(ValueError, match="the lips are in fewer than 2 frames"):
         lips_of(source[:1], None, wave)
 

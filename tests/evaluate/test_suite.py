@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from media_clips import encode_audio, tone
 from latentsync.evaluate import run as evaluation
 from latentsync.evaluate.image_metrics import quality_metric
 from latentsync.evaluate.metrics import FrameMean, MetricValue
-from latentsync.evaluate.moments import Moment
+from latentsync.evaluate.moments import Moment, worst_moments
 from latentsync.evaluate.pair import OpenPair, Pair
 from latentsync.evaluate.report import Report, VideoReport
 from latentsync.evaluate.settings import EvaluateSettings
@@ -55,7 +56,8 @@ def test_a_suite_is_two_folders_or_a_table_or_what_batch_wrote(suite):
         for status in ("failed", "done", "done"):
             manifest.append({"status": status, "output": str(pairs[0].video), "video": str(pairs[0].reference)})
         manifest.append({"status": "failed", "output": "none.mp4", "video": "none.mp4"})
-    (suite / "manifest.jsonl").open("a").write("[1]\n{half")
+    with (suite / "manifest.jsonl").open("ab") as file:
+        file.write(b'[1]\n{"status": "done", "output": 1}\n{"status": "done"}\n\xff\n{half')
     assert find_suite(suite) == pairs[:1]
     table = suite / "suite.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -126,16 +128,21 @@ def test_an_interrupted_suite_goes_on_and_ends_as_one_that_was_not(suite, measur
     run(capsys, *what)
     assert {"a.mp4", "a__b.mp4", "b.mp4"} <= set(measured)  # its frames cannot be taken out of the sums
     measured.clear()
-    fewer = [*what[:2], "--metric", "psnr"]
-    run(capsys, *fewer)
-    assert measured.count("a__b.mp4") == 1
+    fewer = [*what[:2], "--metric", "psnr", "--checkpoints", suite / "weights"]
+    for file in ("none", "vgg16-397923af.pth"):  # with other weights figures are others
+        (suite / "weights").mkdir(exist_ok=True)
+        (suite / "weights" / file).touch()
+        measured.clear()
+        run(capsys, *fewer)
+        assert measured.count("a__b.mp4") == 1
     measured.clear()
     write_video(suite / "results" / "a.mp4", [np.full((SIDE, SIDE, 3), 9, np.uint8)] * 17)
     run(capsys, *fewer)
     assert measured[0] == "a.mp4" and "b.mp4" not in measured  # there are no sums
-    (suite / "evaluation.npz").write_bytes(b"nonsense")
-    code, _, err = run(capsys, *fewer)
-    assert code == 2 and "evaluation.npz is damaged" in err
+    for damaged in (b"nonsense", (suite / "evaluation.npz").read_bytes()[:-9]):
+        (suite / "evaluation.npz").write_bytes(damaged)
+        code, _, err = run(capsys, *fewer)
+        assert code == 2 and "evaluation.npz is damaged" in err
 
 
 def test_a_video_that_cannot_be_read_is_a_row_and_the_paper_s_metrics_are_the_default(suite, capsys):
@@ -183,6 +190,21 @@ def test_the_page_is_one_file_that_loads_nothing_and_escapes_what_it_shows(tmp_p
     with pytest.raises(ZeroDivisionError):
         report.write_page(tmp_path / "out.html")
     assert (tmp_path / "out.html").read_text(encoding="utf-8") == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_moments_are_the_frames_where_metrics_are_worst():
+    curve = np.array([np.nan, 3.0, 1.0, 2.0, 9.0, 5.0])
+    values = {name: MetricValue(0.0, np.roll(curve, k)) for k, name in enumerate(("psnr", "seam", "ssim", "flicker"))}
+    values |= {"lip_dynamics": MetricValue(0.0, curve), "sync_c": MetricValue(1.0), "lpips": MetricValue(0.0, curve)}
+    values["stable_sync"] = MetricValue(0.0, curve, np.arange(6) / 50)
+    pair = SimpleNamespace(video=torch.zeros(6, 30, 40, 3, dtype=torch.uint8), reference=None, fps=25.0, count=6)
+    found = {moment.frame: moment.values for moment in worst_moments(pair, values)}
+    assert found == {1: {"flicker": 9, "stable_sync": 1}, 2: {"psnr": 1}, 4: {"ssim": 1, "lpips": 9}, 5: {"seam": 9}}
+    many = {name: MetricValue(0.0, -np.eye(6)[k]) for k, name in enumerate(("psnr", "ssim", "ms_ssim", "identity"))}
+    many |= {name: MetricValue(0.0, np.eye(6)[k]) for k, name in ((4, "lpips"), (5, "seam"))}
+    assert len(worst_moments(pair, many)) == 6
+    more = many | {"flicker": MetricValue(0.0, np.eye(7)[6])}
+    assert len(worst_moments(SimpleNamespace(**vars(pair) | {"count": 7}), more)) == 6
 
 
 def test_a_row_keeps_all_of_a_video(tmp_path):
@@ -252,3 +274,22 @@ def test_quality_is_what_hyperiqa_says_of_the_middle_of_the_face(tmp_path):
     assert np.allclose(found.curve, expected.numpy(), rtol=1e-3)
     with pytest.raises(ValueError, match="quality needs pictures of at least 224 x 224 and got 223 x 224"):
         quality_metric(net).update([0], torch.zeros(1, 224, 223, 3), None)
+
+
+def test_csim_is_by_facexlib_where_its_file_is(tmp_path):
+    arch = pytest.importorskip("facexlib.recognition.arcface_arch")
+    net = arch.Backbone(50, 0.6, "ir_se").eval()
+    net.load_state_dict(tiny.weights(net))
+    made = make_clip(tmp_path, frames=2, seconds=0.08)
+    other = write_video(tmp_path / "other.mp4", [255 - picture(i) for i in range(2)])
+    how = EvaluateSettings(detector="file", detector_model=made.track, device="cpu", checkpoints=tmp_path)
+    (tmp_path / "auxiliary").mkdir()
+    file = tmp_path / "auxiliary" / "recognition_arcface_ir_se50.pth"
+    torch.save(net.state_dict(), file)
+    same, turned = (evaluation.evaluate([Pair(made.video, true)], ["identity"], how) for true in (made.video, other))
+    assert same.videos[0].values["identity"].value == pytest.approx(1, abs=1e-4)
+    assert turned.videos[0].values["identity"].value < 0.999
+    assert same.all_notes == ["CSIM is by facexlib's ArcFace embedding"]
+    torch.save({"a": torch.zeros(1)}, file)
+    damaged = evaluation.evaluate([Pair(made.video, made.video)], ["identity"], how)
+    assert "the weights do not fit the ArcFace net" in damaged.missing[0]
