@@ -32,6 +32,7 @@ SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 SELDOM_TURNED = (
     "sampler", "window", "overlap", "index", "x", "y", "smoothing", "max_gap", "detect_every", "audio_longer",
     "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache", "max_yaw", "min_face",
+    "silence",
 )  # fmt: skip
 LIP_SYNC_ALIASES = ("lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "latentsync wrapper")
 
@@ -119,7 +120,10 @@ def run_widgets() -> list[io.Input]:
 
 def more_run_widgets() -> list[io.Input]:
     """Those that came later: they stand at the end, for saved workflows go by position."""
-    return widgets(TrackSettings, "max_yaw", "min_face", optional=True)
+    return [
+        *widgets(TrackSettings, "max_yaw", "min_face", optional=True),
+        *widgets(RunSettings, "silence", optional=True),
+    ]
 
 
 def run_settings(values: Mapping[str, Any]) -> RunSettings:

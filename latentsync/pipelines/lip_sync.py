@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..audio.pauses import Pauses, packaged
 from ..audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio
 from ..errors import InputError
 from ..face.align import AlignedFaces
@@ -35,6 +37,7 @@ from ..settings import RunSettings, TrackSettings
 from ..threads import behind, check
 from .resume import Workspace, plan
 from .search import LOOKING, TrackSearch, apart
+from .still import StillMouth
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,8 @@ def lip_sync(
                     "give a mask of the video's size"
                 )
             more["occlusion"] = file_version(occlusion)
+        if settings.silence != "model":
+            more["voice activity"] = (path := packaged()) and file_version(path)
         take = LipSyncInput(reader, float(reader.fps), load_mono_16k(audio), masks)
         codec = written_codec(out, reader, settings)
         space = (
@@ -147,6 +152,7 @@ class LipSyncResult:
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
         search: what finds the face while they are rendered; None where the track was known.
         masks: what is in front of it, in each or one for all.
+        pauses: of what they say, in which the mouth is held still.
     """
 
     model: LipSyncModel
@@ -159,6 +165,7 @@ class LipSyncResult:
     progress: Progress
     search: TrackSearch | None = None
     masks: Frames | None = None
+    pauses: Pauses | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -211,11 +218,12 @@ class LipSyncResult:
         """Windows of crops that speak, from frame `first` on. Where the track is not known yet the search is under way
         meanwhile, and waited for."""
         search, frames, track = self.search, self.frames, self.track
-        steps = StepProgress(self.progress)
+        steps, still = StepProgress(self.progress), self.pauses and StillMouth(self.pauses, track)
+        start = still.first(first) if still else first  # the mouth that is held comes earlier, and is not shown
 
         def begin() -> None:
             if not steps.phase:
-                steps("syncing", first, len(frames))
+                steps("syncing", start, len(frames))
 
         def on_step(*state) -> None:
             check()
@@ -233,19 +241,22 @@ class LipSyncResult:
             return frames.index_map[i], track.matrices[i].tobytes()
 
         # Crops that are filled from others of their window are not the same in another one.
-        same, done = source if self.masks is None else None, first
+        same, done = source if self.masks is None else None, start
         with search.going_on() if search else nullcontext(track.runs) as runs:
             features = self.features
             if search is None or search.ended:
                 begin()
             else:
                 self.progress(*search.state)
-            given = self.settings.sync, runs, first, on_step, self.settings.mask_image, same, on_wait
+            given = self.settings.sync, runs, start, on_step, self.settings.mask_image, same, on_wait
             with closing(sync(self.model, crops, features, *given)) as synced:
                 for pictures in synced:
                     begin()
-                    yield Window(range(done, done + len(pictures)), pictures)
+                    pictures = pictures if still is None else still(pictures, done)
+                    window = Window(range(done, done + len(pictures)), pictures)
                     done += len(pictures)
+                    if (early := max(0, first - window.numbers.start)) < len(pictures):
+                        yield Window(window.numbers[early:], pictures[early:]) if early else window
                     steps("syncing", done, len(frames))
 
     def sound(self, audio: str | os.PathLike | None) -> dict[str, object]:
@@ -279,7 +290,12 @@ def lip_sync_frames(
                 "for each frame, or one for all"
             )
         masks = FrameView(masks, order)
-    face = fps, detector, model.resolution, settings
+    face, pauses, shares = (fps, detector, model.resolution, settings), None, np.ones(len(order), np.float32)
+    if settings.silence != "model":
+        progress("looking for pauses", 0, len(order))
+        pauses = Pauses(take.wave, fps, len(order))
+    if settings.silence == "source":
+        shares, pauses = pauses.shares, None
     if work is not None and (work.track is not None or work.frames_done):
         # Frames that go on from others look back: the whole track is known before they begin.
         track = track_or_resume(take.used(settings), *face, progress, work)
@@ -290,15 +306,16 @@ def lip_sync_frames(
             with apart(frames) as source:
                 yield from grow_track(FrameView(source, range(max(order) + 1)), *face, say, work and work.keep_track)
 
-        search = TrackSearch(begin, order, model.resolution)
+        search = TrackSearch(begin, order, model.resolution, shares)
     waves = [take.wave]  # it is as long as the clip, and goes once it is heard
 
     def hear() -> AudioFeatures:
         return listen(model.audio_encoder, waves.pop(), fps, len(order), settings.hard_cut)
 
     outlasts = _missing(take.wave, fps, len(order)) * fps >= SAMPLE_RATE
-    track = search.track if search else track.take(order)
-    return LipSyncResult(model, FrameView(frames, order), fps, track, hear, outlasts, settings, progress, search, masks)
+    track = search.track if search else track.take(order).faded(shares)
+    given = settings, progress, search, masks, pauses
+    return LipSyncResult(model, FrameView(frames, order), fps, track, hear, outlasts, *given)
 
 
 def _warn_of_real_faces(model: LipSyncModel, detector: Detector) -> None:

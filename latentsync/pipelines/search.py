@@ -22,6 +22,7 @@ class TrackSearch:
     Args:
         begin: starts the search, which gives the source's track in stretches and tells how far it is.
         order: the source's frame of each frame of the result.
+        shares: how much of the synced face each frame of the result shows at most.
 
     Attributes:
         track: of the result's frames; the face is in none that the search has not come to.
@@ -30,9 +31,13 @@ class TrackSearch:
     """
 
     def __init__(
-        self, begin: Callable[[Progress], Generator[FaceTrack, None, None]], order: Sequence[int], resolution: int
+        self,
+        begin: Callable[[Progress], Generator[FaceTrack, None, None]],
+        order: Sequence[int],
+        resolution: int,
+        shares: np.ndarray,
     ):
-        self._begin, self._order = begin, list(order)
+        self._begin, self._order, self._shares = begin, list(order), shares
         self._needed = np.maximum.accumulate(self._order) + 1  # source frames, for a frame and those before it
         self.track, self._source = (_unknown(count, resolution) for count in (len(order), self._needed[-1]))
         self._known = self._found = 0  # frames of the result, and of the source
@@ -70,7 +75,7 @@ class TrackSearch:
             getattr(self._source, name)[self._found : end] = getattr(stretch, name)
         known = int(np.searchsorted(self._needed, end, side="right"))
         first = max(0, self._known - 1)  # whether the next frame is a cut depends on the one before it
-        taken = self._source.take(self._order[first:known])
+        taken = self._source.take(self._order[first:known]).faded(self._shares[first:known])
         for name in TRACK_FIELDS:
             getattr(self.track, name)[self._known : known] = getattr(taken, name)[self._known - first :]
         self._found, self._known = end, known
