@@ -33,9 +33,7 @@ class Pauses:
 
     Attributes:
         quiet: (count,) bool; after the end of the sound all is quiet.
-        fade: frames at a pause's ends.
-        leaving: (count,) float32, 1 in speech, rising to it over the last frames of a pause, else 0.
-        shares: the same, but falling over the first frames of a pause, too.
+        shares: (count,) float32, how much of speech there is: 1, and 0 in a pause, with fades at its ends.
     """
 
     def __init__(self, wave: torch.Tensor, fps: float, count: int):
@@ -44,17 +42,14 @@ class Pauses:
         spoken = _by_loudness(chunks) if path is None else _by_net(chunks, path)
         bounds = np.flatnonzero(spoken) * CHUNK / SAMPLE_RATE * fps
         starts = [0.0, *(bounds + CHUNK / SAMPLE_RATE * fps)]
-        self.quiet, self.fade = np.zeros(count, bool), max(1, round(FADE * fps))
+        self.quiet, fade = np.zeros(count, bool), round(FADE * fps)
         for start, stop in zip(starts, [*bounds, float(count)], strict=True):
             if stop - start > PAUSE * fps:
                 self.quiet[int(np.ceil(start)) : int(stop)] = True
         numbers = np.arange(count, dtype=np.float32)
         since = numbers - np.maximum.accumulate(np.where(self.quiet, -np.inf, numbers))
         until = np.minimum.accumulate(np.where(self.quiet, np.inf, numbers)[::-1])[::-1] - numbers
-        entering, self.leaving = (
-            np.clip(1 - away / (self.fade + 1), 0, 1).astype(np.float32) for away in (since, until)
-        )
-        self.shares = np.maximum(entering, self.leaving)
+        self.shares = np.clip(1 - np.minimum(since, until) / (fade + 1), 0, 1).astype(np.float32)
 
 
 def _by_net(chunks: torch.Tensor, path: Path) -> np.ndarray:

@@ -250,9 +250,8 @@ class LipSyncResult:
                 self.progress(*search.state)
             given = self.settings.sync, runs, start, on_step, self.settings.mask_image, same, on_wait
             with closing(sync(self.model, crops, features, *given)) as synced:
-                for pictures in synced:
+                for pictures in still(synced, start) if still else synced:
                     begin()
-                    pictures = pictures if still is None else still(pictures, done)
                     window = Window(range(done, done + len(pictures)), pictures)
                     done += len(pictures)
                     if (early := max(0, first - window.numbers.start)) < len(pictures):
