@@ -19,6 +19,7 @@ SAME_EMBEDDING, SAME_APPEARANCE = 0.3, 0.75
 JUMP = 0.03  # of the face's height by which it moves from one frame to the next in an edit within a shot
 REACH = 1.0  # a followed face moves by less than this many face sizes between two looks
 CALM = 0.1  # seconds before and after a frame, in which most faces have to be turned or small for it to count
+SAME_PLACE = 0.25  # of a face's size, within which two faces of a frame are the same one
 STRETCH = 16  # frames that are smoothed at a time, with those around them
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
@@ -137,13 +138,20 @@ def joined(stretches: Iterable[FaceTrack]) -> FaceTrack:
     return replace(stretches[0], **parts)
 
 
+def split(track: FaceTrack, count: int) -> list[FaceTrack]:
+    """The tracks of one length that `joined` made one of."""
+    parts = [np.split(getattr(track, name), count) for name in TRACK_FIELDS]
+    return [replace(track, **dict(zip(TRACK_FIELDS, some, strict=True))) for some in zip(*parts, strict=True)]
+
+
 def place_choices(
-    choices: Iterable[Choice], resolution: int, fps: float, settings: TrackSettings
+    choices: Iterable[Choice], resolution: int, fps: float, settings: TrackSettings, who: str | None = None
 ) -> Generator[FaceTrack, None, None]:
     """The track of the chosen faces in stretches of `STRETCH` frames, each as soon as nothing later can change it.
 
     That is when the filter and the fades have seen what follows, and every gap has ended or is too long. Nothing comes
-    before the face is there for the first time: no frame is given of a clip that does not show it.
+    before the face is there for the first time: no frame is given of a clip that does not show it; the error then says
+    `who` was asked for.
     """
     place = _Placement(resolution, fps, settings)
     size = max(STRETCH, place.around // 2)  # where much is smoothed, a frame is not smoothed too often
@@ -153,8 +161,8 @@ def place_choices(
             yield place.take(size)
     if not place.shown:
         raise InputError(
-            f"no frame of the clip's {place.count} shows the face asked for ({settings.which}): try another detector "
-            "or another face, or mark the face by hand in a track file and give that as detector"
+            f"no frame of the clip's {place.count} shows the face asked for ({who or settings.which}): try another "
+            "detector or another face, or mark the face by hand in a track file and give that as detector"
         )
     while place.done < place.count:
         yield place.take(size)
@@ -288,26 +296,79 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
 
 def choices(detections: Iterable[Detection], fps: float, settings: TrackSettings) -> Iterator[Choice]:
     """`choose_faces`, frame by frame: what is chosen does not depend on what follows."""
-    pick = _rule(settings.which)
-    last: Face | None = None  # as it was seen last, in frame `seen`
-    reference: Face | None = None  # as it was seen first
-    seen = 0
-    for i, detection in enumerate(detections):
-        if detection.cut or i - seen - 1 > settings.max_gap * fps:
-            last = None
-        candidates = detection.faces or []
+    return map(Follower(fps, settings).choose, detections)
+
+
+def choices_apart(detections: Iterable[Sequence[Detection]], people: Sequence["Follower"]) -> Iterator[list[Choice]]:
+    """`choices` of several people, each with a detection of every frame: no face is two people's.
+
+    Those who were there in the frame before come first, then those who were asked for first.
+    """
+    for seen in detections:
+        chosen: dict[int, Choice] = {}
+        for person, detection in zip(people, seen, strict=True):
+            person.forget(detection.cut)
+        for k in sorted(range(len(people)), key=lambda k: people[k].last is None):
+            taken = [(people[j].name, choice.face) for j, choice in chosen.items() if choice.face]
+            chosen[k] = people[k].choose(seen[k], taken)
+        yield [chosen[k] for k in range(len(people))]
+
+
+class Follower:
+    """Picks one person's face out of the faces of each frame.
+
+    Args:
+        like: the face that "similar" means; None is the first one found.
+        name: for messages, where there are several people.
+
+    Attributes:
+        last: the face as it was seen last; None where it has to be picked anew.
+    """
+
+    def __init__(self, fps: float, settings: TrackSettings, like: Face | None = None, name: str = ""):
+        self.settings, self.name = settings, name
+        self.last: Face | None = None
+        self._longest = settings.max_gap * fps
+        self._pick, self._like, self._known = _rule(settings.which), like, False
+        self._count = self._seen = 0  # frames, and the one it was seen in last
+
+    def forget(self, cut: bool) -> None:
+        """The last place of a face that a cut, or a long gap before the next frame, has left behind."""
+        if cut or self._count - self._seen - 1 > self._longest:
+            self.last = None
+
+    def choose(self, detection: Detection, taken: Sequence[tuple[str, Face]] = ()) -> Choice:
+        """The face in the next frame; `taken` are the names and faces of other people there."""
+        which, candidates = self.settings.which, detection.faces or []
+        others = {id(face): name for face in candidates for name, other in taken if _same(face, other)}
+        self.forget(detection.cut)
+        free = [face for face in candidates if id(face) not in others]
+        if self._known and not which.startswith("index"):  # which counts everyone
+            candidates = free
         face = None
-        if settings.which == "similar" and reference is not None:
-            face = _most_like(candidates, reference)
-        elif last is None or settings.published:
-            face = pick(candidates) if candidates else None
+        if which == "similar" and self._like is not None:
+            face = _most_like(candidates, self._like)
+        elif self.last is None or self.settings.published:
+            face = self._pick(candidates) if candidates else None
         else:
-            face = follow(candidates, last)
-        seen = i if face else seen
-        last, reference = face or last, reference or face
-        # Of a long clip's faces only the places are kept.
-        face = face and replace(face, embedding=None, appearance=None)
-        yield Choice(face, detection.faces is not None, detection.cut)
+            face = follow(free, self.last)
+        if face is not None and id(face) in others:
+            if not self._known:
+                raise InputError(
+                    f"{others[id(face)]} and {self.name} are the same person (in frame {self._count}): give each one a "
+                    "face of their own"
+                )
+            face = None
+        if face is not None:
+            self.last, self._like, self._seen, self._known = face, self._like or face, self._count, True
+            # Of a long clip's faces only the places are kept.
+            face = replace(face, embedding=None, appearance=None)
+        self._count += 1
+        return Choice(face, detection.faces is not None, detection.cut)
+
+
+def _same(face: Face, other: Face) -> bool:
+    return math.dist(_centre(face), _centre(other)) < SAME_PLACE * math.sqrt(_area(face))
 
 
 def _rule(which: str):
@@ -318,7 +379,11 @@ def _rule(which: str):
         return lambda faces: sorted(faces, key=lambda f: f.box[0] + f.box[2])[k] if k < len(faces) else None
     if name == "nearest":
         return lambda faces: min(faces, key=lambda f: math.dist(_centre(f), place))
-    return lambda faces: max(faces, key=_area)
+    return largest
+
+
+def largest(faces: Sequence[Face]) -> Face:
+    return max(faces, key=_area)
 
 
 def follow(candidates: Sequence[Face], last: Face) -> Face | None:

@@ -19,7 +19,7 @@ RUN_GROUPS = ("unet", "whisper", "vae", "yunet")
 #: Of `i3d_torchscript.pt`, a program: no other is run.
 I3D_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
 
-#: Of YuNet: OpenCV can crash at damaged files, so others are tried apart first.
+#: Of YuNet, as of the few files that OpenCV is given to read (see `face/detect/yunet.py`).
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 HUB = "https://huggingface.co"

@@ -144,7 +144,7 @@ def add_table(parser: argparse.ArgumentParser, table: tuple, required: tuple[str
 
 def run_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """`parser` with the files and options of `run`."""
-    add_table(parser, FILES, required=("video_path", "audio_path", "video_out_path"))
+    add_table(parser, FILES, required=("video_path", "video_out_path"))
     add_run_options(parser)
     return parser
 
@@ -183,12 +183,13 @@ def chosen_detector(arguments: argparse.Namespace, device, keep: Keep = lambda l
     """The detector that the options name; see `load_detector`."""
     from ..face.detect import load_detector
 
+    by_looks = arguments.face == "similar" or any(speaker.by_looks for speaker in getattr(arguments, "speaker", ()))
     return keep(load_detector)(
         arguments.detector,
         model=arguments.detector_model,
         checkpoints=own_folder(arguments),
         device=device,
-        embeddings=arguments.detector == "insightface" and arguments.face == "similar",
+        embeddings=arguments.detector == "insightface" and by_looks,
     )
 
 

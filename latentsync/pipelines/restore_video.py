@@ -63,7 +63,7 @@ def restore_video(
             with closing(restored):
                 windows = windows_from(start, with_progress(restored, len(reader), "restoring", progress, start))
                 write(windows, Path(out), reader, settings, sound, work)
-        return Summary.of(out, track, fps)
+        return Summary.of(out, [track], fps)
 
 
 def check_output(video: str | os.PathLike, out: str | os.PathLike) -> None:

@@ -71,6 +71,24 @@ def test_run_writes_the_video_and_says_what_it_did(clip, checkpoints, capsys):
         assert len(reader) == 12
 
 
+def test_run_takes_several_speakers(clip, checkpoints, capsys, tmp_path):
+    """Those with track files need no detector."""
+    both = [f"--speaker={face}={clip.audio}" for face in (clip.track, clip.track.with_name("other.json"))]
+    shifted = re.sub(r'("box": \[)(\S+),', lambda m: f"{m[1]}{float(m[2]) - 60:.3f},", clip.track.read_text())
+    clip.track.with_name("other.json").write_text(re.sub(r'"points": \[\[.*?\]\], ', "", shifted))
+    plain = arguments(clip, checkpoints, audio_path="x")
+    argv = [a for a in plain if not a.startswith(("--audio_path", "--detector"))]
+    assert main([*argv, *both]) == 0 and "the face in 12" in capsys.readouterr().out
+    clip.video.with_name("out.mp4").unlink()
+    for more, words in (
+        ([], "there is no voice: give --audio_path, or --speaker FACE=AUDIO for each person"),
+        ([both[0], "--audio_path=a.wav"], "who says what is given twice"),
+        (["--speaker=x"], "speaker is 'x': give FACE=AUDIO"),
+        ([f"--speaker=index:0={clip.audio}", "--face=similar"], "face is similar and changes nothing beside --speaker"),
+    ):
+        assert words in refused(capsys, tmp_path, [*argv, *more])
+
+
 def test_hyphens_work_too(clip, checkpoints):
     argv = arguments(clip, checkpoints, mask_smooth=0.2, face="index:0", overlap=2, sampler="euler", crf=20)
     hyphens = [a.replace("_", "-", a.partition("=")[0].count("_")) for a in argv]

@@ -6,7 +6,17 @@ from real_clips import FOLDER, media_file
 from latentsync.face.geometry import apply, corners, fit_similarity, from_pose, to_pose
 from latentsync.face.landmarks import Detection, Face
 from latentsync.face.smoothing import bridge, jumps, smooth
-from latentsync.face.track import TRACK_FIELDS, FaceTrack, choices, choose_faces, left_alone, place_choices, track_faces
+from latentsync.face.track import (
+    TRACK_FIELDS,
+    FaceTrack,
+    Follower,
+    choices,
+    choices_apart,
+    choose_faces,
+    left_alone,
+    place_choices,
+    track_faces,
+)
 from latentsync.settings import TrackSettings
 
 FPS = 25.0
@@ -19,6 +29,29 @@ def face(x=300.0, y=200.0, size=100.0, score=0.9, **more) -> Face:
 
 def seen(*faces, cut=False) -> Detection:
     return Detection(list(faces), cut)
+
+
+def chosen_apart(frames, *which):
+    """Left edges of the chosen faces; `frames` hold the faces that each one's detector sees."""
+    people = [Follower(FPS, TrackSettings(which=name, max_gap=0), None, name) for name in which]
+    rows = choices_apart(([seen(*faces) for faces in row] for row in frames), people)
+    return [[choice.face and choice.face.box[0] for choice in row] for row in rows]
+
+
+def test_no_face_is_two_peoples():
+    a, b = face(x=100), face(x=300)
+    left, right = a.box[0], b.box[0]
+    both, first, second = ([faces, faces] for faces in ([a, b], [a], [b]))
+    away = [both, first, first, first, both]
+    for who in (("nearest:0,0", "nearest:900,0"), ("index:0", "index:1")):
+        assert chosen_apart(away, *who) == [[left, right], *[[left, None]] * 3, [left, right]]
+    # Who is there goes before who was asked for first, and an index counts everyone.
+    assert chosen_apart([both, second, second], "nearest:0,0", "index:1") == [[left, right], *[[None, right]] * 2]
+    assert chosen_apart([both, second, second], "index:0", "index:1") == [[left, right], *[[None, right]] * 2]
+    near, far = ([[a], [face(x=100 + shift)]] for shift in (26, 29))  # a face's size is 110
+    with pytest.raises(ValueError, match=r"largest and index:0 are the same person \(in frame 1\)"):
+        chosen_apart([[[], [a]], near], "index:0", "largest")
+    assert chosen_apart([far], "index:0", "largest") == [[left, left + 29]]
 
 
 def test_published_matrices_come_out_of_a_track():
