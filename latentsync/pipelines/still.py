@@ -7,13 +7,15 @@ import torch
 from ..audio.pauses import Pauses
 from ..face.track import FaceTrack
 
-LOOK = 10  # frames of a pause among which the one is found whose mouth is held
+LOOK = 20  # frames of a pause among which the one is found whose mouth is held
+# Where the mouth is in a crop, and how much of that a slightly open one darkens.
+ROWS, COLUMNS, DARKEST = (0.5, 0.85), (0.33, 0.67), 0.05
 
 
 class StillMouth:
     """Lays one crop of a pause over the others, so that the mouth rests; it moves with the head, as crops do.
 
-    That is the crop which is the most like those around it among the first with nothing of the speech beside the pause.
+    That is the crop with the most closed mouth among the first with nothing of the speech beside the pause.
     Where a pause goes on in another run of the track, another crop is found.
     """
 
@@ -35,7 +37,7 @@ class StillMouth:
             for crop in window:
                 rests = self.pauses.quiet[number] and self.track.found[number]
                 if not rests or self.track.begins(number):
-                    ready += _laid(waiting, _typical(waiting))
+                    ready += _laid(waiting, _most_closed(waiting))
                     rest, waiting = None, []
                 if not rests:
                     ready.append(crop)
@@ -44,23 +46,25 @@ class StillMouth:
                 else:
                     waiting.append((crop, shares[number]))
                     if sum(share == 0 for _, share in waiting) == LOOK:
-                        rest = _typical(waiting)
+                        rest = _most_closed(waiting)
                         ready += _laid(waiting, rest)
                         waiting = []
                 number += 1
             if ready:
                 yield torch.stack(ready)
         if waiting:
-            yield torch.stack(_laid(waiting, _typical(waiting)))
+            yield torch.stack(_laid(waiting, _most_closed(waiting)))
 
 
-def _typical(crops: list[tuple[torch.Tensor, float]]) -> torch.Tensor | None:
-    """The most like the others of those that have no share of speech; the mouth is in the lower half."""
+def _most_closed(crops: list[tuple[torch.Tensor, float]]) -> torch.Tensor | None:
+    """Of those that have no share of speech the one whose mouth has the least dark in it."""
     found = [crop for crop, share in crops if share == 0]
     if not found:
         return None
-    mouths = torch.stack([crop[len(crop) // 2 :].flatten() for crop in found])
-    return found[int(torch.cdist(mouths, mouths, p=1).sum(1).argmin())]
+    (top, bottom), (left, right) = ([round(len(found[0]) * edge) for edge in edges] for edges in (ROWS, COLUMNS))
+    mouths = torch.stack([crop[top:bottom, left:right].mean(-1).flatten() for crop in found])
+    size = max(1, round(DARKEST * mouths.shape[1]))
+    return found[int(mouths.sort(1).values[:, :size].mean(1).argmax())]
 
 
 def _laid(crops: list[tuple[torch.Tensor, float]], rest: torch.Tensor | None) -> list[torch.Tensor]:

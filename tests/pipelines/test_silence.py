@@ -102,13 +102,13 @@ def quiet_from(start, stop, count=24):
 
 
 @pytest.mark.parametrize("size", [1, 3, 24])
-def test_the_most_typical_mouth_is_held_through_a_run_of_the_track(size):
-    """Crops of one brightness each; a new shot begins with frame 18."""
+def test_the_most_closed_mouth_is_held_through_a_run_of_the_track(size):
+    """Crops of one brightness each, the dark ones wide open; a new shot begins with frame 18."""
     levels = [0, 1, 2, 9, 8, 5, 4, 3, 3, 3, 3, 2, 6, 3, 3, 3, 9, 9, 7, 8, 8, 9, 9, 0]
     rests = quiet_from(3, 22)
     track = FaceTrack(np.ones((24, 2, 3)), np.ones(24), np.ones(24), np.arange(24) == 18, 4)
-    faded = [3 + 6 * 2 / 3, 3 + 5 / 3]
-    expected = [0, 1, 2, *faded, *[3.0] * 13, 7, 7, 7 + 1 / 3, 7 + 2 * 2 / 3, 9, 0]
+    faded = [9.0, 9 - 1 / 3]
+    expected = [0, 1, 2, *faded, *[9.0] * 13, 8, 8, 8, 8 + 2 / 3, 9, 0]
     still = StillMouth(rests, track)
     for start, first in ((0, 0), (2, 2), (3, 3), (4, 3), (17, 3), (18, 18), (21, 18), (22, 22), (23, 23)):
         assert still.first(start) == first
