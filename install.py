@@ -43,6 +43,15 @@ def main(arguments: list[str] | None = None) -> int:
     if lacking:
         lines = " ".join(f'"{requirement}"' for requirement, _ in lacking)
         print(f'Install what is missing with: "{sys.executable}" -m pip install {lines}')
+    if varieties := [name for name in OPENCV if _version(name)]:
+        try:
+            import cv2  # noqa: F401
+        except ImportError as error:  # two of them over each other, or a system without libGL
+            names = " ".join(varieties)
+            print(
+                f"import cv2 fails ({error}): `pip uninstall {names}`, then `pip install opencv-python-headless`, "
+                "which needs no libraries of a display."
+            )
     if (torch := _version("torch")) and Version(torch) < Version(SAFE_TORCH):
         print(
             f"torch {torch} cannot keep a .pt file from running code (CVE-2025-32434), so that LatentSync reads only "

@@ -40,7 +40,7 @@ from latentsync.sampling.sample import LATENT_SCALE, sync, windows
 from latentsync.settings import Settings
 from latentsync.drawn.heads.clip import make_clip
 from latentsync.drawn.heads.corpus import align_clip
-from latentsync.drawn.heads.opening import measure_opening
+from latentsync.evaluate.opening import measure_opening
 from latentsync.drawn.heads.speech import make_speech, mouth_shapes
 from latentsync.drawn.heads.voice import Phone
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from embedded import FIRST_SEED, Case, flicker_at, make_case, say, synced, table, window_borders
 
-from latentsync.drawn.heads.opening import measure_opening
+from latentsync.evaluate.opening import measure_opening
 from latentsync.evaluate.charts import new_figure, style
 from latentsync.evaluate.curves import correlation
 from latentsync.evaluate.image_metrics import psnr

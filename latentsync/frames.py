@@ -5,6 +5,7 @@ A `Frames` has a length and is indexed by a list of frame numbers. A tensor is o
 (`face.align.AlignedFaces`). Stages pull windows out of them, so memory does not grow with duration.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args, runtime_checkable
@@ -98,30 +99,52 @@ class FrameView:
         return self.frames[[self.index_map[i] for i in indices]]
 
 
-class SharedFrames:
-    """`frames` that two threads go through in order, the one ahead by `read`, the one behind by indexing.
+class FramesInTurn:
+    """`frames` that several threads may index: one at a time."""
 
-    Each frame from `start` on is kept from when it is read until it is taken. What was read together and is taken
-    together is not copied.
+    def __init__(self, frames: Frames):
+        self.frames, self._turn = frames, threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        with self._turn:
+            return self.frames[indices]
+
+
+class SharedFrames:
+    """`frames` that threads go through in order, those ahead by `read`, the one behind by indexing.
+
+    Each frame from `start` on is kept from when it is read first until it is taken. What was read together and is read
+    again or taken together is not copied.
     """
 
     def __init__(self, frames: Frames, start: int = 0):
         self.frames = frames
         self._kept: dict[int, tuple[torch.Tensor, int]] = {}  # frame: what it was read with, its place there
         self._next = start
+        self._turn = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def read(self, indices: Sequence[int]) -> torch.Tensor:
-        pictures = self.frames[indices]
-        for place, i in enumerate(indices):
-            if i >= self._next:
-                self._kept[i], self._next = (pictures, place), i + 1
-        return pictures
+        with self._turn:
+            kept = [self._kept.get(i) for i in indices]
+            if all(kept):
+                return self._together(kept)
+            pictures = self.frames[indices]
+            for place, i in enumerate(indices):
+                if i >= self._next:
+                    self._kept[i], self._next = (pictures, place), i + 1
+            return pictures
 
     def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
-        kept = [self._kept.pop(i, None) or (self.frames[[i]], 0) for i in indices]
+        return self._together([self._kept.pop(i, None) or (self.frames[[i]], 0) for i in indices])
+
+    @staticmethod
+    def _together(kept: list[tuple[torch.Tensor, int]]) -> torch.Tensor:
         (first, start), count = kept[0], len(kept)
         if all(pictures is first and place == start + k for k, (pictures, place) in enumerate(kept)):
             return first[start : start + count]

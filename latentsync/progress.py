@@ -24,13 +24,16 @@ def with_progress(windows: Iterable, total: int, phase: str, progress: Progress,
 
 
 class StepProgress:
-    """A `Progress` that moves within a window too: each denoising step is its share of the window's frames."""
+    """A `Progress` that moves within a window too: each denoising step is its share of the window's frames.
 
-    def __init__(self, progress: Progress):
-        self.progress = progress
+    Of several people in the same frames each one's windows are a `share` of them.
+    """
+
+    def __init__(self, progress: Progress, share: float = 1.0):
+        self.progress, self.share = progress, share
         self.phase, self.done, self.total, self.said = "", 0, 0, 0.0
 
-    def __call__(self, phase: str, done: int, total: int) -> None:
+    def __call__(self, phase: str, done: float, total: int) -> None:
         if phase != self.phase:
             self.said = 0.0
         self.phase, self.done, self.total = phase, done, total
@@ -38,7 +41,7 @@ class StepProgress:
 
     def on_step(self, step: int, steps: int, latents: Any) -> None:
         """A `sync.StepCallback`; `latents` are (1, 4, f, h, w)."""
-        self._say(self.done + latents.shape[2] * step / steps)
+        self._say(self.done + self.share * latents.shape[2] * step / steps)
 
     def _say(self, done: float) -> None:
         # Never backwards: a window's frames are counted one batch after the other once it is denoised.

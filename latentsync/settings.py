@@ -208,6 +208,9 @@ class QualityOptions:
     )
 
 
+EVERY_FACE = {"max_yaw": 90.0, "min_face": 0}  # of `TrackSettings`: none is left alone
+
+
 @dataclass(frozen=True)
 class TrackSettings:
     """How one face is followed.
@@ -218,8 +221,10 @@ class TrackSettings:
         max_gap: seconds without a detection that are bridged; longer ones pass the source through.
         fade: seconds over which the synced face fades in and out at both ends of a longer gap.
         smoothing: seconds, the standard deviation of the filter's time window; 0 turns it off.
-        published: the published program's rounding and smoothing, each frame's face chosen anew, and InsightFace as
-            it is used there (`InsightFace.published`).
+        max_yaw, min_face: degrees by which a face may be turned, and its least height in frame pixels, forehead to
+            chin; one that is turned further or smaller is left alone, with fades.
+        published: the published program's rounding and smoothing, each frame's face chosen anew and none left alone,
+            and InsightFace as it is used there (`InsightFace.published`).
     """
 
     which: str = option("largest", "largest, similar (to the first), index:K (from the left) or nearest:X,Y",
@@ -234,6 +239,14 @@ class TrackSettings:
     smoothing: float = option(
         0.08, "seconds over which the position of the face is smoothed, against jitter; 0 is off", low=0,
         slider=(0, 1, 0.01), widget=(0, 60, 0.01),
+    )  # fmt: skip
+    max_yaw: float = option(
+        60.0, "degrees by which the face may be turned to the side; while it is turned further the video stays as it "
+        "is. 90 is off", low=0, high=90, slider=(0, 90, 1),
+    )  # fmt: skip
+    min_face: int = option(
+        24, "height in pixels that the face must have; while it is smaller the video stays as it is. 0 is off", low=0,
+        slider=(0, 256, 1), widget=(0, 4096, 1),
     )  # fmt: skip
     published: bool = False
 

@@ -2,13 +2,29 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import audio, blend, face, lip_sync_frames, load, preview, quality, replace, restore, sample, sample_clip, video
+from . import (
+    audio,
+    blend,
+    face,
+    lip_sync_frames,
+    load,
+    occlusion,
+    preview,
+    quality,
+    replace,
+    restore,
+    sample,
+    sample_clip,
+    speaker,
+    video,
+)
 
 #: In the order of use.
 NODES = [
     load.LoadModel, load.DownloadModels, sample_clip.SampleClip, audio.EncodeAudio, audio.MatchLength,
     face.LoadDetector, face.TrackFace, face.CropFaces, face.FaceMask, sample.Sampler, restore.LoadRestorer,
-    restore.RestoreFaces, blend.BlendFaces, video.Video, lip_sync_frames.Frames, quality.Quality, preview.Preview,
+    restore.RestoreFaces, occlusion.SegmentOcclusions, blend.BlendFaces, speaker.AddSpeaker, video.Video,
+    lip_sync_frames.Frames, quality.Quality, preview.Preview,
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ..latentsync.face.detect import load_detector
 from ..latentsync.face.detect.retinaface import WEIGHTS as RETINAFACE
 from ..latentsync.face.landmarks import Detector
 from ..latentsync.face.masks import FaceShape, face_mask, fitted, keep_mask, mask_image_of, tinted
-from ..latentsync.face.track import choose_faces, place_faces
+from ..latentsync.face.track import choose_faces, left_alone, place_faces
 from ..latentsync.face.track_sheet import GAP, SHOWN_FRAMES, filled, report, strip
 from ..latentsync.files import file_version
 from ..latentsync.frames import as_float, batches
@@ -75,7 +75,7 @@ def find_detector(name: str = "auto") -> Detector:
 
 
 @node(
-    advanced=("index", "x", "y", "smoothing", "max_gap", "fade", "detect_every", "resolution"),
+    advanced=("index", "x", "y", "smoothing", "max_gap", "fade", "detect_every", "resolution", "max_yaw", "min_face"),
     search_aliases=("face detection", "face tracking", "landmarks"),
 )
 class TrackFace(io.ComfyNode):
@@ -95,6 +95,7 @@ class TrackFace(io.ComfyNode):
                 *inputs.widgets(RunSettings, "detect_every"),
                 io.Int.Input("resolution", default=256, min=64, max=1024, step=64),
                 io.MultiType.Input("faces", types=[sockets.Landmarks, sockets.Boxes], optional=True),
+                *inputs.widgets(TrackSettings, "max_yaw", "min_face", optional=True),
             ],
             outputs=[
                 sockets.Track.Output(display_name="track"),
@@ -120,13 +121,14 @@ class TrackFace(io.ComfyNode):
         chosen = choose_faces(seen, fps, settings)
         track = place_faces(chosen, resolution, fps, settings)
         followed = filled(chosen)
-        preview = as_float(torch.from_numpy(strip(frames, track, followed)))[None]
+        reasons = left_alone(track, followed, settings)
+        preview = as_float(torch.from_numpy(strip(frames, track, followed, reasons)))[None]
         tracked = sockets.TrackedFace(track, followed, fps, (height, width))
         shown = ui.PreviewImage(preview, cls=cls).as_dict()
         # What the page needs to know which place in the clip a click on the picture means.
-        facts = {"columns": min(SHOWN_FRAMES, int(track.found.sum())), "gap": GAP, "frame": [width, height]}
+        facts = {"columns": min(SHOWN_FRAMES, int(track.seen.sum())), "gap": GAP, "frame": [width, height]}
         facts |= {"picture": shown["images"][0], "width": preview.shape[2], "height": preview.shape[1]}
-        return io.NodeOutput(tracked, preview, report(track), ui=shown | {"latentsync_faces": [facts]})
+        return io.NodeOutput(tracked, preview, report(track, reasons), ui=shown | {"latentsync_faces": [facts]})
 
 
 @node

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..latentsync.errors import InputError
-from ..latentsync.face.landmarks import Detector, Face, points_from_box, points_from_mesh
+from ..latentsync.face.landmarks import Detector, Face, points_from_box, points_from_mesh, yaw_from_mesh
 
 SCORE = 1.0  # who made them has looked at the score
 
@@ -40,7 +40,8 @@ def given_faces(given: Any, count: int, height: int, width: int) -> Detector:
 
 
 def _from_mesh(face: Mapping[str, Any]) -> Face:
-    return Face(_finite(face["bbox_xyxy"]), SCORE, points_from_mesh(np.asarray(face["landmarks_xy"])))
+    mesh = np.asarray(face["landmarks_xy"])
+    return Face(_finite(face["bbox_xyxy"]), SCORE, points_from_mesh(mesh), turned=yaw_from_mesh(mesh))
 
 
 def _from_box(box: Mapping[str, Any]) -> Face:

@@ -27,6 +27,7 @@ class Frames(io.ComfyNode):
                 inputs.fps(),
                 *inputs.run_widgets(),
                 inputs.occlusion(),
+                *inputs.more_run_widgets(),
             ],
             outputs=[
                 io.Image.Output("images_out", display_name="images"),

@@ -17,6 +17,8 @@ Detector = io.Custom("LATENTSYNC_DETECTOR")
 Track = io.Custom("LATENTSYNC_TRACK")
 #: `latentsync.restore.Restorer`.
 Restorer = io.Custom("LATENTSYNC_RESTORER")
+#: A tuple of `speaker.Speaker`.
+Speakers = io.Custom("LATENTSYNC_SPEAKERS")
 #: ComfyUI's own, of newer versions: `landmarks.given_faces`.
 Landmarks = io.Custom("FACE_LANDMARKS")
 Boxes = io.Custom("BOUNDING_BOX")

@@ -1,7 +1,7 @@
 """A video in, a video out, in one pass and in memory that does not grow with its length."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from ..latentsync.face.landmarks import Detector
 from ..latentsync.media import VideoWriter
 from ..latentsync.media.browser import playable
 from ..latentsync.models.samples import TRACK_SUFFIX
-from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames
+from ..latentsync.pipelines.lip_sync import LipSyncInput, LipSyncResult, lip_sync_frames, stacked
+from ..latentsync.pipelines.speakers import Person
 from ..latentsync.progress import Progress
 from ..latentsync.settings import EncodingSettings
 from ..latentsync.threads import behind
@@ -43,23 +44,29 @@ class Video(io.ComfyNode):
                 *inputs.run_widgets(),
                 *inputs.widgets(EncodingSettings, "crf"),
                 inputs.occlusion(),
+                *inputs.more_run_widgets(),
+                sockets.Speakers.Input("speakers", optional=True),
             ],
             outputs=[io.Video.Output("result", display_name="video")],
         )
 
     @classmethod
-    def execute(cls, video, audio, model, detector=None, occlusion=None, **widgets) -> io.NodeOutput:
+    def execute(cls, video, audio, model, detector=None, occlusion=None, speakers=None, **widgets) -> io.NodeOutput:
         settings = inputs.run_settings(widgets)
-        wave = inputs.mono_16k(audio)
+        audios = [audio, *(speaker.audio for speaker in speakers or ())]
+        wave = stacked(map(inputs.mono_16k, audios))
         out = runtime.temp_file(".mp4")
         try:
             with opened(video, cache=2 * settings.sync.window) as source:
                 detector, progress = chosen_detector(detector, source.file, runtime.progress(cls))
+                people = [Person(detector, settings.track, None, f"speaker 1, {settings.track.which}")]
+                people += [one.person(k, detector, widgets) for k, one in enumerate(speakers or (), 2)]
                 model = model.on_device(settings.sync.window)
                 given = LipSyncInput(source.frames, float(source.fps), wave, inputs.masks(occlusion, source.size))
-                result = lip_sync_frames(given, model, detector, settings, progress)
+                who = people if len(people) > 1 else detector
+                result = lip_sync_frames(given, model, who, settings, progress)
                 del wave, given
-                write(result, source, audio, out)
+                write(result, source, audios, out)
         except BaseException:
             out.unlink(missing_ok=True)
             raise
@@ -88,17 +95,19 @@ def chosen_detector(detector: Detector | None, file: Path | None, progress: Prog
     return read_track_file(beside), saying
 
 
-def write(result: LipSyncResult, source: Source, audio: Mapping[str, Any], out: Path) -> None:
-    """Render and encode with the sound `audio`, at the source's rate, size and colours; it may be cancelled."""
+def write(result: LipSyncResult, source: Source, audios: Sequence[Mapping[str, Any]], out: Path) -> None:
+    """Render and encode with the sound of all `audios`, at the source's rate, size and colours; it may be cancelled."""
     if source.file is not None:
         source.frames.warn_of_losses()
-    sound = runtime.audio_file(audio)
+    sounds: list[Path] = []
     try:
-        track = result.sound(sound)
+        sounds += map(runtime.audio_file, audios)
+        track = result.sound(sounds if len(sounds) > 1 else sounds[0])
         with VideoWriter(
             out, source.fps, *source.size, **asdict(result.settings.encoding), **source.tags, **track
         ) as writer:
             for _ in behind(lambda window: writer.write(window.pictures), result.windows()):
                 runtime.check_interrupted()
     finally:
-        sound.unlink(missing_ok=True)
+        for sound in sounds:
+            sound.unlink(missing_ok=True)

@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 LEFT_OUT = {"__main__.py", "drawn", "prepare", "train", "ui"}  # of the library
 # (file, what it does): why it stays.
 ALLOWED = {
-    ("latentsync/face/detect/yunet.py", "subprocess"): "OpenCV dies of some damaged files: another process tries one",
     ("latentsync/models/download.py", "requests"): "fetches models where a person asks for it, and nowhere else",
 }
 MODULES = {

@@ -72,6 +72,16 @@ def test_opencv_counts_in_any_variety(install, tmp_path, monkeypatch, name):
     assert lacking(install, tmp_path, "opencv-python>=5\n") == [("opencv-python>=5", "4.9.0.80")]
 
 
+def test_an_opencv_that_cannot_be_imported_is_named_with_the_way_out(install, capsys, monkeypatch):
+    """opencv-python on a server without libGL, or two varieties that have overwritten each other's module."""
+    others = dict.fromkeys(install.OPENCV) | {"opencv-python": "4.12.0.88", "opencv-python-headless": "4.8.0.76"}
+    monkeypatch.setattr(install, "_version", lambda name: others.get(name, "20990101"))
+    assert install.main([]) == 0 and capsys.readouterr().out == ""
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert install.main([]) == 0
+    assert "`pip uninstall opencv-python opencv-python-headless`, then `pip install" in capsys.readouterr().out
+
+
 def run(pack: Path, *arguments: str, env: dict | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, "install.py", *arguments]
     return subprocess.run(command, cwd=pack, capture_output=True, text=True, timeout=120, env=env)
@@ -153,16 +163,23 @@ def test_requirements_suit_a_shared_environment():
 @pytest.mark.skipif(
     not (UV and os.environ.get("RESOLVE_REQUIREMENTS")), reason="needs uv, a network and RESOLVE_REQUIREMENTS=1"
 )
+@pytest.mark.parametrize("others", ["", "opencv-contrib-python-headless==4.12.0.88 diffusers==0.39.0"])
 @pytest.mark.parametrize("environment", [AUTUMN_2025, AUTUMN_2026], ids=["2025", "2026"])
-def test_installing_changes_no_version_of_what_comfyui_has(tmp_path, environment):
-    """Each line alone, as the Manager installs them; uv keeps the versions of a former result wherever it can."""
-    had = dict(package.split("==") for package in environment.split())
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+def test_installing_changes_no_version_of_what_comfyui_has(install, tmp_path, monkeypatch, environment, others):
+    """Each line alone, as the Manager installs them, or those that install.py names where other packs have brought
+    another OpenCV and a newer diffusers; uv keeps the versions of a former result wherever it can."""
+    had = dict(package.split("==") for package in f"{environment} {others}".split())
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    if others:
+        monkeypatch.setattr(install, "_version", had.get)
+        lines = [line for line, _ in install.missing(ROOT / "requirements.txt")]
+    for line in lines:
         (tmp_path / "line.txt").write_text(line)
-        (tmp_path / "all.txt").write_text("\n".join(environment.split()))
+        (tmp_path / "all.txt").write_text("\n".join(f"{name}=={number}" for name, number in had.items()))
         command = [UV, "pip", "compile", "line.txt", "--output-file", "all.txt", "--python-version", "3.12"]
         command += ["--python-platform", "x86_64-manylinux_2_28", "--no-annotate", "--no-header"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         new = dict(package.split("==") for package in (tmp_path / "all.txt").read_text().split())
         assert {name: new[name] for name in had.keys() & new} == {name: had[name] for name in had.keys() & new}, line
+        assert not others or not {"opencv-python", "diffusers"} & new.keys(), line

@@ -14,6 +14,7 @@ from ..errors import FileError, InputError
 from ..evaluate.charts import GREY, drawn, new_figure, style
 from ..evaluate.curves import best_lag, correlation
 from ..evaluate.image_metrics import psnr, ssim
+from ..evaluate.opening import measure_opening
 from ..evaluate.sync_score import STRIDE, audio_embeddings, load_stable_syncnet, video_embeddings
 from ..face.align import AlignedFaces
 from ..face.geometry import CANVAS_UNITS, crop_matrix, homogeneous
@@ -30,7 +31,6 @@ from ..progress import Progress, no_progress
 from ..settings import RunSettings, Settings, options
 from .heads.clip import DrawnClip, render
 from .heads.corpus import detections, track_clip, write_clip
-from .heads.opening import measure_opening
 from .heads.speaker import make_speaker
 from .heads.speech import FPS, Speech, make_speech, speak
 

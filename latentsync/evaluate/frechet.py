@@ -29,22 +29,24 @@ Features = Callable[[Tensor], Tensor]
 class Gaussian:
     """Mean and unbiased covariance of vectors (n, d) that come in batches, in float64."""
 
-    def __init__(self):
-        self.count, self._sum, self._products = 0, 0.0, 0.0
+    PARTS = ("count", "sum", "products")
+
+    def __init__(self, count: int = 0, sum: np.ndarray | float = 0.0, products: np.ndarray | float = 0.0):
+        self.count, self.sum, self.products = int(count), sum, products
 
     def add(self, vectors: Tensor) -> None:
         vectors = vectors.detach().cpu().double().numpy()
         self.count += len(vectors)
-        self._sum = self._sum + vectors.sum(axis=0)
-        self._products = self._products + vectors.T @ vectors
+        self.sum = self.sum + vectors.sum(axis=0)
+        self.products = self.products + vectors.T @ vectors
 
     @property
     def mean(self) -> np.ndarray:
-        return self._sum / self.count
+        return self.sum / self.count
 
     @property
     def covariance(self) -> np.ndarray:
-        return (self._products - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
+        return (self.products - self.count * np.outer(self.mean, self.mean)) / (self.count - 1)
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
@@ -60,20 +62,20 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     return max(0.0, float(np.square(a.mean - b.mean).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * common))
 
 
+Sums = tuple[Gaussian, Gaussian]  # of the pictures and of the true ones
+
+
 class Frechet:
-    """FID: a metric, as `FrameMean` is one, of all frames of all videos together.
+    """FID: a metric, as `FrameMean` is one, of the frames of a video and of all that were added to `sums` before.
 
     `features` takes pictures (n, h, w, 3) uint8 to vectors (n, d).
     """
 
     least = "2 frames"
 
-    def __init__(self, name: str, features: Features):
+    def __init__(self, name: str, features: Features, sums: Sums | None = None):
         self.name, self.features = name, features
-        self.made, self.true = Gaussian(), Gaussian()
-
-    def begin_video(self) -> None:
-        """Another video begins."""
+        self.made, self.true = sums or (Gaussian(), Gaussian())
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
         self.made.add(self.features(as_uint8(pictures)))
@@ -93,7 +95,8 @@ class FrechetOfClips(Frechet):
 
     least = f"2 stretches of {CLIP_FRAMES} frames"
 
-    def begin_video(self) -> None:
+    def __init__(self, name: str, features: Features, sums: Sums | None = None):
+        super().__init__(name, features, sums)
         self._next, self._waiting = 0, []  # the frame that would follow; (picture, true one) of an unfinished stretch
 
     def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:

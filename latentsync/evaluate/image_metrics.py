@@ -1,10 +1,10 @@
-"""Pictures against the true ones: PSNR, SSIM, MS-SSIM, LPIPS, seam, flicker, and the face's landmarks and identity.
+"""Pictures against the true ones: PSNR, SSIM, MS-SSIM, LPIPS, flicker; and by themselves: seam and quality.
 
 Pictures are (n, h, w, 3), uint8 or float in [0, 1]; a region is a mask (h, w) bool of the pixels that count.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..face.landmarks import Face
 from ..face.masks import face_mask
-from ..frames import as_float, as_uint8
-from .metrics import FrameMean, MetricValue
+from ..frames import as_float
+from ..nets.hyperiqa import SIZE, HyperIQA
+from .metrics import FrameMean
 
 MISSING_PACKAGE = "pip install torchmetrics torch-fidelity lpips"  # what the extra `evaluate` has
 SSIM_WINDOW, SSIM_GREY_WINDOW, SSIM_SIGMA = 11, 13, 1.5  # pixels
@@ -102,6 +102,17 @@ def lpips_metric(net: nn.Module) -> FrameMean:
     return FrameMean("lpips", lpips, LPIPS_LEAST)
 
 
+def quality_metric(net: HyperIQA) -> FrameMean:
+    """How good pictures look by themselves, 0 (bad) to 100: hyperIQA (Su et al. 2020), of their middle 224 pixels."""
+    weight = next(net.parameters())
+
+    @torch.inference_mode()
+    def quality(pictures: Tensor, _: Tensor | None) -> Tensor:
+        return net(as_float(pictures).permute(0, 3, 1, 2).to(weight)).cpu()
+
+    return FrameMean("quality", quality, SIZE)
+
+
 def flicker(pictures: Tensor, truth: Tensor | None = None, region: Tensor | None = None) -> Tensor:
     """Unsteadiness that the true pictures do not have, in 8-bit levels; below 0 where `pictures` are steadier.
 
@@ -166,51 +177,3 @@ def _edge_pairs(resolution: int) -> list[tuple[Tensor, Tensor]]:
         near = torch.minimum(a.abs(), b.abs())
         found.append(((a > 0) != (b > 0), (near >= BESIDE[0]) & (near <= BESIDE[1])))
     return found
-
-
-LIPS_106 = slice(52, 72)  # rows of InsightFace's `landmark_2d_106`: outer and inner lips
-# A picture (h, w, 3) uint8 to its faces with 106 landmarks each, as `detect.insight.InsightFace.described` gives them.
-DescribeFaces = Callable[[np.ndarray], list[tuple[Face, np.ndarray]]]
-
-
-class Identity:
-    """Distance of the lips' landmarks and likeness of the face, of whole frames. A metric as `FrameMean` is.
-
-    "lmd" is the mean distance, in frame pixels, of the 20 points of the lips from the true ones, both sets about their
-    own mean (Chen et al. 2018). "identity" is the cosine of the faces' embeddings, 1 for the same picture. `boxes` are
-    those of the face that counts, (n, 4) in frame pixels.
-    """
-
-    def __init__(self, describe_faces: DescribeFaces, boxes: np.ndarray):
-        self.describe_faces, self.boxes = describe_faces, boxes
-        self.lmd, self.identity = FrameMean("lmd"), FrameMean("identity")
-        for metric in (self.lmd, self.identity):
-            metric.too_little = "found no frame that shows the face in both videos: give clips that do"
-
-    def update(self, numbers: Sequence[int], pictures: Tensor, truth: Tensor) -> None:
-        for i, made, true in zip(numbers, as_uint8(pictures).numpy(), as_uint8(truth).numpy(), strict=True):
-            self.lmd.values[i] = self.identity.values[i] = math.nan
-            a, b = (self._face(picture, self.boxes[i]) for picture in (made, true))
-            if a is not None and b is not None:
-                self.lmd.values[i] = mouth_distance(a[1], b[1])
-                if a[0].embedding is not None and b[0].embedding is not None:
-                    self.identity.values[i] = float(np.dot(a[0].embedding, b[0].embedding))
-
-    def _face(self, picture: np.ndarray, box: np.ndarray) -> tuple[Face, np.ndarray] | None:
-        """The face whose middle is nearest to that of the box; None if it is half the box's diagonal away or more."""
-
-        def away(seen: tuple[Face, np.ndarray]) -> float:
-            x1, y1, x2, y2 = seen[0].box
-            return math.dist(((x1 + x2) / 2, (y1 + y2) / 2), (box[:2] + box[2:]) / 2)
-
-        nearest = min(self.describe_faces(picture), key=away, default=None)
-        return nearest if nearest and away(nearest) < math.dist(box[:2], box[2:]) / 2 else None
-
-    def compute(self) -> dict[str, MetricValue]:
-        return self.lmd.compute() | self.identity.compute()
-
-
-def mouth_distance(landmarks: np.ndarray, true: np.ndarray) -> float:
-    """Mean distance of the lips' points, of two (106, 2), each about its own mean."""
-    lips = [points[LIPS_106] - points[LIPS_106].mean(axis=0) for points in (landmarks, true)]
-    return float(np.hypot(*(lips[0] - lips[1]).T).mean())

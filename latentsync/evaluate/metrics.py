@@ -20,7 +20,7 @@ class MetricInfo:
     """One column of the report."""
 
     title: str
-    better: Literal["higher", "lower", "zero"]
+    better: Literal["higher", "lower", "zero", "source"]  # "source": as near to the source video's as can be
     about: str  # what it is, in a few words, with its unit
     measured_by: str  # the measurement that yields it, perhaps with others; see `run.create_metric`
     decimals: int = 3
@@ -29,6 +29,9 @@ class MetricInfo:
 
 
 LATE = "frames of 1/25 s that the mouth is late, by "
+OPENING = "the mouth's opening, % of the face's side"
+KEPT = "share of the source's lip motion that is in it"
+LEAK = "confidence of SyncNet v2 with the source's sound"
 COSINE = "mean cosine of lips and sound"
 RIGHT = "share of samples that a StableSyncNet puts on the right side of cosine 0.5"
 METRICS: dict[str, MetricInfo] = {
@@ -40,24 +43,35 @@ METRICS: dict[str, MetricInfo] = {
     "fvd": MetricInfo("FVD", "lower", "Frechet distance of 16-frame clips, by I3D", "fvd", 1),
     "flicker": MetricInfo("flicker", "lower", "unsteadiness that the reference lacks, levels of 255", "flicker"),
     "seam": MetricInfo("seam", "lower", "step across the edge of the mouth, levels of 255", "seam", 3, "crops", False),
+    "quality": MetricInfo("quality", "higher", "hyperIQA of the aligned face, 0 to 100", "quality", 1, "crops", False),
     "lmd": MetricInfo("LMD", "lower", "distance of the lips' landmarks, frame pixels", "identity", 3, "frames"),
-    "identity": MetricInfo("identity", "higher", "cosine of the faces' embeddings", "identity", 3, "frames"),
+    "identity": MetricInfo("CSIM", "higher", "cosine of the faces' embeddings", "identity", 3, "frames"),
+    "lip_dynamics": MetricInfo("lip dynamics", "source", f"deviation of {OPENING}", "lips", 2, "frames", False),
+    "silent_lips": MetricInfo("silent lips", "lower", f"motion of {OPENING}, in pauses", "lips", 2, "frames", False),
+    "lip_leak": MetricInfo("lip leak", "zero", f"{KEPT}, with other sound or none", "lips", 3, "frames"),
+    "lip_match": MetricInfo("lip match", "source", f"{KEPT}, with the source's sound; 1 is all", "lips", 3, "frames"),
     "sync_c": MetricInfo("Sync-C", "higher", "confidence of SyncNet v2", "syncnet_v2", 2, "sound", False),
     "sync_d": MetricInfo("Sync-D", "lower", "distance of SyncNet v2", "syncnet_v2", 2, "sound", False),
     "sync_offset": MetricInfo("offset", "zero", LATE + "SyncNet v2", "syncnet_v2", 0, "sound", False),
     "stable_sync": MetricInfo("StableSyncNet", "higher", COSINE, "stable_syncnet", 3, "sound", False),
     "stable_offset": MetricInfo("stable offset", "zero", LATE + "StableSyncNet", "stable_syncnet", 0, "sound", False),
+    "leak_c": MetricInfo("Sync-C leak", "lower", LEAK, "syncnet_v2", 2, "sound"),
+    "stable_leak": MetricInfo("StableSyncNet leak", "lower", COSINE + " of the source", "stable_syncnet", 3, "sound"),
     "syncnet_accuracy": MetricInfo("SyncNet accuracy", "higher", RIGHT, "syncnet_accuracy", 3, "samples", False),
 }
 GROUPS = {
+    "csim": ("identity",),
     "all": tuple(name for name, metric in METRICS.items() if metric.view != "samples"),
     "sync": ("sync_c", "sync_d", "sync_offset"),
     "stable": ("stable_sync", "stable_offset"),
+    "lips": ("lip_dynamics", "silent_lips", "lip_leak", "lip_match"),
+    "leak": ("lip_leak", "leak_c", "stable_leak"),
+    "paper": ("fid", "ssim", "sync_c", "sync_d", "lmd", "fvd"),
 }
 
 
 def chosen_metrics(names: Iterable[str]) -> list[str]:
-    """The metrics called `names`, in the table's order; "all", "sync" and "stable" stand for several, - for _."""
+    """The metrics called `names`, in the table's order; those of `GROUPS` stand for several, - for _."""
     wanted: set[str] = set()
     for name in (name.replace("-", "_").lower() for name in names):
         if name not in METRICS and name not in GROUPS:

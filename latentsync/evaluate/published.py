@@ -24,7 +24,7 @@ from ..progress import Progress
 from ..settings import TrackSettings
 from .frechet import Features, Gaussian, frechet_distance
 from .metrics import MetricValue
-from .sync_score import MouthViews, at_25, sync_score
+from .sync_score import MouthViews, at_25, sync_metrics, sync_scores
 
 FVD_FRAMES, FVD_SIDE = range(20, 36), 224
 LEAST_TRACK = 50  # detections; the published script drops a track of exactly 50
@@ -75,9 +75,15 @@ def face_clip(path: Path, detector: Detector) -> Tensor:
 
 
 def sync_of_video(
-    net: SyncNetV2, frames: Frames, fps: float, detector: Detector, wave: Tensor, progress: Progress
-) -> dict[str, MetricValue]:
-    """Sync-C, Sync-D and offset of whole pictures and their sound at 16 kHz.
+    net: SyncNetV2,
+    frames: Frames,
+    fps: float,
+    detector: Detector,
+    wave: Tensor,
+    progress: Progress,
+    source_wave: Tensor | None = None,
+) -> dict[str, MetricValue | str]:
+    """The metrics of `sync_score.sync_metrics`, of whole pictures and their sound, and the source's, at 16 kHz.
 
     Each is the mean over the video's face tracks; the offset is cut to a whole number.
     """
@@ -93,10 +99,10 @@ def sync_of_video(
         stop = start + len(boxes)
         progress("judging lips and sound", start, len(frames))
         views = MouthViews(FrameView(frames, range(start, stop)), boxes)
-        scores.append(sync_score(net, views, wave[start * SAMPLES_PER_FRAME : stop * SAMPLES_PER_FRAME]))
-    offset, confidence, distance = np.mean(scores, axis=0)
-    values = {"sync_c": confidence, "sync_d": distance, "sync_offset": float(int(offset))}
-    return {name: MetricValue(value) for name, value in values.items()}
+        sounds = [sound for sound in (wave, source_wave) if sound is not None]
+        part = slice(start * SAMPLES_PER_FRAME, stop * SAMPLES_PER_FRAME)
+        scores.append(sync_scores(net, views, [sound[part] for sound in sounds]))
+    return sync_metrics(np.mean(scores, axis=0))
 
 
 def face_tracks(detections: Iterable[Detection]) -> list[tuple[int, np.ndarray]]:

@@ -21,6 +21,13 @@ class EvaluateSettings(DetectorOptions):
         "published: FVD and sync as the published program's eval scripts have them; not comparable with own",
         choices=("own", "published"),
     )
+    sync_codec: str = option(
+        "raw",
+        "what SyncNets judge: the pictures and sound of each file as they are, or all files through one codec (H.264 "
+        "and AAC), so that results of different encoders compare",
+        choices=("raw", "h264"),
+    )
+    language: str = option(None, "what is spoken in the videos, a column of the report")
     syncnet: Path = option(
         None, "the StableSyncNet to judge by, or to judge: a file, or a folder (default: that of --checkpoints)"
     )

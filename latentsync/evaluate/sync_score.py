@@ -34,6 +34,7 @@ BATCH = 16
 PUBLISHED_SIDE = 256  # of the crops, in pixels, that the published StableSyncNets were trained on
 MOST_SIDE = 1024  # that training takes
 STRIDE = 4  # frames between the windows that StableSyncNet judges
+NO_SOURCE = "the source has no sound: what the mouth keeps of it cannot be judged"
 FARTHEST = 10  # frames that pictures and sound are shifted against each other at most
 
 
@@ -76,30 +77,51 @@ def sync_score(net: SyncNetV2, views: Tensor | MouthViews, samples: np.ndarray |
     `views` are (n, 3, 224, 224) uint8, those of a batch at a time. `samples` (m,) at 16 kHz, int16 or float in [-1, 1],
     begin with the first view.
     """
-    count = min(len(views), len(samples) // SAMPLES_PER_FRAME) - LIP_FRAMES
-    if count < 1:
-        raise InputError(f"the clip has {count + LIP_FRAMES} frames with sound: SyncNet v2 needs {LIP_FRAMES + 1}")
+    return sync_scores(net, views, [samples])[0]
+
+
+def sync_scores(net: SyncNetV2, views: Tensor | MouthViews, sounds: Sequence[np.ndarray | Tensor]) -> list[SyncScore]:
+    """`sync_score` with each of several sounds, for which the lips are looked at once; nan where one is too short."""
+    counts = [min(len(views), len(samples) // SAMPLES_PER_FRAME) - LIP_FRAMES for samples in sounds]
+    if counts[0] < 1:
+        raise InputError(f"the clip has {counts[0] + LIP_FRAMES} frames with sound: SyncNet v2 needs {LIP_FRAMES + 1}")
     weight = next(net.parameters())
-    lips = []
+    lips, scores = [], []
     with torch.inference_mode():
-        for indices in batches(count, BATCH):
+        for indices in batches(max(counts), BATCH):
             part = views[indices[0] : indices[-1] + LIP_FRAMES]
             windows = torch.stack([part[k : k + LIP_FRAMES].transpose(0, 1) for k in range(len(indices))])
             lips.append(net.lips(windows.to(weight)).cpu())
-        sound = mfcc_windows(mfcc(samples))[:count]
-        audio = [net.audio(part.to(weight)).cpu() for part in sound.split(BATCH)]
-    return offset_and_confidence(sync_distances(torch.cat(lips), torch.cat(audio)))
+        for samples, count in zip(sounds, counts, strict=True):
+            if count < 1:
+                scores.append(SyncScore(0, math.nan, math.nan))
+                continue
+            sound = mfcc_windows(mfcc(samples))[:count]
+            audio = [net.audio(part.to(weight)).cpu() for part in sound.split(BATCH)]
+            scores.append(offset_and_confidence(sync_distances(torch.cat(lips)[:count], torch.cat(audio))))
+    return scores
 
 
-def syncnet_v2(net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float) -> dict[str, MetricValue]:
-    """The metrics "sync_c" (LSE-C), "sync_d" (LSE-D) and "sync_offset" of whole pictures at `fps`.
+def syncnet_v2(
+    net: SyncNetV2, frames: Frames, boxes: np.ndarray, wave: Tensor, fps: float, source_wave: Tensor | None = None
+) -> dict[str, MetricValue | str]:
+    """The metrics of `sync_metrics`, of whole pictures at `fps`.
 
-    `boxes` (n, 4) are those of the face, in frame pixels; `wave` (samples,) at 16 kHz begins with the first frame.
+    `boxes` (n, 4) are those of the face, in frame pixels; `wave` (samples,) at 16 kHz begins with the first frame, as
+    does the sound of the source video.
     """
     frames = at_25(frames, fps)
-    score = sync_score(net, MouthViews(frames, boxes[frames.index_map]), wave)
-    values = {"sync_c": score.confidence, "sync_d": score.min_distance, "sync_offset": float(score.offset)}
-    return {name: MetricValue(value) for name, value in values.items()}
+    views = MouthViews(frames, boxes[frames.index_map])
+    return sync_metrics(sync_scores(net, views, [sound for sound in (wave, source_wave) if sound is not None]))
+
+
+def sync_metrics(scores: Sequence[Sequence[float]]) -> dict[str, MetricValue | str]:
+    """The metrics "sync_c" (LSE-C), "sync_d" (LSE-D) and "sync_offset" (Chung and Zisserman 2016, Prajwal et al. 2020,
+    arXiv 2008.10010), and "leak_c", LSE-C with the source's sound, out of scores with the own sound and with that."""
+    (offset, confidence, distance), *leak = scores
+    values = {"sync_c": confidence, "sync_d": distance, "sync_offset": float(int(offset))}
+    values |= {"leak_c": leak[0][1]} if leak and not math.isnan(leak[0][1]) else {}
+    return {"leak_c": NO_SOURCE} | {name: MetricValue(value) for name, value in values.items()}
 
 
 def at_25(pictures: Frames, fps: float) -> FrameView:
@@ -259,15 +281,24 @@ def sync_curve(
     Crops are read 16 (`syncnet.frames`) at a time. Sound that ends before the pictures goes on in silence.
     """
     crops = at_25(crops, fps)
-    places = range(len(crops) - syncnet.frames + 1)
-    if not places:
+    starts = _starts(syncnet, crops)
+    return _curve(syncnet, video_embeddings(syncnet, vae, crops, starts), starts, len(crops), wave)
+
+
+def _starts(syncnet: SyncScorer, crops: Frames) -> range:
+    """Of the windows that are judged."""
+    if len(crops) < syncnet.frames:
         raise InputError(
             f"the clip has {len(crops)} frames at {VIDEO_FPS} frames per second: SyncNet judges {syncnet.frames} at "
             "once, give a longer one"
         )
-    starts, offsets = places[::STRIDE], np.arange(-FARTHEST, FARTHEST + 1)
-    video = video_embeddings(syncnet, vae, crops, starts)
-    audio = audio_embeddings(syncnet, wave, len(crops), places)
+    return range(0, len(crops) - syncnet.frames + 1, STRIDE)
+
+
+def _curve(syncnet: SyncScorer, video: Tensor, starts: range, frames: int, wave: Tensor) -> SyncCurve:
+    """Windows that are embedded already against the sound."""
+    places, offsets = range(frames - syncnet.frames + 1), np.arange(-FARTHEST, FARTHEST + 1)
+    audio = audio_embeddings(syncnet, wave, frames, places)
     place = np.array(starts)[:, None] - offsets  # where the sound of each window and offset begins
     cosines = np.take_along_axis((video @ audio.T).cpu().numpy(), place.clip(0, len(places) - 1), axis=1)
     known = (place >= 0) & (place < len(places))  # inside the clip
@@ -277,9 +308,23 @@ def sync_curve(
 
 
 def stable_syncnet(
-    syncnet: SyncScorer, vae: nn.Module | None, crops: Frames, wave: Tensor, fps: float
-) -> dict[str, MetricValue]:
-    """The metrics "stable_sync", 0..1, with a curve over the windows, and "stable_offset"; see `SyncCurve`."""
-    curve = sync_curve(syncnet, vae, crops, wave, fps)
+    syncnet: SyncScorer,
+    vae: nn.Module | None,
+    crops: Frames,
+    wave: Tensor,
+    fps: float,
+    source_wave: Tensor | None = None,
+) -> dict[str, MetricValue | str]:
+    """The metrics "stable_sync", 0..1, with a curve over the windows, and "stable_offset"; see `SyncCurve`.
+
+    "stable_leak" is the same as "stable_sync" with the sound of the source video.
+    """
+    crops = at_25(crops, fps)
+    starts = _starts(syncnet, crops)
+    video = video_embeddings(syncnet, vae, crops, starts)
+    curve = _curve(syncnet, video, starts, len(crops), wave)
     confidence = MetricValue(curve.confidence, curve.over_time.astype(np.float64), curve.middles)
-    return {"stable_sync": confidence, "stable_offset": MetricValue(float(curve.offset))}
+    values = {"stable_sync": confidence, "stable_offset": MetricValue(float(curve.offset)), "stable_leak": NO_SOURCE}
+    if source_wave is not None:
+        values["stable_leak"] = MetricValue(_curve(syncnet, video, starts, len(crops), source_wave).confidence)
+    return values

@@ -12,9 +12,10 @@ from ..face.track_file import read_track_file
 from ..models.load import default_device, find_checkpoints
 from ..models.registry import WEIGHTS
 from ..models.state_dict import load_state_dict
+from ..nets.hyperiqa import HyperIQA
 from ..nets.syncnet_v2 import SyncNetV2
+from .faces import DescribeFaces, Embed, load_arcface
 from .frechet import Features, load_i3d, load_inception
-from .image_metrics import DescribeFaces
 from .perceptual import load_lpips
 from .settings import EvaluateSettings
 from .sync_score import SyncScorer, load_stable_syncnet
@@ -45,6 +46,11 @@ class Tools:
         return load_i3d(self._file("i3d"), self.device)
 
     @cached_property
+    def hyperiqa(self) -> HyperIQA:
+        state = load_state_dict(weight_file(self.settings.checkpoints, "hyperiqa"))
+        return HyperIQA.from_state_dict(state, dtype=torch.float32, device=self.device)
+
+    @cached_property
     def syncnet_v2(self) -> SyncNetV2:
         state = load_state_dict(weight_file(self.settings.checkpoints, "syncnet_v2"))
         return SyncNetV2.from_state_dict(state, dtype=torch.float32, device=self.device)
@@ -70,6 +76,12 @@ class Tools:
             raise
 
     @cached_property
+    def arcface(self) -> Embed | None:
+        """facexlib's recognition net, if its file is at hand."""
+        path = find_checkpoints(self.settings.checkpoints).arcface
+        return path and load_arcface(path, self.device)
+
+    @cached_property
     def _detector(self) -> Detector:
         s = self.settings
         return load_detector(s.detector, model=s.detector_model, checkpoints=s.checkpoints, device=self.device)
@@ -88,7 +100,7 @@ def weight_file(folder: Path, name: str) -> Path:
     """The file of this name in `models.folders.Checkpoints`; where it is missing, the error says how to get it."""
     path = getattr(find_checkpoints(folder), name)
     if path is None:
-        row = next(weight for weight in WEIGHTS if name in weight.target)
+        row = next(weight for weight in WEIGHTS if {"hyperiqa": "koniq"}.get(name, name) in weight.target)
         raise FileError(
             f"{folder} lacks {row.target} (licence: {row.licence}): fetch it with "
             f"`python -m latentsync download --checkpoints {folder} --only {row.group}`"

@@ -83,10 +83,13 @@ class Blender:
         self.ring = ring_mask(track.resolution, mask_image) if settings.match_colour else None
         self.skin = settings.detail * skin_mask(track.resolution) if settings.detail > 0 else None
 
-    def __call__(self, crops: torch.Tensor, start: int, free: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self, crops: torch.Tensor, start: int, free: torch.Tensor | None = None, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Frames `start`, `start` + 1, ... with `crops` (n, resolution, resolution, 3) laid over them.
 
         `free` (n, resolution, resolution) in [0, 1] is 0 where something is in front of the face: there frames stay.
+        `out` are these frames where they are there already, with another face's crops; they are changed.
         """
         track, side = self.track, self.track.resolution
         numbers = list(range(start, start + len(crops)))
@@ -99,7 +102,7 @@ class Blender:
         warp, paste = warp_crop, partial(paste_crop, skin=self.skin)
         if published:
             warp, paste = published_crop, paste_published
-        out = self.frames[numbers]
+        out = self.frames[numbers] if out is None else out
         if free is not None and published:
             raise InputError(
                 "the published way of blending knows nothing in front of the face: leave out the occlusion"

@@ -5,6 +5,7 @@ smaller x. The three points, to which the crop is fitted, are the left brow cent
 in this order. Detectors that give other points are mapped to these three here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -35,6 +36,14 @@ BROW_SPREAD = 0.571  # half the distance of the brow centres, in eye distances: 
 BROW_RISE = 0.304  # brow centres above the eye centres, in eye distances: (0.2161 - 0.0552) / 0.529
 NOSE_FRACTION = 0.88  # of the way from the eyes' midpoint to the nose tip: (0.48 - 0.2161) / (0.5156 - 0.2161)
 
+# Where eyes, nose tip and corners of the mouth lie on MediaPipe's canonical face, in cm: to the right, down and towards
+# the viewer. `NOSE_DEPTH` is how far the nose point of five points lies before the brows, in distances of these.
+CANONICAL_FIVE = np.array(
+    [[-3.15, -2.62, 3.7], [3.15, -2.62, 3.7], [0.0, 0.46, 7.59], [-2.46, 4.34, 4.28], [2.46, 4.34, 4.28]]
+)
+NOSE_DEPTH = 0.477
+EYES_MESH, TIP_MESH, MOUTH_MESH = ((33, 133), (263, 362)), 4, (61, 291)  # their vertices; an eye is between its corners
+
 # Where the three points lie in a detector's face box (hairline to chin), as fractions of its width and height.
 # Mean over every 10th frame of two talking-head clips, YuNet boxes, heads turning both ways (so x is symmetric).
 BOX_BROW_X = 0.24  # left brow; the right one is at 1 - 0.24
@@ -53,6 +62,7 @@ class Face:
         points: float64 (3, 2): left brow centre, right brow centre, nose.
         embedding: a recognition net's vector that tells people apart, or None where the detector has none.
         appearance: the colours of hair, face and clothes (`shots.colour_histogram`), or None.
+        turned: its `yaw` by more than the three points, or None where they are all there is.
     """
 
     box: Box
@@ -60,6 +70,22 @@ class Face:
     points: np.ndarray
     embedding: np.ndarray | None = None
     appearance: np.ndarray | None = None
+    turned: float | None = None
+
+    @property
+    def yaw(self) -> float:
+        """Degrees, -90 to 90, by which the face is turned to the right of the picture, as its landmarks tell.
+
+        By the three points alone it is how far the nose has moved along the line of the brows, which is right as long
+        as the camera looks neither up nor down.
+        """
+        if self.turned is not None:
+            return self.turned
+        left, right, nose = self.points
+        across = right - left
+        distance = max(float(np.hypot(*across)), 1e-9)
+        sideways = float((nose - (left + right) / 2) @ across) / distance
+        return math.degrees(math.atan2(sideways, NOSE_DEPTH * distance))
 
     @property
     def width(self) -> float:
@@ -156,6 +182,26 @@ def points_from_box(box: Box) -> np.ndarray:
     return np.array([x1, y1], dtype=np.float64) + fractions * np.array([x2 - x1, y2 - y1], dtype=np.float64)
 
 
+def yaw_from_five(five: np.ndarray) -> float:
+    """`Face.yaw` by (5, 2) points, as in `points_from_five`: that of the canonical face whose view is the nearest.
+
+    The view is a parallel projection: the affine map by least squares and the rotation nearest to it.
+    """
+    five = _checked(five, (5, 2), "five-point landmarks")
+    affine = np.linalg.lstsq(CANONICAL_FIVE - CANONICAL_FIVE.mean(0), five - five.mean(0), rcond=None)[0]
+    u, _, vt = np.linalg.svd(affine, full_matrices=False)
+    _, down, forward = u @ vt  # the face's axes as the picture shows them
+    # How far it looks to the side as seen upright, with its chin below its forehead.
+    sideways = (down[1] * forward[0] - down[0] * forward[1]) / max(math.hypot(*down), 1e-9)
+    return math.degrees(math.asin(min(max(sideways, -1.0), 1.0)))
+
+
+def yaw_from_mesh(vertices: np.ndarray) -> float:
+    """`Face.yaw` by MediaPipe's face mesh; see `points_from_mesh`."""
+    eyes = [vertices[list(corners)].mean(0) for corners in EYES_MESH]
+    return yaw_from_five(np.stack([*eyes, vertices[TIP_MESH], *vertices[list(MOUTH_MESH)]]))
+
+
 def box_from_points(points: np.ndarray) -> Box:
     """The upright box of usual proportions around a face whose three points (3, 2) are given."""
     left, right, _ = _checked(points, (3, 2), "brow and nose points")
@@ -172,7 +218,8 @@ def box_from_points(points: np.ndarray) -> Box:
 def between(a: Face, b: Face, t: float) -> Face:
     """The face on the line from `a` (t = 0) to `b` (t = 1), with the lesser score."""
     box = tuple((1 - t) * p + t * q for p, q in zip(a.box, b.box, strict=True))
-    return Face(box, min(a.score, b.score), (1 - t) * a.points + t * b.points)
+    turned = None if a.turned is None or b.turned is None else (1 - t) * a.turned + t * b.turned
+    return Face(box, min(a.score, b.score), (1 - t) * a.points + t * b.points, turned=turned)
 
 
 def _checked(points: np.ndarray, shape: tuple[int, int], what: str) -> np.ndarray:

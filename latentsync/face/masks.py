@@ -55,14 +55,20 @@ def keep_mask(resolution: int, mask_image: np.ndarray | None = None) -> torch.Te
 
 def read_mask(path: str | os.PathLike) -> np.ndarray:
     """The mask image in a picture file, white = keep and black = repaint; only red counts of colours, as published."""
+    picture = read_picture(path, "mask image", "give a PNG, black where the face is repainted")
+    return _checked(np.ascontiguousarray(picture[..., 0]), str(path), "black")
+
+
+def read_picture(path: str | os.PathLike, what: str, way_out: str) -> np.ndarray:
+    """The picture in a file, (h, w, 3) uint8 RGB. `what` it is and the `way_out` are for the error."""
     if not os.path.isfile(path):
-        raise FileError(f"there is no mask image {path}: check the path")
+        raise FileError(f"there is no {what} {path}: check the path")
     pixels, picture = 0, None
     try:
         with Image.open(path) as header:  # decodes nothing
             pixels = math.prod(header.size)
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has more pixels than a mask can need: give one of about 512 x 512") from error
+        raise InputError(f"{path} has more pixels than a {what} can need: give a smaller one") from error
     except (ArithmeticError, EOFError, OSError, SyntaxError, TypeError, ValueError):  # what damaged files raise
         pass
     check_limit("pixels", pixels, f"{path}")
@@ -72,8 +78,8 @@ def read_mask(path: str | os.PathLike) -> np.ndarray:
         with suppress(cv2.error):
             picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
     if picture is None:
-        raise InputError(f"{path} is no picture that can be read: give a PNG, black where the face is repainted")
-    return _checked(np.ascontiguousarray(picture[..., 2]), str(path), "black")
+        raise InputError(f"{path} is no picture that can be read: {way_out}")
+    return np.ascontiguousarray(picture[..., ::-1])
 
 
 def mask_image_of(repainted: torch.Tensor) -> np.ndarray:

@@ -6,8 +6,9 @@
 
 Coordinates are pixels of a picture of `width` x `height`, pixel centres at integers. `points` are left brow, right
 brow and nose, or five (eyes, nose tip, mouth corners) or InsightFace's 106; `box` or `points` may be missing, and
-so may `score`. `cuts` (frames that start a new shot) and `interpolate` (fill the frames between the listed ones)
-are optional.
+so may `score`. `yaw`, the degrees by which the face is turned to the right of the picture, is told by the points where
+it is missing; `left_alone` says why a face is not synced, and only people read it. `cuts` (frames that start a new
+shot) and `interpolate` (fill the frames between the listed ones) are optional.
 """
 
 import json
@@ -15,7 +16,7 @@ import logging
 import math
 import reprlib
 from bisect import bisect, bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,22 @@ import numpy as np
 from ..errors import FileError, InputError
 from ..files import read_text, replacing
 from ..limits import check_limit
-from .landmarks import Detection, Face, between, box_from_points, points_from_106, points_from_box, points_from_five
+from .landmarks import (
+    Detection,
+    Face,
+    between,
+    box_from_points,
+    points_from_106,
+    points_from_box,
+    points_from_five,
+    yaw_from_five,
+)
 
 logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "latentsync-track", 1
 FILE_KEYS = {"format", "version", "fps", "width", "height", "frames", "faces", "cuts", "interpolate"}
-ENTRY_KEYS = {"frame", "box", "points", "score"}
+ENTRY_KEYS = {"frame", "box", "points", "score", "yaw", "left_alone"}
 COORDINATE_LIMIT = 1e6  # pixels; anything beyond is a mistake
 FPS_LIMITS = 1e-3, 1e4
 CLOSEST_BROWS = 1e-3  # pixels
@@ -126,13 +136,20 @@ class FaceFile:
 
 
 def write_track_file(
-    path: str | Path, detections: Iterable[Detection], width: int, height: int, fps: float, interpolate: bool = False
+    path: str | Path,
+    detections: Iterable[Detection],
+    width: int,
+    height: int,
+    fps: float,
+    interpolate: bool = False,
+    reasons: Sequence[str] = (),
 ) -> None:
     """Write one `Detection` per frame of a video of `width` x `height` pixels as a track file.
 
     Args:
         detections: frames without faces, or not looked at, get no entry.
         interpolate: tell readers to fill the gaps; for clips with one face at most in each frame.
+        reasons: why the faces of a frame are left alone, for those where they are.
     """
     entries, cuts, count = [], [], 0
     for index, detection in enumerate(detections):
@@ -141,9 +158,9 @@ def write_track_file(
             raise InputError(f"frame {index} has {len(detection.faces)} faces: interpolation needs one at most")
         for face in detection.faces or ():
             numbers = {"box": face.box, "points": face.points, "score": face.score}
-            entries.append(
-                {"frame": index} | {k: np.round(np.float64(v), DECIMALS).tolist() for k, v in numbers.items()}
-            )
+            numbers |= {} if face.turned is None else {"yaw": face.turned}
+            entry = {"frame": index} | {k: np.round(np.float64(v), DECIMALS).tolist() for k, v in numbers.items()}
+            entries.append(entry | ({"left_alone": reasons[index]} if index < len(reasons) and reasons[index] else {}))
         cuts += [index] * detection.cut
     header = {"format": FORMAT, "version": VERSION, "fps": float(fps), "width": width, "height": height}
     header |= {"frames": count, "cuts": cuts, "interpolate": interpolate}
@@ -193,7 +210,8 @@ def read_track_file(path: str | Path) -> FaceFile:
 
 def _read_face(entry: dict[str, Any], where: str) -> Face:
     score = _number(entry.get("score", 1.0), 0.0, 1.0, f"{where}.score")
-    box, points = entry.get("box"), entry.get("points")
+    box, points, yaw = (entry.get(name) for name in ("box", "points", "yaw"))
+    yaw = None if yaw is None else _number(yaw, -90.0, 90.0, f"{where}.yaw")
     if box is None and points is None:
         raise InputError(f"{where} has neither box nor points; expected at least one of them")
     if points is not None:
@@ -204,12 +222,14 @@ def _read_face(entry: dict[str, Any], where: str) -> Face:
         points = {3: np.asarray, 5: points_from_five, 106: points_from_106}[len(given)](listed)
         if np.hypot(*(points[1] - points[0])) < CLOSEST_BROWS:
             raise InputError(f"{where}.points is {_shown(given)}; expected brows (or eyes) apart from each other")
+        if len(given) == 5 and yaw is None:
+            yaw = yaw_from_five(listed)
     if box is None:
-        return Face(box_from_points(points), score, points)
+        return Face(box_from_points(points), score, points, turned=yaw)
     x1, y1, x2, y2 = corners = tuple(_numbers(box, 4, f"{where}.box"))
     if x2 <= x1 or y2 <= y1:
         raise InputError(f"{where}.box is {_shown(box)}; expected [x1, y1, x2, y2] with x1 < x2 and y1 < y2")
-    return Face(corners, score, points_from_box(corners) if points is None else points)
+    return Face(corners, score, points_from_box(corners) if points is None else points, turned=yaw)
 
 
 def _known_keys(content: dict[str, Any], known: set[str], where: str) -> None:

@@ -33,16 +33,25 @@ def check_outputs(track_path: Path, strip_path: Path, inputs: list[str | os.Path
         refuse_inputs(path, inputs)
 
 
-def report(track: FaceTrack) -> str:
-    """How many frames show the face, which do not, how many cuts there are and how steady the crop is."""
-    missing = np.flatnonzero(~track.found)
-    stretches = np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1) if missing.size else []
-    names = [f"{s[0]}" if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in stretches[:SHOWN_GAPS]]
-    without = f" (not in {', '.join(names)}{', ...' if len(stretches) > SHOWN_GAPS else ''})" if names else ""
+def report(track: FaceTrack, reasons: list[str]) -> str:
+    """How many frames show the face, which do not, where it is left alone and why, how many cuts there are and how
+    steady the crop is. `reasons` are those of `left_alone`."""
+    without, alone = (_stretches(frames, reasons) for frames in (~track.seen, track.seen & ~track.found))
+    without, alone = without and f" (not in {without})", alone and f", left alone in {alone}"
     return (
-        f"the face is in {int(track.found.sum())} of {len(track)} frames{without}, {int(track.cuts.sum())} cuts; "
+        f"the face is in {int(track.seen.sum())} of {len(track)} frames{without}{alone}, {int(track.cuts.sum())} cuts; "
         f"crop jitter {track.jitter():.2f} px"
     )
+
+
+def _stretches(frames: np.ndarray, reasons: list[str]) -> str:
+    """The first stretches of `frames` (n,) bool, each with the reason of its middle if there is one."""
+    numbers = np.flatnonzero(frames)
+    stretches = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1) if numbers.size else []
+    names = [f"{s[0]}" if len(s) == 1 else f"{s[0]}-{s[-1]}" for s in stretches[:SHOWN_GAPS]]
+    whys = [reasons[s[len(s) // 2]] for s in stretches]
+    names = [f"{name} ({why})" if why else name for name, why in zip(names, whys, strict=False)]
+    return ", ".join([*names, "..."] if len(stretches) > SHOWN_GAPS else names)
 
 
 def filled(chosen: Chosen) -> list[Face | None]:
@@ -55,14 +64,14 @@ def filled(chosen: Chosen) -> list[Face | None]:
     return faces
 
 
-def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.ndarray:
+def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None], reasons: list[str]) -> np.ndarray:
     """A picture (h, w, 3) uint8 of frames spread over the clip, face and crop drawn in, with their crops below.
 
-    The crops are tinted where the net repaints them.
+    The crops are tinted where the net repaints them; where it does not, the frame says which of the `reasons` it has.
     """
-    shown = np.flatnonzero(track.found)
+    shown = np.flatnonzero(track.seen)
     numbers = [int(shown[k]) for k in np.unique(np.linspace(0, len(shown) - 1, SHOWN_FRAMES).round().astype(int))]
-    crops = AlignedFaces(frames, track.matrices, track.found, track.resolution)[numbers]
+    crops = AlignedFaces(frames, track.matrices, track.seen, track.resolution)[numbers]
     columns = []
     for i, crop in zip(numbers, crops, strict=True):
         frame, scale = framed(as_uint8(frames[[i]][0, ..., :3]).cpu().numpy())
@@ -71,12 +80,13 @@ def strip(frames: Frames, track: FaceTrack, chosen: list[Face | None]) -> np.nda
             draw_box(frame, chosen[i], scale)
             for point in _fixed(chosen[i].points, scale).tolist():
                 cv2.circle(frame, point, 4 * 2**BITS, POINTS, -1, cv2.LINE_AA, BITS)
+        text = f"{i}: {reasons[i]}" if reasons[i] else str(i)
         for colour, thickness in ((PAPER, 5), ((255, 255, 255), 2)):  # readable on any ground
-            cv2.putText(frame, str(i), (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
+            cv2.putText(frame, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, colour, thickness, cv2.LINE_AA)
         side = frame.shape[1]
         small = torch.from_numpy(cv2.resize(crop.numpy(), (side, side), interpolation=cv2.INTER_AREA))[None]
-        repainted = as_uint8(tinted(small, fitted(1 - keep_mask(len(crop)), side)))[0].numpy()
-        column = np.vstack([frame, repainted])
+        repainted = fitted(1 - keep_mask(len(crop)), side) * float(track.found[i])
+        column = np.vstack([frame, as_uint8(tinted(small, repainted))[0].numpy()])
         columns.append(cv2.copyMakeBorder(column, 0, 0, 0, GAP, cv2.BORDER_CONSTANT, value=PAPER))
     return np.hstack(columns)[:, :-GAP]
 

@@ -12,7 +12,7 @@ from .source import PathLike, open_source, packets, video_stream
 def join(
     parts: Sequence[PathLike],
     path: PathLike,
-    audio: PathLike | None = None,
+    audio: PathLike | Sequence[PathLike] | None = None,
     duration: float | None = None,
     pad_audio: bool = False,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 
@@ -55,8 +55,11 @@ class OutputFile:
         self._duration: Fraction | None = None
         self._open = True
 
-    def add_audio(self, path: PathLike, duration: float | None, pad: bool) -> None:
-        """Add the audio of the file `path`, cut at `duration` seconds, or where the pictures end if None."""
+    def add_audio(self, path: PathLike | Sequence[PathLike], duration: float | None, pad: bool) -> None:
+        """Add the audio of the file `path`, or the mix of several, cut at `duration` seconds.
+
+        None is where the pictures end.
+        """
         if duration is not None and not 0 < duration < float("inf"):
             raise InputError(f"duration is {duration}: give a positive number of seconds")
         self._duration = None if duration is None else Fraction(duration)

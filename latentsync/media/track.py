@@ -1,6 +1,7 @@
 """The audio track of a file being written: the source's packets as they are, or encoded anew."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -10,6 +11,7 @@ from av.packet import Packet
 
 from ..errors import InputError
 from .audio import AudioReader
+from .mix import MixedAudio
 from .source import PathLike, audio_stream, open_source, packets
 
 # What players understand in each container, which is less than FFmpeg writes. Matroska takes whatever it can.
@@ -35,15 +37,18 @@ SLIVER_SECONDS = Fraction(1, 50)
 
 
 def open_track(
-    container: OutputContainer, path: PathLike, duration: Fraction | None, pad: bool
+    container: OutputContainer, path: PathLike | Sequence[PathLike], duration: Fraction | None, pad: bool
 ) -> "CopiedTrack | EncodedTrack":
-    """Add the first audio track of the file `path` to an output that has not been started.
+    """Add the first audio track of the file `path`, or the mix of several, to an output that has not been started.
 
     It is copied if the container allows for its codec and no silence must be added; else it is encoded.
     `duration` is the length of the output in seconds, None if not known yet.
     """
-    reader = AudioReader(path)
+    one = isinstance(path, (str, os.PathLike))
+    reader = AudioReader(path) if one else MixedAudio(path)
     try:
+        if not one:
+            return EncodedTrack(container, reader, pad)
         enough = duration is not None and reader.duration is not None and reader.duration >= duration
         known = reader.codec in container.supported_codecs and reader.codec.startswith(COPYABLE[container.format.name])
         if known and (enough or not pad):
@@ -113,7 +118,7 @@ class CopiedTrack:
 class EncodedTrack:
     """An audio track encoded as AAC (Opus in WebM), cut to the sample, with silence at its end if `pad`."""
 
-    def __init__(self, container: OutputContainer, reader: AudioReader, pad: bool):
+    def __init__(self, container: OutputContainer, reader: AudioReader | MixedAudio, pad: bool):
         if reader.channels > len(AAC_LAYOUTS):
             raise InputError(f"{reader.path} has {reader.channels} audio channels: mix them down to at most 8")
         opus = container.format.name == "webm"

@@ -1,5 +1,6 @@
 """Writing frames to a video file, with a sound track."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from fractions import Fraction
 
@@ -31,7 +32,7 @@ class VideoWriter(AbstractContextManager):
         colour: tags to write (`VideoReader.colour`), by which RGB is converted too; None is limited BT.709.
         sample_aspect_ratio: width of a pixel by its height; None for square ones.
         audio: a file whose first audio track is added. It is copied where the container allows for its
-            codec, and else encoded as AAC (Opus in .webm) with 96 kbit/s per channel.
+            codec, and else encoded as AAC (Opus in .webm) with 96 kbit/s per channel, as the mix of several is.
         duration: seconds after which the sound is cut: to the nearest packet if it is copied, else to the
             sample. None is the end of the pictures.
         pad_audio: fill up sound that is shorter with silence, for which it is encoded.
@@ -51,7 +52,7 @@ class VideoWriter(AbstractContextManager):
         *,
         colour: Colour | None = None,
         sample_aspect_ratio: Fraction | None = None,
-        audio: PathLike | None = None,
+        audio: PathLike | Sequence[PathLike] | None = None,
         duration: float | None = None,
         pad_audio: bool = False,
         **encoding,

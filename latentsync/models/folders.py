@@ -50,6 +50,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "inception": tuple(f"{place}weights-inception-2015-12-05-6726825d.pth" for place in _AUXILIARY),
     "videomae": tuple(f"{place}vit_g_hybrid_pt_1200e_ssv2_ft.pth" for place in _AUXILIARY),
     "vgg16": tuple(f"{place}vgg16-397923af.pth" for place in _AUXILIARY),
+    "arcface": tuple(f"{place}/recognition_arcface_ir_se50.pth" for place in _FACEXLIB),
     "gfpgan": tuple(f"{place}/GFPGANv1.{minor}.pth" for minor in (4, 3) for place in _RESTORERS),
     "codeformer": tuple(f"{place}/codeformer*.pth" for place in _RESTORERS),
     "restoreformer": tuple(f"{place}/RestoreFormer.pth" for place in _RESTORERS),
@@ -85,6 +86,7 @@ class Checkpoints:
     inception: Path | None = None
     videomae: Path | None = None
     vgg16: Path | None = None
+    arcface: Path | None = None
     gfpgan: Path | None = None
     codeformer: Path | None = None
     restoreformer: Path | None = None

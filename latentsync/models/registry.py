@@ -19,7 +19,7 @@ RUN_GROUPS = ("unet", "whisper", "vae", "yunet")
 #: Of `i3d_torchscript.pt`, a program: no other is run.
 I3D_SHA256 = "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"
 
-#: Of YuNet: OpenCV can crash at damaged files, so others are tried apart first.
+#: Of YuNet, as of the few files that OpenCV is given to read (see `face/detect/yunet.py`).
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 
 HUB = "https://huggingface.co"
@@ -148,9 +148,9 @@ WEIGHTS: tuple[Weight, ...] = (
     _file("restoreformer", "RestoreFormer/RestoreFormer.pth", f"{GITHUB}/TencentARC/GFPGAN/releases/download/v1.3.4/",
           290_785_322, "07404d446d62ca3d5ed38b1de09a947a1e77d46dbccec961a74d713a8f24ace0",
           "RestoreFormer face restoration", APACHE),
-    _file("facexlib", "auxiliary/parsing_parsenet.pth", f"{GITHUB}/xinntao/facexlib/releases/download/v0.2.2/",
+    _file("parsing", "auxiliary/parsing_parsenet.pth", f"{GITHUB}/xinntao/facexlib/releases/download/v0.2.2/",
           85_331_193, "3d558d8d0e42c20224f13cf5a29c79eba2d59913419f945545d8cf7b72920de2",
-          "face parsing for restoration", "MIT"),
+          "ParseNet: what is in front of a face", "MIT"),
     _file("facexlib", "auxiliary/detection_Resnet50_Final.pth", f"{GITHUB}/xinntao/facexlib/releases/download/v0.1.0/",
           109_497_761, "6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
           "face detection for restoration", "MIT"),

@@ -20,7 +20,7 @@ from .resume import Workspace, plan
 
 log = logging.getLogger(__name__)
 
-RESOLUTION = 512  # of the crops: more than the 263 x 351 pixels of a portrait that they show
+RESOLUTION = 512  # of the crops: more than the 297 x 396 pixels of a portrait that they show
 
 
 def restore_video(
@@ -63,7 +63,7 @@ def restore_video(
             with closing(restored):
                 windows = windows_from(start, with_progress(restored, len(reader), "restoring", progress, start))
                 write(windows, Path(out), reader, settings, sound, work)
-        return Summary(Path(out), len(reader), int(track.found.sum()), fps, track.jitter())
+        return Summary.of(out, [track], fps)
 
 
 def check_output(video: str | os.PathLike, out: str | os.PathLike) -> None:

@@ -1,15 +1,16 @@
-"""The face of a run that is looked for beside the nets: frames are finished before the search has come to the end."""
+"""The faces of a run that are looked for beside the nets: frames are finished before the search has come to the end."""
 
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
-from ..face.track import TRACK_FIELDS, FaceTrack
+from ..face.track import TRACK_FIELDS, FaceTrack, Runs
 from ..frames import Frames
 from ..media import VideoReader
 from ..progress import Progress
-from ..sampling.sample import Runs
 from ..threads import Ahead, check
 
 LOOKING = "looking for the face"  # the phase
@@ -17,62 +18,72 @@ LEAD = 2  # stretches of the track that are found before they are asked for
 
 
 class TrackSearch:
-    """Finds the track of a result bit by bit, while its frames are made.
+    """Finds the tracks of a result bit by bit, while its frames are made.
 
     Args:
-        begin: starts the search, which gives the source's track in stretches and tells how far it is.
+        begin: starts the search, which gives the source's tracks in stretches and tells how far it is.
         order: the source's frame of each frame of the result.
+        count: how many tracks.
 
     Attributes:
-        track: of the result's frames; the face is in none that the search has not come to.
+        tracks: of the result's frames; a face is in none that the search has not come to.
         state: what it said last: phase, frames done, frames in all.
         ended: whether the track is complete.
     """
 
     def __init__(
-        self, begin: Callable[[Progress], Generator[FaceTrack, None, None]], order: Sequence[int], resolution: int
+        self,
+        begin: Callable[[Progress], Generator[Sequence[FaceTrack], None, None]],
+        order: Sequence[int],
+        resolution: int,
+        count: int = 1,
     ):
         self._begin, self._order = begin, list(order)
         self._needed = np.maximum.accumulate(self._order) + 1  # source frames, for a frame and those before it
-        self.track, self._source = (_unknown(count, resolution) for count in (len(order), self._needed[-1]))
+        self.tracks, self._sources = (
+            [_unknown(length, resolution) for _ in range(count)] for length in (len(order), int(self._needed[-1]))
+        )
+        self._length, self._turn = len(order), threading.Lock()
         self._known = self._found = 0  # frames of the result, and of the source
-        self.state: tuple[str, float, int] = (LOOKING, 0, len(self._source))
+        self.state: tuple[str, float, int] = (LOOKING, 0, int(self._needed[-1]))
 
     @property
     def ended(self) -> bool:
-        return self._known == len(self.track)
+        return self._known == self._length
 
     @contextmanager
-    def going_on(self) -> Iterator[Runs]:
+    def going_on(self) -> Iterator[list[Runs]]:
         """The search in a thread for the time of the block, anew where it has not ended before.
 
-        Gives what `FaceTrack.runs` does, once the face is found as far as it is asked for.
+        Gives what `FaceTrack.runs` of each track does, once the faces are found as far as it is asked for.
         """
         if self.ended:
-            yield self.track.runs
+            yield [track.runs for track in self.tracks]
             return
         self._known = self._found = 0
         with Ahead(self._begin(self._say), LEAD, check) as stretches:
 
-            def runs(stop: int) -> list[tuple[int, int]]:
-                while self._known < stop:
-                    self._add(next(stretches))
-                return self.track.runs(stop)
+            def runs(track: FaceTrack, stop: int) -> list[tuple[int, int]]:
+                with self._turn:  # those who ask are in threads
+                    while self._known < stop:
+                        self._add(next(stretches))
+                return track.runs(stop)
 
-            yield runs
+            yield [partial(runs, track) for track in self.tracks]
 
     def _say(self, *state) -> None:
         self.state = state
 
-    def _add(self, stretch: FaceTrack) -> None:
-        end = self._found + len(stretch)
-        for name in TRACK_FIELDS:
-            getattr(self._source, name)[self._found : end] = getattr(stretch, name)
+    def _add(self, stretches: Sequence[FaceTrack]) -> None:
+        end = self._found + len(stretches[0])
         known = int(np.searchsorted(self._needed, end, side="right"))
         first = max(0, self._known - 1)  # whether the next frame is a cut depends on the one before it
-        taken = self._source.take(self._order[first:known])
-        for name in TRACK_FIELDS:
-            getattr(self.track, name)[self._known : known] = getattr(taken, name)[self._known - first :]
+        for track, source, stretch in zip(self.tracks, self._sources, stretches, strict=True):
+            for name in TRACK_FIELDS:
+                getattr(source, name)[self._found : end] = getattr(stretch, name)
+            taken = source.take(self._order[first:known])
+            for name in TRACK_FIELDS:
+                getattr(track, name)[self._known : known] = getattr(taken, name)[self._known - first :]
         self._found, self._known = end, known
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..face.landmarks import Detection, Detector
-from ..face.track import choose_faces, place_faces
+from ..face.track import choose_faces, left_alone, place_faces
 from ..face.track_file import FaceFile, write_track_file
 from ..face.track_sheet import check_outputs, filled, report, strip, write_png
 from ..media import VideoReader
@@ -52,8 +52,10 @@ def write_track(
         track = place_faces(chosen, resolution, rate, settings)
         published = place_faces(chosen, resolution, rate, replace(settings, published=True))
         faces = filled(chosen)
-        picture = strip(reader, track, faces)
+        reasons = left_alone(track, faces, settings)
+        picture = strip(reader, track, faces, reasons)
         kept = [Detection([face] if face else [], cut) for face, cut in zip(faces, chosen.cuts.tolist(), strict=True)]
-        write_track_file(track_path, kept, reader.width, reader.height, rate)
+        write_track_file(track_path, kept, reader.width, reader.height, rate, reasons=reasons)
     write_png(strip_path, picture)
-    return f"{track_path}: {report(track)}, {published.jitter():.2f} px with the published smoothing; see {strip_path}"
+    text, jitter = report(track, reasons), published.jitter()
+    return f"{track_path}: {text}, {jitter:.2f} px with the published smoothing; see {strip_path}"

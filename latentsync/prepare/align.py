@@ -19,7 +19,7 @@ from ..files import replacing
 from ..frames import batches
 from ..media import VideoReader, VideoWriter, join
 from ..media.sound import read_wav, write_flac
-from ..settings import TrackSettings
+from ..settings import EVERY_FACE, TrackSettings
 from .executor import Outcome
 from .settings import FPS, Tools
 from .sources import Source, reading
@@ -60,7 +60,7 @@ def align_segment(
 
     Of track files, `tools` names that of the source.
     """
-    settings, detector, limits = TrackSettings(), detector_of(tools), PUBLISHED_LIMITS
+    settings, detector, limits = TrackSettings(**EVERY_FACE), detector_of(tools), PUBLISHED_LIMITS
     if isinstance(detector, FaceFile):  # of the whole source; and what it says is a face
         whole, limits = detector.at(FPS), None
 

@@ -26,7 +26,7 @@ from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
 
 MOST_RATIO = 4
-LARGEST_CROP = 1024  # pixels; a crop shows 263 x 351 pixels of the portrait that a restorer makes
+LARGEST_CROP = 1024  # pixels; a crop shows 297 x 396 pixels of the portrait that a restorer makes
 
 
 @dataclass(frozen=True)
@@ -76,31 +76,35 @@ class SuperRes:
 
 def blend_restored(
     frames: Frames,
-    track: FaceTrack,
-    crops: Iterable[torch.Tensor],
+    tracks: Sequence[FaceTrack],
+    windows: Iterable[Sequence[torch.Tensor]],
     superres: SuperRes,
     blending: BlendSettings,
     start: int = 0,
     mask_image: np.ndarray | None = None,
-    occlusion: Frames | None = None,
+    occlusions: Sequence[Frames | None] = (None,),
 ) -> Generator[torch.Tensor, None, None]:
     """`blend` with restored crops at the ratio: finished frames (n, h * ratio, w * ratio, 3), in windows.
 
+    Of each track there are crops in a window and there is an occlusion; a later one's are laid over those before.
     Windows are split into parts of the restorer's batch, so that memory stays within bounds.
     """
-    frames, track = scaled(frames, track, superres)
-    blender = Blender(frames, track, blending, mask_image=mask_image)
-    overlay = FaceOverlay(track, superres, blending.mask_smooth, mask_image)
-    side = (track.resolution, track.resolution)
-    for window in crops:
-        for part in window.split(superres.settings.batch):
-            if part.shape[1] != track.resolution:
-                part = torch.stack([resized(as_float(crop).cpu(), side) for crop in part])
-            free = None
-            if occlusion is not None:
-                free = fitted(occlusion[list(range(start, start + len(part)))], track.resolution)
-            yield overlay(blender(part, start, free), part, start, free)
-            start += len(part)
+    faces = []
+    for track, occlusion in zip(tracks, occlusions, strict=True):
+        large, track = scaled(frames, track, superres)
+        overlay = FaceOverlay(track, superres, blending.mask_smooth, mask_image)
+        faces.append((Blender(large, track, blending, mask_image=mask_image), overlay, occlusion))
+    for window in windows:
+        for parts in zip(*(crops.split(superres.settings.batch) for crops in window), strict=True):
+            out, numbers = None, list(range(start, start + len(parts[0])))
+            for (blender, overlay, occlusion), part in zip(faces, parts, strict=True):
+                side = blender.track.resolution
+                if part.shape[1] != side:
+                    part = torch.stack([resized(as_float(crop).cpu(), (side, side)) for crop in part])
+                free = None if occlusion is None else fitted(occlusion[numbers], side)
+                out = overlay(blender(part, start, free, out), part, start, free)
+            yield out
+            start += len(out)
 
 
 def restore_frames(

@@ -125,5 +125,5 @@ def speak(job: Job, nets: ModelCache, folder: Folder, request: Request) -> Resul
     except BaseException:
         folder.drop(result)
         raise
-    found = int(spoken.track.found.sum())
+    found = int(spoken.track.seen.sum())
     return Result(result, before, f"{len(spoken)} frames at {take.fps:g} per second, the face is in {found} of them")

@@ -7,7 +7,7 @@ import { hasVueNodes, openComfy, ours, runGraph, screenshot } from './page.mjs'
 const ADDRESS = process.env.COMFYUI_ADDRESS
 const PACK = process.env.COMFYUI_PACK || 'latentsync-nodes'
 const VIEW = [1440, 900] // a small laptop: what fits here fits larger screens
-const LEAST_ZOOM = 0.58 // where the canvas still draws text
+const LEAST_ZOOM = 0.7 // at which text can be read
 const MARGIN = 8 // between a node and the edge of its group
 const templates = (await (await fetch(`${ADDRESS}/api/workflow_templates`)).json())[PACK] ?? []
 const vue = await hasVueNodes(ADDRESS)

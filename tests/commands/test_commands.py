@@ -1,5 +1,6 @@
 """The command line: what it takes, and for what it does not: one sentence, exit code 2 and nothing left behind."""
 
+import json
 import re
 import signal
 import subprocess
@@ -68,6 +69,24 @@ def test_run_writes_the_video_and_says_what_it_did(clip, checkpoints, capsys):
     assert "looking for the face" in out.err and "syncing" in out.err and "12/12" in out.err
     with VideoReader(clip.video.with_name("out.mp4")) as reader:
         assert len(reader) == 12
+
+
+def test_run_takes_several_speakers(clip, checkpoints, capsys, tmp_path):
+    """Those with track files need no detector."""
+    both = [f"--speaker={face}={clip.audio}" for face in (clip.track, clip.track.with_name("other.json"))]
+    shifted = re.sub(r'("box": \[)(\S+),', lambda m: f"{m[1]}{float(m[2]) - 60:.3f},", clip.track.read_text())
+    clip.track.with_name("other.json").write_text(re.sub(r'"points": \[\[.*?\]\], ', "", shifted))
+    plain = arguments(clip, checkpoints, audio_path="x")
+    argv = [a for a in plain if not a.startswith(("--audio_path", "--detector"))]
+    assert main([*argv, *both]) == 0 and "the face in 12" in capsys.readouterr().out
+    clip.video.with_name("out.mp4").unlink()
+    for more, words in (
+        ([], "there is no voice: give --audio_path, or --speaker FACE=AUDIO for each person"),
+        ([both[0], "--audio_path=a.wav"], "who says what is given twice"),
+        (["--speaker=x"], "speaker is 'x': give FACE=AUDIO"),
+        ([f"--speaker=index:0={clip.audio}", "--face=similar"], "face is similar and changes nothing beside --speaker"),
+    ):
+        assert words in refused(capsys, tmp_path, [*argv, *more])
 
 
 def test_hyphens_work_too(clip, checkpoints):
@@ -236,6 +255,28 @@ def test_track_writes_a_file_that_run_takes(tmp_path, checkpoints, capsys):
     for i in range(30):  # frames between the looked-at ones are on the line between them
         assert np.abs(written(blank, i)[0].points - given(blank, i)[0].points).max() < 1.5
     assert main(arguments(clip, checkpoints, detector_model=tmp_path / "mine.json")) == 0
+
+
+def test_track_says_why_a_face_is_left_alone_and_run_leaves_it_alone(tmp_path, checkpoints, capsys):
+    clip = make_clip(tmp_path, frames=30, seconds=1.2)
+    content = json.loads(clip.track.read_text())
+    for entry in content["faces"][10:]:
+        entry["yaw"] = -70
+    clip.track.write_text(json.dumps(content))
+    argv = ["track", f"--video_path={clip.video}", f"--track_path={tmp_path / 'mine.json'}"]
+    assert main([*argv, "--detector=file", f"--detector_model={clip.track}"]) == 0
+    assert "in 30 of 30 frames, left alone in 10-29 (turned 70 degrees), 0 cuts" in capsys.readouterr().out
+    faces = json.loads((tmp_path / "mine.json").read_text())["faces"]
+    assert [face.get("left_alone") for face in faces] == [None] * 10 + ["turned 70 degrees"] * 20
+    assert [face.get("yaw") for face in faces] == [None] * 10 + [-70] * 20
+    strips = [cv2.imread(str(tmp_path / "mine.png"))]
+    assert main([*argv, "--detector=file", f"--detector_model={clip.track}", "--max_yaw=90"]) == 0
+    strips.append(cv2.imread(str(tmp_path / "mine.png")))
+    column = strips[0].shape[1] // 6
+    differs = [(strips[0] != strips[1])[:, i * column : i * column + 400].any() for i in range(6)]
+    assert differs == [False] * 2 + [True] * 4
+    assert main(arguments(clip, checkpoints, detector_model=tmp_path / "mine.json")) == 0
+    assert "the face in 30, left alone in 20" in capsys.readouterr().out
 
 
 def test_track_writes_nothing_without_a_face_nor_over_what_it_reads(tmp_path, capsys):

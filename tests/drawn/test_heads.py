@@ -9,12 +9,12 @@ from latentsync.audio.whisper import SAMPLE_RATE
 from latentsync.drawn.heads.clip import make_clip, make_motion, render
 from latentsync.drawn.heads.corpus import CorpusSettings, align_clip, write_corpus
 from latentsync.drawn.heads.mouth import JAW_DROP
-from latentsync.drawn.heads.opening import measure_opening
 from latentsync.drawn.heads.phones import PLAIN, SOUNDS
 from latentsync.drawn.heads.speaker import CHIN_Y, EYE_Y, make_speaker
 from latentsync.drawn.heads.speech import make_speech, speak
 from latentsync.drawn.heads.voice import Phone
 from latentsync.evaluate.curves import best_lag, correlation
+from latentsync.evaluate.opening import measure_opening
 from latentsync.face.geometry import apply, crop_matrix, fit_similarity, invert
 from latentsync.face.masks import keep_mask
 from latentsync.frames import as_uint8

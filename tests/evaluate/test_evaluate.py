@@ -115,15 +115,17 @@ def test_windows_of_both_videos_are_read_and_never_all_of_them(tmp_path, monkeyp
 
 
 def test_what_is_missing_says_which_file_and_how_to_get_it(clip):
-    wanted = ["psnr", "lpips", "fid", "fvd", "lmd", "identity", "sync_c", "sync_offset", "stable_sync"]
+    wanted = ["psnr", "lpips", "fid", "fvd", "quality", "lmd", "identity", "sync_c", "sync_offset", "stable_sync"]
     report = evaluated(clip, wanted)
-    assert set(report.videos[0].values) == {"psnr"}
+    assert set(report.videos[0].values) == {"psnr", "identity"}
+    assert "CSIM is by the colours of hair, face and clothes alone" in report.all_notes
     none = clip.video.parent / "none"
     for title, file, group in (
         ("LPIPS", "auxiliary/vgg16-397923af.pth", "auxiliary"),
         ("FID", "auxiliary/weights-inception-2015-12-05-6726825d.pth", "inception"),
         ("FVD", "auxiliary/i3d_torchscript.pt", "auxiliary"),
-        ("LMD, identity", "insightface/models/buffalo_l", "insightface"),
+        ("LMD", "insightface/models/buffalo_l", "insightface"),
+        ("quality", "auxiliary/koniq_pretrained.pkl", "auxiliary"),
         ("Sync-C, offset", "auxiliary/syncnet_v2.model", "auxiliary"),
         ("StableSyncNet", "stable_syncnet", "syncnet"),
     ):

@@ -9,12 +9,11 @@ from evaluating import measure
 from scipy.ndimage import gaussian_filter
 
 from latentsync.evaluate import metrics
+from latentsync.evaluate.faces import Identity, SeenFaces, mouth_distance
 from latentsync.evaluate.image_metrics import (
     Flicker,
-    Identity,
     flicker,
     lpips_metric,
-    mouth_distance,
     ms_ssim_metric,
     psnr,
     psnr_metric,
@@ -189,7 +188,7 @@ def faces_in(picture: np.ndarray) -> list[tuple[Face, np.ndarray]]:
 def identity(made: list[tuple[int, int]], true: list[tuple[int, int]], box: tuple[float, ...] = BOX):
     clips = [torch.tensor([(*c, 0) for c in colours], dtype=torch.uint8) for colours in (made, true)]
     clips = [clip[:, None, None].expand(-1, 50, 80, 3) for clip in clips]
-    return measure(Identity(faces_in, np.array([box] * len(made))), *clips)
+    return measure(Identity(SeenFaces(np.array([box] * len(made)), faces_in)), *clips)
 
 
 def test_lips_are_compared_about_their_own_mean_and_identity_is_the_cosine_of_the_face_that_counts():

@@ -137,7 +137,7 @@ def test_it_works_at_the_edge_of_the_frame(detector, portrait):
 def test_a_damaged_yunet_file_is_named(tmp_path, content):
     path = tmp_path / "face_detection_yunet_2023mar.onnx"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="face_detection_yunet_2023mar.onnx: OpenCV cannot read"):
+    with pytest.raises(InputError, match="2023mar.onnx is no YuNet that OpenCV has published .*download it again"):
         load_detector("yunet", model=path)
 
 
@@ -156,7 +156,7 @@ def test_the_packaged_detector_is_found_by_auto_and_its_file_by_name(tmp_path, m
 def test_yunet_is_found_in_the_checkpoints_folder_by_name_and_by_auto(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
     (tmp_path / "auxiliary").mkdir()
-    (tmp_path / "auxiliary" / "face_detection_yunet_2022mar.onnx").symlink_to(media_file("face_detection_yunet.onnx"))
+    (tmp_path / "auxiliary" / "face_detection_yunet_2026may.onnx").symlink_to(media_file("face_detection_yunet.onnx"))
     assert type(load_detector("yunet", checkpoints=tmp_path)) is type(load_detector("auto", checkpoints=tmp_path))
 
 

@@ -1,15 +1,19 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from latentsync.face.landmarks import (
     LOOSE_LIMITS,
     Face,
+    between,
     box_from_points,
     plausible,
     points_from_106,
     points_from_box,
     points_from_five,
     points_from_mesh,
+    yaw_from_mesh,
 )
 
 # Mean face of the 68-point mark-up: eyes, nose tip, mouth corners, then the brow centres.
@@ -17,29 +21,32 @@ MEAN_FIVE = np.array([[0.2257, 0.2161], [0.7547, 0.2161], [0.490, 0.5156], [0.25
 MEAN_BROWS = np.array([[0.188, 0.0552], [0.792, 0.0552]])
 
 
-# Vertices of MediaPipe's canonical face model, seen from the front, y up: the brow on the left of the picture, the wing
+# Vertices of MediaPipe's canonical face model, x to the right, y up, z to the front: the brow on the left, the wing
 # of the nose there and the corners of the eye; what has the same number on the right is at -x.
 CANONICAL = {
-    46: (-5.253307, 3.881582), 52: (-3.734964, 4.508230), 53: (-4.588603, 4.302037), 55: (-1.220941, 4.142165),
-    63: (-4.985894, 4.802461), 65: (-2.644548, 4.524654), 66: (-2.760292, 5.100971), 70: (-5.720968, 4.254584),
-    105: (-3.986562, 5.109487), 107: (-1.395634, 5.011963), 129: (-1.785794, -0.978284), 33: (-4.445859, 2.663991),
-    133: (-1.856432, 2.585245),
+    46: (-5.253307, 3.881582, 3.363159), 52: (-3.734964, 4.508230, 4.550454), 53: (-4.588603, 4.302037, 4.048484),
+    55: (-1.220941, 4.142165, 5.106035), 63: (-4.985894, 4.802461, 3.751977), 65: (-2.644548, 4.524654, 4.921559),
+    66: (-2.760292, 5.100971, 5.015990), 70: (-5.720968, 4.254584, 2.830852), 105: (-3.986562, 5.109487, 4.466315),
+    107: (-1.395634, 5.011963, 5.316032), 129: (-1.785794, -0.978284, 4.850470), 33: (-4.445859, 2.663991, 3.173422),
+    133: (-1.856432, 2.585245, 3.757904), 61: (-2.456206, -4.342621, 4.283884),
 }  # fmt: skip
 MIRRORED = {
     46: 276, 52: 282, 53: 283, 55: 285, 63: 293, 65: 295, 66: 296, 70: 300, 105: 334, 107: 336, 129: 358, 33: 263,
-    133: 362,
+    133: 362, 61: 291,
 }  # fmt: skip
-MIDLINE = {4: (0.0, -0.463170), 5: (0.0, 0.365669)}
+MIDLINE = {4: (0.0, -0.463170, 7.586580), 5: (0.0, 0.365669, 7.242870)}
 
 
-def canonical_mesh(count=478):
-    """The vertices above, y down; the others are not numbers."""
-    mesh = np.full((count, 2), np.nan)
-    for vertex, (x, y) in (CANONICAL | MIDLINE).items():
-        mesh[vertex] = x, -y
+def canonical_mesh(count=478, yaw=0.0, pitch=0.0):
+    """The vertices above, y down, turned to the right of the picture and then down; the others are not numbers."""
+    mesh = np.full((count, 3), np.nan)
+    for vertex, (x, y, z) in (CANONICAL | MIDLINE).items():
+        mesh[vertex] = x, -y, z
         if vertex in MIRRORED:
-            mesh[MIRRORED[vertex]] = -x, -y
-    return mesh
+            mesh[MIRRORED[vertex]] = -x, -y, z
+    mesh[:, [0, 2]] = turned(mesh[:, [0, 2]], -yaw)
+    mesh[:, [1, 2]] = turned(mesh[:, [1, 2]], -pitch)
+    return mesh[:, :2]
 
 
 def turned(points, degrees=0.0, scale=1.0, shift=(0.0, 0.0)):
@@ -89,6 +96,19 @@ def test_the_mesh_of_mediapipes_canonical_face_gives_the_points_of_the_mean_face
 def test_what_is_no_face_mesh_is_refused(bad):
     with pytest.raises(ValueError, match="MediaPipe's face landmarks"):
         points_from_mesh(bad)
+
+
+@pytest.mark.parametrize("pitch, roll", [(0, 0), (20, 30), (-20, -30)])
+@pytest.mark.parametrize("yaw", [-75, -60, -45, -20, 0, 20, 45, 60, 75])
+def test_the_yaw_of_a_face_that_is_known_to_be_turned(yaw, pitch, roll):
+    """Also where the camera looks down or up at it; by three points only where it does not."""
+    mesh = np.nan_to_num(turned(canonical_mesh(468, yaw, pitch), roll, scale=8, shift=(300, 200)))
+    assert abs(yaw_from_mesh(mesh) - yaw) < 3
+    eyes = np.stack([mesh[[33, 133]].mean(0), mesh[[263, 362]].mean(0)])
+    face = Face((0, 0, 100, 120), 0.9, points_from_five(np.concatenate([eyes, mesh[[4, 61, 291]]])))
+    if pitch == 0:
+        assert abs(face.yaw - yaw) < 3
+    assert between(replace(face, turned=50.0), replace(face, turned=10.0), 0.25).yaw == pytest.approx(40)
 
 
 def test_the_mouth_does_not_move_the_points():

@@ -6,7 +6,17 @@ from real_clips import FOLDER, media_file
 from latentsync.face.geometry import apply, corners, fit_similarity, from_pose, to_pose
 from latentsync.face.landmarks import Detection, Face
 from latentsync.face.smoothing import bridge, jumps, smooth
-from latentsync.face.track import TRACK_FIELDS, FaceTrack, choices, choose_faces, place_choices, track_faces
+from latentsync.face.track import (
+    TRACK_FIELDS,
+    FaceTrack,
+    Follower,
+    choices,
+    choices_apart,
+    choose_faces,
+    left_alone,
+    place_choices,
+    track_faces,
+)
 from latentsync.settings import TrackSettings
 
 FPS = 25.0
@@ -19,6 +29,29 @@ def face(x=300.0, y=200.0, size=100.0, score=0.9, **more) -> Face:
 
 def seen(*faces, cut=False) -> Detection:
     return Detection(list(faces), cut)
+
+
+def chosen_apart(frames, *which):
+    """Left edges of the chosen faces; `frames` hold the faces that each one's detector sees."""
+    people = [Follower(FPS, TrackSettings(which=name, max_gap=0), None, name) for name in which]
+    rows = choices_apart(([seen(*faces) for faces in row] for row in frames), people)
+    return [[choice.face and choice.face.box[0] for choice in row] for row in rows]
+
+
+def test_no_face_is_two_peoples():
+    a, b = face(x=100), face(x=300)
+    left, right = a.box[0], b.box[0]
+    both, first, second = ([faces, faces] for faces in ([a, b], [a], [b]))
+    away = [both, first, first, first, both]
+    for who in (("nearest:0,0", "nearest:900,0"), ("index:0", "index:1")):
+        assert chosen_apart(away, *who) == [[left, right], *[[left, None]] * 3, [left, right]]
+    # Who is there goes before who was asked for first, and an index counts everyone.
+    assert chosen_apart([both, second, second], "nearest:0,0", "index:1") == [[left, right], *[[None, right]] * 2]
+    assert chosen_apart([both, second, second], "index:0", "index:1") == [[left, right], *[[None, right]] * 2]
+    near, far = ([[a], [face(x=100 + shift)]] for shift in (26, 29))  # a face's size is 110
+    with pytest.raises(ValueError, match=r"largest and index:0 are the same person \(in frame 1\)"):
+        chosen_apart([[[], [a]], near], "index:0", "largest")
+    assert chosen_apart([far], "index:0", "largest") == [[left, left + 29]]
 
 
 def test_published_matrices_come_out_of_a_track():
@@ -109,6 +142,46 @@ def test_fade_at_both_ends_of_a_gap_but_not_at_cuts_or_clip_ends():
     assert weight[:20].min() == 1 and weight[20:50].max() == 0 and weight[50:].min() == 1
 
 
+def by_yaw(yaw, size=200.0) -> Face:
+    return face(size=size, turned=float(yaw))
+
+
+def test_a_face_that_turns_away_is_left_alone_with_fades_and_is_followed_on():
+    yaws = [0] * 20 + [-75] * 30 + [0] * 20
+    detections = [seen(by_yaw(yaw)) for yaw in yaws]
+    settings = TrackSettings(fade=0.15)  # 4 frames
+    track = track_faces(detections, 256, FPS, settings)
+    assert np.allclose(track.weight[15:21], [1, 0.8, 0.6, 0.4, 0.2, 0])
+    assert np.allclose(track.weight[49:55], [0, 0.2, 0.4, 0.6, 0.8, 1])
+    assert track.runs() == [(0, 20), (50, 70)] and track.seen.all()
+    reasons = left_alone(track, [d.faces[0] for d in detections], settings)
+    assert reasons == [""] * 20 + ["turned 75 degrees"] * 30 + [""] * 20
+    everything = [
+        track_faces(detections, 256, FPS, TrackSettings(**off)) for off in ({"max_yaw": 90}, {"published": True})
+    ]
+    assert all((other.weight == 1).all() for other in everything)
+    assert np.array_equal(everything[0].matrices, track.matrices)
+
+
+@pytest.mark.parametrize("yaw, size, synced", [(60, 200, 1), (-60.01, 200, 0), (0, 19.6, 1), (0, 19.5, 0)])
+def test_the_bounds_of_what_is_synced(yaw, size, synced):
+    """A face of this shape is 1.2269 times as high as `size` by its three points."""
+    track = track_faces([seen(by_yaw(yaw, size))] * 3, 256, FPS)
+    assert track.found.tolist() == [bool(synced)] * 3 and track.heights()[0] == pytest.approx(1.2269 * size, rel=1e-4)
+    (reason, *_) = left_alone(track, [by_yaw(yaw, size)] * 3, TrackSettings())
+    assert reason == ("" if synced else "turned 60 degrees" if size == 200 else "24 pixels high")
+    assert track_faces([seen(by_yaw(yaw, size))] * 3, 256, FPS, TrackSettings(max_yaw=90, min_face=0)).found.all()
+
+
+@pytest.mark.parametrize("wrong, left", [(2, 0), (3, 3)])
+def test_a_few_wrong_landmarks_leave_nothing_alone(wrong, left):
+    """A frame goes by most of the 5 around it; in a gap that is bridged the face turns evenly."""
+    yaws = [0] * 15 + [80] * wrong + [0] * 15
+    assert (~track_faces([seen(by_yaw(yaw)) for yaw in yaws], 256, FPS).found).sum() == left
+    bridged = [seen(by_yaw(0))] * 10 + [seen()] * 9 + [seen(by_yaw(90))] * 10
+    assert track_faces(bridged, 256, FPS).found.tolist() == [True] * 16 + [False] * 13
+
+
 def test_frames_not_looked_at_are_interpolated():
     moving = [face(x=100.0 + 3 * i) for i in range(41)]
     every = [seen(f) if i % 4 == 0 else Detection(None) for i, f in enumerate(moving)]
@@ -186,7 +259,8 @@ def test_an_edit_moves_the_face_by_more_than_3_percent_of_its_height(share, edit
 def test_a_track_grows_in_stretches_that_are_settled():
     """What comes is the track of the whole clip, whatever is seen next, and no later than it has to."""
     shown = [0, 0] + [1] * 30 + [0] * 5 + [1] * 13 + [0] * 30 + [1] * 25 + [0] * 12 + [1] * 30
-    looks = [seen(face(x=300 + i % 3, size=100 + i % 5)) if there else seen() for i, there in enumerate(shown)]
+    faces = [face(x=300 + i % 3, size=100 + i % 5, turned=90.0 * (i // 7 % 2)) for i in range(len(shown))]
+    looks = [seen(f) if there else seen() for f, there in zip(faces, shown, strict=True)]
     looks[60] = seen(cut=True)
     given = []
 

@@ -60,6 +60,8 @@ def test_videos_that_are_only_looked_at_are_small_and_even(size, expected):
 def test_frames_read_together_are_handed_on_without_a_copy():
     shared = SharedFrames(torch.arange(8.0).reshape(8, 1, 1, 1), start=1)
     first, second = shared.read([0, 1, 2, 3]), shared.read([2, 3, 4, 5])
+    again = shared.read([1, 2])  # by another thread
+    assert again.data_ptr() == first[1:].data_ptr() and shared.read([3, 4]).flatten().tolist() == [3, 4]
     one, across = shared[[1, 2]], shared[[3, 4]]
     assert one.flatten().tolist() == [1, 2] and one.data_ptr() == first[1:].data_ptr()
     assert across.flatten().tolist() == [3, 4]

@@ -13,10 +13,10 @@ from latentsync.commands.main import main
 from latentsync.drawn.demo import make_scene
 from latentsync.drawn.heads.clip import make_clip as draw_clip
 from latentsync.drawn.heads.corpus import align_clip
-from latentsync.drawn.heads.opening import measure_opening
 from latentsync.errors import InputError
 from latentsync.evaluate.curves import best_lag, correlation
 from latentsync.evaluate.image_metrics import psnr
+from latentsync.evaluate.opening import measure_opening
 from latentsync.face.detect import load_detector
 from latentsync.face.masks import keep_mask
 from latentsync.models import embedded

@@ -6,6 +6,7 @@ wrappers are those of the published files.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import tiny
 import torch
 from drawn_clips import make_clip, picture
 from raw_videos import SIZE, read_manifest, write_track, write_video
+from real_clips import media_file
 from safetensors.torch import save_file
 
 from latentsync.commands.main import main
@@ -28,11 +30,11 @@ from latentsync.evaluate.perceptual import load_lpips
 from latentsync.evaluate.sync_score import load_stable_syncnet
 from latentsync.evaluate.tools import EvaluateSettings, Tools
 from latentsync.face.detect import load_detector
+from latentsync.face.parsing import FaceParser, parser_file
 from latentsync.limits import set_limits
 from latentsync.media import VideoWriter
 from latentsync.models import registry
 from latentsync.models.load import find_checkpoints, load_audio_encoder, load_model, load_unet, load_vae
-from latentsync.models.state_dict import load_state_dict
 from latentsync.nets.hyperiqa import HyperIQA
 from latentsync.nets.syncnet import PIXEL, PIXEL_25, PIXEL_ATTN, StableSyncNet
 from latentsync.nets.syncnet_v2 import SyncNetV2
@@ -171,29 +173,10 @@ def check_stable_syncnet(folder: Path) -> None:
 
 @layout("auxiliary/face_detection_yunet_2023mar.onnx")
 def check_yunet(folder: Path) -> None:
-    """Twelve outputs, four for each stride; this one is all zeros and finds nothing."""
-    onnx = pytest.importorskip("onnx")
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, constants, outputs = [], [], []
-    for stride in (8, 16, 32):
-        sizes = {"kernel_shape": [stride] * 2, "strides": [stride] * 2}
-        nodes.append(helper.make_node("AveragePool", ["input"], [f"pool{stride}"], **sizes))
-        for kind, channels in {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}.items():
-            name = f"{kind}_{stride}"
-            constants.append(numpy_helper.from_array(np.zeros((channels, 3, 1, 1), np.float32), f"w_{name}"))
-            constants.append(numpy_helper.from_array(np.array([1, -1, channels]), f"s_{name}"))
-            nodes.append(helper.make_node("Conv", [f"pool{stride}", f"w_{name}"], [f"conv_{name}"]))
-            nodes.append(helper.make_node("Transpose", [f"conv_{name}"], [f"rows_{name}"], perm=[0, 2, 3, 1]))
-            nodes.append(helper.make_node("Reshape", [f"rows_{name}", f"s_{name}"], [name]))
-            shape = [1, (640 // stride) ** 2, channels]
-            outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, 640, 640])
-    graph = helper.make_graph(nodes, "yunet", [image], outputs, constants)
     path = folder / "auxiliary" / "face_detection_yunet_2023mar.onnx"
     path.parent.mkdir()
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), str(path))
-    assert load_detector("yunet", checkpoints=folder)(picture(0)) == []
+    shutil.copy(media_file("face_detection_yunet.onnx"), path)
+    assert load_detector("yunet", checkpoints=folder)(np.zeros((64, 64, 3), np.uint8)) == []
 
 
 @layout("insightface/models/buffalo_l")
@@ -215,12 +198,11 @@ def check_retinaface(folder: Path) -> None:
 
 @layout("auxiliary/parsing_parsenet.pth")
 def check_parsenet(folder: Path) -> None:
-    """No command of this package takes it: it is for other programs that look into the same folder."""
     parsing = pytest.importorskip("facexlib.parsing")
     with torch.device("meta"):
         shapes = shapes_of(parsing.ParseNet(512, 512, parsing_ch=19))
     save(folder / "auxiliary" / "parsing_parsenet.pth", zeros(shapes), legacy=True)
-    assert load_state_dict(find_checkpoints(folder).parsenet).keys() == shapes.keys()
+    assert FaceParser(parser_file(folder, "")).net.state_dict().keys() == shapes.keys()
 
 
 # Judges and losses

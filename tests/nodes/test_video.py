@@ -92,6 +92,29 @@ def test_what_is_in_front_of_the_face_stays(pack, sync, clip, rendered):
     assert torch.equal(torch.cat(rendered).float() / 255, images_of(pack, clip)[:10])
 
 
+def test_more_people_come_from_add_speaker(pack, sync, clip, detector, rendered, comfy_folders):
+    """Each with a face by place, by a detector of their own or by a picture; the same one twice is refused."""
+    two, voice = find_sample("two speakers"), {"waveform": torch.rand(1, 2, 19_200) * 0.2, "sample_rate": 48_000}
+    track = pack.latentsync.face.track_file.read_track_file(two.track)
+    right = {"face": "nearest", "index": 0, "x": 400.0, "y": 100.0}
+
+    def speakers(**more):
+        return pack.run("LatentSyncSpeaker", audio=voice, **right | more)[0]
+
+    video = from_file(two.video)
+    path = sync(video, seconds=0.2, face="index", detector=track, speakers=speakers())
+    made, source = torch.cat(rendered), images_of(pack, two.video)[:10]
+    rendered.clear()
+    assert len(made) == 10 and pack.latentsync.media.read_audio(path)[1] == 48_000
+    assert all((made[:, :, side].float() / 255 != source[:, :, side]).any() for side in (slice(256), slice(256, None)))
+    sync(video, seconds=0.2, face="index", detector=detector, speakers=speakers(detector=track))
+    with pytest.raises(ValueError, match="speaker 1, index:0 and speaker 3, nearest:10.0,10.0 are the same person"):
+        sync(video, face="index", detector=track, speakers=speakers(x=10.0, y=10.0, speakers=speakers()))
+    with pytest.raises(ValueError, match="speaker 2, the one in the picture: a track file finds no face in a picture"):
+        sync(video, detector=track, speakers=speakers(picture=source))
+    assert [p for p in comfy_folders.temp.iterdir() if p.suffix == ".wav"] == []
+
+
 def test_a_part_of_a_file_stays_a_part(pack, sync, clip, rendered):
     """Newer versions of ComfyUI cut videos without writing them anew: the file is whole, the VIDEO is not."""
 

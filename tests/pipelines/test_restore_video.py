@@ -124,7 +124,7 @@ def test_the_mouth_is_what_blending_restored_crops_gives(clip):
     track = tracked(clip, frames)
     crops = AlignedFaces(frames, track.matrices, track.found, 64)[range(FRAMES)] * 0.5 + 0.25
     graph = torch.cat(list(blend(frames, track, [Restoration(Grain(), 64, STRONG, track)(crops, 0)])))
-    run = torch.cat(list(blend_restored(frames, track, [crops], SuperRes(Grain(), STRONG), BlendSettings())))
+    run = torch.cat(list(blend_restored(frames, [track], [[crops]], SuperRes(Grain(), STRONG), BlendSettings())))
     assert difference(graph, run).max() <= 1 and difference(run, frames).max() > 10
 
 
@@ -174,11 +174,11 @@ def test_windows_are_split_and_nothing_is_kept(clip):
     def crops():
         for i in range(0, 3 * FRAMES, 6):
             made.append(i)
-            yield torch.rand(6, 64, 64, 3)
+            yield [torch.rand(6, 64, 64, 3)]
 
     done = 0
     for window in blend_restored(
-        Watched(), track, crops(), SuperRes(Same(), replace(STRONG, batch=2)), BlendSettings()
+        Watched(), [track], crops(), SuperRes(Same(), replace(STRONG, batch=2)), BlendSettings()
     ):
         assert len(window) <= 2 and max(asked) < done + 2 and made[-1] <= done
         done += len(window)

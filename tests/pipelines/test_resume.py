@@ -18,6 +18,7 @@ from drawn_clips import HEIGHT, WIDTH, make_clip
 from grain import Grain
 from media_clips import packet_bytes, read_all
 
+from latentsync.face.align import FACE_SIDE
 from latentsync.face.detect import load_detector
 from latentsync.face.track import FaceTrack
 from latentsync.frames import Window
@@ -28,7 +29,7 @@ from latentsync.pipelines.lip_sync import lip_sync
 from latentsync.pipelines.restore_video import restore_video
 from latentsync.pipelines.resume import Workspace
 from latentsync.restore.apply import Restoration, memory_frames
-from latentsync.restore.restorers import FACE_SIDE, Sharpen, load_restorer
+from latentsync.restore.restorers import Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, blend_restored, restore_frames
 from latentsync.settings import BlendSettings, EncodingSettings, RestoreSettings, RunSettings, Settings, TrackSettings
 
@@ -308,13 +309,13 @@ def test_synced_frames_do_not_depend_on_it_either():
     track, superres = still_track(30, cut=10), SuperRes(Grain(), RestoreSettings(1.0, "face", 0.4))
     frames = torch.full((30, 96, 96, 3), 128, dtype=torch.uint8)
     crops = torch.rand(1, SIDE, SIDE, 3).repeat(30, 1, 1, 1) + torch.arange(30)[:, None, None, None] % 5 / 500
-    whole = torch.cat(list(blend_restored(frames, track, [crops], superres, BlendSettings())))
+    whole = torch.cat(list(blend_restored(frames, [track], [[crops]], superres, BlendSettings())))
     assert [superres.first(track, start) for start in (10, 12)] == [10, 10]  # never before a cut
     assert replace(superres, settings=RestoreSettings(1.0, "face", 0.0)).first(track, 12) == 12
     for start in (5, 28):
         first = superres.first(track, start)
         assert first == {5: 4, 28: 21}[start]
-        late = torch.cat(list(blend_restored(frames, track, [crops[first:]], superres, BlendSettings(), first)))
+        late = torch.cat(list(blend_restored(frames, [track], [[crops[first:]]], superres, BlendSettings(), first)))
         assert torch.equal(late[start - first :], whole[start:])
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ...errors import FileError, InputError
-from ..landmarks import Face, points_from_106
+from ..landmarks import Face, points_from_106, yaw_from_five
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class InsightFace:
             x1, y1, x2, y2 = box = tuple(float(v) for v in face.bbox)
             if x2 > x1 and y2 > y1:
                 points, score = points_from_106(face[LANDMARKS]), float(face.det_score)
-                found.append((Face(box, score, points, face.normed_embedding), face[LANDMARKS]))
+                turned = yaw_from_five(face.kps)
+                found.append((Face(box, score, points, face.normed_embedding, turned=turned), face[LANDMARKS]))
         return found
 
 

@@ -9,7 +9,7 @@ import torch
 
 from ...errors import InputError
 from ...models.state_dict import load_state_dict
-from ..landmarks import Face, points_from_five
+from ..landmarks import Face, points_from_five, yaw_from_five
 from .views import shrunk
 
 WEIGHTS = "detection_Resnet50_Final.pth"
@@ -46,7 +46,8 @@ class RetinaFace:
             corners = (row[:4].reshape(2, 2) + 0.5) * factor - 0.5
             if np.isfinite(row).all() and (corners[1] > corners[0]).all():
                 five = (row[5:].reshape(5, 2) + 0.5) * factor - 0.5
-                faces.append(Face(tuple(corners.ravel().tolist()), float(row[4]), points_from_five(five)))
+                box, points = tuple(corners.ravel().tolist()), points_from_five(five)
+                faces.append(Face(box, float(row[4]), points, turned=yaw_from_five(five)))
         return faces
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ..landmarks import Face, points_from_five
+from ..landmarks import Face, points_from_five, yaw_from_five
 
 SEARCH_SIZE = 640  # long side at which frames are searched: a face of 50 pixels in 1080p is found
 NMS_OVERLAP = 0.3
@@ -133,7 +133,8 @@ class ViewDetector(ABC):
 
 def _face(values: np.ndarray, score: float) -> Face:
     """A face from two corners of its box and five points, (14,)."""
-    return Face(tuple(values[:4].tolist()), float(score), points_from_five(values[4:].reshape(5, 2)))
+    five = values[4:].reshape(5, 2)
+    return Face(tuple(values[:4].tolist()), float(score), points_from_five(five), turned=yaw_from_five(five))
 
 
 def _window(frame: np.ndarray, corner: np.ndarray, side: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import torch
 
-from ...frames import as_float
+from ..frames import as_float
 
 # Parts of the crop, as fractions of its side. The lips move between the rows; of the columns the middle ones
 # are taken, since the height there does not depend on the width of the mouth.
@@ -18,11 +18,15 @@ TEETH = (0.15, 0.8)  # of the way from the lips' green over red to the teeth's
 def measure_opening(crops: torch.Tensor) -> torch.Tensor:
     """Height of the gap between the lips as a fraction of the crop's side: (n,) float32.
 
-    `crops` are aligned faces (n, r, r, 3) of one speaker, uint8 or float in [0, 1], drawn by `render` or
-    generated after its pictures. Between the outer edges of the lips, whatever is much darker than the cheeks
-    (cavity, tongue) or less red than the lips (teeth) counts as gap. The thresholds are soft, so that blur and
-    parts of pixels cost little.
+    `crops` are aligned faces (n, r, r, 3) of one speaker, uint8 or float in [0, 1]. Between the outer edges of the
+    lips, whatever is much darker than the cheeks (cavity, tongue) or less red than the lips (teeth) counts as gap. The
+    thresholds are soft, so that blur and parts of pixels cost little; they were found on drawn heads.
     """
+    return opening_of(mouth_profiles(crops), crops.shape[1])
+
+
+def mouth_profiles(crops: torch.Tensor) -> torch.Tensor:
+    """What `opening_of` needs of crops: (n, 1 + rows, 3), the colour of the cheeks, then of the mouth from above."""
     if crops.ndim != 4 or crops.shape[1] != crops.shape[2] or crops.shape[3] != 3:
         raise ValueError(f"crops have shape {tuple(crops.shape)}: give aligned crops (n, r, r, 3)")
     faces, side = as_float(crops), crops.shape[1]
@@ -33,7 +37,12 @@ def measure_opening(crops: torch.Tensor) -> torch.Tensor:
 
     cheeks = torch.cat([part(half, CHEEK_ROWS, CHEEK_COLUMNS) for half in (faces, faces.flip(2))], 2)
     skin = cheeks.flatten(1, 2).median(1).values[:, None]  # (n, 1, 3)
-    profile = part(faces, MOUTH_ROWS, MOUTH_COLUMNS).mean(2)  # (n, rows, 3)
+    return torch.cat([skin, part(faces, MOUTH_ROWS, MOUTH_COLUMNS).mean(2)], dim=1)
+
+
+def opening_of(profiles: torch.Tensor, side: int) -> torch.Tensor:
+    """`measure_opening` of all of a speaker's `profiles` together, from crops of this side."""
+    skin, profile = profiles[:, :1], profiles[:, 1:]
     dark = _ramp(profile.mean(-1) / skin.mean(-1).clamp(min=0.02), *DARK)
     green, skin_green = (colours[..., 1] / colours[..., 0].clamp(min=0.02) for colours in (profile, skin))
     enclosed = _between(_ramp(1 - green / skin_green, *LIP))
