@@ -22,7 +22,7 @@ from latentsync.audio import pauses
 from latentsync.drawn.demo import SIZE
 from latentsync.drawn.heads.clip import render
 from latentsync.drawn.heads.corpus import track_clip
-from latentsync.drawn.heads.opening import measure_opening
+from latentsync.evaluate.opening import measure_opening
 from latentsync.drawn.heads.speaker import make_speaker
 from latentsync.drawn.heads.speech import FPS, Speech, make_speech, speak
 from latentsync.face.align import AlignedFaces
