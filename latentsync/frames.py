@@ -99,6 +99,20 @@ class FrameView:
         return self.frames[[self.index_map[i] for i in indices]]
 
 
+class FramesInTurn:
+    """`frames` that several threads may index: one at a time."""
+
+    def __init__(self, frames: Frames):
+        self.frames, self._turn = frames, threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, indices: Sequence[int]) -> torch.Tensor:
+        with self._turn:
+            return self.frames[indices]
+
+
 class SharedFrames:
     """`frames` that threads go through in order, those ahead by `read`, the one behind by indexing.
 

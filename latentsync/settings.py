@@ -279,6 +279,7 @@ class BlendSettings:
     Attributes:
         mask_smooth: width of the soft edge, 0 (hard) to 1.
         match_colour: shift the crop's colours so that the skin around the mouth matches the source's.
+        detail: how much of the source's high frequencies of skin is put back, see `face.blend.with_detail`.
         published: the published program's way: the whole aligned face, twice resampled, with its soft mask.
     """
 
@@ -289,9 +290,17 @@ class BlendSettings:
         False, "shift the colours of the new mouth so that the skin around it matches the source's"
     )
     published: bool = False
+    detail: float = option(
+        0.0, "how much of the video's own fine skin detail, such as pores and stubble, is put back around the new "
+        "mouth where the face has not changed; 0 is off, 1 is all of it", low=0, high=1, slider=(0, 1, 0.05),
+    )  # fmt: skip
 
     def __post_init__(self):
         check(self)
+        if self.published and self.detail:
+            raise InputError(
+                f"detail is {self.detail} and the published way of blending puts none back: leave one of them out"
+            )
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,9 @@ REPLACEMENTS = {
         | _defaults(RunSettings, "detect_every", "audio_longer", "audio_shorter")
         | _defaults(BlendSettings, "mask_smooth", "match_colour")
         | _defaults(Settings, "deep_cache")
-        | {"quality": "custom"},
+        | {"quality": "custom"}
+        | _defaults(TrackSettings, "max_yaw", "min_face")
+        | _defaults(BlendSettings, "detail"),
     ),
     "VideoLengthAdjuster": Replacement(
         "VideoLengthAdjuster",

@@ -8,6 +8,7 @@ from . import (
     face,
     lip_sync_frames,
     load,
+    occlusion,
     preview,
     quality,
     replace,
@@ -22,8 +23,8 @@ from . import (
 NODES = [
     load.LoadModel, load.DownloadModels, sample_clip.SampleClip, audio.EncodeAudio, audio.MatchLength,
     face.LoadDetector, face.TrackFace, face.CropFaces, face.FaceMask, sample.Sampler, restore.LoadRestorer,
-    restore.RestoreFaces, blend.BlendFaces, speaker.AddSpeaker, video.Video, lip_sync_frames.Frames,
-    quality.Quality, preview.Preview,
+    restore.RestoreFaces, occlusion.SegmentOcclusions, blend.BlendFaces, speaker.AddSpeaker, video.Video,
+    lip_sync_frames.Frames, quality.Quality, preview.Preview,
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ..latentsync.errors import FileError
+from ..latentsync.face.parsing import parser_file as find_parser
 from ..latentsync.models.folders import Checkpoints, find_checkpoints
 from ..latentsync.models.registry import WEIGHTS
 from ..latentsync.models.samples import TRACK_SUFFIX
@@ -78,6 +79,14 @@ def restorer_files() -> dict[str, Path]:
             if path.suffix in (".pth", ".safetensors"):
                 found.setdefault(prefix + path.name, path)
     return found
+
+
+def parser_file() -> Path:
+    """ParseNet's file: in this pack's folders, or where other packs keep it."""
+    way_out = "run the node Download LatentSync Models with version none and parsing on (85 MB)"
+    roots = [models_folder(), *map(Path, _registered(FOLDER)), Path(folder_paths.models_dir)]
+    found = next((root for root in roots if find_checkpoints(root).parsenet), roots[0])
+    return find_parser(found, way_out)
 
 
 def _registered(kind: str) -> list[str]:

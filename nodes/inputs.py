@@ -31,8 +31,7 @@ SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 # Of the nodes that do the whole run: all but steps, guidance, seed, face and quality.
 SELDOM_TURNED = (
     "sampler", "window", "overlap", "index", "x", "y", "smoothing", "max_gap", "detect_every", "audio_longer",
-    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache", "max_yaw", "min_face",
-    "silence",
+    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache", "max_yaw", "min_face", "silence", "detail",
 )  # fmt: skip
 LIP_SYNC_ALIASES = ("lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "latentsync wrapper")
 
@@ -123,6 +122,7 @@ def more_run_widgets() -> list[io.Input]:
     return [
         *widgets(TrackSettings, "max_yaw", "min_face", optional=True),
         *widgets(RunSettings, "silence", optional=True),
+        *widgets(BlendSettings, "detail", optional=True),
     ]
 
 
@@ -141,12 +141,12 @@ def crops_track() -> io.Input:
     return sockets.Track.Input("track", optional=True, tooltip=tooltip)
 
 
-def check_track(track: sockets.TrackedFace | None, count: int) -> None:
-    """Refuse a track of another clip than that of `count` crops."""
+def check_track(track: sockets.TrackedFace | None, count: int, what: str = "crops") -> None:
+    """Refuse a track of another clip than that of `count` crops, or of other pictures."""
     if track is not None and len(track.track) != count:
         raise InputError(
-            f"the track covers {len(track.track)} frames and there are {count} crops: connect the track that the "
-            "crops were made with"
+            f"the track covers {len(track.track)} frames and there are {count} {what}: connect the track that "
+            "belongs to them"
         )
 
 

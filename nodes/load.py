@@ -59,6 +59,7 @@ class DownloadModels(io.ComfyNode):
                 io.Boolean.Input("detector", default=True),
                 io.Boolean.Input("restorers", default=False),
                 io.Boolean.Input("syncnet", default=False),
+                io.Boolean.Input("parsing", default=False, optional=True),
             ],
             outputs=[io.String.Output(display_name="report")],
             hidden=[io.Hidden.unique_id],
@@ -66,12 +67,12 @@ class DownloadModels(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, version, detector, restorers, syncnet) -> object:
+    def fingerprint_inputs(cls, version, detector, restorers, syncnet, parsing=False) -> object:
         # A file that was removed is to be fetched again.
-        return [tree(folders.models_folder(), ""), version, detector, restorers, syncnet]
+        return [tree(folders.models_folder(), ""), version, detector, restorers, syncnet, parsing]
 
     @classmethod
-    def execute(cls, version, detector, restorers, syncnet=False) -> io.NodeOutput:
+    def execute(cls, version, detector, restorers, syncnet=False, parsing=False) -> io.NodeOutput:
         inputs.choice("version", version, (*VERSIONS, NO_MODEL))
         folder = folders.models_folder()
         report = runtime.progress(cls)
@@ -82,6 +83,7 @@ class DownloadModels(io.ComfyNode):
         nets = ["unet"] if version != NO_MODEL else []
         groups = [group for group in RUN_GROUPS if nets and group not in ("unet", "yunet")]
         groups += ["yunet"] * detector + [name.lower() for name in NETS] * restorers
+        groups += ["parsing"] * parsing
         nets += ["syncnet"] * syncnet
         known = version if version != NO_MODEL else read_sidecar(folder).get("version", list(VERSIONS)[-1])
         download(unet_folder(folder, known), known, nets, progress=in_megabytes)

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from latentsync.restore.restorers import FACE_SIDE
+from latentsync.face.align import FACE_SIDE
 
 
 class Grain:

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 
 from ..errors import InputError
-from ..pipelines.options import load_nets, refuse_idle_options, run_parser, run_settings
+from ..pipelines.options import PARSED, load_nets, load_parser, refuse_idle_options, run_parser, run_settings
 from ..settings import Settings, options
 
 logger = logging.getLogger(__name__)
@@ -33,11 +33,14 @@ def run(arguments: argparse.Namespace) -> None:
     refuse_idle_options(arguments)
     speakers = chosen_speakers(arguments)
     audios = [speaker.audio for speaker in speakers] or [arguments.audio_path]
-    check_paths(arguments.video_path, audios, arguments.video_out_path, arguments.occlusion)
+    parsed = arguments.occlusion == PARSED
+    occlusion = None if parsed else arguments.occlusion
+    check_paths(arguments.video_path, audios, arguments.video_out_path, occlusion)
     if arguments.temp_dir:
         logger.info("--temp_dir %s is not used: nothing is written there", arguments.temp_dir)
     used = (f"{item.flag} {getattr(settings.sync, item.name)}" for item in options(Settings) if item.by_quality)
     logger.info("quality %s: %s", arguments.quality, ", ".join(used))
+    occlusion = load_parser(arguments) if parsed else occlusion
     model, detector, superres = load_nets(arguments)
     settings = replace(settings, superres=superres)
     with Bar() as bar:
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
             model,
             detector,
             settings,
-            occlusion=arguments.occlusion,
+            occlusion=occlusion,
             resume=arguments.resume,
             progress=bar,
         )

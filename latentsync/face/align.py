@@ -8,8 +8,15 @@ import torch
 
 from ..errors import InputError
 from ..frames import Frames, as_float, as_stored
-from .geometry import bilinear, canvas_size, corners, crop_matrix, invert, region, resizing, shifted
+from .geometry import bilinear, canvas_size, corners, crop_matrix, fit_similarity, invert, region, resizing, shifted
+from .landmarks import points_from_five
 
+FACE_SIDE = 512  # pixels of a portrait, width and height
+# The eyes, nose tip and mouth corners (left of the picture first) of FFHQ's portraits of 512 x 512: the five points to
+# which facexlib, and with it the published restorers, align faces.
+FFHQ_FIVE = np.array(
+    [[192.981, 239.947], [318.903, 240.194], [256.634, 314.019], [201.261, 371.410], [313.089, 371.151]]
+)
 OUTSIDE = 127 / 255  # grey that stands for everything outside the frame, as in training
 ANTIALIAS_BELOW = 0.8  # crop pixels per frame pixel under which the frame is shrunk before it is warped
 
@@ -57,6 +64,11 @@ def published_crop(frame: torch.Tensor, matrix: np.ndarray, resolution: int) -> 
     eight_bit = canvas.permute(1, 2, 0).contiguous().numpy().astype(np.uint8)
     crop = cv2.resize(eight_bit, (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
     return as_float(torch.from_numpy(crop))
+
+
+def portrait_matrix(resolution: int) -> np.ndarray:
+    """(2, 3) map from the pixels of FFHQ's portrait to those of a crop, which shows about 297 x 396 of them."""
+    return crop_matrix(fit_similarity(points_from_five(FFHQ_FIVE), resolution)[0], resolution)
 
 
 class AlignedFaces:

@@ -5,6 +5,7 @@ Pixels that the mask does not reach are bit-identical to the source, and no work
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import cv2
 import numpy as np
@@ -16,12 +17,14 @@ from ..frames import Frames, as_float, as_stored, as_uint8
 from ..settings import BlendSettings
 from .align import published_crop, shrink, warp_crop
 from .geometry import apply, bilinear, canvas_size, corners, crop_matrix, homogeneous, invert, region, shifted
-from .masks import face_mask, ring_mask
+from .masks import face_mask, ring_mask, skin_mask
 from .track import FaceTrack
 
 # Crop pixels per frame pixel: above the first a linear warp is as good as a cubic and much quicker, above the second
 # a crop is shrunk to so many first.
 LINEAR_FROM, FINEST = 1.2, 1.5
+FINE = 3.0  # crop pixels: sigma of the blur that leaves the coarse part of a picture; the rest is its detail
+ALIKE = 0.08  # difference of the coarse parts and mean of the detail, of 1, that together leave 1/e of it
 MARGIN = 4  # crop pixels kept around the mask, more than shrinking and a cubic reach
 
 
@@ -78,6 +81,7 @@ class Blender:
         self.frames, self.track, self.settings = frames, track, settings
         self.weights = mask.float().cpu().reshape(-1, *side)
         self.ring = ring_mask(track.resolution, mask_image) if settings.match_colour else None
+        self.skin = settings.detail * skin_mask(track.resolution) if settings.detail > 0 else None
 
     def __call__(
         self, crops: torch.Tensor, start: int, free: torch.Tensor | None = None, out: torch.Tensor | None = None
@@ -95,7 +99,9 @@ class Blender:
                 f"faces of {(side, side)} on {len(self.frames)} frames: use the track that made the crops"
             )
         published = self.settings.published
-        warp, paste = (published_crop, paste_published) if published else (warp_crop, paste_crop)
+        warp, paste = warp_crop, partial(paste_crop, skin=self.skin)
+        if published:
+            warp, paste = published_crop, paste_published
         out = self.frames[numbers] if out is None else out
         if free is not None and published:
             raise InputError(
@@ -117,12 +123,17 @@ class Blender:
 
 
 def paste_crop(
-    source: torch.Tensor, crop: torch.Tensor, weights: torch.Tensor, matrix: np.ndarray, strength: float = 1.0
+    source: torch.Tensor,
+    crop: torch.Tensor,
+    weights: torch.Tensor,
+    matrix: np.ndarray,
+    strength: float = 1.0,
+    skin: torch.Tensor | None = None,
 ) -> tuple[tuple[slice, slice], torch.Tensor] | None:
     """Region of `source` (h, w, 3) that `crop` covers, and its blended pixels in the dtype of `source`.
 
     Crop and mask go through one warp together, cubic or, where the crop is finer than the frame, area and linear.
-    `strength` in 0..1 scales the mask.
+    `strength` in 0..1 scales the mask. `skin` (resolution, resolution) says where to put detail of the source back.
     """
     rows, columns = (np.flatnonzero(weights.numpy().any(axis)) for axis in (1, 0))
     if rows.size == 0:
@@ -138,20 +149,38 @@ def paste_crop(
     layers = torch.cat([crop[used], weights[used][..., None]], dim=-1).numpy()
     to_crop = shifted(to_crop, *where)
     to_crop[:, 2] -= [left, top]
+    patch = source[where]
+    size = (patch.shape[1], patch.shape[0])
     finer = max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
+    if skin is not None:
+        skin = cv2.warpAffine(skin[used].numpy(), to_crop, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     interpolation = cv2.INTER_LINEAR if finer > LINEAR_FROM else cv2.INTER_CUBIC
     if finer > FINEST:
         layers, back = shrink(layers, np.eye(3), FINEST / finer)
         to_crop = (np.linalg.inv(back) @ homogeneous(to_crop))[:2]
-    patch = source[where]
-    size = (patch.shape[1], patch.shape[0])
     flags = interpolation | cv2.WARP_INVERSE_MAP
     warped = torch.from_numpy(cv2.warpAffine(layers, to_crop, size, flags=flags))
     warped.clamp_(0, 1)  # a cubic overshoots
     # Where the weight is 0, lerp gives the patch exactly.
     alpha = (warped[..., 3:] * strength).expand(*warped.shape[:2], 3)
-    mixed = torch.lerp(as_float(patch), warped[..., :3], alpha)
+    face = warped[..., :3]
+    if skin is not None:
+        face = with_detail(face, as_float(patch), torch.from_numpy(skin), FINE / finer)
+    mixed = torch.lerp(as_float(patch), face, alpha)
     return where, as_uint8(mixed) if patch.dtype == torch.uint8 else mixed
+
+
+def with_detail(face: torch.Tensor, source: torch.Tensor, skin: torch.Tensor, sigma: float) -> torch.Tensor:
+    """`face` (h, w, 3) with the detail of `source`, finer than `sigma` pixels, on its `skin` (h, w) in [0, 1].
+
+    It comes back where the coarse parts of both are alike: where they are not, the face has moved. Outlines, such as
+    the jaw's, are stronger than any pore and stay the face's own: they would stand twice where they move a little.
+    """
+    coarse, coarse_source = (cv2.GaussianBlur(picture.numpy(), (0, 0), sigma) for picture in (face, source))
+    fine = source.numpy() - coarse_source
+    apart = cv2.GaussianBlur((np.abs(coarse - coarse_source) + np.abs(fine)).mean(-1), (0, 0), sigma)
+    share = skin * torch.from_numpy(np.exp(-((apart / ALIKE) ** 2)))
+    return torch.addcmul(face, share[..., None], torch.from_numpy(fine + coarse) - face).clamp_(0, 1)
 
 
 def paste_published(

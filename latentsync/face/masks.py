@@ -31,6 +31,7 @@ FaceShape = Literal["mouth", "lower face", "face", "oval"]
 # at 120, lips at 150, chin at 200, and at 240 with the mouth wide open; cheeks at x 10 and 246.
 BELOW_NOSE = 128  # first row under the notch that the polygon leaves for the nose
 OVALS = {"oval": ((128, 168), (72, 46)), "face": ((128, 124), (119, 118))}  # centre (x, y), half axes
+LIPS = ((128, 164), (66, 48))  # centre and half axes, with room for a mouth that opens
 TINT = (0.16, 0.62, 1.0)  # RGB in which a mask is shown
 
 
@@ -138,6 +139,13 @@ def face_mask(
         inside = (_depth(inside) > -grow).astype(np.uint8)
     ramp = np.clip(_depth(inside) / max(feather * WIDEST_EDGE * resolution, 1.0), 0.0, 1.0)
     return torch.from_numpy((ramp * ramp * (3 - 2 * ramp)).astype(np.float32))
+
+
+def skin_mask(resolution: int) -> torch.Tensor:
+    """(resolution, resolution) float32: 0 on lips and teeth, wherever they move, and 1 on all else; a soft edge."""
+    lips = cv2.ellipse(np.zeros((256, 256), np.float32), *LIPS, 0, 0, 360, 1, -1)
+    lips = cv2.resize(cv2.GaussianBlur(lips, (0, 0), 5), (resolution, resolution), interpolation=cv2.INTER_LINEAR)
+    return 1 - torch.from_numpy(lips)
 
 
 def _depth(inside: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One face through a clip: which of the detected ones, where it is in frames without a detection, and how steady."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -21,6 +21,8 @@ REACH = 1.0  # a followed face moves by less than this many face sizes between t
 CALM = 0.1  # seconds before and after a frame, in which most faces have to be turned or small for it to count
 SAME_PLACE = 0.25  # of a face's size, within which two faces of a frame are the same one
 STRETCH = 16  # frames that are smoothed at a time, with those around them
+# Asked with a number of frames, at least the (start, stop) of the runs among them: one that goes on may be cut there.
+Runs = Callable[[int], Sequence[tuple[int, int]]]
 TRACK_FIELDS = ("matrices", "weight", "score", "cuts")
 
 

@@ -24,11 +24,12 @@ from ..face.blend import Blender
 from ..face.detect.insightface import InsightFace
 from ..face.landmarks import LOOSE_LIMITS, PUBLISHED_LIMITS, Detection, Detector
 from ..face.occlusion import FreeCrops, Occlusion
+from ..face.parsing import FaceParser, ParsedOcclusions
 from ..face.shots import detect_faces
-from ..face.track import FaceTrack, Follower, choices_apart, joined, place_choices, split
+from ..face.track import FaceTrack, Follower, Runs, choices_apart, joined, place_choices, split
 from ..face.track_file import FaceFile
 from ..files import file_version, refuse_inputs, sweep_parts
-from ..frames import Frames, FrameView, SharedFrames, Window, end_map, skip_frames, windows_from
+from ..frames import Frames, FramesInTurn, FrameView, SharedFrames, Window, end_map, skip_frames, windows_from
 from ..media import VideoReader, VideoWriter, codec_for, join, output_format
 from ..media.audio import load_mono_16k
 from ..models.embedded import is_embedded
@@ -73,7 +74,7 @@ def lip_sync(
     detector: Detector,
     settings: RunSettings | None = None,
     *,
-    occlusion: str | os.PathLike | None = None,
+    occlusion: str | os.PathLike | FaceParser | None = None,
     resume: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
@@ -86,7 +87,8 @@ def lip_sync(
         model: from `load_model`.
         detector: from `load_detector`.
         settings: see `RunSettings`.
-        occlusion: a video of the size of `video`, white where something is in front of the face; there that stays.
+        occlusion: a video of the size of `video`, white where something is in front of the face, or what finds such
+            places; there the video stays.
         resume: keep finished parts beside `out` while running, and go on from those of an interrupted run with the same
             files and settings.
         progress: called as (phase, frames done, frames in all); denoising steps are parts of a window's frames. What
@@ -96,13 +98,16 @@ def lip_sync(
     progress = progress or no_progress
     speakers = [] if isinstance(audio, (str, os.PathLike)) else list(audio)
     audios = [speaker.audio for speaker in speakers] or [audio]
-    check_paths(video, audios, out, occlusion)
+    masks, mask_video = (occlusion, None) if isinstance(occlusion, FaceParser) else (None, occlusion)
+    check_paths(video, audios, out, mask_video)
     check_speakers(speakers)
     people = people_of(speakers, detector, settings.track) or [Person(detector, settings.track)]
     kept = 2 * settings.sync.window
     with ExitStack() as opened:
-        reader, masks, more = opened.enter_context(VideoReader(video, settings.fps, kept, progress)), None, {}
-        if occlusion is not None:
+        reader, more = opened.enter_context(VideoReader(video, settings.fps, kept, progress)), {}
+        if masks is not None:
+            more["occlusion"] = ["parsed", file_version(masks.path)]
+        elif occlusion is not None:
             masks = opened.enter_context(VideoReader(occlusion, reader.fps, kept, progress))
             if (masks.height, masks.width) != (reader.height, reader.width):
                 raise InputError(
@@ -136,13 +141,14 @@ class LipSyncInput:
         frames: the source's, uncut.
         fps: their rate.
         wave: (samples,) float32, mono, 16 kHz; of several people (people, samples).
-        masks: what is in front of the face in each of the frames, or one for all; see `face.occlusion`.
+        masks: what is in front of the face in each of the frames, or one for all, see `face.occlusion`; or what finds
+            it.
     """
 
     frames: Frames
     fps: float
     wave: torch.Tensor
-    masks: Frames | None = None
+    masks: Frames | FaceParser | None = None
 
     def order(self, settings: RunSettings) -> list[int]:
         """The source's frame of each frame of the result."""
@@ -164,7 +170,7 @@ class LipSyncResult:
         hear: gives what they say, once.
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
         search: what finds the face while they are rendered; None where the track was known.
-        masks: what is in front of it, in each or one for all.
+        masks: what is in front of it, in each or one for all, or what finds it.
         pauses: of what they say, in which the mouth is held still.
         name: whose it is, where there are several people.
         others: the same of the other people, whose mouths are laid over after this one's. Of them only what is their
@@ -180,7 +186,7 @@ class LipSyncResult:
     settings: RunSettings
     progress: Progress
     search: TrackSearch | None = None
-    masks: Frames | None = None
+    masks: Frames | FaceParser | None = None
     pauses: Pauses | None = None
     name: str = ""
     others: tuple["LipSyncResult", ...] = ()
@@ -210,13 +216,26 @@ class LipSyncResult:
         settings, superres, masks, tracks = self.settings, self.settings.superres, self.masks, self.tracks
         # What works against flicker looks back: it begins a little earlier, and that is not shown.
         first = start if superres is None else min(superres.first(track, start) for track in tracks)
-        shared = SharedFrames(self.frames, first)
+        frames, runs = FramesInTurn(self.frames), [track.runs for track in tracks]
+        shared = SharedFrames(frames, first)
         crops: list[Frames] = [CropsAhead(shared, track, settings.track.published) for track in tracks]
         free: list[Frames | None] = [None] * len(tracks)
+        if masks is not None and not isinstance(masks, FaceParser):
+            masks = FramesInTurn(masks)
+
+        def occlusion(k: int) -> Occlusion:
+            def known(stop: int) -> list[tuple[int, int]]:
+                return runs[k](stop)
+
+            if isinstance(masks, FaceParser):
+                parsed = ParsedOcclusions(frames, tracks[k], masks, known, settings.mask_image)
+                return Occlusion(parsed, tracks[k], known)
+            return Occlusion(masks, tracks[k], known)
+
         if masks is not None:
-            free = [SharedFrames(Occlusion(masks, track), first) for track in tracks]
+            free = [SharedFrames(occlusion(k), first) for k in range(len(tracks))]
             crops = [FreeCrops(some, known.read) for some, known in zip(crops, free, strict=True)]
-        synced = self._synced(crops, first)
+        synced = self._synced(crops, runs, first)
         if superres is not None:
             return self._restored(synced, shared, free, first, start)
         blenders = [Blender(shared, track, settings.blend, mask_image=settings.mask_image) for track in tracks]
@@ -245,10 +264,11 @@ class LipSyncResult:
             finished = blend_restored(frames, self.tracks, crops, *given)
             yield from windows_from(start, skip_frames(finished, start - first))
 
-    def _synced(self, crops: Sequence[Frames], first: int) -> Generator[list[Window], None, None]:
+    def _synced(self, crops: Sequence[Frames], runs: list[Runs], first: int) -> Generator[list[Window], None, None]:
         """Windows of everyone's crops that speak, from frame `first` on, each time of the same frames.
 
-        Where the tracks are not known yet the search is under way meanwhile, and waited for.
+        Where the tracks are not known yet the search is under way meanwhile, and waited for by what it puts into
+        `runs`.
         """
         search, frames, tracks = self.search, self.frames, self.tracks
         stills = [one.pauses and StillMouth(one.pauses, one.track) for one in (self, *self.others)]
@@ -285,7 +305,8 @@ class LipSyncResult:
                 steps("syncing", sum(done) * share, len(frames))
 
         with ExitStack() as opened:
-            runs = opened.enter_context(search.going_on()) if search else [track.runs for track in tracks]
+            if search:
+                runs[:] = opened.enter_context(search.going_on())
             features = [one.features for one in (self, *self.others)]
             if search is None or search.ended:
                 begin()
@@ -338,7 +359,7 @@ def lip_sync_frames(
     order, frames, fps, search, masks = take.order(settings), take.frames, take.fps, None, take.masks
     if masks is not None and settings.blend.published:
         raise InputError("the published way of blending knows nothing in front of the face: leave out the occlusion")
-    if masks is not None and len(masks) > 1:
+    if masks is not None and not isinstance(masks, FaceParser) and len(masks) > 1:
         if len(masks) <= max(order):
             raise InputError(
                 f"there are {len(masks)} masks of what is in front of the face for {max(order) + 1} frames: give one "

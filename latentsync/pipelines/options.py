@@ -30,6 +30,7 @@ from ..settings import (
 CHECKPOINTS = "checkpoints"  # the default folder, in the current one
 DETECTORS = ("auto", "insightface", "yunet", "centerface", "facexlib", "file")
 NETS, SHARPEN = ("GFPGAN", "CodeFormer", "RestoreFormer"), "sharpen"
+PARSED = "auto"  # --occlusion without a video
 RATIO = 2.0  # of a restored result, unless another is asked for
 # Wraps a function that loads something, so that what it gave is there for the next one who asks for the same.
 Keep = Callable[[Callable], Callable]
@@ -40,8 +41,8 @@ class Files:
     video_path: str | None = option(None, "the video")
     audio_path: str | None = option(None, "the voice: an audio file, or a video whose sound is taken")
     occlusion: str | None = option(
-        None, "a video of the size of the video that is white where something is in front of the face, such as a hand; "
-        "there the video stays as it is",
+        None, "where something is in front of the face, such as a hand, the video stays as it is: a video of its size "
+        "that is white there, or auto (face parsing)",
     )  # fmt: skip
     video_out_path: str | None = option(None, "the result: .mp4, .mov, .mkv or .webm")
 
@@ -209,6 +210,13 @@ def named_device(name: str):
         raise InputError(f"device is {name!r}, which cannot be used here ({reason}): try cpu, cuda or mps") from error
 
 
+def chosen_device(arguments: argparse.Namespace):
+    """The torch device of --device, or the best there is."""
+    from ..models.load import default_device
+
+    return named_device(arguments.device) if arguments.device else default_device()
+
+
 def refuse_idle_options(arguments: argparse.Namespace) -> None:
     """Refuse options that would change nothing beside the others."""
     changed = [item.flag for item in options_of(RESTORATION) if getattr(arguments, item.flag) != item.default]
@@ -269,6 +277,15 @@ def load_superres(arguments: argparse.Namespace, device, keep: Keep = lambda loa
     return SuperRes(restorer, settings, ratio, upscaler)
 
 
+def load_parser(arguments: argparse.Namespace):
+    """The `FaceParser` of --occlusion auto."""
+    from ..face.parsing import FaceParser, parser_file
+
+    folder = own_folder(arguments)
+    way_out = f"`python -m latentsync download --only parsing --checkpoints {folder}` fetches it (85 MB)"
+    return FaceParser(parser_file(folder, way_out), chosen_device(arguments))
+
+
 def restorer_file(name: str, checkpoints: str):
     """The file of the restorer `name`, one of `NETS`, in a checkpoints folder."""
     from ..models.folders import find_checkpoints
@@ -299,14 +316,14 @@ def load_nets(arguments: argparse.Namespace, keep: Keep = lambda load: load):
     import torch
 
     from ..models.embedded import choose_folder
-    from ..models.load import default_device, load_model, needed_checkpoints
+    from ..models.load import load_model, needed_checkpoints
 
     resolution, unet = chosen_resolution(arguments), arguments.inference_ckpt_path
     if unet and arguments.checkpoints is None:
         arguments.checkpoints = str(Path(unet).parent)
     weights = choose_folder(arguments.checkpoints, CHECKPOINTS)
     needed_checkpoints(weights, unet)
-    device = named_device(arguments.device) if arguments.device else default_device()
+    device = chosen_device(arguments)
     superres = load_superres(arguments, device, keep)
     detector = chosen_detector(arguments, device, keep)
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None

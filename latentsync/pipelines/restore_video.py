@@ -20,7 +20,7 @@ from .resume import Workspace, plan
 
 log = logging.getLogger(__name__)
 
-RESOLUTION = 512  # of the crops: more than the 263 x 351 pixels of a portrait that they show
+RESOLUTION = 512  # of the crops: more than the 297 x 396 pixels of a portrait that they show
 
 
 def restore_video(

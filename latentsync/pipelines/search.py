@@ -7,11 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from ..face.track import TRACK_FIELDS, FaceTrack
+from ..face.track import TRACK_FIELDS, FaceTrack, Runs
 from ..frames import Frames
 from ..media import VideoReader
 from ..progress import Progress
-from ..sampling.sample import Runs
 from ..threads import Ahead, check
 
 LOOKING = "looking for the face"  # the phase

@@ -14,23 +14,17 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..face.align import ANTIALIAS_BELOW, shrink
-from ..face.geometry import crop_matrix, fit_similarity, invert
-from ..face.landmarks import points_from_five
+from ..face.align import ANTIALIAS_BELOW, FACE_SIDE, portrait_matrix, shrink
+from ..face.geometry import invert
 from ..face.masks import face_mask
 from ..face.track import FaceTrack
 from ..frames import as_float, batches
 from ..sampling.sample import out_of_memory
 from ..settings import RestoreSettings
-from .restorers import FACE_SIDE, Restorer
+from .restorers import Restorer
 
 log = logging.getLogger(__name__)
 
-# The eyes, nose tip and mouth corners (left of the picture first) of FFHQ's portraits of 512 x 512: the five points to
-# which facexlib, and with it the published restorers, align faces.
-FFHQ_FIVE = np.array(
-    [[192.981, 239.947], [318.903, 240.194], [256.634, 314.019], [201.261, 371.410], [313.089, 371.151]]
-)
 SURROUNDINGS = 12.0  # portrait pixels, sigma of the blur outside the crop
 COLOUR = 20.0  # portrait pixels, sigma: slower changes than this are colour and light, and stay the input's
 SAME = 0.03  # mean change of a crop's pixels, of 0..1, that still counts as no movement
@@ -146,12 +140,12 @@ class Restoration:
 class Portrait:
     """The way from a crop of `resolution` x `resolution` to FFHQ's portrait and back.
 
-    The crop covers the middle of the portrait, about 263 x 351 pixels of it.
+    The crop covers the middle of the portrait, about 297 x 396 pixels of it.
     """
 
     def __init__(self, resolution: int):
         self.resolution = resolution
-        self.matrix = crop_matrix(fit_similarity(points_from_five(FFHQ_FIVE), resolution)[0], resolution)
+        self.matrix = portrait_matrix(resolution)
         inside = _warp(np.ones((resolution, resolution), np.float32), invert(self.matrix), FACE_SIDE)
         # The blurred surroundings begin a little inside, so that no edge shows.
         self.inside = np.clip(2 * cv2.GaussianBlur(inside, (0, 0), SURROUNDINGS / 2) - 1, 0, 1)[..., None]

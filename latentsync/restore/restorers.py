@@ -20,7 +20,6 @@ from ..models.state_dict import load_state_dict, recognise
 
 log = logging.getLogger(__name__)
 
-FACE_SIDE = 512  # pixels of a portrait, width and height
 # The nets made for faces take and give [-1, 1]; what each is called with beside the picture. GFPGAN's noise stays the
 # one stored in its weights, so that two runs agree.
 _FACE_NETS = {"GFPGAN": {"return_rgb": False, "randomize_noise": False}, "CodeFormer": {}, "RestoreFormer": {}}

@@ -26,7 +26,7 @@ from .restorers import Restorer
 from .upscale import Enlarged, Upscaler, resized
 
 MOST_RATIO = 4
-LARGEST_CROP = 1024  # pixels; a crop shows 263 x 351 pixels of the portrait that a restorer makes
+LARGEST_CROP = 1024  # pixels; a crop shows 297 x 396 pixels of the portrait that a restorer makes
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from einops import rearrange
 from ..audio.whisper import AudioFeatures
 from ..errors import InputError
 from ..face.masks import keep_mask
+from ..face.track import Runs
 from ..frames import Frames, as_float, for_net
 from ..models.load import LipSyncModel
 from ..settings import Settings
@@ -30,8 +31,6 @@ PIXELS_AT_ONCE = 16 * 256 * 256  # through the VAE: 16 frames at 256, 4 at 512
 PIXELS_KEPT = 512 * 512 * 512  # of crops whose latents are kept: 38 MB in half precision
 
 StepCallback = Callable[[int, int, torch.Tensor], None]
-# Asked with a number of frames, at least the (start, stop) of the runs among them: one that goes on may be cut there.
-Runs = Callable[[int], Sequence[tuple[int, int]]]
 
 
 @dataclass

@@ -176,6 +176,7 @@ WRONG = [
     ({"unet_config_path": "no/unet.yaml"}, "there is no file no/unet.yaml, nor 256 or 512 in its name"),
     ({"unet_config_path": "stage2_512.yaml", "resolution": 256}, "resolution is 256 and stage2_512.yaml says 512"),
     ({"inference_ckpt_path": "no/unet.pt"}, "there is no U-Net file no/unet.pt"),
+    ({"occlusion": "auto"}, "no parsing_parsenet.pth, which finds what is in front of a face: `python -m latentsync"),
     ({"published": None, "fps": 30}, "fps is 30 and --published runs at 25: leave one of them out"),
     ({"published": None, "overlap": 2}, "overlap is 2 and --published has none: leave one out"),
 ]

@@ -5,13 +5,14 @@ import torch
 from golden_data import directory, tensors
 from pictures import read_png
 
+from latentsync.errors import InputError
 from latentsync.face.align import warp_crop
 from latentsync.face.blend import blend, match_colour, paste_crop, paste_published
 from latentsync.face.geometry import apply, canvas_size, corners, crop_matrix, published_matrices
-from latentsync.face.masks import face_mask, ring_mask
+from latentsync.face.masks import face_mask, ring_mask, skin_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float, as_uint8
-from latentsync.settings import BlendSettings
+from latentsync.settings import BlendSettings, RunSettings
 
 R = 128
 MODES = [
@@ -19,6 +20,7 @@ MODES = [
     BlendSettings(published=True),
     BlendSettings(match_colour=True),
     BlendSettings(mask_smooth=0.0),
+    BlendSettings(detail=1.0),
 ]
 
 
@@ -182,6 +184,39 @@ def test_colour_match_undoes_a_tint():
     crop = torch.rand(R, R, 3, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     tinted = crop + torch.tensor([0.08, -0.05, 0.02])
     assert (match_colour(tinted, crop, ring_mask(R)) - crop).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("apart, height", [(0.0, 0.02), (0.05, 0.02), (0.2, 0.02), (0.0, 0.1), (0.0, 0.3)])
+def test_detail_of_the_skin_comes_back_where_the_face_is_alike(apart, height):
+    faces = track([place(150, 120)])
+    to_crop = crop_matrix(faces.matrices[0], R)
+    finer = max(np.hypot(*to_crop[:, 0]), np.hypot(*to_crop[:, 1]))
+    waves = height * np.sin(2 * np.pi * np.arange(320) * finer / 12)  # twelve crop pixels long
+    source = torch.from_numpy(np.tile(0.5 + waves[:, None], (240, 1, 3))).float()[None]
+    crop = torch.full((1, R, R, 3), 0.5 + apart)
+    without, half, whole = (
+        list(blend(source, faces, [crop], BlendSettings(0.0, detail=amount)))[0][0] for amount in (0.0, 0.5, 1.0)
+    )
+    mask, skin = (
+        torch.from_numpy(cv2.warpAffine(part.numpy(), to_crop, (320, 240), flags=cv2.WARP_INVERSE_MAP))
+        for part in (face_mask(R, feather=0.0), skin_mask(R))
+    )
+    lips, skin = (mask > 0.99) & (skin < 1e-3), (mask > 0.99) & (skin > 0.99)
+    assert lips.sum() > 500 and skin.sum() > 500
+    torch.testing.assert_close(whole[lips], without[lips], atol=1e-4, rtol=0)
+    returned = ((whole - without)[skin].std() / (source[0] - 0.5)[skin].std()).item()
+    # A blur with a sigma of three leaves exp(-2 (3 pi / 12)^2) of such waves: that much is no detail. The mean of a
+    # sine without its sign is 2 / pi.
+    coarse = np.exp(-2 * (np.pi / 4) ** 2)
+    difference = apart or 2 / np.pi * coarse * height
+    share = np.exp(-(((difference + 2 / np.pi * (1 - coarse) * height) / 0.08) ** 2))
+    assert returned == pytest.approx(share * (1 - coarse), abs=0.03)
+    torch.testing.assert_close(half - without, (whole - without) / 2, atol=1e-5, rtol=0)
+
+
+def test_published_blending_puts_no_detail_back():
+    with pytest.raises(InputError, match="detail is 0.5 and the published way"):
+        RunSettings(blend=BlendSettings(detail=0.5)).as_published()
 
 
 def test_four_channels_keep_their_alpha():

@@ -9,6 +9,8 @@ import pytest
 import torch
 from golden_data import tensors
 
+from latentsync.drawn.heads.clip import make_clip
+from latentsync.drawn.heads.corpus import align_clip
 from latentsync.errors import InputError
 from latentsync.face.masks import (
     _polygon_mask,
@@ -18,6 +20,7 @@ from latentsync.face.masks import (
     mask_image_of,
     read_mask,
     ring_mask,
+    skin_mask,
     tinted,
 )
 
@@ -58,6 +61,16 @@ def test_ring_is_inside_and_leaves_the_mouth_out():
     ring = ring_mask(256)
     assert (keep_mask(256)[0][ring] == 0).all()
     assert not ring[140:205, 80:170].any() and ring.sum() > 2000
+
+
+@pytest.mark.parametrize("seed", [4, 5])
+def test_no_skin_is_where_lips_and_teeth_move(seed):
+    crops = align_clip(make_clip(seed, 3.0), 128)
+    moving = (crops.amax(0) - crops.amin(0)).mean(-1) > 0.25
+    moving[:64] = False  # the eyes
+    assert moving.sum() > 200 and skin_mask(128)[moving].max() < 0.1
+    repainted = face_mask(128)
+    assert (skin_mask(128) * repainted).sum() > 0.5 * repainted.sum()
 
 
 def test_edge_and_ring_have_their_widths():

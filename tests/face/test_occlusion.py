@@ -85,22 +85,61 @@ def test_beyond_the_frame_nothing_is_in_front():
 
 
 def test_crops_are_filled_from_the_nearest_free_one():
-    follow = track([place(160, 118)] * 5)
-    masks = torch.stack([hand(follow.matrices[0], radius=0.2 if i in (1, 2, 4) else 0) for i in range(5)])
-    frames = noise(5)
+    follow = track([place(160, 118)] * 8)
+    masks = torch.stack([hand(follow.matrices[0], radius=0.2 if i in (1, 2, 7) else 0) for i in range(8)])
+    frames = noise(8)
     own = AlignedFaces(frames, follow.matrices, follow.found, R)
     free = Occlusion(masks, follow)
     filled = FreeCrops(own, free.__getitem__)
-    numbers = [0, 1, 2, 3, 4]
+    numbers = list(range(8))
     before, after, weights = own[numbers], filled[numbers], free[numbers]
-    for i, donor in ((1, 0), (2, 3), (4, 3)):
+    for i, donor in ((1, 0), (2, 3), (7, 6)):
         covered = weights[i] == 0
         assert covered.any() and torch.equal(after[i][covered], before[donor][covered])
         assert torch.equal(after[i][weights[i] == 1], before[i][weights[i] == 1])
-    assert torch.equal(after[[0, 3]], before[[0, 3]])
+    assert torch.equal(after[[0, 3, 6]], before[[0, 3, 6]])
     # Where none is free, they stay as they are.
     assert torch.equal(filled[[1, 2]], before[[1, 2]])
-    assert len(filled) == 5
+    assert len(filled) == 8
+
+
+def flickering(covered: str, radius=0.12, cuts=()):
+    """`Occlusion` of a face that stands still, with a disc over its mouth where `covered` has an x; "-": no face."""
+    follow = track([place(160, 118)] * len(covered), [c != "-" for c in covered])
+    follow.cuts[list(cuts)] = True
+    masks = torch.stack([hand(follow.matrices[0]) * (c == "x") for c in covered])
+    return Occlusion(masks, follow)
+
+
+@pytest.mark.parametrize(
+    ("covered", "steadied", "cuts"),
+    [
+        ("..x...x..", "..xxxxx..", ()),
+        ("..x....x.", "..x....x.", ()),  # too long
+        ("..x...x..", "..x...x..", (4,)),
+        ("..x.-.x..", "..x...x..", ()),
+        ("x..xx.x...", "xxxxxxx...", ()),
+        ("...x......", "...x......", ()),
+        ("..........", "..........", ()),
+        ("xxxxxxxxxx", "xxxxxxxxxx", ()),
+    ],
+)
+def test_short_gaps_of_a_run_are_closed_and_nothing_else(covered, steadied, cuts):
+    free = flickering(covered, cuts=cuts)
+    alone = {c: Occlusion(hand(place(160, 118))[None] * (c == "x"), track([place(160, 118)]))[[0]][0] for c in "x."}
+    whole = free[range(len(covered))]
+    for i, c in enumerate(steadied):
+        assert torch.equal(whole[i], alone[c]), i
+    windows = [free[numbers] for numbers in ([0, 1, 2], [2, 3, 4, 5], [1], list(range(6, len(covered))))]
+    assert torch.equal(torch.cat(windows), whole[[0, 1, 2, 2, 3, 4, 5, 1, *range(6, len(covered))]])
+
+
+def test_no_more_of_the_track_is_asked_for_than_a_mask_depends_on():
+    follow, asked = track([place(160, 118)] * 12), []
+    free = Occlusion(torch.zeros(12, *SIZE), follow, lambda stop: asked.append(stop) or follow.runs(stop))
+    for numbers in ([0, 1], [5], [9, 10, 11]):
+        free[numbers]
+    assert asked == [5, 9, 12]
 
 
 def test_frames_without_the_face_are_not_looked_at():

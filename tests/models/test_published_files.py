@@ -30,11 +30,11 @@ from latentsync.evaluate.perceptual import load_lpips
 from latentsync.evaluate.sync_score import load_stable_syncnet
 from latentsync.evaluate.tools import EvaluateSettings, Tools
 from latentsync.face.detect import load_detector
+from latentsync.face.parsing import FaceParser, parser_file
 from latentsync.limits import set_limits
 from latentsync.media import VideoWriter
 from latentsync.models import registry
 from latentsync.models.load import find_checkpoints, load_audio_encoder, load_model, load_unet, load_vae
-from latentsync.models.state_dict import load_state_dict
 from latentsync.nets.hyperiqa import HyperIQA
 from latentsync.nets.syncnet import PIXEL, PIXEL_25, PIXEL_ATTN, StableSyncNet
 from latentsync.nets.syncnet_v2 import SyncNetV2
@@ -198,12 +198,11 @@ def check_retinaface(folder: Path) -> None:
 
 @layout("auxiliary/parsing_parsenet.pth")
 def check_parsenet(folder: Path) -> None:
-    """No command of this package takes it: it is for other programs that look into the same folder."""
     parsing = pytest.importorskip("facexlib.parsing")
     with torch.device("meta"):
         shapes = shapes_of(parsing.ParseNet(512, 512, parsing_ch=19))
     save(folder / "auxiliary" / "parsing_parsenet.pth", zeros(shapes), legacy=True)
-    assert load_state_dict(find_checkpoints(folder).parsenet).keys() == shapes.keys()
+    assert FaceParser(parser_file(folder, "")).net.state_dict().keys() == shapes.keys()
 
 
 # Judges and losses

@@ -170,7 +170,7 @@ def test_memory_grows_with_the_window_and_the_precision(pack, installed):
 
 
 def download(pack, **values):
-    usual = {"version": "1.6", "detector": True, "restorers": False, "syncnet": False}
+    usual = {"version": "1.6", "detector": True, "restorers": False, "syncnet": False, "parsing": False}
     return pack.run("LatentSyncDownloadModels", **usual | values)
 
 
@@ -181,9 +181,9 @@ def test_download_asks_for_the_ticked_parts_and_puts_a_second_version_beside(pac
     assert asked == [(folder, ["unet"]), (folder, ["whisper", "vae"])]
     asked.clear()
     tiny.make_checkpoints(folder)
-    download(pack, version="1.5", restorers=True, syncnet=True)
+    download(pack, version="1.5", restorers=True, syncnet=True, parsing=True)
     assert asked[0] == (folder / "latentsync-1.5", ["unet", "syncnet"])
-    assert asked[1] == (folder, ["whisper", "vae", "yunet", "gfpgan", "codeformer", "restoreformer"])
+    assert asked[1] == (folder, ["whisper", "vae", "yunet", "gfpgan", "codeformer", "restoreformer", "parsing"])
 
 
 def test_the_detector_can_be_fetched_alone(pack, comfy_folders, monkeypatch):

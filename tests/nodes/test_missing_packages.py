@@ -68,6 +68,10 @@ def load_detector(name):
     return lambda pack: pack.run("LatentSyncLoadDetector", detector=name)
 
 
+def parse(pack):
+    pack.latentsync.face.parsing.FaceParser(pack.nodes.folders.parser_file())
+
+
 def sample(pack):
     pack.latentsync.sampling.schedulers.make_sampler("ddim", 1)
 
@@ -85,13 +89,15 @@ def hear(pack):
         ("diffusers", sample, 'the samplers need the diffusers package: pip install "diffusers<0.36"'),
         ("insightface", load_detector("insightface"), "the detector insightface needs its package .*pip install insig"),
         ("facexlib", load_detector("facexlib"), "the detector facexlib needs its package .*pip install facexlib"),
+        ("facexlib", parse, "face parsing needs the package facexlib .*: pip install facexlib"),
     ],
 )
 def test_what_is_missing_is_named_when_it_is_needed(pack, comfy_folders, without, name, action, sentence):
     folder = comfy_folders.models / "latentsync" / "auxiliary"
     (folder / "models" / "buffalo_l").mkdir(parents=True)
     (folder / "models" / "buffalo_l" / "det_10g.onnx").touch()
-    torch.save({"a": torch.zeros(3)}, folder / "detection_Resnet50_Final.pth")
+    for file in ("detection_Resnet50_Final.pth", "parsing_parsenet.pth"):
+        torch.save({"a": torch.zeros(3)}, folder / file)
     without(name)
     with pytest.raises(ValueError, match=sentence):
         action(pack)

@@ -12,9 +12,10 @@ from media_clips import read_all
 
 from latentsync import threads
 from latentsync.face.detect import load_detector
+from latentsync.face.parsing import FaceParser, ParsedOcclusions
 from latentsync.media import VideoReader, VideoWriter
 from latentsync.models.load import load_model
-from latentsync.pipelines.lip_sync import LipSyncInput, lip_sync, lip_sync_frames
+from latentsync.pipelines.lip_sync import LipSyncInput, lip_sync, lip_sync_frames, track_or_resume
 from latentsync.progress import no_progress
 from latentsync.restore.restorers import Sharpen
 from latentsync.restore.superres import SuperRes
@@ -52,6 +53,27 @@ def masks(clip):
         return hand((reader.height, reader.width), face.box)
 
 
+class Green(FaceParser):
+    """In place of the net: background where a portrait is green, and skin."""
+
+    def __init__(self, path):
+        self.path, self.seen = path, 0
+
+    def __call__(self, portrait):
+        self.seen += 1
+        return (portrait[..., 1] - portrait[..., 0] < 0.3).to(torch.uint8).numpy()
+
+
+@pytest.fixture
+def green(clip, masks):
+    """`clip`, with the hand in it, in green."""
+    frames = read_all(clip.video)
+    frames[masks > 0] = torch.tensor([20, 200, 20], dtype=torch.uint8)
+    with VideoWriter(clip.video, 25, *masks.shape[1:], crf=4) as writer:
+        writer.write(frames)
+    return clip
+
+
 def rendered(clip, model, settings, masks) -> torch.Tensor:
     detector = load_detector("file", model=clip.track)
     with VideoReader(clip.video) as reader:
@@ -74,6 +96,51 @@ def test_a_hand_stays_as_it_was_with_and_without_threads(clip, model, masks, mon
     monkeypatch.setattr(threads, "THREADED", False)
     torch.manual_seed(4)
     assert torch.equal(rendered(clip, model, settings, masks), out)
+
+
+@pytest.mark.parametrize("settings", [FAST, replace(FAST, sync=Settings(steps=1, window=8, overlap=3)), SHARPER])
+def test_what_a_parser_finds_while_the_face_is_looked_for_is_what_masks_of_the_whole_clip_say(
+    green, model, masks, monkeypatch, settings
+):
+    parser = Green(green.video)
+    torch.manual_seed(4)
+    out = rendered(green, model, settings, parser)
+    source = read_all(green.video)[: len(out)]
+    core = torch.from_numpy(np.stack([cv2.erode(mask, np.ones((3, 3))) for mask in masks[: len(out)].numpy()])) > 0
+    assert (out[core].int() - source[core].int()).abs().max() <= 1
+    assert parser.seen == len(out)  # each frame once
+    with VideoReader(green.video) as reader:
+        track = track_of(reader, green, model.resolution)
+        parsed = ParsedOcclusions(reader, track, Green(green.video))[range(len(reader))]
+    monkeypatch.setattr(threads, "THREADED", False)
+    for same in (parser, parsed):
+        torch.manual_seed(4)
+        assert torch.equal(rendered(green, model, settings, same), out)
+
+
+def track_of(frames, clip, resolution):
+    return track_or_resume(frames, 25.0, load_detector("file", model=clip.track), resolution, FAST, no_progress)
+
+
+def test_a_parser_goes_with_a_run_and_is_part_of_its_plan(green, model, tmp_path):
+    given = green.video, green.audio, tmp_path / "out.mp4", model, load_detector("file", model=green.track)
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"1")
+
+    def interrupted(phase, done, total):
+        if phase == "syncing" and done >= 16:
+            raise KeyboardInterrupt
+
+    lossless = replace(FAST, encoding=EncodingSettings(crf=0))
+    lip_sync(*given, lossless, occlusion=Green(weights))
+    whole = read_all(given[2])
+    with pytest.raises(KeyboardInterrupt):
+        lip_sync(*given, lossless, occlusion=Green(weights), resume=True, progress=interrupted)
+    with pytest.raises(ValueError, match="was made with another occlusion"):
+        lip_sync(*given, lossless, occlusion=Green(green.track), resume=True)
+    parser = Green(weights)
+    lip_sync(*given, lossless, occlusion=parser, resume=True)
+    assert torch.equal(read_all(given[2]), whole) and parser.seen < len(whole)
 
 
 def test_a_mask_video_goes_with_a_run_and_is_part_of_its_plan(clip, model, masks, tmp_path):

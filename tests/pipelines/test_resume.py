@@ -18,6 +18,7 @@ from drawn_clips import HEIGHT, WIDTH, make_clip
 from grain import Grain
 from media_clips import packet_bytes, read_all
 
+from latentsync.face.align import FACE_SIDE
 from latentsync.face.detect import load_detector
 from latentsync.face.track import FaceTrack
 from latentsync.frames import Window
@@ -28,7 +29,7 @@ from latentsync.pipelines.lip_sync import lip_sync
 from latentsync.pipelines.restore_video import restore_video
 from latentsync.pipelines.resume import Workspace
 from latentsync.restore.apply import Restoration, memory_frames
-from latentsync.restore.restorers import FACE_SIDE, Sharpen, load_restorer
+from latentsync.restore.restorers import Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, blend_restored, restore_frames
 from latentsync.settings import BlendSettings, EncodingSettings, RestoreSettings, RunSettings, Settings, TrackSettings
 

@@ -20,15 +20,15 @@ from spandrel.architectures.GFPGAN import GFPGAN
 from spandrel.architectures.RestoreFormer import RestoreFormer
 
 from latentsync.evaluate.image_metrics import flicker
-from latentsync.face.align import warp_crop
+from latentsync.face.align import FACE_SIDE, FFHQ_FIVE, warp_crop
 from latentsync.face.geometry import fit_similarity
 from latentsync.face.landmarks import points_from_five
 from latentsync.face.masks import face_mask
 from latentsync.face.track import FaceTrack
 from latentsync.frames import as_float
 from latentsync.models.registry import WEIGHTS
-from latentsync.restore.apply import FFHQ_FIVE, Portrait, Restoration, _warp, memory_frames
-from latentsync.restore.restorers import FACE_SIDE, NetRestorer, Sharpen, load_restorer
+from latentsync.restore.apply import Portrait, Restoration, _warp, memory_frames
+from latentsync.restore.restorers import NetRestorer, Sharpen, load_restorer
 from latentsync.restore.superres import SuperRes, scaled
 from latentsync.settings import RestoreSettings
 

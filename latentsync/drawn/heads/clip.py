@@ -87,7 +87,7 @@ def _similarities(unit: np.ndarray, angle: np.ndarray, target: np.ndarray) -> np
     return np.concatenate([linear, (target - linear @ np.array([0.0, 0.5]))[..., None]], -1)
 
 
-def _over(frame: np.ndarray, sheet: np.ndarray, face_to_frame: np.ndarray, unit: float, bounds=(LEFT, TOP)):
+def over(frame: np.ndarray, sheet: np.ndarray, face_to_frame: np.ndarray, unit: float, bounds=(LEFT, TOP)):
     """`frame` (h, w, 3) uint8 with a premultiplied `sheet` (., ., 4), whose first pixel is at `bounds`, over it."""
     linear = face_to_frame[:, :2]
     matrix = np.column_stack([linear / unit, face_to_frame[:, 2] + linear @ bounds[:2]])
@@ -121,9 +121,9 @@ def render(speaker: Speaker, speech: Speech, size: int | tuple[int, int] = 256, 
         head = face.copy()
         draw_eyes(head, speaker, unit, motion.eyelids[i], motion.gaze[i])
         mouth.draw(head, MouthShape(*shape.tolist()))
-        frame = _over(wall, back, motion.matrices[i], unit)
-        frame = _over(frame, body, motion.body[i], unit, BODY)
-        frame = _over(frame, head, motion.matrices[i], unit)
+        frame = over(wall, back, motion.matrices[i], unit)
+        frame = over(frame, body, motion.body[i], unit, BODY)
+        frame = over(frame, head, motion.matrices[i], unit)
         table = np.rint(np.clip(levels * motion.light[i], 0, 255)).astype(np.uint8)
         frames[i] = cv2.LUT(frame, table[None])
     x, w = 1.03 * speaker.eye_spread, speaker.face_width
