@@ -16,6 +16,7 @@ EndMode = Literal["pingpong", "loop", "hold", "stop"]
 SAMPLERS = ("ddim", "dpm++", "unipc", "euler")
 REGIONS = ("mouth", "face")
 UNCOND = ("each", "once")
+SILENCE = ("model", "source", "still")
 ENCODERS = ("auto", "x264", "nvenc", "videotoolbox", "qsv")
 # x264's, the fastest first.
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -367,6 +368,8 @@ class RunSettings:
         detect_every: look for the face in every n-th frame and interpolate between.
         audio_longer: what the video does while a longer audio goes on.
         audio_shorter: "stop" ends the video with the audio, "silent" carries on with a silent mouth.
+        silence: what pauses of more than 0.4 s show: what the "model" makes of them, the "source", or the mouth with
+            which the pause begins, held "still".
         repeat_turns: in pingpong the turning frames stand twice, as published.
         hard_cut: let Whisper hear each 30 s alone, as published.
         superres: a `SuperRes`: what restores the face and enlarges the frames, with its nets; None is neither.
@@ -393,6 +396,10 @@ class RunSettings:
         "stop", "when the audio ends first: stop the video too, or go on with a silent mouth",
         choices=("stop", "silent"),
     )  # fmt: skip
+    silence: str = option(
+        "model", "what the mouth does in pauses of the voice: what the model makes of silence, what it does in the "
+        "source, or nothing (still: the result's mouth at the pause's beginning is held)", choices=SILENCE,
+    )  # fmt: skip
     repeat_turns: bool = False
     hard_cut: bool = False
     superres: Any = None
@@ -411,5 +418,6 @@ class RunSettings:
             blend=replace(self.blend, published=True),
             repeat_turns=True,
             hard_cut=True,
+            silence="model",
             fps=PUBLISHED_FPS,
         )

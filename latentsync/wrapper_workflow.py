@@ -59,6 +59,7 @@ REPLACEMENTS = {
         | _defaults(BlendSettings, "mask_smooth", "match_colour")
         | _defaults(Settings, "deep_cache")
         | {"quality": "custom"}
+        | _defaults(TrackSettings, "max_yaw", "min_face")
         | _defaults(BlendSettings, "detail"),
     ),
     "VideoLengthAdjuster": Replacement(

@@ -31,7 +31,7 @@ SAMPLING = ("steps", "guidance", "seed", "sampler", "window", "overlap")
 # Of the nodes that do the whole run: all but steps, guidance, seed, face and quality.
 SELDOM_TURNED = (
     "sampler", "window", "overlap", "index", "x", "y", "smoothing", "max_gap", "detect_every", "audio_longer",
-    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache", "max_yaw", "min_face", "detail",
+    "audio_shorter", "mask_smooth", "match_colour", "crf", "deep_cache", "max_yaw", "min_face", "silence", "detail",
 )  # fmt: skip
 LIP_SYNC_ALIASES = ("lipsync", "lip sync", "talking head", "dubbing", "wav2lip", "latentsync wrapper")
 
@@ -121,6 +121,7 @@ def more_run_widgets() -> list[io.Input]:
     """Those that came later: they stand at the end, for saved workflows go by position."""
     return [
         *widgets(TrackSettings, "max_yaw", "min_face", optional=True),
+        *widgets(RunSettings, "silence", optional=True),
         *widgets(BlendSettings, "detail", optional=True),
     ]
 

@@ -24,7 +24,7 @@ from .track import FaceTrack
 # a crop is shrunk to so many first.
 LINEAR_FROM, FINEST = 1.2, 1.5
 FINE = 3.0  # crop pixels: sigma of the blur that leaves the coarse part of a picture; the rest is its detail
-ALIKE = 0.05  # difference of the coarse parts, of 1, at which 1/e of the detail is put back
+ALIKE = 0.08  # difference of the coarse parts and mean of the detail, of 1, that together leave 1/e of it
 MARGIN = 4  # crop pixels kept around the mask, more than shrinking and a cubic reach
 
 
@@ -173,13 +173,14 @@ def paste_crop(
 def with_detail(face: torch.Tensor, source: torch.Tensor, skin: torch.Tensor, sigma: float) -> torch.Tensor:
     """`face` (h, w, 3) with the detail of `source`, finer than `sigma` pixels, on its `skin` (h, w) in [0, 1].
 
-    It comes back where the coarse parts of both are alike: where they are not, the face has moved.
+    It comes back where the coarse parts of both are alike: where they are not, the face has moved. Outlines, such as
+    the jaw's, are stronger than any pore and stay the face's own: they would stand twice where they move a little.
     """
     coarse, coarse_source = (cv2.GaussianBlur(picture.numpy(), (0, 0), sigma) for picture in (face, source))
-    apart = cv2.GaussianBlur(np.abs(coarse - coarse_source).mean(-1), (0, 0), sigma)
+    fine = source.numpy() - coarse_source
+    apart = cv2.GaussianBlur((np.abs(coarse - coarse_source) + np.abs(fine)).mean(-1), (0, 0), sigma)
     share = skin * torch.from_numpy(np.exp(-((apart / ALIKE) ** 2)))
-    change = source - face + torch.from_numpy(coarse - coarse_source)
-    return torch.addcmul(face, share[..., None], change).clamp_(0, 1)
+    return torch.addcmul(face, share[..., None], torch.from_numpy(fine + coarse) - face).clamp_(0, 1)
 
 
 def paste_published(

@@ -72,6 +72,10 @@ class FaceTrack:
         parts = {name: getattr(self, name)[index] for name in ("matrices", "weight", "score")}
         return replace(self, **parts, cuts=cuts)
 
+    def faded(self, shares: np.ndarray) -> "FaceTrack":
+        """The track with so much (n,) of the synced face."""
+        return replace(self, weight=self.weight * shares)
+
     def runs(self, stop: int | None = None) -> list[tuple[int, int]]:
         """(start, stop) of every stretch with the face and without a cut, in order, among the first `stop` frames."""
         return _runs(self.weight[:stop] > 0, self.cuts[:stop])

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ..audio.pauses import Pauses, packaged
 from ..audio.whisper import SAMPLE_RATE, AudioFeatures, encode_audio
 from ..errors import InputError
 from ..face.align import AlignedFaces
@@ -41,6 +42,7 @@ from ..threads import behind, check
 from .resume import Workspace, plan
 from .search import LOOKING, TrackSearch, apart
 from .speakers import Person, Speaker, check_speakers, people_of
+from .still import StillMouth
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,8 @@ def lip_sync(
             more["occlusion"] = file_version(occlusion)
         if speakers:
             more["speakers"] = [[who.face, who.file and file_version(who.file)] for who in speakers]
+        if settings.silence != "model":
+            more["voice activity"] = (path := packaged()) and file_version(path)
         take = LipSyncInput(reader, float(reader.fps), stacked(map(load_mono_16k, audios)), masks)
         codec = written_codec(out, reader, settings)
         space = (
@@ -167,9 +171,10 @@ class LipSyncResult:
         outlasts: they go on after the sound for a frame or more; less is no reason to encode the sound again.
         search: what finds the face while they are rendered; None where the track was known.
         masks: what is in front of it, in each or one for all, or what finds it.
+        pauses: of what they say, in which the mouth is held still.
         name: whose it is, where there are several people.
         others: the same of the other people, whose mouths are laid over after this one's. Of them only what is their
-            own counts: track, hear and name.
+            own counts: track, hear, pauses and name.
     """
 
     model: LipSyncModel
@@ -182,6 +187,7 @@ class LipSyncResult:
     progress: Progress
     search: TrackSearch | None = None
     masks: Frames | FaceParser | None = None
+    pauses: Pauses | None = None
     name: str = ""
     others: tuple["LipSyncResult", ...] = ()
 
@@ -265,12 +271,15 @@ class LipSyncResult:
         `runs`.
         """
         search, frames, tracks = self.search, self.frames, self.tracks
-        share, done = 1 / len(tracks), [first] * len(tracks)
+        stills = [one.pauses and StillMouth(one.pauses, one.track) for one in (self, *self.others)]
+        # A mouth that is held comes earlier, and is not shown.
+        starts = [still.first(first) if still else first for still in stills]
+        share, done = 1 / len(tracks), list(starts)
         steps = StepProgress(self.progress, share)
 
         def begin() -> None:
             if not steps.phase:
-                steps("syncing", first, len(frames))
+                steps("syncing", min(done), len(frames))
 
         def on_step(*state) -> None:
             check()
@@ -304,12 +313,13 @@ class LipSyncResult:
             else:
                 self.progress(*search.state)
             streams = []
-            for person, track in enumerate(tracks):
+            for person, (track, start, still) in enumerate(zip(tracks, starts, stills, strict=True)):
                 # Crops that are filled from others of their window are not the same in another one.
                 same = partial(source, track) if self.masks is None else None
-                given = self.settings.sync, runs[person], first, on_step, self.settings.mask_image, same, on_wait
+                given = self.settings.sync, runs[person], start, on_step, self.settings.mask_image, same, on_wait
                 synced = opened.enter_context(closing(sync(self.model, crops[person], features[person], *given)))
-                streams.append(counted(person, synced))
+                stream = counted(person, synced)
+                streams.append(skip_frames(still(stream, start), first - start) if still else stream)
             yield from together(streams, first)
 
     def sound(self, audio: str | os.PathLike | Sequence[str | os.PathLike] | None) -> dict[str, object]:
@@ -359,6 +369,13 @@ def lip_sync_frames(
     people = detector if isinstance(detector, Sequence) else [Person(detector, settings.track)]
     face = fps, people, model.resolution, settings
     tracks = None if track is None else [track]
+    waves = list(torch.atleast_2d(take.wave))  # as long as the clip; they go once they are heard
+    pauses, shares = [None] * len(people), [np.ones(len(order), np.float32)] * len(people)
+    if settings.silence != "model":
+        progress("looking for pauses", 0, len(order))
+        pauses = [Pauses(wave, fps, len(order)) for wave in waves]
+    if settings.silence == "source":
+        pauses, shares = [None] * len(people), [some.shares for some in pauses]
     if work is not None and (work.track is not None or work.frames_done):
         # Frames that go on from others look back: the whole tracks are known before they begin.
         tracks = tracks_or_resume(take.used(settings), *face, progress, work)
@@ -368,9 +385,8 @@ def lip_sync_frames(
         def begin(say: Progress) -> Generator[tuple[FaceTrack, ...], None, None]:
             return grow_tracks(frames, range(max(order) + 1), *face, say, work and work.keep_track)
 
-        search = TrackSearch(begin, order, model.resolution, len(people))
-    tracks = search.tracks if search else [track.take(order) for track in tracks]
-    waves = list(torch.atleast_2d(take.wave))  # as long as the clip; they go once they are heard
+        search = TrackSearch(begin, order, model.resolution, shares)
+    tracks = search.tracks if search else [t.take(order).faded(some) for t, some in zip(tracks, shares, strict=True)]
     outlasts = _missing(waves[0], fps, len(order)) * fps >= SAMPLE_RATE
 
     def hear(k: int) -> AudioFeatures:
@@ -378,7 +394,7 @@ def lip_sync_frames(
         return listen(model.audio_encoder, wave, fps, len(order), settings.hard_cut)
 
     def result(k: int, *others: LipSyncResult) -> LipSyncResult:
-        given = outlasts, settings, progress, search, masks, people[k].name, others
+        given = outlasts, settings, progress, search, masks, pauses[k], people[k].name, others
         return LipSyncResult(model, FrameView(frames, order), fps, tracks[k], partial(hear, k), *given)
 
     return result(0, *map(result, range(1, len(people))))

@@ -121,7 +121,7 @@ RUN = (
     *FACE,
     *RESTORATION,
     ("result", BlendSettings, ()),
-    ("result", RunSettings, ("audio_longer", "audio_shorter")),
+    ("result", RunSettings, ("audio_longer", "audio_shorter", "silence")),
     ("result", EncodingSettings, ()),
     ("result", OutputOptions, ()),
 )
@@ -236,6 +236,8 @@ def refuse_idle_options(arguments: argparse.Namespace) -> None:
             )
         if arguments.overlap:
             raise InputError(f"overlap is {arguments.overlap} and --published has none: leave one out")
+        if getattr(arguments, "silence", "model") != "model":
+            raise InputError(f"silence is {arguments.silence} and --published knows no pauses: leave one out")
     sync = sampling_settings(arguments)
     idle = (sync.guidance_start, sync.guidance_end) != (0, 1) or getattr(arguments, "uncond", None) == "once"
     if sync.guidance == 1 and idle:

@@ -23,7 +23,7 @@ class TrackSearch:
     Args:
         begin: starts the search, which gives the source's tracks in stretches and tells how far it is.
         order: the source's frame of each frame of the result.
-        count: how many tracks.
+        shares: of each track, how much of the synced face a frame of the result shows at most.
 
     Attributes:
         tracks: of the result's frames; a face is in none that the search has not come to.
@@ -36,12 +36,12 @@ class TrackSearch:
         begin: Callable[[Progress], Generator[Sequence[FaceTrack], None, None]],
         order: Sequence[int],
         resolution: int,
-        count: int = 1,
+        shares: Sequence[np.ndarray],
     ):
-        self._begin, self._order = begin, list(order)
+        self._begin, self._order, self._shares = begin, list(order), shares
         self._needed = np.maximum.accumulate(self._order) + 1  # source frames, for a frame and those before it
         self.tracks, self._sources = (
-            [_unknown(length, resolution) for _ in range(count)] for length in (len(order), int(self._needed[-1]))
+            [_unknown(length, resolution) for _ in shares] for length in (len(order), int(self._needed[-1]))
         )
         self._length, self._turn = len(order), threading.Lock()
         self._known = self._found = 0  # frames of the result, and of the source
@@ -78,10 +78,10 @@ class TrackSearch:
         end = self._found + len(stretches[0])
         known = int(np.searchsorted(self._needed, end, side="right"))
         first = max(0, self._known - 1)  # whether the next frame is a cut depends on the one before it
-        for track, source, stretch in zip(self.tracks, self._sources, stretches, strict=True):
+        for track, source, stretch, shares in zip(self.tracks, self._sources, stretches, self._shares, strict=True):
             for name in TRACK_FIELDS:
                 getattr(source, name)[self._found : end] = getattr(stretch, name)
-            taken = source.take(self._order[first:known])
+            taken = source.take(self._order[first:known]).faded(shares[first:known])
             for name in TRACK_FIELDS:
                 getattr(track, name)[self._known : known] = getattr(taken, name)[self._known - first :]
         self._found, self._known = end, known

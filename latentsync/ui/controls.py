@@ -15,7 +15,7 @@ SHOWN = {
     MORE: (
         "resolution", "sampler", "deep_cache", "window", "overlap", "guidance_start", "guidance_end", "uncond",
         "mask_smooth", "smoothing", "max_gap", "max_yaw", "min_face", "detect_every", "fps", "audio_longer",
-        "audio_shorter", "crf", "match_colour", "detail", "mask_image",
+        "audio_shorter", "silence", "crf", "match_colour", "detail", "mask_image",
     ),
     RESTORATION: (
         "superres", "superres_strength", "superres_region", "superres_temporal", "superres_fidelity", "sr_ratio",
