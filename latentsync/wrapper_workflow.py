@@ -60,6 +60,7 @@ REPLACEMENTS = {
         | _defaults(Settings, "deep_cache")
         | {"quality": "custom"}
         | _defaults(TrackSettings, "max_yaw", "min_face")
+        | _defaults(RunSettings, "silence")
         | _defaults(BlendSettings, "detail"),
     ),
     "VideoLengthAdjuster": Replacement(
