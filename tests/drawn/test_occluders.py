@@ -31,9 +31,8 @@ def test_a_thing_comes_stays_before_the_mouth_and_goes(thing):
 
 def test_a_lip_sync_leaves_the_thing_as_it_was(tmp_path):
     model = load_model(make_embedded(tmp_path / "embedded", resolution=128), device="cpu")
-    for thing in THINGS:
-        levels, *_ = measure(model, thing, 900_204, 0.6, 1)
-        assert levels <= 1
+    levels, *_ = measure(model, "hand", 900_204, 0.6, 1)
+    assert levels <= 1
 
 
 def test_an_unknown_thing_is_refused():
