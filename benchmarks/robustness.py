@@ -92,7 +92,8 @@ class Clip:
         out: suffix of the result.
         voice: suffix of the sound's file, "video" where it is the video's own.
         masks: (n, h, w) uint8, what is in front of the face, as a video beside.
-        speaks: whether the face is sure to be found and repainted; else `run` may refuse a clip that shows none.
+        speaks: whether the face is sure to be found, and repainted unless it is turned too far; else `run` may refuse
+            a clip that shows none.
     """
 
     scene: Scene
@@ -480,7 +481,8 @@ def wrong_pixels(clip: Clip, result: LipSyncResult, rendered: dict, source: Vide
             outside |= differs & (clip.masks[number] > 0)
         if outside.any():
             wrong.append(f"frame {i}: {outside.sum()} pixels changed that are not to change")
-    if clip.speaks and not changed:
+    left_alone = result.track.seen.any() and not result.track.found.any()  # turned too far in all frames
+    if clip.speaks and not changed and not left_alone:
         wrong.append("nothing was repainted")
     return wrong[:2]
 
