@@ -18,6 +18,7 @@ from ..errors import FileError, InputError
 from ..frames import Frames, as_stored, for_net
 from ..models.folders import find_checkpoints
 from ..models.state_dict import load_state_dict
+from ..nets.loading import load_foreign
 from ..threads import check
 from .align import FACE_SIDE, portrait_matrix, warp_crop
 from .geometry import corners, crop_matrix, homogeneous, region, shifted, stretch
@@ -56,11 +57,7 @@ class FaceParser:
         self.path, state = Path(weights), load_state_dict(weights)
         with torch.device("meta"):
             self.net = ParseNet(FACE_SIDE, FACE_SIDE, parsing_ch=CLASSES)
-        try:
-            self.net.load_state_dict(state, assign=True)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()[:200]
-            raise InputError(f"{weights}: does not fit ParseNet ({first}); give {WEIGHTS}") from error
+        load_foreign(self.net, state, weights, "ParseNet", WEIGHTS)
         self.net.to(device or "cpu", torch.float32).eval().requires_grad_(False)
         for layer in self.net.modules():
             if isinstance(layer, torch.nn.Conv2d):  # one portrait takes a CPU seconds

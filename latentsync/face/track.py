@@ -298,7 +298,7 @@ def choose_faces(detections: Iterable[Detection], fps: float, settings: TrackSet
 
 def choices(detections: Iterable[Detection], fps: float, settings: TrackSettings) -> Iterator[Choice]:
     """`choose_faces`, frame by frame: what is chosen does not depend on what follows."""
-    return map(Follower(fps, settings).choose, detections)
+    return (chosen for (chosen,) in choices_apart(([seen] for seen in detections), [Follower(fps, settings)]))
 
 
 def choices_apart(detections: Iterable[Sequence[Detection]], people: Sequence["Follower"]) -> Iterator[list[Choice]]:
@@ -339,11 +339,10 @@ class Follower:
         if cut or self._count - self._seen - 1 > self._longest:
             self.last = None
 
-    def choose(self, detection: Detection, taken: Sequence[tuple[str, Face]] = ()) -> Choice:
-        """The face in the next frame; `taken` are the names and faces of other people there."""
+    def choose(self, detection: Detection, taken: Sequence[tuple[str, Face]]) -> Choice:
+        """The face in the next frame, after `forget`; `taken` are the names and faces of other people there."""
         which, candidates = self.settings.which, detection.faces or []
         others = {id(face): name for face in candidates for name, other in taken if _same(face, other)}
-        self.forget(detection.cut)
         free = [face for face in candidates if id(face) not in others]
         if self._known and not which.startswith("index"):  # which counts everyone
             candidates = free

@@ -46,6 +46,15 @@ def assign(
     net.load_state_dict({name: t.to(device=device, dtype=dtype) for name, t in state_dict.items()}, assign=True)
 
 
+def load_foreign(net: nn.Module, state_dict: Mapping[str, torch.Tensor], file: object, title: str, wanted: str) -> None:
+    """Put the tensors of `file` into a net of another package, which may be on the meta device; `wanted` fits it."""
+    try:
+        net.load_state_dict(state_dict, assign=next(net.parameters()).is_meta)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()[:200]
+        raise InputError(f"{file}: does not fit {title} ({first}); give {wanted}") from error
+
+
 def axis_size(state_dict: Mapping[str, torch.Tensor], name: str, axis: int, net: str, file: str) -> int:
     """Length of an axis of the tensor that a hyper-parameter of `net` is read off."""
     tensor = state_dict.get(name)

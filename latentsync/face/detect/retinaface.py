@@ -9,6 +9,7 @@ import torch
 
 from ...errors import InputError
 from ...models.state_dict import load_state_dict
+from ...nets.loading import load_foreign
 from ..landmarks import Face, points_from_five, yaw_from_five
 from .views import shrunk
 
@@ -31,11 +32,7 @@ class RetinaFace:
         self.path, self.det_size = Path(weights), det_size
         self.score = score
         self._net = _build(torch.device(device or "cpu"))
-        try:
-            self._net.load_state_dict(state)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1 if "\n" in str(error) else 0].strip()[:200]
-            raise InputError(f"{weights}: does not fit RetinaFace ResNet-50 ({first}); give {WEIGHTS}") from error
+        load_foreign(self._net, state, weights, "RetinaFace ResNet-50", WEIGHTS)
 
     def __call__(self, frame: np.ndarray, index: int = 0) -> list[Face]:
         small, factor = shrunk(frame, self.det_size)
